@@ -1,0 +1,175 @@
+"""What watches a run: the choice of the student to keep, TensorBoard curves, and the agent's own log."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from copy import deepcopy
+from typing import Any
+
+import torch
+from stable_baselines3.common.logger import KVWriter, Logger
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from agents.timing import PartTimer
+from rlkd_env.rendering import TemperaturePlot
+from rlkd_env.run import DistillationRun, RunHook, StepResult
+
+_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+class StudentSelection(RunHook):
+    """Keeps two students: of the last epoch, and of the best one on the validation images.
+
+    The best epoch has the highest accuracy, ties broken by the lower loss. A student whose validation loss is not
+    finite is never kept, so both are the last good ones after a divergence.
+
+    Args:
+        timer: counts the evaluations to the part ``evaluation``.
+
+    Attributes:
+        best_student: state dict of the best student, or None before the first epoch's end.
+        last_student: state dict of the last one, likewise.
+        best_epoch: its epoch, from 1; 0 before the first.
+        best_accuracy: its validation accuracy.
+        best_loss: its validation loss in nats.
+        last_accuracy: validation accuracy of the last student.
+        last_loss: its validation loss in nats.
+    """
+
+    def __init__(self, timer: PartTimer) -> None:
+        self._timer = timer
+        self.best_student: dict[str, Tensor] | None = None
+        self.last_student: dict[str, Tensor] | None = None
+        self.best_epoch = 0
+        self.best_accuracy = self.last_accuracy = 0.0
+        self.best_loss = self.last_loss = float("inf")
+
+    def on_epoch_end(self, run: DistillationRun) -> None:
+        """Evaluate the student and keep it if it is the best so far."""
+        with self._timer.part("evaluation"):
+            evaluation = run.evaluate_validation()
+            accuracy, loss = torch.stack([evaluation.accuracy, evaluation.loss]).tolist()
+            if not math.isfinite(loss):
+                return
+            self.last_accuracy, self.last_loss = accuracy, loss
+            self.last_student = deepcopy(run.student.state_dict())
+            if (accuracy, -loss) > (self.best_accuracy, -self.best_loss):
+                self.best_accuracy, self.best_loss, self.best_epoch = accuracy, loss, run.epoch
+                self.best_student = self.last_student
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that is remembered, independent of this object from now on."""
+        return deepcopy({name: value for name, value in vars(self).items() if not name.startswith("_")})
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        vars(self).update(deepcopy(state))
+
+
+class TensorBoardCurves(RunHook):
+    """Writes a run's curves once an epoch, at the KD step that ends it.
+
+    Tensors of the epoch stay on the device until then.
+
+    Args:
+        writer: of the run's event file.
+        selection: whose validation figures are drawn; must be called before this hook.
+        timer: whose seconds are drawn; counts the writing to the part ``logging``.
+    """
+
+    def __init__(self, writer: SummaryWriter, selection: StudentSelection, timer: PartTimer) -> None:
+        self._writer = writer
+        self._selection = selection
+        self._timer = timer
+        self._plot: TemperaturePlot | None = None
+        self._values: dict[str, list[Tensor]] = defaultdict(list)
+        self._total_reward = 0.0
+
+    def on_step(self, run: DistillationRun, result: StepResult) -> None:  # noqa: ARG002
+        """Remember one update."""
+        values = self._values
+        for name, value in result.metrics.items():
+            values[f"student/{name}"].append(value)
+        outputs = result.outputs
+        values["reward"].append(result.reward)
+        values["temperature"].append(result.temperature.student.detach())
+        values["correct"].append(outputs.student_logits.detach().argmax(dim=-1) == outputs.labels)
+        values["confidence"].append(outputs.true_class(outputs.teacher_probabilities))
+        values["student_confidence"].append(outputs.true_class(outputs.student_probabilities))
+
+    def on_epoch_end(self, run: DistillationRun) -> None:
+        """Write the epoch."""
+        with self._timer.part("logging"):
+            self._write_epoch(run)
+            self._values.clear()
+
+    def _write_epoch(self, run: DistillationRun) -> None:
+        step, values, scalars = run.step_count, self._values, {}
+        for name in [name for name in values if name.startswith("student/")]:
+            scalars[name] = torch.stack(values[name]).mean()
+        scalars["student/training_accuracy"] = torch.cat(values["correct"]).float().mean()
+        reward = torch.stack(values["reward"]).sum()
+        self._total_reward += float(reward)
+        scalars["reward/epoch"] = reward
+        scalars["reward/since_start"] = torch.tensor(self._total_reward)
+        scalars["student/validation_accuracy"] = torch.tensor(self._selection.last_accuracy)
+        scalars["student/validation_loss"] = torch.tensor(self._selection.last_loss)
+        scalars["student/learning_rate"] = torch.tensor(run.learning_rate)
+        temperature = torch.cat(values["temperature"]).float()
+        scalars["temperature/mean"] = temperature.mean()
+        quantiles = temperature.quantile(torch.tensor(_QUANTILES, device=temperature.device))
+        for share, value in zip(_QUANTILES, quantiles, strict=True):
+            scalars[f"temperature/quantile_{share:.2f}"] = value
+        for name, value in scalars.items():
+            self._writer.add_scalar(name, value, step)
+        for name, seconds in self._timer.seconds.items():
+            self._writer.add_scalar(f"seconds/{name}", seconds, step)
+        self._writer.add_histogram("temperature/histogram", temperature, step)
+        self._writer.add_image(
+            "temperature/against_teacher_confidence", self._draw(run, temperature), step, dataformats="HWC"
+        )
+
+    def _draw(self, run: DistillationRun, temperature: Tensor) -> Any:
+        if self._plot is None:
+            self._plot = TemperaturePlot(
+                run.temperature_range,
+                horizontal="teacher's p of the true class",
+                colour="student's p of the true class",
+            )
+        return self._plot.draw(
+            horizontal=torch.cat(self._values["confidence"]).cpu().numpy(),
+            temperature=temperature.cpu().numpy(),
+            colour=torch.cat(self._values["student_confidence"]).cpu().numpy(),
+            title=f"epoch {run.epoch} of {run.recipe.epochs}",
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the next epoch's curves depend on."""
+        return {"total_reward": self._total_reward}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`state_dict`; values of a broken-off epoch are left out."""
+        self._total_reward = state["total_reward"]
+
+
+class _AgentWriter(KVWriter):
+    """Hands what the agent records to the run's event file, at KD steps in place of slot-steps."""
+
+    def __init__(self, writer: SummaryWriter, run: DistillationRun) -> None:
+        self._writer = writer
+        self._run = run
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:  # noqa: ARG002
+        for key, value in key_values.items():
+            if (key.startswith("train/") and isinstance(value, int | float | Tensor)) or hasattr(value, "dtype"):
+                self._writer.add_scalar(f"agent/{key.removeprefix('train/')}", value, self._run.step_count)
+
+    def close(self) -> None:
+        """Leave the event file open: it is the run's."""
+
+
+def agent_logger(writer: SummaryWriter, run: DistillationRun) -> Logger:
+    """Return a logger for ``agent.set_logger`` that draws the agent's losses beside the run's curves."""
+    return Logger(folder=None, output_formats=[_AgentWriter(writer, run)])

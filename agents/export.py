@@ -1,0 +1,86 @@
+"""From a trained stable-baselines3 model to a :class:`~agents.policy.TemperaturePolicy`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from typing import Any, cast
+
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.torch_layers import FlattenExtractor
+from torch import nn
+
+from agents.policy import Affine, TemperaturePolicy
+from rlkd_env.registry import UsageError
+from rlkd_env.temperature import ActionMap
+
+
+def export_policy(agent: BaseAlgorithm, features: Sequence[str], action_map: ActionMap) -> TemperaturePolicy:
+    """Copy an agent's deterministic policy out of stable-baselines3.
+
+    Args:
+        agent: any agent of :data:`agents.sb3.AGENTS`, trained on states of these features.
+        features: names of the features, in the order of the observation.
+        action_map: from the agent's actions to temperatures.
+
+    Returns:
+        A policy whose temperatures are those of ``agent.predict(observation, deterministic=True)``.
+
+    Raises:
+        UsageError: if the agent's network is of a kind that cannot be exported.
+    """
+    layers = [*_observation_layers(agent), *_actor_layers(agent)]
+    plain = [_plain(layer) for block in layers for layer in _flatten(block)]
+    return TemperaturePolicy([deepcopy(layer).cpu() for layer in plain], features, action_map)
+
+
+def _observation_layers(agent: BaseAlgorithm) -> list[nn.Module]:
+    """The observation normalisation of a ``VecNormalize``, if it has one."""
+    normalizer = agent.get_vec_normalize_env()
+    if normalizer is None or not normalizer.norm_obs:
+        return []
+    statistics = cast(RunningMeanStd, normalizer.obs_rms)
+    mean = torch.as_tensor(statistics.mean, dtype=torch.float64)
+    variance = torch.as_tensor(statistics.var, dtype=torch.float64)
+    deviation = (variance + normalizer.epsilon).sqrt()
+    return [_affine(1.0 / deviation, -mean / deviation), nn.Hardtanh(-normalizer.clip_obs, normalizer.clip_obs)]
+
+
+def _actor_layers(agent: BaseAlgorithm) -> list[nn.Module]:
+    """The blocks between observation and deterministic action, the squashing included."""
+    policy = agent.policy
+    actor = getattr(policy, "actor", None)
+    extractor = policy.features_extractor if actor is None else actor.features_extractor
+    if not isinstance(extractor, FlattenExtractor):
+        raise UsageError(f"a policy with the features extractor {type(extractor).__name__} cannot be exported")
+    if actor is None:  # PPO, A2C, TRPO
+        squash: nn.Module = nn.Tanh() if policy.squash_output else nn.Hardtanh()
+        return [policy.mlp_extractor.policy_net, policy.action_net, squash]  # type: ignore[list-item, union-attr]
+    if hasattr(actor, "latent_pi"):  # SAC, TQC, CrossQ
+        return [actor.latent_pi, actor.mu, nn.Tanh()]
+    return [actor.mu]  # TD3, DDPG: ends in its own Tanh
+
+
+def _flatten(block: nn.Module) -> Iterator[nn.Module]:
+    if isinstance(block, nn.Sequential):
+        for layer in block:
+            yield from _flatten(layer)
+    elif not isinstance(block, nn.Identity | nn.Flatten):
+        yield block
+
+
+def _plain(layer: Any) -> nn.Module:
+    """Replace CrossQ's batch renormalisation by what it is at prediction: a fixed affine map."""
+    if not type(layer).__name__.startswith("BatchRenorm"):
+        return layer
+    scale = layer.scale.detach().double() / (layer.ra_var.double() + layer.eps).sqrt()
+    shift = layer.bias.detach().double() - layer.ra_mean.double() * scale
+    return _affine(scale, shift)
+
+
+def _affine(scale: torch.Tensor, shift: torch.Tensor) -> Affine:
+    layer = Affine(len(scale))
+    layer.load_state_dict({"scale": scale.float(), "shift": shift.float()})
+    return layer

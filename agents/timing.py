@@ -1,0 +1,60 @@
+"""Where the time goes: seconds by part, each second counted once."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import VectorEnv, VectorWrapper
+
+
+class PartTimer:
+    """Wall-clock seconds by part; a part inside another stops the outer one's clock meanwhile.
+
+    Attributes:
+        seconds: by the part's name.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._parts: list[str] = []
+        self._since = 0.0
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Count the time inside the ``with`` block to this part."""
+        self._switch()
+        self._parts.append(name)
+        try:
+            yield
+        finally:
+            self._switch()
+            self._parts.pop()
+
+    def _switch(self) -> None:
+        now = time.perf_counter()
+        if self._parts:
+            self.seconds[self._parts[-1]] += now - self._since
+        self._since = now
+
+
+class TimedVectorEnv(VectorWrapper[Any, Any, Any, Any, np.ndarray]):
+    """Counts a vector environment's steps to the part ``environment``.
+
+    Args:
+        env: any vector environment.
+        timer: that counts.
+    """
+
+    def __init__(self, env: VectorEnv[Any, Any, np.ndarray], timer: PartTimer) -> None:
+        super().__init__(env)
+        self._timer = timer
+
+    def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Step the environment."""
+        with self._timer.part("environment"):
+            return self.env.step(actions)

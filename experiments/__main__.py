@@ -1,0 +1,5 @@
+"""``python -m experiments`` is ``rlkd``."""
+
+from experiments.cli import entry_point
+
+entry_point()

@@ -1,0 +1,63 @@
+"""Checkpoints of a run: written whole or not at all, the last good one kept, read without unpickling."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rlkd_env.files import write_atomically
+from rlkd_env.registry import UsageError
+
+_FORMAT = "rlkd-checkpoint-1"
+LATEST = "checkpoint.pt"
+PREVIOUS = "checkpoint-previous.pt"
+
+
+def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
+    """Write a state of tensors and plain values as the latest checkpoint; the one before becomes the previous."""
+    content = io.BytesIO()
+    torch.save({"format": _FORMAT, **state}, content)
+    if (folder / LATEST).exists():
+        os.replace(folder / LATEST, folder / PREVIOUS)
+    write_atomically(folder / LATEST, content.getvalue())
+
+
+def load_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """Read the latest checkpoint, on the CPU, or the previous one where a crash left only that.
+
+    Returns:
+        The state, or None where there is no checkpoint.
+
+    Raises:
+        UsageError: if the latest one is damaged or not a checkpoint of this program; says whether the previous is good.
+    """
+    latest, previous = folder / LATEST, folder / PREVIOUS
+    if not latest.exists():
+        return _read(previous) if previous.exists() else None
+    try:
+        return _read(latest)
+    except UsageError as error:
+        try:
+            older = _read(previous)
+        except UsageError:
+            raise error from None
+        raise UsageError(
+            f"{error}; delete it to go on from the older {previous} (update {older['run']['step_count']})"
+        ) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UsageError(f"{path} does not exist") from None
+    except (RuntimeError, EOFError, ValueError, KeyError, OSError, pickle.UnpicklingError):
+        raise UsageError(f"{path} is damaged or not a checkpoint") from None
+    if not isinstance(state, dict) or state.get("format") != _FORMAT:
+        raise UsageError(f"{path} is not a checkpoint of this version")
+    return state

@@ -1,0 +1,105 @@
+"""The ``rlkd`` command line: parsing, and errors as one line with exit code 2."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import tyro
+
+from experiments.config import DistillConfig, TeacherConfig, as_arguments, read_config_file
+from experiments.folder import CONFIG_FILE
+from rlkd_env.registry import UsageError
+
+_COMMANDS: dict[str, Any] = {"distill": DistillConfig, "teacher": TeacherConfig}
+_DESCRIPTION = "Knowledge distillation in which a reinforcement-learning agent sets every instance's temperature."
+
+
+def parse(arguments: Sequence[str]) -> DistillConfig | TeacherConfig:
+    """Read a command with its options, those of ``--config`` and those of a run that is resumed.
+
+    Raises:
+        UsageError: if an option is unknown or its value of the wrong type.
+        SystemExit: after ``--help``.
+    """
+    config = _parse_once(arguments)
+    if not isinstance(config, DistillConfig):
+        return config
+    defaults: dict[str, Any] = {}
+    if config.output.config is not None:
+        defaults = read_config_file(Path(config.output.config))
+        config = _parse_once([arguments[0], *as_arguments(defaults), *arguments[1:]])
+        config = cast(DistillConfig, config)
+    if config.output.resume and (config.folder / CONFIG_FILE).is_file():
+        stored = read_config_file(config.folder / CONFIG_FILE)
+        config = cast(DistillConfig, _parse_once([arguments[0], *as_arguments(stored | defaults), *arguments[1:]]))
+        for name, value in config.settings().items():
+            if name in stored and stored[name] != value:
+                raise UsageError(
+                    f"{name} is {value!r}, but the run in {config.folder} was started with {stored[name]!r}"
+                )
+    return config
+
+
+def _parse_once(arguments: Sequence[str]) -> DistillConfig | TeacherConfig:
+    messages = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(messages):
+            return tyro.extras.subcommand_cli_from_dict(
+                _COMMANDS,
+                prog="rlkd",
+                description=_DESCRIPTION,
+                args=list(arguments),
+                config=(tyro.conf.OmitArgPrefixes,),
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise UsageError(_one_line(messages.getvalue())) from None
+
+
+def _one_line(box: str) -> str:
+    """Take the sentence out of tyro's box."""
+    lines = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
+    sentences = " ".join(lines).split("───")
+    hint = re.search(r"Perhaps you meant: +(--\S+)", box.replace("│", "").replace("\n", " "))
+    return sentences[0].strip() + (f". Did you mean {hint.group(1)}?" if hint else "")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: without the program's name; None takes the process' own.
+
+    Returns:
+        The exit code: 0, 1 when a run diverged, 2 for bad input, 130 when interrupted.
+    """
+    try:
+        config = parse(sys.argv[1:] if arguments is None else list(arguments))
+        if isinstance(config, TeacherConfig):
+            from experiments.teacher import run_teacher
+
+            return run_teacher(config)
+        from experiments.distill import run_distill
+
+        return run_distill(config)
+    except UsageError as error:
+        return _fail(str(error))
+    except OSError as error:
+        return _fail(str(error))
+
+
+def _fail(message: str) -> int:
+    print(f"rlkd: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def entry_point() -> None:
+    """Run the process' command and leave with its exit code."""
+    sys.exit(main())

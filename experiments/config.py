@@ -1,0 +1,156 @@
+"""The commands' options as typed dataclasses: every field is a command-line option and a key of a config file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+import yaml
+
+from rlkd_env.config import OptionValue, RunConfig
+from rlkd_env.registry import UsageError, unknown_name
+from rlkd_env.temperature import ActionScale
+
+_NOT_SETTINGS = ("out", "overwrite", "resume", "config", "checkpoint_seconds", "progress")
+"""Options that do not change what a run computes; they are neither stored nor compared on --resume."""
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """Who sets the temperatures."""
+
+    agent: str = "ppo"
+    """Learns online: ppo, a2c, sac, td3 or ddpg; with sb3-contrib also tqc, crossq and trpo."""
+    policy: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """A saved policy (folder, policy.json or policy.safetensors) that acts frozen in place of an agent."""
+    rule: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """A rule that acts in place of an agent: fixed (plain KD)."""
+    fixed_temperature: Annotated[float | str, tyro.conf.arg(metavar="T")] = 4.0
+    """Temperature of the warm-up and of the rule fixed; with suffix s in teacher-logit deviations."""
+    warmup_epochs: int = 10
+    """Epochs at the fixed temperature before the agent takes over."""
+    bandit: bool = False
+    """The agent looks no further than the next reward (discount 0)."""
+    temperature_scale: ActionScale = "log"
+    """How the agent's actions in [-1, 1] map to temperatures."""
+    agent_options: Annotated[dict[str, OptionValue], tyro.conf.arg(metavar="NAME VALUE ...")] = field(
+        default_factory=dict
+    )
+    """Arguments of the agent's class as NAME VALUE pairs, such as learning_rate 3e-4 n_steps 32."""
+
+
+@dataclass(frozen=True)
+class OutputConfig:
+    """Where results go, and how a run starts, stops and goes on."""
+
+    seed: int = 0
+    """Seed of student, batches and agent."""
+    out: str = "auto"
+    """Folder of the run; auto is runs/DATASET-METHOD-AGENT-seedN."""
+    overwrite: bool = False
+    """Replace the run in the folder."""
+    resume: bool = False
+    """Go on with the run in the folder, with the settings it was started with."""
+    config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """JSON or YAML file with any of these options as keys; the command line comes before it."""
+    student_alone: bool = False
+    """Also train the same student without a teacher, from the same start on the same batches, and report it."""
+    checkpoint_seconds: float = 30.0
+    """Least time between two checkpoints."""
+    progress: bool = True
+    """Show a progress bar."""
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """Distil a teacher into a student while an RL agent sets the temperature of every training instance."""
+
+    agent: AgentConfig = field(default_factory=AgentConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all options by name."""
+        return {**asdict(self.agent), **asdict(self.run), **asdict(self.output)}
+
+    def settings(self) -> dict[str, Any]:
+        """Return the options that determine the run's results; what ``config.json`` holds."""
+        plain = json.loads(json.dumps(self.as_dict()))
+        return {name: value for name, value in plain.items() if name not in _NOT_SETTINGS}
+
+    @property
+    def chooser(self) -> str:
+        """Short name of who sets the temperatures."""
+        return self.agent.rule or ("policy" if self.agent.policy else self.agent.agent)
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the run."""
+        if self.output.out != "auto":
+            return Path(self.output.out)
+        return Path("runs") / f"{self.run.dataset}-{self.run.method}-{self.chooser}-seed{self.output.seed}"
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """Train a teacher and save it for `rlkd distill --teacher`."""
+
+    dataset: str = "digits"
+    """Name of the data set."""
+    model: str = "auto"
+    """Name of the network; auto is the data set's own."""
+    epochs: int = 30
+    """Passes over the teacher's training images."""
+    batch_size: int = 64
+    """Images an update."""
+    learning_rate: float = 1e-3
+    """Adam's learning rate at the start; falls to zero along a cosine."""
+    seed: int = 0
+    """Seed of initialisation and batches."""
+    device: str = "auto"
+    """Device such as cpu or cuda:0; auto takes a GPU where there is one."""
+    out: str = "auto"
+    """Folder for teacher.safetensors and teacher.json; auto is teachers/DATASET-MODEL-seedN."""
+    overwrite: bool = False
+    """Replace the teacher in the folder."""
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """Read options from a JSON or YAML file.
+
+    Raises:
+        UsageError: if the file is missing, cannot be parsed, or holds anything but options of ``rlkd distill``.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())  # JSON is YAML
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the config {path} cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"the config {path} is neither JSON nor YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UsageError(f"the config {path} must hold options by name")
+    options = {str(name).replace("-", "_"): value for name, value in content.items()}
+    valid = DistillConfig().as_dict()
+    for name in options:
+        if name not in valid:
+            raise unknown_name(f"option in the config {path}:", name, valid)
+    return options
+
+
+def as_arguments(options: dict[str, Any]) -> list[str]:
+    """Write options as command-line arguments, so that one parser checks both."""
+    arguments = []
+    for name, value in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            arguments.append(flag if value else f"--no-{name.replace('_', '-')}")
+        elif isinstance(value, dict):
+            arguments += [flag, *(str(part) for pair in value.items() for part in pair)]
+        elif isinstance(value, list | tuple):
+            arguments += [flag, *map(str, value)]
+        else:
+            arguments += [flag, str(value)]
+    return arguments

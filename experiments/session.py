@@ -1,0 +1,288 @@
+"""One KD run of ``rlkd distill``: its phases, its checkpoints and what it leaves in its folder."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from torch.utils.tensorboard import SummaryWriter
+
+from agents.callbacks import StudentSelection, TensorBoardCurves, agent_logger
+from agents.checkpoint import agent_state, load_agent_state, load_random_state, random_state
+from agents.export import export_policy
+from agents.policy import TemperaturePolicy
+from agents.rules import RULES, FixedTemperature
+from agents.sb3 import continue_from, make_agent
+from agents.timing import PartTimer, TimedVectorEnv
+from experiments.checkpoint import load_checkpoint, save_checkpoint
+from experiments.config import DistillConfig
+from experiments.folder import (
+    CHECKPOINT_FOLDER,
+    CONFIG_FILE,
+    LAST_STUDENT_FILE,
+    STUDENT_FILE,
+    TENSORBOARD_FOLDER,
+    clear_folder,
+)
+from experiments.progress import ProgressBar
+from rlkd_env.config import teacher_logit_deviation
+from rlkd_env.env import KDVectorEnv
+from rlkd_env.files import write_json
+from rlkd_env.models.storage import save_network
+from rlkd_env.registry import UsageError
+from rlkd_env.run import DistillationRun, Policy, RunHook, StepResult
+from rlkd_env.temperature import parse_bound
+from rlkd_env.wrappers import TemperatureAction
+
+
+class RunInterrupted(Exception):  # noqa: N818 (not an error: the user's wish)
+    """The user asked to stop, and everything has been saved."""
+
+
+class _Tracker(RunHook):
+    """Knows how far the run came, also when an agent's environment has gone on to the next one."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.diverged = torch.tensor(False)
+
+    def on_step(self, run: DistillationRun, result: StepResult) -> None:
+        self.steps = run.step_count
+        self.diverged = result.diverged
+
+
+class DistillSession:
+    """A run with an agent, a saved policy or a rule at its temperatures.
+
+    Everything is built and checked here; the folder is first touched by :meth:`execute`.
+
+    Args:
+        config: all options.
+        run: the run that ``config.run`` describes.
+
+    Attributes:
+        timer: seconds by part: ``environment``, ``agent``, ``evaluation``, ``logging``, ``checkpoint``.
+        selection: the students that are kept.
+        warmup_seconds: seconds of the environment in the warm-up.
+
+    Raises:
+        UsageError: if an option is invalid.
+    """
+
+    def __init__(self, config: DistillConfig, run: DistillationRun) -> None:
+        self.config = config
+        self.run = run
+        self.folder = config.folder
+        self.timer = PartTimer()
+        self.selection = StudentSelection(self.timer)
+        self.warmup_seconds = 0.0
+        self._tracker = _Tracker()
+        self._last_checkpoint = time.monotonic()
+        self._stop_requested = False
+        options = config.agent
+        if options.warmup_epochs < 0:
+            raise UsageError(f"the number of warm-up epochs must not be negative, not {options.warmup_epochs}")
+        deviation = teacher_logit_deviation(run.teacher, run.splits)
+        self._fixed = FixedTemperature(parse_bound(options.fixed_temperature, deviation))
+        self._policy = self._frozen_policy()
+        self._slots = KDVectorEnv(run=run)
+        self._env = TemperatureAction(TimedVectorEnv(self._slots, self.timer), options.temperature_scale)
+        self.agent: BaseAlgorithm | None = None
+        if self._policy is None:
+            chosen: dict[str, Any] = {"bandit": options.bandit, "seed": config.output.seed, **options.agent_options}
+            self.agent = make_agent(options.agent, self._env, **chosen)
+
+    @property
+    def warmup_steps(self) -> int:
+        """Updates at the fixed temperature before an agent takes over; none before a policy or rule."""
+        if self.agent is None:
+            return 0
+        return min(self.config.agent.warmup_epochs * self.run.steps_per_epoch, self.run.total_steps)
+
+    @property
+    def steps(self) -> int:
+        """Updates that were made."""
+        return self._tracker.steps
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the run ended because loss or logits were no longer finite."""
+        return bool(self._tracker.diverged)
+
+    def execute(self) -> None:
+        """Make the whole run, or what is left of it, and write students and policy.
+
+        Raises:
+            RunInterrupted: after Ctrl-C, with everything saved.
+            UsageError: if the checkpoint to resume from is damaged or belongs to another run.
+        """
+        resumed = self._start()
+        writer = SummaryWriter(str(self.folder / TENSORBOARD_FOLDER), purge_step=self.steps + 1 if resumed else None)
+        curves = TensorBoardCurves(writer, self.selection, self.timer)
+        if resumed:
+            curves.load_state_dict(resumed["curves"])
+        self._curves = curves
+        bar = ProgressBar(self.run.total_steps, self.steps, self.selection, self.config.output.progress)
+        self.run.hooks = [self._tracker, self.selection, curves, bar]
+        try:
+            with self._catching_interrupts():
+                self._warm_up()
+                if self._policy is not None:
+                    self._advance(self._policy, self.run.total_steps)
+                elif self.agent is not None:
+                    self._learn(self.agent, writer)
+        finally:
+            self.run.hooks = []
+            bar.close()
+            writer.close()
+        self.save_results()
+
+    def save_results(self) -> None:
+        """Write the students that are kept and the agent's policy."""
+        shape = (self.config.run.student_name, self.run.splits.num_classes, self.run.splits.image_shape)
+        if self.selection.best_student is not None:
+            save_network(self.folder / STUDENT_FILE, self.selection.best_student, *shape)
+        if self.selection.last_student is not None:
+            save_network(self.folder / LAST_STUDENT_FILE, self.selection.last_student, *shape)
+        if self.agent is not None:
+            export_policy(self.agent, self.run.state.names, self._env.action_map).save(self.folder)
+
+    def safe_point(self) -> None:
+        """Save a checkpoint if one is due, and stop if the user asked for it; called where the state is consistent.
+
+        Raises:
+            RunInterrupted: after Ctrl-C.
+        """
+        due = time.monotonic() - self._last_checkpoint >= self.config.output.checkpoint_seconds
+        if due or self._stop_requested:
+            with self.timer.part("checkpoint"):
+                self._save_checkpoint()
+        if self._stop_requested:
+            self.save_results()
+            raise RunInterrupted
+
+    def _frozen_policy(self) -> Policy | None:
+        options = self.config.agent
+        if options.policy is not None and options.rule is not None:
+            raise UsageError("--policy and --rule exclude each other")
+        if options.rule is not None:
+            RULES[options.rule]
+            return self._fixed
+        if options.policy is None:
+            return None
+        policy = TemperaturePolicy.load(options.policy).to(self.run.device)
+        if policy.features != self.run.state.names:
+            raise UsageError(
+                f"the policy {options.policy} reads the features {', '.join(policy.features)}, "
+                f"but the run has {', '.join(self.run.state.names)}: pass --features {' '.join(policy.features)}"
+            )
+        return policy
+
+    def _start(self) -> dict[str, Any] | None:
+        """Prepare the folder and the run; return the checkpoint that it goes on from, if any."""
+        output = self.config.output
+        checkpoint = load_checkpoint(self.folder / CHECKPOINT_FOLDER) if output.resume else None
+        if checkpoint is not None:
+            self._restore(checkpoint)
+            return checkpoint
+        clear_folder(self.folder)
+        write_json(self.folder / CONFIG_FILE, self.config.settings())
+        self.run.reset(output.seed)
+        return None
+
+    def _warm_up(self) -> None:
+        before = self.timer.seconds["environment"]
+        self._advance(self._fixed, self.warmup_steps)
+        self.warmup_seconds += self.timer.seconds["environment"] - before
+
+    def _advance(self, policy: Policy, end: int) -> None:
+        """Step with a policy up to an update of the run, epoch by epoch."""
+        while self.run.step_count < end and not self.diverged:
+            self.safe_point()
+            with self.timer.part("environment"):
+                to_epoch_end = self.run.steps_per_epoch - self.run.step_count % self.run.steps_per_epoch
+                self.run.advance(policy, min(to_epoch_end, end - self.run.step_count))
+
+    def _learn(self, agent: BaseAlgorithm, writer: SummaryWriter) -> None:
+        """Let the agent act and learn to the end of the run."""
+        left = self.run.total_steps - self.run.step_count
+        if left == 0 or self.diverged:
+            return
+        agent.set_logger(agent_logger(writer, self.run))
+        if agent.num_timesteps == 0:
+            continue_from(agent, self._slots.observe())
+        with self.timer.part("agent"):
+            agent.learn(
+                left * self.run.batch_size, callback=_RunCallback(self), reset_num_timesteps=False, log_interval=1
+            )
+
+    def _save_checkpoint(self) -> None:
+        self._last_checkpoint = time.monotonic()
+        state = {
+            "settings": self.config.settings(),
+            "run": self.run.state_dict(),
+            "selection": self.selection.state_dict(),
+            "curves": self._curves.state_dict(),
+            "agent": None if self.agent is None else agent_state(self.agent),
+            "random": random_state(),
+            "seconds": dict(self.timer.seconds),
+            "warmup_seconds": self.warmup_seconds,
+        }
+        save_checkpoint(self.folder / CHECKPOINT_FOLDER, state)
+
+    def _restore(self, checkpoint: dict[str, Any]) -> None:
+        if checkpoint["settings"] != self.config.settings():
+            raise UsageError(f"the checkpoint in {self.folder} belongs to a run with other settings")
+        self.run.load_state_dict(checkpoint["run"])
+        self._tracker.steps = self.run.step_count
+        self.selection.load_state_dict(checkpoint["selection"])
+        self.timer.seconds.update(checkpoint["seconds"])
+        self.warmup_seconds = checkpoint["warmup_seconds"]
+        self._slots.observe()
+        if self.agent is not None:
+            load_agent_state(self.agent, checkpoint["agent"])
+        load_random_state(checkpoint["random"])
+
+    @contextmanager
+    def _catching_interrupts(self) -> Iterator[None]:
+        """Turn the first Ctrl-C into a stop at the next safe point; a second one ends at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def request_stop(signum: int, frame: Any) -> None:  # noqa: ARG001
+            self._stop_requested = True
+            signal.signal(signal.SIGINT, previous)
+
+        previous = signal.signal(signal.SIGINT, request_stop)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, previous)
+
+
+class _RunCallback(BaseCallback):
+    """Ends learning with the run, and brings the session to its safe points between rollouts."""
+
+    def __init__(self, session: DistillSession) -> None:
+        super().__init__()
+        self._session = session
+        self._epoch = session.run.epoch
+
+    def _on_rollout_start(self) -> None:
+        self._session.safe_point()
+        # On-policy agents write their log themselves; off-policy ones only when an episode ends, and this is one.
+        if isinstance(self.model, OffPolicyAlgorithm) and self._session.run.epoch != self._epoch:
+            self._epoch = self._session.run.epoch
+            self.logger.dump(self.num_timesteps)
+
+    def _on_step(self) -> bool:
+        return not self.locals["dones"].any()

@@ -1,0 +1,128 @@
+"""A run's figures: the one look at the test set, ``summary.json`` and the table at the end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from agents.callbacks import StudentSelection
+from agents.rules import FixedTemperature
+from agents.timing import PartTimer
+from experiments.config import DistillConfig
+from experiments.session import DistillSession
+from experiments.versions import versions
+from rlkd_env.config import build_run
+from rlkd_env.data import DATASETS, ImageSet
+from rlkd_env.run import DistillationRun
+
+
+def train_student_alone(config: DistillConfig, teacher: torch.nn.Module) -> StudentSelection:
+    """Train the config's student without distillation, from the same start on the same batches."""
+    run = build_run(replace(config.run, method="cross_entropy", method_options={}), teacher=teacher)
+    selection = StudentSelection(PartTimer())
+    run.hooks = [selection]
+    run.reset(config.output.seed)
+    run.advance(FixedTemperature(1.0))
+    return selection
+
+
+def summarize(session: DistillSession) -> dict[str, Any]:
+    """Evaluate on the test set, once, and return the run's summary as plain values."""
+    config, run, selection, seconds = session.config, session.run, session.selection, session.timer.seconds
+    test = DATASETS[config.run.dataset]().test_set().to(run.device)
+    summary: dict[str, Any] = {
+        "dataset": config.run.dataset,
+        "student": config.run.student_name,
+        "method": config.run.method,
+        "temperature_from": config.chooser,
+        "teacher_test_accuracy": float(run.task.evaluate(run.teacher, test).accuracy),
+        "student_test_accuracy": _test_accuracy(run, selection.best_student, test),
+        "student_val_accuracy": selection.best_accuracy,
+        "student_epoch": selection.best_epoch,
+        "student_last_test_accuracy": _test_accuracy(run, selection.last_student, test),
+        "student_last_val_accuracy": selection.last_accuracy,
+        "diverged": session.diverged,
+        "epochs": session.steps // run.steps_per_epoch,
+        "steps": session.steps,
+        "seconds": sum(seconds.values()),
+        **{
+            f"{part}_seconds": seconds[part] for part in ("agent", "environment", "evaluation", "logging", "checkpoint")
+        },
+        **_step_costs(session),
+        "seed": config.output.seed,
+        "device": str(run.device),
+        "versions": versions(),
+    }
+    if config.output.student_alone:
+        alone = train_student_alone(config, run.teacher)
+        summary["student_alone_test_accuracy"] = _test_accuracy(run, alone.best_student, test)
+        summary["student_alone_val_accuracy"] = alone.best_accuracy
+        summary["student_alone_last_test_accuracy"] = _test_accuracy(run, alone.last_student, test)
+    return summary
+
+
+def _test_accuracy(run: DistillationRun, student: dict[str, Tensor] | None, test: ImageSet) -> float | None:
+    if student is None:
+        return None
+    network = run.create_student().to(run.device)
+    network.load_state_dict(student)
+    return float(run.task.evaluate(network, test).accuracy)
+
+
+def _step_costs(session: DistillSession) -> dict[str, float | None]:
+    """Milliseconds of an update at the warm-up's fixed temperature and with the agent."""
+    warmup, acting = min(session.warmup_steps, session.steps), max(session.steps - session.warmup_steps, 0)
+    seconds = session.timer.seconds
+    with_agent = seconds["environment"] + seconds["agent"] - session.warmup_seconds
+    return {
+        "fixed_step_ms": 1e3 * session.warmup_seconds / warmup if warmup else None,
+        "step_ms": 1e3 * with_agent / acting if acting else None,
+    }
+
+
+def print_summary(summary: dict[str, Any], folder: object) -> None:
+    """Print the table of a finished run."""
+    table = Table(title=f"{summary['dataset']}, {summary['method']}, temperatures from {summary['temperature_from']}")
+    for column in ("", "validation", "test"):
+        table.add_column(column, justify="left" if not column else "right")
+    table.add_row("teacher", "", _percent(summary["teacher_test_accuracy"]))
+    if "student_alone_test_accuracy" in summary:
+        table.add_row(
+            "student alone",
+            _percent(summary["student_alone_val_accuracy"]),
+            _percent(summary["student_alone_test_accuracy"]),
+        )
+    table.add_row(
+        f"student, best epoch ({summary['student_epoch']})",
+        _percent(summary["student_val_accuracy"]),
+        _percent(summary["student_test_accuracy"]),
+    )
+    table.add_row(
+        "student, last epoch",
+        _percent(summary["student_last_val_accuracy"]),
+        _percent(summary["student_last_test_accuracy"]),
+    )
+    console = Console()
+    console.print(table)
+    total = summary["seconds"] or 1.0
+    shares = ", ".join(
+        f"{part} {summary[f'{part}_seconds'] / total:.0%}" for part in ("environment", "agent", "evaluation", "logging")
+    )
+    console.print(f"{summary['steps']} updates in {total:.1f} s: {shares}", highlight=False)
+    if summary["fixed_step_ms"] is not None and summary["step_ms"] is not None:
+        extra = summary["step_ms"] - summary["fixed_step_ms"]
+        console.print(
+            f"an update takes {summary['fixed_step_ms']:.2f} ms at the fixed temperature "
+            f"and {summary['step_ms']:.2f} ms with {summary['temperature_from']}, which costs {extra:.2f} ms",
+            highlight=False,
+        )
+    console.print(f"everything is in {folder}; curves: tensorboard --logdir {folder}", highlight=False, soft_wrap=True)
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.2%}"

@@ -1,0 +1,183 @@
+"""Every setting of a KD run under one name, for the environments' keyword arguments and the command line alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from rlkd_env.data import DATASETS, BatchStream, DataSource, Splits
+from rlkd_env.methods import create_method
+from rlkd_env.models import MODELS, create_model
+from rlkd_env.recipe import Recipe, ScheduleName
+from rlkd_env.registry import UsageError, unknown_name
+from rlkd_env.reward import RewardMeter
+from rlkd_env.run import DistillationRun
+from rlkd_env.state import PAPER_FEATURES, InstanceState
+from rlkd_env.tasks import Classification
+from rlkd_env.teacher import TeacherRecipe, cached_teacher, load_teacher
+from rlkd_env.temperature import resolve_range
+
+OptionValue = int | float | bool | str
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Settings of a KD run. The defaults are those of Digits."""
+
+    dataset: str = "digits"
+    """Name of the data set."""
+    teacher: str = "auto"
+    """Teacher's safetensors file or folder; auto trains the data set's own teacher once and caches it."""
+    student: str = "auto"
+    """Name of the student network; auto is the data set's own."""
+    method: str = "kd"
+    """KD method: kd, or cross_entropy (no distillation)."""
+    method_options: dict[str, OptionValue] = field(default_factory=dict)
+    """Arguments of the method as NAME VALUE pairs, such as kd_weight 0.5 or temperature_squared False."""
+    features: tuple[str, ...] = PAPER_FEATURES
+    """What the agent sees of an instance; a wrong name lists all."""
+    reward: str = "probe_loss"
+    """What the agent is paid for after every update: the fall of the excess training loss (train_progress, free), of
+    the loss on probe images (probe_loss), or of their error rate (probe_accuracy)."""
+    reward_interval: int = 1
+    """Updates between two measurements of the reward; above 1 the reward is delayed."""
+    probe_size: int = 512
+    """Number of probe images that the reward is measured on, at most all."""
+    divergence_penalty: float = -10.0
+    """Reward of an update after which loss or logits are not finite; it ends the run."""
+    temperature_min: float | str = "0.125s"
+    """Lowest temperature: absolute, or with suffix s in units of the teacher's mean logit deviation."""
+    temperature_max: float | str = "4s"
+    """Highest temperature, likewise. The paper's range is 1 to 10."""
+    epochs: int = 120
+    """Passes of the student over its training images."""
+    batch_size: int = 64
+    """Images an update; every one is a slot of the vector environment."""
+    learning_rate: float = 0.05
+    """Student's learning rate at the start."""
+    momentum: float = 0.9
+    """Momentum of the student's SGD."""
+    weight_decay: float = 5e-4
+    """Weight decay of the student's SGD."""
+    schedule: ScheduleName = "cosine"
+    """Learning-rate schedule: cosine to zero, step (times 0.1 at 5/8, 6/8, 7/8 of the run) or constant."""
+    device: str = "auto"
+    """Device such as cpu or cuda:0; auto takes a GPU where there is one."""
+
+    @classmethod
+    def from_keywords(cls, keywords: dict[str, Any]) -> RunConfig:
+        """Build a config from keyword arguments.
+
+        Raises:
+            UsageError: if a keyword is unknown.
+        """
+        names = [known.name for known in fields(cls)]
+        for keyword in keywords:
+            if keyword not in names:
+                raise unknown_name("argument", keyword, names)
+        return cls(**keywords)
+
+    @property
+    def student_name(self) -> str:
+        """Name of the student network.
+
+        Raises:
+            UsageError: if the data set is unknown.
+        """
+        return DATASETS[self.dataset].default_student if self.student == "auto" else self.student
+
+
+def select_device(name: str) -> torch.device:
+    """Return the device of this name, or the best one there is for ``"auto"``.
+
+    Raises:
+        UsageError: if this machine or this PyTorch lacks the device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UsageError(f"device {name!r} is not available: {str(error).splitlines()[0]}") from None
+    return device
+
+
+@torch.no_grad()
+def teacher_logit_deviation(teacher: nn.Module, splits: Splits, images: int = 2048) -> float:
+    """Mean over training images of the standard deviation of the teacher's logits: its unit of temperature.
+
+    Raises:
+        UsageError: if the teacher's classes are not the data's.
+    """
+    teacher.eval()
+    logits = torch.cat([teacher(chunk) for chunk in splits.train.images[:images].split(256)])
+    if logits.shape[-1] != splits.num_classes:
+        raise UsageError(f"the teacher knows {logits.shape[-1]} classes, but the data has {splits.num_classes}")
+    return float(logits.std(dim=-1, correction=0).mean())
+
+
+def build_run(
+    config: RunConfig,
+    dataset: DataSource | None = None,
+    teacher: nn.Module | None = None,
+    student: Callable[[], nn.Module] | None = None,
+    on_teacher_epoch: Callable[[int, float], None] | None = None,
+) -> DistillationRun:
+    """Build the run that a config describes.
+
+    Args:
+        config: the settings.
+        dataset: a data source in place of ``config.dataset``.
+        teacher: a network in place of ``config.teacher``; maps images to logits ``(N, C)``.
+        student: creates a fresh student in place of ``config.student``; likewise.
+        on_teacher_epoch: follows the training of a teacher that is not cached yet: epoch from 1, mean loss.
+
+    Raises:
+        UsageError: if a setting is invalid; nothing has been written then but, perhaps, a cached teacher.
+    """
+    recipe = Recipe(
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        schedule=config.schedule,
+    )
+    state = InstanceState(config.features)
+    reward = RewardMeter(config.reward, config.reward_interval)
+    if config.probe_size < 1:
+        raise UsageError(f"the probe needs at least 1 image, not {config.probe_size}")
+    create_method(config.method, **config.method_options)  # an unknown method or option is told at once
+    source = dataset or DATASETS[config.dataset]()
+    student_name = source.default_student if config.student == "auto" else config.student
+    if student is None:
+        MODELS[student_name]  # an unknown name is told before a teacher is trained
+    splits = source.splits().to(select_device(config.device))
+    BatchStream(splits.train, config.batch_size, seed=0)  # likewise a batch that is too large
+    if teacher is None:
+        if config.teacher == "auto":
+            teacher_recipe = TeacherRecipe(source.default_teacher)
+            teacher = cached_teacher(config.dataset, splits, teacher_recipe, on_teacher_epoch)
+        else:
+            teacher = load_teacher(Path(config.teacher), splits)
+    teacher = teacher.to(splits.train.labels.device)
+    deviation = teacher_logit_deviation(teacher, splits)
+    return DistillationRun(
+        task=Classification(),
+        splits=splits,
+        teacher=teacher,
+        create_student=student or (lambda: create_model(student_name, splits.num_classes, splits.image_shape)),
+        create_method=lambda: create_method(config.method, **config.method_options),
+        state=state,
+        reward=reward,
+        temperature_range=resolve_range(config.temperature_min, config.temperature_max, deviation),
+        recipe=recipe,
+        probe_size=config.probe_size,
+        divergence_penalty=config.divergence_penalty,
+    )

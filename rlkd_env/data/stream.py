@@ -1,0 +1,68 @@
+"""Batches of a training set in an order that follows from the seed and the step alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlkd_env.data.splits import ImageSet
+from rlkd_env.registry import UsageError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """N labelled images.
+
+    Attributes:
+        images: ``(N, channels, height, width)``.
+        labels: ``(N,)``.
+        indices: ``(N,)`` position of every image in the training set.
+    """
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+
+
+class BatchStream:
+    """Full batches of an epoch-wise shuffled training set.
+
+    Step ``t`` of a seed is always the same batch, so the stream has no state to save. The images left over at the
+    end of an epoch (fewer than a batch, other ones every epoch) are dropped.
+
+    Args:
+        data: the training set, on the device that the batches shall be on.
+        batch_size: images a batch, N.
+        seed: of the order.
+
+    Raises:
+        UsageError: if a batch is empty or larger than the data.
+    """
+
+    def __init__(self, data: ImageSet, batch_size: int, seed: int) -> None:
+        if batch_size < 1:
+            raise UsageError(f"the batch size must be at least 1, not {batch_size}")
+        if batch_size > len(data):
+            raise UsageError(f"a batch of {batch_size} is larger than the training set of {len(data)} images")
+        self._data = data
+        self._batch_size = batch_size
+        self._seed = seed
+        self._epoch = -1
+        self._order = torch.empty(0, dtype=torch.int64)
+        self.batches_per_epoch = len(data) // batch_size
+
+    def batch(self, step: int) -> Batch:
+        """Return the batch of a step, counted from 0 over all epochs."""
+        epoch, position = divmod(step, self.batches_per_epoch)
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, self._shuffle(epoch)
+        indices = self._order[position * self._batch_size : (position + 1) * self._batch_size]
+        return Batch(self._data.images[indices], self._data.labels[indices], indices)
+
+    def _shuffle(self, epoch: int) -> Tensor:
+        seed = int(np.random.SeedSequence([self._seed, epoch]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+        order = torch.randperm(len(self._data), generator=torch.Generator().manual_seed(seed))
+        return order.to(self._data.labels.device)

@@ -1,0 +1,20 @@
+"""No distillation: the student learns from the labels alone. The control that every KD method is measured against."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from rlkd_env.methods.base import Method
+from rlkd_env.outputs import InstanceOutputs
+from rlkd_env.temperature import Temperature
+
+
+class CrossEntropy(Method):
+    """The cross-entropy alone; temperatures have no effect."""
+
+    def __init__(self) -> None:
+        super().__init__(task_weight=1.0)
+
+    def distillation_losses(self, outputs: InstanceOutputs, temperature: Temperature) -> dict[str, Tensor]:  # noqa: ARG002
+        """Return no term."""
+        return {}

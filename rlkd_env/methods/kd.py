@@ -1,0 +1,50 @@
+"""Plain knowledge distillation (Hinton, Vinyals and Dean, arXiv 1503.02531) with a temperature per instance."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from rlkd_env.methods.base import Method
+from rlkd_env.outputs import InstanceOutputs
+from rlkd_env.temperature import Temperature
+
+
+def kd_loss(
+    student_logits: Tensor, teacher_logits: Tensor, temperature: Temperature, temperature_squared: bool = True
+) -> Tensor:
+    """Temperature-scaled KL(teacher ‖ student) per instance.
+
+    Args:
+        student_logits: ``(N, C)``.
+        teacher_logits: ``(N, C)``.
+        temperature: ``(N,)`` each for teacher and student.
+        temperature_squared: multiply by T_student · T_teacher, which keeps the gradient's size from falling as 1/T².
+
+    Returns:
+        ``(N,)`` in nats.
+    """
+    student = F.log_softmax(student_logits / temperature.student.unsqueeze(-1), dim=-1)
+    teacher = F.log_softmax(teacher_logits / temperature.teacher.unsqueeze(-1), dim=-1)
+    divergence = F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=-1)
+    return temperature.student * temperature.teacher * divergence if temperature_squared else divergence
+
+
+class KD(Method):
+    """``task_weight`` · cross-entropy + ``kd_weight`` · T² · KL(teacher ‖ student).
+
+    Args:
+        task_weight: weight of the cross-entropy.
+        kd_weight: weight of the KL term.
+        temperature_squared: whether the KL term carries the factor T² (T_student · T_teacher where they differ).
+    """
+
+    def __init__(self, task_weight: float = 0.1, kd_weight: float = 0.9, temperature_squared: bool = True) -> None:
+        super().__init__(task_weight)
+        self.kd_weight = kd_weight
+        self.temperature_squared = temperature_squared
+
+    def distillation_losses(self, outputs: InstanceOutputs, temperature: Temperature) -> dict[str, Tensor]:
+        """Return the KL term, ``(N,)``."""
+        loss = kd_loss(outputs.student_logits, outputs.teacher_logits, temperature, self.temperature_squared)
+        return {"kd": self.kd_weight * loss}

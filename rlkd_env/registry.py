@@ -1,0 +1,63 @@
+"""Names for the interchangeable parts: methods, features, rewards, networks, data sets, agents."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class UsageError(ValueError):
+    """A request that cannot be met; its message is one line that tells the user what to change."""
+
+
+def unknown_name(kind: str, name: object, valid: Iterable[str]) -> UsageError:
+    """Build the error for an unknown name: what was given, the closest match and every valid name."""
+    names = sorted(valid)
+    close = difflib.get_close_matches(str(name), names, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return UsageError(f"unknown {kind} {name!r}.{hint} Valid: {', '.join(names)}")
+
+
+class Registry(Mapping[str, T]):
+    """A read-only mapping from names to parts that answers an unknown name with the valid ones.
+
+    Args:
+        kind: what the parts are, for the error message, such as ``"reward"``.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._parts: dict[str, T] = {}
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """Return a decorator that adds its function or class under ``name``.
+
+        Raises:
+            ValueError: if the name is taken.
+        """
+        if name in self._parts:
+            raise ValueError(f"{self.kind} {name!r} is registered already")
+
+        def add(part: T) -> T:
+            self._parts[name] = part
+            return part
+
+        return add
+
+    def __getitem__(self, name: str) -> T:
+        try:
+            return self._parts[name]
+        except KeyError:
+            raise unknown_name(self.kind, name, self._parts) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._parts
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts)
+
+    def __len__(self) -> int:
+        return len(self._parts)

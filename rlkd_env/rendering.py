@@ -1,0 +1,65 @@
+"""A picture of what an agent does: temperatures against another property of the instances."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+from rlkd_env.temperature import TemperatureRange
+
+
+class TemperaturePlot:
+    """A scatter plot of temperatures that is drawn again and again with little effort.
+
+    Everything but the points and the title is drawn once.
+
+    Args:
+        temperature_range: marked on the vertical axis, which is in log scale.
+        horizontal: what the horizontal axis shows.
+        colour: what the points' colour shows.
+    """
+
+    def __init__(self, temperature_range: TemperatureRange, horizontal: str, colour: str) -> None:
+        figure = Figure(figsize=(5.0, 3.6), dpi=100, layout="constrained")
+        self._canvas = FigureCanvasAgg(figure)
+        self._axes = figure.add_subplot()
+        self._axes.set_xlim(-0.02, 1.02)
+        self._axes.set_yscale("log")
+        low, high = temperature_range.minimum, temperature_range.maximum
+        self._axes.set_ylim(low * 0.8, high * 1.25)
+        self._axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        self._axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        self._axes.yaxis.set_minor_formatter(NullFormatter())
+        self._axes.axhspan(low, high, color="0.95", zorder=0)
+        self._axes.set_xlabel(horizontal)
+        self._axes.set_ylabel("temperature")
+        self._points = self._axes.scatter([], [], c=[], s=14, cmap="viridis", vmin=0.0, vmax=1.0, animated=True)
+        figure.colorbar(self._points, ax=self._axes, label=colour)
+        self._title = self._axes.set_title(" ", fontsize=10)  # takes its room in the layout
+        self._canvas.draw()
+        self._title.set_animated(True)
+        figure.set_layout_engine("none")
+        self._canvas.draw()
+        self._background = self._canvas.copy_from_bbox(figure.bbox)
+
+    def draw(self, horizontal: np.ndarray, temperature: np.ndarray, colour: np.ndarray, title: str) -> np.ndarray:
+        """Draw n instances.
+
+        Args:
+            horizontal: ``(n,)`` position in ``[0, 1]``.
+            temperature: ``(n,)`` vertical position.
+            colour: ``(n,)`` in ``[0, 1]``.
+            title: above the plot.
+
+        Returns:
+            ``(height, width, 3)`` uint8.
+        """
+        self._points.set_offsets(np.column_stack([horizontal, temperature]))
+        self._points.set_array(colour)
+        self._title.set_text(title)
+        self._canvas.restore_region(self._background)
+        self._axes.draw_artist(self._points)
+        self._axes.draw_artist(self._title)
+        return np.asarray(self._canvas.buffer_rgba())[..., :3].copy()

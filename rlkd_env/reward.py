@@ -1,0 +1,100 @@
+"""What the student gained by an update: named batch rewards.
+
+A reward is the fall of a potential of the student, measured after the update that the temperatures caused, so the
+rewards of an episode add up to the whole run's gain. To add one, write its potential under ``@REWARDS.register``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlkd_env.outputs import InstanceOutputs
+from rlkd_env.registry import Registry, UsageError
+from rlkd_env.tasks import Evaluation
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a potential may look at after an update.
+
+    Attributes:
+        outputs: of the batch that comes next, forwarded through the updated student.
+        evaluate_probe: forwards the run's fixed probe images through the updated student.
+    """
+
+    outputs: InstanceOutputs
+    evaluate_probe: Callable[[], Evaluation]
+
+
+Potential = Callable[[Measurement], Tensor]
+REWARDS: Registry[Potential] = Registry("reward")
+
+
+@REWARDS.register("train_progress")
+def train_progress(measurement: Measurement) -> Tensor:
+    """Excess loss, student's minus teacher's cross-entropy in nats, of the next batch; costs no extra forward."""
+    outputs = measurement.outputs
+    return (outputs.student_cross_entropy - outputs.teacher_cross_entropy).mean()
+
+
+@REWARDS.register("probe_loss")
+def probe_loss(measurement: Measurement) -> Tensor:
+    """Cross-entropy on the probe images in nats."""
+    return measurement.evaluate_probe().loss
+
+
+@REWARDS.register("probe_accuracy")
+def probe_accuracy(measurement: Measurement) -> Tensor:
+    """Share of wrong predictions on the probe images."""
+    return 1.0 - measurement.evaluate_probe().accuracy
+
+
+class RewardMeter:
+    """Turns a potential into rewards.
+
+    Args:
+        name: a name in :data:`REWARDS`.
+        interval: updates between two measurements; the updates between earn 0 and their gain comes with the next
+            measurement. The last update of a run is always measured.
+
+    Raises:
+        UsageError: if the name is unknown or the interval is below 1.
+    """
+
+    def __init__(self, name: str = "probe_loss", interval: int = 1) -> None:
+        if interval < 1:
+            raise UsageError(f"the reward interval must be at least 1 update, not {interval}")
+        self.name = name
+        self.interval = interval
+        self._potential = REWARDS[name]
+        self._last = torch.zeros(())
+        self._updates = 0
+
+    def reset(self, measurement: Measurement) -> None:
+        """Take the first measurement of a run."""
+        self._last = self._potential(measurement)
+        self._updates = 0
+
+    def after_update(self, measurement: Measurement, is_last: bool) -> Tensor:
+        """Return the reward of an update, a tensor without dimensions on the run's device."""
+        self._updates += 1
+        if self._updates % self.interval and not is_last:
+            return torch.zeros_like(self._last)
+        potential = self._potential(measurement)
+        reward = self._last - potential
+        self._last = potential
+        return reward
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the next rewards depend on."""
+        return {"last": self._last.clone(), "updates": self._updates}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        self._last = state["last"].to(self._last.device).clone()
+        self._updates = state["updates"]

@@ -1,0 +1,313 @@
+"""The knowledge-distillation run, step by step, in plain PyTorch."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
+from torchvision.ops import StochasticDepth
+
+from rlkd_env.data import BatchStream, ImageSet, Splits
+from rlkd_env.methods import Method
+from rlkd_env.outputs import InstanceOutputs
+from rlkd_env.recipe import Recipe
+from rlkd_env.registry import UsageError
+from rlkd_env.reward import Measurement, RewardMeter
+from rlkd_env.state import InstanceState
+from rlkd_env.tasks import Evaluation, Task
+from rlkd_env.temperature import Temperature, TemperatureRange
+
+Policy = Callable[[InstanceOutputs], Temperature]
+"""Anything that chooses the temperatures of a batch on the device: a rule or a learned policy."""
+
+STATE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one update did. Tensors stay on the run's device; nothing here has been synchronised.
+
+    Attributes:
+        reward: of the update, no dimensions; the run's divergence penalty where the update diverged.
+        state: ``(N, d)`` of the next batch.
+        finished: whether the schedule is over.
+        diverged: true where the loss or the student's logits are no longer finite; no dimensions.
+        metrics: means over the batch by name: ``loss`` and the weighted ``loss_...`` parts.
+        outputs: of the batch that the update was made on.
+        temperature: that the update was made with.
+    """
+
+    reward: Tensor
+    state: Tensor
+    finished: bool
+    diverged: Tensor
+    metrics: dict[str, Tensor]
+    outputs: InstanceOutputs
+    temperature: Temperature
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has ended, finished or diverged; waits for the device."""
+        return self.finished or bool(self.diverged)
+
+
+class RunHook:
+    """Something that watches a run; override what is needed. Hooks must not change the run."""
+
+    def on_step(self, run: DistillationRun, result: StepResult) -> None:
+        """Follow one update."""
+
+    def on_epoch_end(self, run: DistillationRun) -> None:
+        """Follow the last update of an epoch, after :meth:`on_step`."""
+
+
+@dataclass(eq=False)
+class DistillationRun:
+    """A student's distillation from a teacher, one update at a time.
+
+    The student's forward that makes a state is the one whose loss the next step takes, so a step costs one forward
+    of each network and one backward, like plain KD.
+
+    Args:
+        task: how networks are forwarded and evaluated.
+        splits: train, probe and validation images, on the device.
+        teacher: on the device; put into evaluation mode and frozen here.
+        create_student: returns a fresh student on the CPU, drawing from torch's global generator.
+        create_method: returns the KD method with fresh parameters, drawing from the same.
+        state: features of the instances.
+        reward: how the student's gain is measured.
+        temperature_range: what agents may choose; the run itself takes any positive temperature.
+        recipe: optimiser, schedule, epochs and batch size.
+        probe_size: number of probe images that the reward is measured on, the same all through.
+        divergence_penalty: the reward of an update that diverges.
+
+    Raises:
+        UsageError: if a batch is larger than the training set.
+    """
+
+    task: Task
+    splits: Splits
+    teacher: nn.Module
+    create_student: Callable[[], nn.Module]
+    create_method: Callable[[], Method]
+    state: InstanceState
+    reward: RewardMeter
+    temperature_range: TemperatureRange
+    recipe: Recipe
+    probe_size: int = 512
+    divergence_penalty: float = -10.0
+    hooks: list[RunHook] = field(default_factory=list)
+
+    seed: int = field(init=False, default=-1)
+    step_count: int = field(init=False, default=0)
+    student: nn.Module = field(init=False)
+    method: Method = field(init=False)
+    optimizer: torch.optim.Optimizer = field(init=False)
+    outputs: InstanceOutputs = field(init=False)
+    """Of the batch that waits for its temperatures."""
+
+    def __post_init__(self) -> None:
+        self.teacher.eval().requires_grad_(False)
+        self.device = self.splits.train.labels.device
+        self._stream = BatchStream(self.splits.train, self.recipe.batch_size, seed=0)
+        self.steps_per_epoch = self._stream.batches_per_epoch
+        self.total_steps = self.steps_per_epoch * self.recipe.epochs
+        probe = self.splits.probe
+        self._probe = ImageSet(probe.images[: self.probe_size], probe.labels[: self.probe_size])
+        self._started = False
+
+    @property
+    def batch_size(self) -> int:
+        """Instances a batch, N."""
+        return self.recipe.batch_size
+
+    @property
+    def epoch(self) -> int:
+        """Number of completed epochs."""
+        return self.step_count // self.steps_per_epoch
+
+    @property
+    def progress(self) -> float:
+        """Share of the schedule that is over."""
+        return self.step_count / self.total_steps
+
+    @property
+    def finished(self) -> bool:
+        """Whether the schedule is over."""
+        return self.step_count >= self.total_steps
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the next update."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def reset(self, seed: int) -> Tensor:
+        """Start over with a fresh student and return the first batch's state ``(N, d)``."""
+        self._create_modules(seed)
+        self.step_count = 0
+        state = self._forward()
+        self.reward.reset(self._measurement())
+        self._started = True
+        return state
+
+    def step(self, temperature: Temperature) -> StepResult:
+        """Update the student with these temperatures and forward the next batch.
+
+        Args:
+            temperature: ``(N,)`` positive values each for teacher and student, on the run's device.
+
+        Raises:
+            RuntimeError: if the run was not started or its schedule is over.
+            ValueError: if there are not N temperatures.
+        """
+        if not self._started or self.finished:
+            raise RuntimeError("the run is over or not started: call reset()")
+        if temperature.student.shape != (self.batch_size,) or temperature.teacher.shape != (self.batch_size,):
+            raise ValueError(
+                f"expected {self.batch_size} temperatures each for teacher and student, "
+                f"got {tuple(temperature.teacher.shape)} and {tuple(temperature.student.shape)}"
+            )
+        outputs = self.outputs
+        losses = self.method(outputs, temperature)
+        loss = torch.stack(list(losses.values())).sum(dim=0).mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self._schedule.step()
+        self.step_count += 1
+
+        state = self._forward()
+        reward = self.reward.after_update(self._measurement(), is_last=self.finished)
+        diverged = ~(
+            loss.detach().isfinite() & self.outputs.student_logits.detach().isfinite().all() & reward.isfinite()
+        )
+        result = StepResult(
+            reward=torch.where(diverged, self.divergence_penalty, reward),
+            state=state,
+            finished=self.finished,
+            diverged=diverged,
+            metrics={"loss": loss.detach(), **{f"loss_{name}": part.detach().mean() for name, part in losses.items()}},
+            outputs=outputs,
+            temperature=temperature,
+        )
+        for hook in self.hooks:
+            hook.on_step(self, result)
+        if self.step_count % self.steps_per_epoch == 0:
+            for hook in self.hooks:
+                hook.on_epoch_end(self)
+        return result
+
+    def advance(self, policy: Policy, steps: int | None = None) -> StepResult:
+        """Step with a policy on the device, without a round trip to the host.
+
+        Args:
+            policy: chooses the temperatures of every batch from its outputs.
+            steps: number of updates, at most to the end of the schedule; None means to the end.
+
+        Returns:
+            The last step's result. A divergence ends the advance at the end of its epoch at the latest.
+
+        Raises:
+            ValueError: if ``steps`` is below 1.
+            RuntimeError: if the run was not started or its schedule is over.
+        """
+        if steps is not None and steps < 1:
+            raise ValueError(f"the number of steps must be at least 1, not {steps}")
+        end = self.total_steps if steps is None else min(self.step_count + steps, self.total_steps)
+        while True:
+            with torch.no_grad():
+                temperature = policy(self.outputs)
+            result = self.step(temperature)
+            epoch_over = self.step_count % self.steps_per_epoch == 0
+            if self.step_count >= end or (epoch_over and bool(result.diverged)):
+                return result
+
+    def evaluate_validation(self) -> Evaluation:
+        """Measure the student on the validation images; the result stays on the device."""
+        return self.task.evaluate(self.student, self.splits.validation)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the whole run as tensors and plain values, independent of the run from now on.
+
+        Raises:
+            RuntimeError: if the run was not started.
+        """
+        if not self._started:
+            raise RuntimeError("the run is not started: call reset()")
+        state = {
+            "version": STATE_VERSION,
+            "seed": self.seed,
+            "step_count": self.step_count,
+            "student": self.student.state_dict(),
+            "method": self.method.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "reward": self.reward.state_dict(),
+        }
+        return copy.deepcopy(state)
+
+    def load_state_dict(self, state: dict[str, Any]) -> Tensor:
+        """Continue from :meth:`state_dict`, bit for bit on a CPU, and return the waiting batch's state ``(N, d)``.
+
+        Raises:
+            UsageError: if the state is of another version.
+        """
+        if state.get("version") != STATE_VERSION:
+            raise UsageError(f"a run's state of version {state.get('version')} cannot be read, only {STATE_VERSION}")
+        state = copy.deepcopy(state)
+        self._create_modules(state["seed"])
+        self.student.load_state_dict(state["student"])
+        self.method.load_state_dict(state["method"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
+        self.step_count = state["step_count"]
+        observed = self._forward()
+        # The forward has moved the running statistics a second time for this batch; put them back.
+        self.student.load_state_dict(state["student"])
+        self.reward.reset(self._measurement())
+        self.reward.load_state_dict(state["reward"])
+        self._started = True
+        return observed
+
+    def fork(self) -> DistillationRun:
+        """Return an independent copy without hooks; data and teacher are shared, as neither changes."""
+        clone = copy.copy(self)
+        clone.hooks = []
+        clone.reward = copy.copy(self.reward)
+        clone._stream = copy.copy(self._stream)
+        clone.load_state_dict(self.state_dict())
+        return clone
+
+    def _create_modules(self, seed: int) -> None:
+        self.seed = seed
+        self._stream = BatchStream(self.splits.train, self.batch_size, seed)
+        with self._seeded(seed):
+            self.student = self.create_student().to(self.device).train()
+            self.method = self.create_method().to(self.device).train()
+        self._is_stochastic = any(isinstance(module, _DropoutNd | StochasticDepth) for module in self.student.modules())
+        parameters = [*self.student.parameters(), *self.method.parameters()]
+        self.optimizer = self.recipe.create_optimizer(parameters)
+        self._schedule = self.recipe.create_schedule(self.optimizer, self.total_steps)
+
+    def _forward(self) -> Tensor:
+        batch = self._stream.batch(self.step_count)
+        # Dropout draws from torch's global generator; seeded by the step it needs no saved generator state.
+        with self._seeded(self.seed + self.step_count) if self._is_stochastic else contextlib.nullcontext():
+            self.outputs = self.task.forward(self.student, self.teacher, batch, self.progress)
+        return self.state(self.outputs)
+
+    def _measurement(self) -> Measurement:
+        return Measurement(self.outputs, lambda: self.task.evaluate(self.student, self._probe))
+
+    @contextlib.contextmanager
+    def _seeded(self, seed: int) -> Iterator[None]:
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
+            yield

@@ -1,0 +1,172 @@
+"""Named features of an instance's state: what an agent sees of an image.
+
+To add a feature, write a function from :class:`InstanceOutputs` to ``(N,)`` values under a ``@feature`` line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rlkd_env.outputs import InstanceOutputs
+from rlkd_env.registry import Registry, UsageError
+
+PAPER_FEATURES = ("teacher_performance", "student_performance", "student_uncertainty", "progress")
+"""The state of arXiv 2407.00115, section 3.2, and the run's progress, which makes it Markov in time."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A number per instance and its true bounds, to which values are clipped."""
+
+    compute: Callable[[InstanceOutputs], Tensor]
+    low: float
+    high: float
+
+
+FEATURES: Registry[Feature] = Registry("feature")
+
+
+def feature(low: float, high: float) -> Callable[[Callable[[InstanceOutputs], Tensor]], Feature]:
+    """Register the decorated function as a feature of its own name with values in ``[low, high]``."""
+
+    def register(compute: Callable[[InstanceOutputs], Tensor]) -> Feature:
+        return FEATURES.register(compute.__name__)(Feature(compute, low, high))
+
+    return register
+
+
+class InstanceState:
+    """The chosen features, stacked into an observation.
+
+    Args:
+        features: names out of :data:`FEATURES`, each at most once.
+
+    Raises:
+        UsageError: if a name is unknown or repeated, or none is given.
+    """
+
+    def __init__(self, features: Sequence[str] = PAPER_FEATURES) -> None:
+        if not features:
+            raise UsageError("the state needs at least one feature")
+        repeated = {name for name in features if list(features).count(name) > 1}
+        if repeated:
+            raise UsageError(f"feature {sorted(repeated)[0]!r} is named twice")
+        self.names = tuple(features)
+        self._features = [FEATURES[name] for name in self.names]
+        self.low = torch.tensor([chosen.low for chosen in self._features])
+        self.high = torch.tensor([chosen.high for chosen in self._features])
+
+    def __call__(self, outputs: InstanceOutputs) -> Tensor:
+        """Return the state ``(N, d)`` in float32, finite and within the bounds whatever the logits hold."""
+        columns = [chosen.compute(outputs).float() for chosen in self._features]
+        state = torch.stack(columns, dim=-1)
+        if self.low.device != state.device:
+            self.low, self.high = self.low.to(state.device), self.high.to(state.device)
+        return state.nan_to_num_().clamp_(self.low, self.high)
+
+
+def _margin(probabilities: Tensor) -> Tensor:
+    """Top-1 minus top-2 probability: 1 when certain, 0 when torn between two classes."""
+    top = probabilities.topk(2, dim=-1).values
+    return top[..., 0] - top[..., 1]
+
+
+def _normalised_entropy(probabilities: Tensor) -> Tensor:
+    """Entropy over log C: 0 when certain, 1 when uniform."""
+    return torch.special.entr(probabilities).sum(dim=-1) / math.log(probabilities.shape[-1])
+
+
+@feature(0.0, 1.0)
+def teacher_performance(outputs: InstanceOutputs) -> Tensor:
+    """Teacher's probability of the true class."""
+    return outputs.true_class(outputs.teacher_probabilities)
+
+
+@feature(0.0, 1.0)
+def student_performance(outputs: InstanceOutputs) -> Tensor:
+    """Student's probability of the true class."""
+    return outputs.true_class(outputs.student_probabilities)
+
+
+@feature(0.0, 1.0)
+def student_uncertainty(outputs: InstanceOutputs) -> Tensor:
+    """Student's margin, top-1 minus top-2 probability (the paper's name; small means uncertain)."""
+    return _margin(outputs.student_probabilities)
+
+
+@feature(0.0, 1.0)
+def teacher_uncertainty(outputs: InstanceOutputs) -> Tensor:
+    """Teacher's margin, top-1 minus top-2 probability (small means uncertain)."""
+    return _margin(outputs.teacher_probabilities)
+
+
+@feature(0.0, 1.0)
+def progress(outputs: InstanceOutputs) -> Tensor:
+    """Share of the run that is over."""
+    return torch.full(outputs.labels.shape, outputs.progress, device=outputs.labels.device)
+
+
+@feature(0.0, 1.0)
+def student_entropy(outputs: InstanceOutputs) -> Tensor:
+    """Entropy of the student's prediction over log C."""
+    return _normalised_entropy(outputs.student_probabilities)
+
+
+@feature(0.0, 1.0)
+def teacher_entropy(outputs: InstanceOutputs) -> Tensor:
+    """Entropy of the teacher's prediction over log C."""
+    return _normalised_entropy(outputs.teacher_probabilities)
+
+
+@feature(0.0, 20.0)
+def student_cross_entropy(outputs: InstanceOutputs) -> Tensor:
+    """Student's cross-entropy in nats, clipped at 20."""
+    return outputs.student_cross_entropy
+
+
+@feature(0.0, 20.0)
+def teacher_cross_entropy(outputs: InstanceOutputs) -> Tensor:
+    """Teacher's cross-entropy in nats, clipped at 20."""
+    return outputs.teacher_cross_entropy
+
+
+@feature(0.0, 20.0)
+def divergence(outputs: InstanceOutputs) -> Tensor:
+    """KL(teacher ‖ student) at temperature 1 in nats, clipped at 20."""
+    log_ratio = outputs.teacher_log_probabilities - outputs.student_log_probabilities
+    return (outputs.teacher_probabilities * log_ratio).sum(dim=-1)
+
+
+@feature(0.0, 50.0)
+def student_logit_spread(outputs: InstanceOutputs) -> Tensor:
+    """Standard deviation of the student's logits, clipped at 50."""
+    return outputs.student_logits.detach().std(dim=-1, correction=0)
+
+
+@feature(0.0, 50.0)
+def teacher_logit_spread(outputs: InstanceOutputs) -> Tensor:
+    """Standard deviation of the teacher's logits, clipped at 50."""
+    return outputs.teacher_logits.std(dim=-1, correction=0)
+
+
+@feature(0.0, 1.0)
+def agreement(outputs: InstanceOutputs) -> Tensor:
+    """1 where teacher and student predict the same class, else 0."""
+    return (outputs.student_logits.argmax(dim=-1) == outputs.teacher_logits.argmax(dim=-1)).float()
+
+
+@feature(0.0, 1.0)
+def teacher_correct(outputs: InstanceOutputs) -> Tensor:
+    """1 where the teacher predicts the true class, else 0."""
+    return (outputs.teacher_logits.argmax(dim=-1) == outputs.labels).float()
+
+
+@feature(0.0, 1.0)
+def student_correct(outputs: InstanceOutputs) -> Tensor:
+    """1 where the student predicts the true class, else 0."""
+    return (outputs.student_logits.argmax(dim=-1) == outputs.labels).float()

@@ -1,0 +1,43 @@
+"""What a task must offer for its networks to be distilled by :class:`~rlkd_env.run.DistillationRun`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from rlkd_env.data import Batch, ImageSet
+from rlkd_env.outputs import InstanceOutputs
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How good a network is on a set; tensors without dimensions, on the network's device.
+
+    Attributes:
+        accuracy: share of correct top-1 predictions.
+        loss: mean cross-entropy in nats.
+    """
+
+    accuracy: Tensor
+    loss: Tensor
+
+
+class Task(ABC):
+    """The task's forward pass and evaluation."""
+
+    @abstractmethod
+    def forward(self, student: nn.Module, teacher: nn.Module, batch: Batch, progress: float) -> InstanceOutputs:
+        """Forward a batch through both networks, once each.
+
+        Args:
+            student: its outputs carry gradients.
+            teacher: in evaluation mode; forwarded without gradients.
+            batch: N images.
+            progress: share of the run that is over.
+        """
+
+    @abstractmethod
+    def evaluate(self, network: nn.Module, images: ImageSet) -> Evaluation:
+        """Measure a network in evaluation mode; its mode is the same afterwards."""

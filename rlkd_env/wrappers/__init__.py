@@ -1,0 +1,5 @@
+"""Wrappers around the environments."""
+
+from rlkd_env.wrappers.temperature_action import TemperatureAction
+
+__all__ = ["TemperatureAction"]

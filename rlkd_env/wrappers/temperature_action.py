@@ -1,0 +1,61 @@
+"""Actions in [-1, 1] in place of temperatures: what off-the-shelf agents expect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import VectorActionWrapper, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from rlkd_env.temperature import ActionMap, ActionScale, TemperatureRange
+
+
+class TemperatureAction(
+    VectorActionWrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+    gym.utils.RecordConstructorArgs,
+):
+    """Lets agents act in ``[-1, 1]`` on a vector environment whose actions are temperatures.
+
+    Args:
+        env: with a single action space ``Box(t_min, t_max, (1,))``.
+        scale: ``"log"``: equal steps of the action are equal ratios of the temperature; or ``"linear"``.
+
+    Raises:
+        UsageError: if the scale is unknown, or the action space is not a range of positive temperatures.
+
+    Example:
+        >>> import gymnasium as gym, rlkd_env
+        >>> envs = gym.make_vec("rlkd/Digits-v0", num_envs=64, temperature_min=1, temperature_max=16)
+        >>> envs = TemperatureAction(envs)
+        >>> envs.single_action_space
+        Box(-1.0, 1.0, (1,), float32)
+        >>> float(envs.actions(np.zeros((64, 1), np.float32))[0, 0])
+        4.0
+    """
+
+    def __init__(self, env: VectorEnv[np.ndarray, np.ndarray, np.ndarray], scale: ActionScale = "log") -> None:
+        gym.utils.RecordConstructorArgs.__init__(self, scale=scale)
+        super().__init__(env)
+        space = env.single_action_space
+        if not isinstance(space, spaces.Box):
+            raise TypeError(f"expected a Box of temperatures, got the action space {space}")
+        self.action_map = ActionMap(TemperatureRange(float(space.low.min()), float(space.high.max())), scale)
+        self.single_action_space = spaces.Box(-1.0, 1.0, space.shape, dtype=np.float32)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+
+    def actions(self, actions: np.ndarray) -> np.ndarray:
+        """Map actions ``(N, 1)`` to temperatures ``(N, 1)``."""
+        return self.action_map.to_temperature(np.asarray(actions, dtype=np.float32))
+
+
+def find_action_map(env: VectorEnv[Any, Any, Any]) -> ActionMap | None:
+    """Return the action map of the :class:`TemperatureAction` around an environment, or None without one."""
+    while True:
+        if isinstance(env, TemperatureAction):
+            return env.action_map
+        if env is env.unwrapped:
+            return None
+        env = env.env  # type: ignore[attr-defined]
