@@ -268,8 +268,11 @@ class DistillationRun:
         self._schedule.load_state_dict(state["schedule"])
         self.step_count = state["step_count"]
         observed = self._forward()
-        # The forward has moved the running statistics a second time for this batch; put them back.
-        self.student.load_state_dict(state["student"])
+        # The forward has moved the running statistics a second time for this batch. They are swapped back, not copied
+        # into: autograd would take a copy for a change of what the waiting backward has saved.
+        for name, buffer in self.student.named_buffers():
+            if name in state["student"]:
+                buffer.data = state["student"][name].to(buffer.device)
         self.reward.reset(self._measurement())
         self.reward.load_state_dict(state["reward"])
         self._started = True
