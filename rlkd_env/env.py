@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -56,6 +57,7 @@ class RunStepper:
             raise UsageError(f"unknown render_mode {render_mode!r}. Valid: rgb_array")
         if run is not None and keywords:
             raise UsageError(f"a run that is built already takes no settings, got {sorted(keywords)}")
+        _use_one_thread_in_workers()
         self.run = run if run is not None else _build(keywords)
         self._plot: TemperaturePlot | None = None
         self._last_result: StepResult | None = None
@@ -123,6 +125,15 @@ class RunStepper:
             colour=outputs.true_class(outputs.teacher_probabilities)[:count].cpu().numpy(),
             title=f"update {self.run.step_count} of {self.run.total_steps}",
         )
+
+
+def _use_one_thread_in_workers() -> None:
+    """Keep torch to one thread in the worker processes of an ``AsyncVectorEnv``.
+
+    They share the cores, and a forked process whose parent has used OpenMP would wait forever for its threads.
+    """
+    if multiprocessing.parent_process() is not None:
+        torch.set_num_threads(1)
 
 
 def _build(keywords: dict[str, Any]) -> DistillationRun:
