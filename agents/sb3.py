@@ -60,6 +60,11 @@ def _off_policy(num_envs: int) -> dict[str, Any]:
     }
 
 
+def _maximum_entropy(num_envs: int) -> dict[str, Any]:
+    """A small entropy bonus from the start: tuned down from 1 it would outlast a short KD run."""
+    return {**_off_policy(num_envs), "ent_coef": "auto_0.1"}
+
+
 def _deterministic(num_envs: int) -> dict[str, Any]:
     """Deterministic policies explore by noise on the action only."""
     return {**_off_policy(num_envs), "action_noise": NormalActionNoise(np.zeros(1), np.full(1, 0.2))}
@@ -87,12 +92,12 @@ AGENTS: Registry[AgentFamily] = Registry("agent")
 
 for _class in (PPO, A2C, SAC, TD3, DDPG):
     _name = _class.__name__.lower()
-    _defaults = {"ppo": _ppo, "a2c": _on_policy, "sac": _off_policy}.get(_name, _deterministic)
+    _defaults = {"ppo": _ppo, "a2c": _on_policy, "sac": _maximum_entropy}.get(_name, _deterministic)
     _bandit = _BANDIT_ON_POLICY if _name in ("ppo", "a2c") else _BANDIT_OFF_POLICY
     AGENTS.register(_name)(AgentFamily("stable_baselines3", _class.__name__, _defaults, _bandit))
 if find_spec("sb3_contrib") is not None:
-    AGENTS.register("tqc")(AgentFamily("sb3_contrib", "TQC", _off_policy, _BANDIT_OFF_POLICY))
-    AGENTS.register("crossq")(AgentFamily("sb3_contrib", "CrossQ", _off_policy, _BANDIT_OFF_POLICY))
+    AGENTS.register("tqc")(AgentFamily("sb3_contrib", "TQC", _maximum_entropy, _BANDIT_OFF_POLICY))
+    AGENTS.register("crossq")(AgentFamily("sb3_contrib", "CrossQ", _maximum_entropy, _BANDIT_OFF_POLICY))
     AGENTS.register("trpo")(AgentFamily("sb3_contrib", "TRPO", _batched, _BANDIT_ON_POLICY))
 
 

@@ -40,7 +40,9 @@ def test_kd_equals_its_definition_per_instance(n: int, c: int) -> None:
     )
     computed = kd_loss(student, teacher, temperature)
     expected = [
-        kd_by_definition(student[i].numpy(), teacher[i].numpy(), float(temperature.student[i]), float(temperature.teacher[i]))
+        kd_by_definition(
+            student[i].numpy(), teacher[i].numpy(), float(temperature.student[i]), float(temperature.teacher[i])
+        )
         for i in range(n)
     ]
     np.testing.assert_allclose(computed.numpy(), expected, rtol=1e-6, atol=1e-9)

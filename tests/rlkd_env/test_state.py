@@ -63,11 +63,15 @@ def test_logit_spread_is_the_population_deviation() -> None:
 
 
 def test_the_default_state_is_the_papers() -> None:
-    assert InstanceState().names == PAPER_FEATURES == (
-        "teacher_performance",
-        "student_performance",
-        "student_uncertainty",
-        "progress",
+    assert (
+        InstanceState().names
+        == PAPER_FEATURES
+        == (
+            "teacher_performance",
+            "student_performance",
+            "student_uncertainty",
+            "progress",
+        )
     )
 
 
