@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import torch
 from rlkd_env.files import write_atomically
 from rlkd_env.registry import UsageError
 
-_FORMAT = "rlkd-checkpoint-1"
+_HEADER = b"rlkd checkpoint 1\n"
+"""Begins every checkpoint; then comes the SHA-256 of the rest, as PyTorch does not notice flipped bits."""
 LATEST = "checkpoint.pt"
 PREVIOUS = "checkpoint-previous.pt"
 
@@ -21,10 +22,11 @@ PREVIOUS = "checkpoint-previous.pt"
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
     """Write a state of tensors and plain values as the latest checkpoint; the one before becomes the previous."""
     content = io.BytesIO()
-    torch.save({"format": _FORMAT, **state}, content)
+    torch.save(state, content)
     if (folder / LATEST).exists():
         os.replace(folder / LATEST, folder / PREVIOUS)
-    write_atomically(folder / LATEST, content.getvalue())
+    payload = content.getvalue()
+    write_atomically(folder / LATEST, _HEADER + hashlib.sha256(payload).digest() + payload)
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
@@ -53,11 +55,13 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        content = path.read_bytes()
     except FileNotFoundError:
         raise UsageError(f"{path} does not exist") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, pickle.UnpicklingError):
-        raise UsageError(f"{path} is damaged or not a checkpoint") from None
-    if not isinstance(state, dict) or state.get("format") != _FORMAT:
+    if not content.startswith(_HEADER):
         raise UsageError(f"{path} is not a checkpoint of this version")
-    return state
+    digest_end = len(_HEADER) + hashlib.sha256().digest_size
+    digest, payload = content[len(_HEADER) : digest_end], content[digest_end:]
+    if hashlib.sha256(payload).digest() != digest:
+        raise UsageError(f"{path} is damaged")
+    return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)

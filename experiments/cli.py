@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import re
 import sys
 from collections.abc import Sequence
@@ -64,11 +65,12 @@ def _parse_once(arguments: Sequence[str]) -> DistillConfig | TeacherConfig:
 
 
 def _one_line(box: str) -> str:
-    """Take the sentence out of tyro's box."""
-    lines = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
-    sentences = " ".join(lines).split("───")
-    hint = re.search(r"Perhaps you meant: +(--\S+)", box.replace("│", "").replace("\n", " "))
-    return sentences[0].strip() + (f". Did you mean {hint.group(1)}?" if hint else "")
+    """Take the sentence out of tyro's box, which is drawn in Unicode or in ASCII: it ends at the first rule."""
+    rows = [row.strip("│| ─-") for row in box.splitlines()[1:]]
+    filled = itertools.dropwhile(lambda row: not row, rows)
+    sentence = " ".join(itertools.takewhile(bool, filled))
+    hint = re.search(r"Perhaps you meant:\s+(--\S+)", box.replace("│", " "))
+    return sentence + (f". Did you mean {hint.group(1)}?" if hint else "")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

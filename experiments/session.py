@@ -90,6 +90,10 @@ class DistillSession:
         options = config.agent
         if options.warmup_epochs < 0:
             raise UsageError(f"the number of warm-up epochs must not be negative, not {options.warmup_epochs}")
+        if config.output.checkpoint_seconds < 0:
+            raise UsageError(
+                f"the seconds between checkpoints must not be negative, not {config.output.checkpoint_seconds:g}"
+            )
         deviation = teacher_logit_deviation(run.teacher, run.splits)
         self._fixed = FixedTemperature(parse_bound(options.fixed_temperature, deviation))
         self._policy = self._frozen_policy()
@@ -129,7 +133,7 @@ class DistillSession:
         curves = TensorBoardCurves(writer, self.selection, self.timer)
         if resumed:
             curves.load_state_dict(resumed["curves"])
-        self._curves = curves
+        self._writer, self._curves = writer, curves
         bar = ProgressBar(self.run.total_steps, self.steps, self.selection, self.config.output.progress)
         self.run.hooks = [self._tracker, self.selection, curves, bar]
         try:
@@ -226,6 +230,7 @@ class DistillSession:
 
     def _save_checkpoint(self) -> None:
         self._last_checkpoint = time.monotonic()
+        self._writer.flush()  # what has been drawn before a checkpoint must survive a kill after it
         state = {
             "settings": self.config.settings(),
             "run": self.run.state_dict(),

@@ -24,8 +24,9 @@ def save_network(
         num_classes: number of classes C.
         image_shape: channels, height, width.
     """
-    metadata = {"model": model, "num_classes": str(num_classes), "image_shape": json.dumps(image_shape)}
-    write_tensors(path, weights, metadata)
+    card = {"model": model, "num_classes": num_classes, "image_shape": image_shape}
+    # One entry, as safetensors shuffles several and the same network should give the same file.
+    write_tensors(path, weights, {"network": json.dumps(card)})
 
 
 def load_network(path: Path, num_classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
@@ -44,8 +45,8 @@ def load_network(path: Path, num_classes: int, image_shape: tuple[int, int, int]
     """
     tensors, metadata = read_tensors(path)
     try:
-        model, saved_classes = metadata["model"], int(metadata["num_classes"])
-        saved_shape = tuple(json.loads(metadata["image_shape"]))
+        card = json.loads(metadata["network"])
+        model, saved_classes, saved_shape = card["model"], card["num_classes"], tuple(card["image_shape"])
     except (KeyError, ValueError, TypeError) as error:
         raise UsageError(f"{path} was not saved by rlkd: its metadata lacks {error}") from None
     if saved_classes != num_classes:
