@@ -42,7 +42,7 @@ class PartTimer:
         self._since = now
 
 
-class TimedVectorEnv(VectorWrapper[Any, Any, Any, Any, np.ndarray]):
+class TimedVectorEnv(VectorWrapper):
     """Counts a vector environment's steps to the part ``environment``.
 
     Args:

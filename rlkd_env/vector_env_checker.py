@@ -67,7 +67,7 @@ def _rollout(env: VectorEnv[Any, Any, Any], seed: int, max_steps: int) -> list[t
     _check_observation(env, observation, "reset")
     _require(isinstance(info, dict), "reset must return its infos as a dict")
     env.action_space.seed(seed)
-    trajectory = [(observation,)]
+    trajectory: list[tuple[np.ndarray, ...]] = [(observation,)]
     previous, kept = observation, observation.copy()
     for _ in range(max_steps):
         transition = _checked_step(env)

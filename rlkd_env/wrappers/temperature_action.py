@@ -14,7 +14,7 @@ from rlkd_env.temperature import ActionMap, ActionScale, TemperatureRange
 
 
 class TemperatureAction(
-    VectorActionWrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
+    VectorActionWrapper,  # without type arguments, which it takes from Gymnasium 1.4 on
     gym.utils.RecordConstructorArgs,
 ):
     """Lets agents act in ``[-1, 1]`` on a vector environment whose actions are temperatures.
