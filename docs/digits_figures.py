@@ -23,6 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import NullFormatter
 
 from agents.policy import TemperaturePolicy
 from rlkd_env.config import RunConfig, build_run
@@ -97,10 +98,14 @@ def draw(runs: Path, target: Path) -> None:
     with torch.no_grad():
         student, teacher = run.student(images), run.teacher(images)
     temperature = TemperaturePolicy.load(run_folder).temperatures(student, teacher, labels, progress=1.0)
-    difficulty = 1.0 - student.softmax(1).gather(1, labels[:, None])[:, 0]
+    instances.set_xscale("logit")
+    difficulty = 1.0 - student.softmax(1).gather(1, labels[:, None])[:, 0].clamp(max=0.9999)
     confidence = teacher.softmax(1).gather(1, labels[:, None])[:, 0]
     points = instances.scatter(difficulty, temperature, c=confidence, s=10, cmap="viridis", vmin=0.5, vmax=1.0)
     figure.colorbar(points, ax=instances, label="teacher's p of the true class")
+    ticks = (0.001, 0.01, 0.1, 0.5, 0.9)
+    instances.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    instances.xaxis.set_minor_formatter(NullFormatter())
     instances.set(xlabel="difficulty (1 − student's p)", ylabel="temperature", title="its policy at the end, per image")
     figure.savefig(target, dpi=110)
 

@@ -9,6 +9,10 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from rlkd_env.temperature import TemperatureRange
 
+_NEAREST = 1e-3
+"""Distance from 0 and 1 at which the logit scale is cut."""
+_TICKS = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
+
 
 class TemperaturePlot:
     """A scatter plot of temperatures that is drawn again and again with little effort.
@@ -25,7 +29,10 @@ class TemperaturePlot:
         figure = Figure(figsize=(5.0, 3.6), dpi=100, layout="constrained")
         self._canvas = FigureCanvasAgg(figure)
         self._axes = figure.add_subplot()
-        self._axes.set_xlim(-0.02, 1.02)
+        self._axes.set_xscale("logit")  # most probabilities lie close to 0 or 1
+        self._axes.set_xlim(_NEAREST * 0.7, 1.0 - _NEAREST * 0.7)
+        self._axes.set_xticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
+        self._axes.xaxis.set_minor_formatter(NullFormatter())
         self._axes.set_yscale("log")
         low, high = temperature_range.minimum, temperature_range.maximum
         self._axes.set_ylim(low * 0.8, high * 1.25)
@@ -48,7 +55,7 @@ class TemperaturePlot:
         """Draw n instances.
 
         Args:
-            horizontal: ``(n,)`` position in ``[0, 1]``.
+            horizontal: ``(n,)`` position in ``[0, 1]``, in logit scale, clipped to 0.001 from the ends.
             temperature: ``(n,)`` vertical position.
             colour: ``(n,)`` in ``[0, 1]``.
             title: above the plot.
@@ -56,7 +63,8 @@ class TemperaturePlot:
         Returns:
             ``(height, width, 3)`` uint8.
         """
-        self._points.set_offsets(np.column_stack([horizontal, temperature]))
+        inside = np.clip(horizontal, _NEAREST, 1.0 - _NEAREST)
+        self._points.set_offsets(np.column_stack([inside, temperature]))
         self._points.set_array(colour)
         self._title.set_text(title)
         self._canvas.restore_region(self._background)

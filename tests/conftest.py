@@ -18,8 +18,9 @@ COVERAGE_REQUIRED = 90.0
 def pytest_configure(config: pytest.Config) -> None:
     """Demand the coverage of the whole suite only where the whole suite runs."""
     whole_suite = config.args == config.getini("testpaths") and not config.option.keyword and not config.option.markexpr
-    if whole_suite and hasattr(config.option, "cov_fail_under"):
-        config.option.cov_fail_under = COVERAGE_REQUIRED
+    coverage = config.pluginmanager.getplugin("_cov")
+    if whole_suite and coverage is not None:
+        coverage.options.cov_fail_under = COVERAGE_REQUIRED
 
 
 @pytest.fixture(scope="session", autouse=True)
