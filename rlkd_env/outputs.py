@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch.nn.functional as F
@@ -29,6 +29,10 @@ class InstanceOutputs:
     labels: Tensor
     progress: float = 0.0
     indices: Tensor | None = None
+
+    def with_student_logits(self, student_logits: Tensor) -> InstanceOutputs:
+        """Return the same instances with other student logits ``(N, C)``."""
+        return replace(self, student_logits=student_logits)
 
     @property
     def num_classes(self) -> int:

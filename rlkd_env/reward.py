@@ -62,6 +62,9 @@ class RewardMeter:
         interval: updates between two measurements; the updates between earn 0 and their gain comes with the next
             measurement. The last update of a run is always measured.
 
+    Attributes:
+        is_measured: whether the latest update's reward was measured, or is 0 because it comes later.
+
     Raises:
         UsageError: if the name is unknown or the interval is below 1.
     """
@@ -72,6 +75,7 @@ class RewardMeter:
         self.name = name
         self.interval = interval
         self._potential = REWARDS[name]
+        self.is_measured = True
         self._last = torch.zeros(())
         self._updates = 0
 
@@ -83,7 +87,8 @@ class RewardMeter:
     def after_update(self, measurement: Measurement, is_last: bool) -> Tensor:
         """Return the reward of an update, a tensor without dimensions on the run's device."""
         self._updates += 1
-        if self._updates % self.interval and not is_last:
+        self.is_measured = is_last or self._updates % self.interval == 0
+        if not self.is_measured:
             return torch.zeros_like(self._last)
         potential = self._potential(measurement)
         reward = self._last - potential

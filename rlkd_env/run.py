@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.modules.dropout import _DropoutNd
 from torchvision.ops import StochasticDepth
 
-from rlkd_env.data import BatchStream, ImageSet, Splits
+from rlkd_env.data import Batch, BatchStream, ImageSet, Splits
 from rlkd_env.methods import Method
 from rlkd_env.outputs import InstanceOutputs
 from rlkd_env.recipe import Recipe
@@ -59,6 +60,9 @@ class StepResult:
 
 class RunHook:
     """Something that watches a run; override what is needed. Hooks must not change the run."""
+
+    def before_update(self, run: DistillationRun, temperature: Temperature) -> None:
+        """Look at the student and the waiting batch before an update with these temperatures."""
 
     def on_step(self, run: DistillationRun, result: StepResult) -> None:
         """Follow one update."""
@@ -109,8 +113,10 @@ class DistillationRun:
     student: nn.Module = field(init=False)
     method: Method = field(init=False)
     optimizer: torch.optim.Optimizer = field(init=False)
+    batch: Batch = field(init=False)
+    """That waits for its temperatures."""
     outputs: InstanceOutputs = field(init=False)
-    """Of the batch that waits for its temperatures."""
+    """Of the batch that waits."""
 
     def __post_init__(self) -> None:
         self.teacher.eval().requires_grad_(False)
@@ -119,7 +125,7 @@ class DistillationRun:
         self.steps_per_epoch = self._stream.batches_per_epoch
         self.total_steps = self.steps_per_epoch * self.recipe.epochs
         probe = self.splits.probe
-        self._probe = ImageSet(probe.images[: self.probe_size], probe.labels[: self.probe_size])
+        self.probe = ImageSet(probe.images[: self.probe_size], probe.labels[: self.probe_size])
         self._started = False
 
     @property
@@ -173,6 +179,8 @@ class DistillationRun:
                 f"expected {self.batch_size} temperatures each for teacher and student, "
                 f"got {tuple(temperature.teacher.shape)} and {tuple(temperature.student.shape)}"
             )
+        for hook in self.hooks:
+            hook.before_update(self, temperature)
         outputs = self.outputs
         losses = self.method(outputs, temperature)
         loss = torch.stack(list(losses.values())).sum(dim=0).mean()
@@ -299,14 +307,30 @@ class DistillationRun:
         self._schedule = self.recipe.create_schedule(self.optimizer, self.total_steps)
 
     def _forward(self) -> Tensor:
-        batch = self._stream.batch(self.step_count)
-        # Dropout draws from torch's global generator; seeded by the step it needs no saved generator state.
-        with self._seeded(self.seed + self.step_count) if self._is_stochastic else contextlib.nullcontext():
-            self.outputs = self.task.forward(self.student, self.teacher, batch, self.progress)
+        self.batch = self._stream.batch(self.step_count)
+        with self._step_randomness():
+            self.outputs = self.task.forward(self.student, self.teacher, self.batch, self.progress)
         return self.state(self.outputs)
 
+    def forward_batch(self, parameters: dict[str, Tensor]) -> Tensor:
+        """Forward the waiting batch once more through the student with other weights, leaving the run as it is.
+
+        Args:
+            parameters: of the student, by name.
+
+        Returns:
+            Logits ``(N, C)``, with the same dropout as the forward that made the state.
+        """
+        buffers = {name: buffer.clone() for name, buffer in self.student.named_buffers()}
+        with self._step_randomness():
+            return functional_call(self.student, {**parameters, **buffers}, (self.batch.images,))
+
+    def _step_randomness(self) -> contextlib.AbstractContextManager[None]:
+        """Dropout draws from torch's global generator; seeded by the step it needs no saved generator state."""
+        return self._seeded(self.seed + self.step_count) if self._is_stochastic else contextlib.nullcontext()
+
     def _measurement(self) -> Measurement:
-        return Measurement(self.outputs, lambda: self.task.evaluate(self.student, self._probe))
+        return Measurement(self.outputs, lambda: self.task.evaluate(self.student, self.probe))
 
     @contextlib.contextmanager
     def _seeded(self, seed: int) -> Iterator[None]:

@@ -57,8 +57,9 @@ LAYERS = [
     {"tasks", "methods", "state", "recipe", "teacher"},
     {"reward"},
     {"run"},
-    {"config", "rendering"},
-    {"env", "vector_env_checker", "wrappers"},
+    {"config", "rendering", "calibration"},
+    {"env", "vector_env_checker"},
+    {"wrappers"},
 ]
 """Rooms of rlkd_env from the bottom up; a room imports from those below and from itself."""
 

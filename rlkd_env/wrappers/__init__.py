@@ -1,5 +1,6 @@
 """Wrappers around the environments."""
 
+from rlkd_env.wrappers.calibrated_reward import CalibratedReward
 from rlkd_env.wrappers.temperature_action import TemperatureAction
 
-__all__ = ["TemperatureAction"]
+__all__ = ["CalibratedReward", "TemperatureAction"]
