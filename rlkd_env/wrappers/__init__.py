@@ -1,5 +1,6 @@
 """Wrappers around the environments."""
 
+from rlkd_env.wrappers.exploration import EfficientExploration
 from rlkd_env.wrappers.temperature_action import TemperatureAction
 
-__all__ = ["TemperatureAction"]
+__all__ = ["EfficientExploration", "TemperatureAction"]
