@@ -7,15 +7,17 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from rlkd_env.data import Batch, BatchStream
+from rlkd_env.data import Batch, BatchStream, seeded_generator
 from rlkd_env.outputs import InstanceOutputs
 from rlkd_env.registry import UsageError, unknown_name
 
 BatchContent = Literal["pairs", "all"]
+
+_DRAW = 1
+"""Keeps these draws apart from the stream's, which are seeded by two numbers."""
 
 
 @dataclass(frozen=True)
@@ -192,8 +194,7 @@ class Explorer:
 
     def _draw(self, stream: BatchStream, step: int) -> Tensor:
         """Return ``(N,)`` random pairs, each as often as any other, give or take one."""
-        seed = np.random.SeedSequence([stream.seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1)
-        generator = torch.Generator().manual_seed(int(seed))
+        generator = seeded_generator(stream.seed, step, _DRAW)
         count = len(self._uncertain)
         passes = math.ceil(stream.batch_size / count)
         drawn = torch.cat([torch.randperm(count, generator=generator) for _ in range(passes)])

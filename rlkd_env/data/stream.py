@@ -32,6 +32,12 @@ class Batch:
     label_share: Tensor | None = None
 
 
+def seeded_generator(*entropy: int) -> torch.Generator:
+    """Return a generator whose draws follow from these non-negative integers alone."""
+    seed = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1)
+    return torch.Generator().manual_seed(int(seed))
+
+
 class BatchStream:
     """Full batches of an epoch-wise shuffled training set.
 
@@ -80,6 +86,5 @@ class BatchStream:
         return Batch(self._data.images[indices], self._data.labels[indices], indices)
 
     def _shuffle(self, epoch: int) -> Tensor:
-        seed = int(np.random.SeedSequence([self.seed, epoch]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-        order = torch.randperm(len(self._data), generator=torch.Generator().manual_seed(seed))
+        order = torch.randperm(len(self._data), generator=seeded_generator(self.seed, epoch))
         return order.to(self._data.labels.device)
