@@ -91,7 +91,8 @@ class TensorBoardCurves(RunHook):
         """Remember one update."""
         values = self._values
         for name, value in result.metrics.items():
-            values[f"student/{name}"].append(value)
+            group = "exploration" if name == "mixed_share" else "student"
+            values[f"{group}/{name}"].append(value)
         outputs = result.outputs
         values["reward"].append(result.reward)
         values["temperature"].append(result.temperature.student.detach())
@@ -107,7 +108,7 @@ class TensorBoardCurves(RunHook):
 
     def _write_epoch(self, run: DistillationRun) -> None:
         step, values, scalars = run.step_count, self._values, {}
-        for name in [name for name in values if name.startswith("student/")]:
+        for name in [name for name in values if "/" in name]:
             scalars[name] = torch.stack(values[name]).mean()
         scalars["student/training_accuracy"] = torch.cat(values["correct"]).float().mean()
         reward = torch.stack(values["reward"]).sum()
@@ -130,6 +131,9 @@ class TensorBoardCurves(RunHook):
         self._writer.add_image(
             "temperature/against_teacher_confidence", self._draw(run, temperature), step, dataformats="HWC"
         )
+        if run.explorer is not None:
+            scores = run.explorer.scores
+            self._writer.add_histogram("exploration/score", scores[scores.isfinite()], step)
 
     def _draw(self, run: DistillationRun, temperature: Tensor) -> Any:
         if self._plot is None:

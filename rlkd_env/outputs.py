@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -14,7 +15,8 @@ class InstanceOutputs:
     """Outputs for N instances and C classes from one teacher forward and one student forward.
 
     Everything derived is computed once, on first use. Properties of the student named ``..._probabilities`` and
-    below carry no gradient; ``student_logits`` and ``task_loss`` do.
+    below carry no gradient; ``student_logits`` and ``task_loss`` do. Cross-entropies of a mix of two images are mixed
+    like its pixels; whatever else reads ``labels`` sees the class of the image with the larger share.
 
     Attributes:
         student_logits: ``(N, C)``.
@@ -22,6 +24,8 @@ class InstanceOutputs:
         labels: ``(N,)`` integer classes.
         progress: share of the run that is over, in ``[0, 1]``.
         indices: ``(N,)`` position of every instance in the training set, or None outside a run.
+        partner_labels: ``(N,)`` classes of the images that were mixed in, or None where nothing was.
+        label_share: ``(N,)`` weight of ``labels`` against ``partner_labels`` in ``(0, 1]``, or None likewise.
     """
 
     student_logits: Tensor
@@ -29,6 +33,8 @@ class InstanceOutputs:
     labels: Tensor
     progress: float = 0.0
     indices: Tensor | None = None
+    partner_labels: Tensor | None = None
+    label_share: Tensor | None = None
 
     def with_student_logits(self, student_logits: Tensor) -> InstanceOutputs:
         """Return the same instances with other student logits ``(N, C)``."""
@@ -46,7 +52,7 @@ class InstanceOutputs:
     @cached_property
     def task_loss(self) -> Tensor:
         """``(N,)`` cross-entropy of the student in nats, with gradient."""
-        return -self._student_log_softmax.gather(-1, self.labels.unsqueeze(-1)).squeeze(-1)
+        return self._cross_entropy(self._student_log_softmax)
 
     @cached_property
     def student_log_probabilities(self) -> Tensor:
@@ -76,8 +82,26 @@ class InstanceOutputs:
     @cached_property
     def teacher_cross_entropy(self) -> Tensor:
         """``(N,)`` in nats."""
-        return -self.true_class(self.teacher_log_probabilities)
+        return self._cross_entropy(self.teacher_log_probabilities)
+
+    @cached_property
+    def is_mixed(self) -> Tensor:
+        """``(N,)`` true where an instance is a mix of two images."""
+        if self.label_share is None:
+            return torch.zeros_like(self.labels, dtype=torch.bool)
+        return self.label_share < 1.0
 
     def true_class(self, values: Tensor) -> Tensor:
         """Pick the true class' entry of ``(N, C)`` values, giving ``(N,)``."""
-        return values.gather(-1, self.labels.unsqueeze(-1)).squeeze(-1)
+        return _pick(values, self.labels)
+
+    def _cross_entropy(self, log_probabilities: Tensor) -> Tensor:
+        loss = -_pick(log_probabilities, self.labels)
+        if self.partner_labels is None or self.label_share is None:
+            return loss
+        return self.label_share * loss - (1.0 - self.label_share) * _pick(log_probabilities, self.partner_labels)
+
+
+def _pick(values: Tensor, classes: Tensor) -> Tensor:
+    """Pick one entry a row of ``(N, C)`` values, giving ``(N,)``."""
+    return values.gather(-1, classes.unsqueeze(-1)).squeeze(-1)

@@ -15,6 +15,8 @@ from torch.nn.modules.dropout import _DropoutNd
 from torchvision.ops import StochasticDepth
 
 from rlkd_env.data import Batch, BatchStream, ImageSet, Splits
+from rlkd_env.exploration import Exploration, Explorer
+from rlkd_env.hooks import Policy, RunHook, StepResult
 from rlkd_env.methods import Method
 from rlkd_env.outputs import InstanceOutputs
 from rlkd_env.recipe import Recipe
@@ -24,51 +26,7 @@ from rlkd_env.state import InstanceState
 from rlkd_env.tasks import Evaluation, Task
 from rlkd_env.temperature import Temperature, TemperatureRange
 
-Policy = Callable[[InstanceOutputs], Temperature]
-"""Anything that chooses the temperatures of a batch on the device: a rule or a learned policy."""
-
 STATE_VERSION = 1
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What one update did. Tensors stay on the run's device; nothing here has been synchronised.
-
-    Attributes:
-        reward: of the update, no dimensions; the run's divergence penalty where the update diverged.
-        state: ``(N, d)`` of the next batch.
-        finished: whether the schedule is over.
-        diverged: true where the loss or the student's logits are no longer finite; no dimensions.
-        metrics: means over the batch by name: ``loss`` and the weighted ``loss_...`` parts.
-        outputs: of the batch that the update was made on.
-        temperature: that the update was made with.
-    """
-
-    reward: Tensor
-    state: Tensor
-    finished: bool
-    diverged: Tensor
-    metrics: dict[str, Tensor]
-    outputs: InstanceOutputs
-    temperature: Temperature
-
-    @property
-    def done(self) -> bool:
-        """Whether the run has ended, finished or diverged; waits for the device."""
-        return self.finished or bool(self.diverged)
-
-
-class RunHook:
-    """Something that watches a run; override what is needed. Hooks must not change the run."""
-
-    def before_update(self, run: DistillationRun, temperature: Temperature) -> None:
-        """Look at the student and the waiting batch before an update with these temperatures."""
-
-    def on_step(self, run: DistillationRun, result: StepResult) -> None:
-        """Follow one update."""
-
-    def on_epoch_end(self, run: DistillationRun) -> None:
-        """Follow the last update of an epoch, after :meth:`on_step`."""
 
 
 @dataclass(eq=False)
@@ -107,6 +65,8 @@ class DistillationRun:
     probe_size: int = 512
     divergence_penalty: float = -10.0
     hooks: list[RunHook] = field(default_factory=list)
+    explorer: Explorer | None = None
+    """Draws the batches in the stream's place; see :meth:`explore`."""
 
     seed: int = field(init=False, default=-1)
     step_count: int = field(init=False, default=0)
@@ -153,11 +113,28 @@ class DistillationRun:
         """Of the next update."""
         return float(self.optimizer.param_groups[0]["lr"])
 
+    def explore(self, settings: Exploration) -> Explorer:
+        """Let an explorer draw the batches; the run must be reset or restored afterwards.
+
+        Raises:
+            UsageError: if the exploration begins after the run's end.
+        """
+        if settings.first_epoch > self.recipe.epochs:
+            raise UsageError(
+                f"exploration begins in epoch {settings.first_epoch}, but the run ends with epoch {self.recipe.epochs}"
+            )
+        self.explorer = Explorer(settings, len(self.splits.train), self.device)
+        self._started = False
+        return self.explorer
+
     def reset(self, seed: int) -> Tensor:
         """Start over with a fresh student and return the first batch's state ``(N, d)``."""
         self._create_modules(seed)
         self.step_count = 0
+        if self.explorer is not None:
+            self.explorer.reset()
         state = self._forward()
+        self._remember()
         self.reward.reset(self._measurement())
         self._started = True
         return state
@@ -191,6 +168,7 @@ class DistillationRun:
         self.step_count += 1
 
         state = self._forward()
+        self._remember()
         reward = self.reward.after_update(self._measurement(), is_last=self.finished)
         diverged = ~(
             loss.detach().isfinite() & self.outputs.student_logits.detach().isfinite().all() & reward.isfinite()
@@ -200,7 +178,7 @@ class DistillationRun:
             state=state,
             finished=self.finished,
             diverged=diverged,
-            metrics={"loss": loss.detach(), **{f"loss_{name}": part.detach().mean() for name, part in losses.items()}},
+            metrics=self._metrics(loss, losses, outputs),
             outputs=outputs,
             temperature=temperature,
         )
@@ -257,6 +235,7 @@ class DistillationRun:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self._schedule.state_dict(),
             "reward": self.reward.state_dict(),
+            "explorer": None if self.explorer is None else self.explorer.state_dict(),
         }
         return copy.deepcopy(state)
 
@@ -264,10 +243,15 @@ class DistillationRun:
         """Continue from :meth:`state_dict`, bit for bit on a CPU, and return the waiting batch's state ``(N, d)``.
 
         Raises:
-            UsageError: if the state is of another version.
+            UsageError: if the state is of another version, or of a run with an explorer where this one has none, or
+                the other way round.
         """
         if state.get("version") != STATE_VERSION:
             raise UsageError(f"a run's state of version {state.get('version')} cannot be read, only {STATE_VERSION}")
+        if (state.get("explorer") is None) != (self.explorer is None):
+            raise UsageError(
+                "a run's state with an exploration needs a run with an explorer, and one without needs one without"
+            )
         state = copy.deepcopy(state)
         self._create_modules(state["seed"])
         self.student.load_state_dict(state["student"])
@@ -275,6 +259,8 @@ class DistillationRun:
         self.optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
         self.step_count = state["step_count"]
+        if self.explorer is not None:
+            self.explorer.load_state_dict(state["explorer"])  # it has counted the waiting batch already
         observed = self._forward()
         # The forward has moved the running statistics a second time for this batch. They are swapped back, not copied
         # into: autograd would take a copy for a change of what the waiting backward has saved.
@@ -291,6 +277,7 @@ class DistillationRun:
         clone = copy.copy(self)
         clone.hooks = []
         clone.reward = copy.copy(self.reward)
+        clone.explorer = copy.copy(self.explorer)
         clone._stream = copy.copy(self._stream)
         clone.load_state_dict(self.state_dict())
         return clone
@@ -307,7 +294,8 @@ class DistillationRun:
         self._schedule = self.recipe.create_schedule(self.optimizer, self.total_steps)
 
     def _forward(self) -> Tensor:
-        self.batch = self._stream.batch(self.step_count)
+        stream, step = self._stream, self.step_count
+        self.batch = stream.batch(step) if self.explorer is None else self.explorer.batch(stream, step)
         with self._step_randomness():
             self.outputs = self.task.forward(self.student, self.teacher, self.batch, self.progress)
         return self.state(self.outputs)
@@ -329,6 +317,17 @@ class DistillationRun:
         """Dropout draws from torch's global generator; seeded by the step it needs no saved generator state."""
         return self._seeded(self.seed + self.step_count) if self._is_stochastic else contextlib.nullcontext()
 
+    def _remember(self) -> None:
+        """Add the batch that was forwarded to the history of the explorer, if there is one."""
+        if self.explorer is not None:
+            self.explorer.observe(self.outputs)
+
+    def _metrics(self, loss: Tensor, parts: dict[str, Tensor], outputs: InstanceOutputs) -> dict[str, Tensor]:
+        metrics = {"loss": loss.detach(), **{f"loss_{name}": part.detach().mean() for name, part in parts.items()}}
+        if self.explorer is not None:
+            metrics["mixed_share"] = outputs.is_mixed.float().mean()
+        return metrics
+
     def _measurement(self) -> Measurement:
         return Measurement(self.outputs, lambda: self.task.evaluate(self.student, self.probe))
 
@@ -338,3 +337,6 @@ class DistillationRun:
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
             yield
+
+
+__all__ = ["DistillationRun", "Policy", "RunHook", "StepResult"]

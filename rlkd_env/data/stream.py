@@ -20,11 +20,22 @@ class Batch:
         images: ``(N, channels, height, width)``.
         labels: ``(N,)``.
         indices: ``(N,)`` position of every image in the training set.
+        partner_labels: ``(N,)`` classes of the images that were mixed in, or None where nothing was. Labels and
+            indices are those of the image with the larger share.
+        label_share: ``(N,)`` shares of the labels' images in the mix, in ``(0, 1]``, or None likewise.
     """
 
     images: Tensor
     labels: Tensor
     indices: Tensor
+    partner_labels: Tensor | None = None
+    label_share: Tensor | None = None
+
+
+def seeded_generator(*entropy: int) -> torch.Generator:
+    """Return a generator whose draws follow from these non-negative integers alone."""
+    seed = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1)
+    return torch.Generator().manual_seed(int(seed))
 
 
 class BatchStream:
@@ -38,6 +49,11 @@ class BatchStream:
         batch_size: images a batch, N.
         seed: of the order.
 
+    Attributes:
+        seed: of the order.
+        batch_size: images a batch, N.
+        batches_per_epoch: batches in a pass over the data.
+
     Raises:
         UsageError: if a batch is empty or larger than the data.
     """
@@ -48,21 +64,27 @@ class BatchStream:
         if batch_size > len(data):
             raise UsageError(f"a batch of {batch_size} is larger than the training set of {len(data)} images")
         self._data = data
-        self._batch_size = batch_size
-        self._seed = seed
+        self.batch_size = batch_size
+        self.seed = seed
         self._epoch = -1
         self._order = torch.empty(0, dtype=torch.int64)
         self.batches_per_epoch = len(data) // batch_size
 
     def batch(self, step: int) -> Batch:
         """Return the batch of a step, counted from 0 over all epochs."""
+        return self.take(self.indices(step))
+
+    def indices(self, step: int) -> Tensor:
+        """Return ``(N,)`` positions of a step's images in the training set."""
         epoch, position = divmod(step, self.batches_per_epoch)
         if epoch != self._epoch:
             self._epoch, self._order = epoch, self._shuffle(epoch)
-        indices = self._order[position * self._batch_size : (position + 1) * self._batch_size]
+        return self._order[position * self.batch_size : (position + 1) * self.batch_size]
+
+    def take(self, indices: Tensor) -> Batch:
+        """Return the images at ``(N,)`` positions of the training set."""
         return Batch(self._data.images[indices], self._data.labels[indices], indices)
 
     def _shuffle(self, epoch: int) -> Tensor:
-        seed = int(np.random.SeedSequence([self._seed, epoch]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-        order = torch.randperm(len(self._data), generator=torch.Generator().manual_seed(seed))
+        order = torch.randperm(len(self._data), generator=seeded_generator(self.seed, epoch))
         return order.to(self._data.labels.device)

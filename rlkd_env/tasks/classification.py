@@ -20,7 +20,15 @@ class Classification(Task):
         """Forward N images through both networks, once each."""
         with torch.no_grad():
             teacher_logits = teacher(batch.images)
-        return InstanceOutputs(student(batch.images), teacher_logits, batch.labels, progress, batch.indices)
+        return InstanceOutputs(
+            student(batch.images),
+            teacher_logits,
+            batch.labels,
+            progress,
+            batch.indices,
+            batch.partner_labels,
+            batch.label_share,
+        )
 
     @torch.no_grad()
     def evaluate(self, network: nn.Module, images: ImageSet) -> Evaluation:

@@ -1,6 +1,7 @@
 """Wrappers around the environments."""
 
 from rlkd_env.wrappers.calibrated_reward import CalibratedReward
+from rlkd_env.wrappers.exploration import EfficientExploration
 from rlkd_env.wrappers.temperature_action import TemperatureAction
 
-__all__ = ["CalibratedReward", "TemperatureAction"]
+__all__ = ["CalibratedReward", "EfficientExploration", "TemperatureAction"]

@@ -1,9 +1,11 @@
-"""The choice of the student, the timer and the rules."""
+"""The choice of the student, the curves, the timer and the rules."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections import defaultdict
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,11 +13,13 @@ import pytest
 import torch
 from torch import nn
 
-from agents.callbacks import StudentSelection
+from agents.callbacks import StudentSelection, TensorBoardCurves
 from agents.rules import FixedTemperature
 from agents.timing import PartTimer
+from rlkd_env.exploration import Exploration
 from rlkd_env.outputs import InstanceOutputs
 from rlkd_env.registry import UsageError
+from rlkd_env.run import DistillationRun
 from rlkd_env.tasks import Evaluation
 
 
@@ -99,3 +103,46 @@ def test_the_fixed_rule_gives_every_instance_the_same_temperature() -> None:
     for impossible in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(UsageError):
             FixedTemperature(impossible)
+
+
+class RecordingWriter:
+    """Keeps what a ``SummaryWriter`` would write, by name."""
+
+    def __init__(self) -> None:
+        self.scalars: dict[str, list[float]] = defaultdict(list)
+        self.histograms: dict[str, list[torch.Tensor]] = defaultdict(list)
+
+    def add_scalar(self, name: str, value: Any, step: int) -> None:
+        self.scalars[name].append(float(value))
+
+    def add_histogram(self, name: str, values: torch.Tensor, step: int) -> None:
+        self.histograms[name].append(values.clone())
+
+    def add_image(self, *arguments: Any, **options: Any) -> None:
+        """Pictures are looked at elsewhere."""
+
+
+def drawn_curves(run: DistillationRun) -> RecordingWriter:
+    writer, timer = RecordingWriter(), PartTimer()
+    selection = StudentSelection(timer)
+    run.hooks = [selection, TensorBoardCurves(writer, selection, timer)]  # type: ignore[arg-type]
+    run.reset(0)
+    run.advance(FixedTemperature(4.0))
+    return writer
+
+
+def test_an_exploration_is_drawn_once_an_epoch(make_run: Callable[..., DistillationRun]) -> None:
+    run = make_run()
+    explorer = run.explore(Exploration(first_epoch=2, last_epoch=2, interval=1, first_share=0.9))
+    writer = drawn_curves(run)
+    assert writer.scalars["exploration/mixed_share"] == [0.0, 1.0, 0.0]
+    assert len(writer.scalars["student/loss"]) == 3
+    assert "student/mixed_share" not in writer.scalars
+    drawn = writer.histograms["exploration/score"]
+    assert len(drawn) == 3
+    assert torch.equal(drawn[-1], explorer.scores[explorer.scores.isfinite()])
+
+
+def test_a_run_without_an_explorer_draws_no_exploration(make_run: Callable[..., DistillationRun]) -> None:
+    writer = drawn_curves(make_run())
+    assert not [name for name in (*writer.scalars, *writer.histograms) if name.startswith("exploration")]
