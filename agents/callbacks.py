@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
@@ -77,9 +78,17 @@ class TensorBoardCurves(RunHook):
         writer: of the run's event file.
         selection: whose validation figures are drawn; must be called before this hook.
         timer: whose seconds are drawn; counts the writing to the part ``logging``.
+        extra: further scalars by tag, read at the end of every epoch.
     """
 
-    def __init__(self, writer: SummaryWriter, selection: StudentSelection, timer: PartTimer) -> None:
+    def __init__(
+        self,
+        writer: SummaryWriter,
+        selection: StudentSelection,
+        timer: PartTimer,
+        extra: Callable[[], dict[str, float]] = dict,
+    ) -> None:
+        self._extra = extra
         self._writer = writer
         self._selection = selection
         self._timer = timer
@@ -127,6 +136,8 @@ class TensorBoardCurves(RunHook):
             self._writer.add_scalar(name, value, step)
         for name, seconds in self._timer.seconds.items():
             self._writer.add_scalar(f"seconds/{name}", seconds, step)
+        for name, number in self._extra().items():
+            self._writer.add_scalar(name, number, step)
         self._writer.add_histogram("temperature/histogram", temperature, step)
         self._writer.add_image(
             "temperature/against_teacher_confidence", self._draw(run, temperature), step, dataformats="HWC"

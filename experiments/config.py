@@ -11,6 +11,7 @@ import tyro
 import yaml
 
 from rlkd_env.config import OptionValue, RunConfig
+from rlkd_env.exploration import BatchContent, Exploration
 from rlkd_env.registry import UsageError, unknown_name
 from rlkd_env.temperature import ActionScale
 
@@ -36,10 +37,53 @@ class AgentConfig:
     """The agent looks no further than the next reward (discount 0)."""
     temperature_scale: ActionScale = "log"
     """How the agent's actions in [-1, 1] map to temperatures."""
+    calibrator: str = "uniform"
+    """How the batch reward is shared out among the instances: uniform, last_layer, gradient, or counterfactual."""
     agent_options: Annotated[dict[str, OptionValue], tyro.conf.arg(metavar="NAME VALUE ...")] = field(
         default_factory=dict
     )
     """Arguments of the agent's class as NAME VALUE pairs, such as learning_rate 3e-4 n_steps 32."""
+
+
+@dataclass(frozen=True)
+class ExplorationConfig:
+    """Efficient exploration: some epochs draw images by the student's entropy and mix them."""
+
+    explore: bool = False
+    """Whether to explore; needs an agent that learns."""
+    explore_first_epoch: int = 20
+    """First epoch that explores, counted from 1; the epochs before it gather the history."""
+    explore_last_epoch: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """Last epoch that may explore; None means the run's last."""
+    explore_interval: int = 20
+    """Epochs from one that explores to the next."""
+    explore_batches: BatchContent = "pairs"
+    """What an exploring epoch draws: the mixed pairs alone, or all images with the mixed ones among them."""
+    uncertain_ranks: tuple[float, float] = (0.1, 0.2)
+    """Ranks of the uncertain images, as shares of all images from uncertain to confident."""
+    confident_ranks: tuple[float, float] = (0.8, 0.9)
+    """Ranks of the confident images that the uncertain ones are mixed into."""
+    uncertain_shares: tuple[float, float] = (1.0, 0.7)
+    """Share of the uncertain image in the first and in the last pair."""
+
+    def settings(self) -> Exploration | None:
+        """Return the exploration, or None without one.
+
+        Raises:
+            UsageError: if a setting is out of its range.
+        """
+        if not self.explore:
+            return None
+        return Exploration(
+            uncertain_ranks=self.uncertain_ranks,
+            confident_ranks=self.confident_ranks,
+            first_share=self.uncertain_shares[0],
+            last_share=self.uncertain_shares[1],
+            first_epoch=self.explore_first_epoch,
+            last_epoch=self.explore_last_epoch,
+            interval=self.explore_interval,
+            batches=self.explore_batches,
+        )
 
 
 @dataclass(frozen=True)
@@ -70,11 +114,12 @@ class DistillConfig:
 
     agent: AgentConfig = field(default_factory=AgentConfig)
     run: RunConfig = field(default_factory=RunConfig)
+    exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
 
     def as_dict(self) -> dict[str, Any]:
         """Return all options by name."""
-        return {**asdict(self.agent), **asdict(self.run), **asdict(self.output)}
+        return {**asdict(self.agent), **asdict(self.run), **asdict(self.exploration), **asdict(self.output)}
 
     def settings(self) -> dict[str, Any]:
         """Return the options that determine the run's results; what ``config.json`` holds."""

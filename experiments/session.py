@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from gymnasium.vector import VectorEnv
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -33,6 +34,7 @@ from experiments.folder import (
     clear_folder,
 )
 from experiments.progress import ProgressBar
+from rlkd_env.calibration import CALIBRATORS
 from rlkd_env.config import teacher_logit_deviation
 from rlkd_env.env import KDVectorEnv
 from rlkd_env.files import write_json
@@ -40,7 +42,7 @@ from rlkd_env.models.storage import save_network
 from rlkd_env.registry import UsageError
 from rlkd_env.run import DistillationRun, Policy, RunHook, StepResult
 from rlkd_env.temperature import parse_bound
-from rlkd_env.wrappers import TemperatureAction
+from rlkd_env.wrappers import CalibratedReward, EfficientExploration, TemperatureAction
 
 
 class RunInterrupted(Exception):  # noqa: N818 (not an error: the user's wish)
@@ -97,12 +99,28 @@ class DistillSession:
         deviation = teacher_logit_deviation(run.teacher, run.splits)
         self._fixed = FixedTemperature(parse_bound(options.fixed_temperature, deviation))
         self._policy = self._frozen_policy()
-        self._slots = KDVectorEnv(run=run)
-        self._env = TemperatureAction(TimedVectorEnv(self._slots, self.timer), options.temperature_scale)
         self.agent: BaseAlgorithm | None = None
+        self._calibrated: CalibratedReward | None = None
+        self._slots = KDVectorEnv(run=run)
+        self._env = self._wrap(self._slots)
         if self._policy is None:
             chosen: dict[str, Any] = {"bandit": options.bandit, "seed": config.output.seed, **options.agent_options}
             self.agent = make_agent(options.agent, self._env, **chosen)
+
+    def _wrap(self, slots: KDVectorEnv) -> TemperatureAction:
+        """Put the wrappers that the options ask for around the run's slots."""
+        options, exploration = self.config.agent, self.config.exploration.settings()
+        CALIBRATORS[options.calibrator]  # an unknown name is told whether or not it is used
+        env: VectorEnv[Any, Any, Any] = TimedVectorEnv(slots, self.timer)
+        if self._policy is not None:
+            if exploration is not None:
+                raise UsageError("--explore serves an agent that learns, not --policy and --rule")
+            return TemperatureAction(env, options.temperature_scale)
+        if exploration is not None:
+            env = EfficientExploration(env, exploration)
+        if options.calibrator != "uniform":
+            env = self._calibrated = CalibratedReward(env, options.calibrator)
+        return TemperatureAction(env, options.temperature_scale)
 
     @property
     def warmup_steps(self) -> int:
@@ -130,18 +148,21 @@ class DistillSession:
         """
         resumed = self._start()
         writer = SummaryWriter(str(self.folder / TENSORBOARD_FOLDER), purge_step=self.steps + 1 if resumed else None)
-        curves = TensorBoardCurves(writer, self.selection, self.timer)
+        curves = TensorBoardCurves(writer, self.selection, self.timer, self._calibration_figures)
         if resumed:
             curves.load_state_dict(resumed["curves"])
         self._writer, self._curves = writer, curves
         bar = ProgressBar(self.run.total_steps, self.steps, self.selection, self.config.output.progress)
-        self.run.hooks = [self._tracker, self.selection, curves, bar]
+        watchers: list[RunHook] = [self._tracker, self.selection, curves, bar]
+        self.run.hooks = watchers
         try:
             with self._catching_interrupts():
                 self._warm_up()
                 if self._policy is not None:
                     self._advance(self._policy, self.run.total_steps)
                 elif self.agent is not None:
+                    if self._calibrated is not None:  # not before, as its look at every update costs time
+                        self.run.hooks = [self._calibrated.calibrator, *watchers]
                     self._learn(self.agent, writer)
         finally:
             self.run.hooks = []
@@ -228,6 +249,10 @@ class DistillSession:
                 left * self.run.batch_size, callback=_RunCallback(self), reset_num_timesteps=False, log_interval=1
             )
 
+    def _calibration_figures(self) -> dict[str, float]:
+        metrics = {} if self._calibrated is None else self._calibrated.metrics
+        return {f"calibration/{name}": value for name, value in metrics.items()}
+
     def _save_checkpoint(self) -> None:
         self._last_checkpoint = time.monotonic()
         self._writer.flush()  # what has been drawn before a checkpoint must survive a kill after it
@@ -237,6 +262,7 @@ class DistillSession:
             "selection": self.selection.state_dict(),
             "curves": self._curves.state_dict(),
             "agent": None if self.agent is None else agent_state(self.agent),
+            "calibration": None if self._calibrated is None else self._calibrated.state_dict(),
             "random": random_state(),
             "seconds": dict(self.timer.seconds),
             "warmup_seconds": self.warmup_seconds,
@@ -252,6 +278,8 @@ class DistillSession:
         self.timer.seconds.update(checkpoint["seconds"])
         self.warmup_seconds = checkpoint["warmup_seconds"]
         self._slots.observe()
+        if self._calibrated is not None:
+            self._calibrated.load_state_dict(checkpoint["calibration"])
         if self.agent is not None:
             load_agent_state(self.agent, checkpoint["agent"])
         load_random_state(checkpoint["random"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -34,12 +34,15 @@ def train_student_alone(config: DistillConfig, teacher: torch.nn.Module) -> Stud
 def summarize(session: DistillSession) -> dict[str, Any]:
     """Evaluate on the test set, once, and return the run's summary as plain values."""
     config, run, selection, seconds = session.config, session.run, session.selection, session.timer.seconds
+    exploration = config.exploration.settings()
     test = DATASETS[config.run.dataset]().test_set().to(run.device)
     summary: dict[str, Any] = {
         "dataset": config.run.dataset,
         "student": config.run.student_name,
         "method": config.run.method,
         "temperature_from": config.chooser,
+        "calibrator": config.agent.calibrator if session.agent is not None else None,
+        "exploration": asdict(exploration) if exploration is not None else None,
         "teacher_test_accuracy": float(run.task.evaluate(run.teacher, test).accuracy),
         "student_test_accuracy": _test_accuracy(run, selection.best_student, test),
         "student_val_accuracy": selection.best_accuracy,

@@ -28,6 +28,7 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
         reference: temperature that credits are relative to; None takes the geometric mean of the run's range.
 
     Attributes:
+        calibrator: the hook that looks at the run's updates.
         metrics: ``reward_spread``, the standard deviation of the latest credits over the batch.
 
     Raises:
@@ -57,8 +58,8 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
         if not isinstance(env.unwrapped, KDVectorEnv):
             raise UsageError(f"CalibratedReward needs a KDVectorEnv, not {env.unwrapped}")
         self._run = env.unwrapped.run
-        self._calibrator = create(self._run, reference)
-        self._run.hooks.append(self._calibrator)
+        self.calibrator = create(self._run, reference)
+        self._run.hooks.append(self.calibrator)
         self._unpaid = 0.0
         self.metrics: dict[str, float] = {}
 
@@ -71,7 +72,7 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Step the environment and calibrate its rewards ``(N,)``."""
-        self._calibrator.credit = None
+        self.calibrator.credit = None
         observation, rewards, terminated, truncated, info = self.env.step(actions)
         latest = self._latest_credit()
         if latest is None:  # no update was made: the step was a reset
@@ -87,12 +88,12 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
         return observation, credit.astype(np.float32), terminated, truncated, info
 
     def _latest_credit(self) -> Tensor | None:
-        return self._calibrator.credit
+        return self.calibrator.credit
 
     def close(self, **kwargs: Any) -> None:
         """Stop watching the run and close the environment."""
-        if self._calibrator in self._run.hooks:
-            self._run.hooks.remove(self._calibrator)
+        if self.calibrator in self._run.hooks:
+            self._run.hooks.remove(self.calibrator)
         self.env.close(**kwargs)
 
     def state_dict(self) -> dict[str, Any]:

@@ -155,6 +155,23 @@ def test_a_yaml_config_is_read_and_the_command_line_comes_before_it(tmp_path: Pa
     assert stored["fixed_temperature"] == 2.0
 
 
+def test_calibration_and_exploration_are_drawn_and_told(tmp_path: Path) -> None:
+    out = tmp_path / "a"
+    assert (
+        distill(out, "--calibrator", "last_layer", "--explore", "--explore-first-epoch", "5", "--explore-interval", "3")
+        == 0
+    )
+    told = summary(out)
+    assert told["calibrator"] == "last_layer"
+    assert told["exploration"]["first_epoch"] == 5
+    events = EventAccumulator(str(out / "tensorboard")).Reload()
+    mixed = [event.value for event in events.Scalars("exploration/mixed_share")]
+    assert [epoch for epoch, share in enumerate(mixed, start=1) if share > 0] == [5, 8, 11, 14, 17, 20]
+    assert "exploration/score" in events.Tags()["histograms"]
+    spread = [event.value for event in events.Scalars("calibration/reward_spread")]
+    assert spread[-1] > 0
+
+
 @pytest.mark.parametrize("agent", ["sac", "td3"])
 def test_off_policy_agents_draw_their_losses_too(agent: str, tmp_path: Path) -> None:
     assert distill(tmp_path / "a", "--agent", agent) == 0
@@ -212,6 +229,10 @@ BAD_INPUT = [
     (["--policy", "/nowhere", "--rule", "fixed"], "exclude each other"),
     (["--config", "/nowhere.json"], "cannot be read"),
     (["--resume"], "no run to resume"),
+    (["--calibrator", "gradients"], "unknown calibrator 'gradients'. Did you mean 'gradient'?"),
+    (["--explore", "--rule", "fixed"], "serves an agent that learns"),
+    (["--explore", "--explore-first-epoch", "1"], "begins in epoch 2 or later"),
+    (["--explore", "--explore-first-epoch", "21"], "begins in epoch 21, but the run ends with epoch 20"),
     (["--device", "cuda:77"], "not available"),
     (["--temperature-scale", "cubic"], "--temperature-scale"),
 ]
@@ -291,9 +312,12 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("agent", ["ppo", "sac"])
-def test_a_killed_run_that_is_resumed_ends_as_if_it_had_not_been_killed(agent: str, tmp_path: Path) -> None:
-    options = ["--epochs", "100", "--warmup-epochs", "5", "--agent", agent, "--checkpoint-seconds", "0"]
+PAPER = ("--calibrator", "gradient", "--reward-interval", "3", "--explore", "--explore-first-epoch", "8")
+
+
+@pytest.mark.parametrize("parts", [("--agent", "sac"), PAPER], ids=["sac", "ppo with calibration and exploration"])
+def test_a_killed_run_that_is_resumed_ends_as_if_it_had_not_been_killed(parts: tuple[str, ...], tmp_path: Path) -> None:
+    options = ["--epochs", "100", "--warmup-epochs", "5", "--checkpoint-seconds", "0", *parts]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert main(["distill", "--out", str(whole), "--no-progress", "--device", "cpu", *options]) == 0
     for _ in range(2):
