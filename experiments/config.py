@@ -38,7 +38,8 @@ class AgentConfig:
     temperature_scale: ActionScale = "log"
     """How the agent's actions in [-1, 1] map to temperatures."""
     calibrator: str = "uniform"
-    """How the batch reward is shared out among the instances: uniform, last_layer, gradient, or counterfactual."""
+    """How the batch reward is shared out among the instances: uniform,
+    return_decomposition (the paper's), last_layer, gradient, or counterfactual."""
     agent_options: Annotated[dict[str, OptionValue], tyro.conf.arg(metavar="NAME VALUE ...")] = field(
         default_factory=dict
     )

@@ -34,7 +34,6 @@ from experiments.folder import (
     clear_folder,
 )
 from experiments.progress import ProgressBar
-from rlkd_env.calibration import CALIBRATORS
 from rlkd_env.config import teacher_logit_deviation
 from rlkd_env.env import KDVectorEnv
 from rlkd_env.files import write_json
@@ -43,6 +42,7 @@ from rlkd_env.registry import UsageError
 from rlkd_env.run import DistillationRun, Policy, RunHook, StepResult
 from rlkd_env.temperature import parse_bound
 from rlkd_env.wrappers import CalibratedReward, EfficientExploration, TemperatureAction
+from rlkd_env.wrappers.calibrated_reward import check_calibrator
 
 
 class RunInterrupted(Exception):  # noqa: N818 (not an error: the user's wish)
@@ -107,20 +107,20 @@ class DistillSession:
             chosen: dict[str, Any] = {"bandit": options.bandit, "seed": config.output.seed, **options.agent_options}
             self.agent = make_agent(options.agent, self._env, **chosen)
 
-    def _wrap(self, slots: KDVectorEnv) -> TemperatureAction:
+    def _wrap(self, slots: KDVectorEnv) -> VectorEnv[Any, Any, Any]:
         """Put the wrappers that the options ask for around the run's slots."""
         options, exploration = self.config.agent, self.config.exploration.settings()
-        CALIBRATORS[options.calibrator]  # an unknown name is told whether or not it is used
+        check_calibrator(options.calibrator)  # an unknown name is told whether or not it is used
         env: VectorEnv[Any, Any, Any] = TimedVectorEnv(slots, self.timer)
-        if self._policy is not None:
-            if exploration is not None:
-                raise UsageError("--explore serves an agent that learns, not --policy and --rule")
-            return TemperatureAction(env, options.temperature_scale)
         if exploration is not None:
+            if self._policy is not None:
+                raise UsageError("--explore serves an agent that learns, not --policy and --rule")
             env = EfficientExploration(env, exploration)
-        if options.calibrator != "uniform":
+        env = TemperatureAction(env, options.temperature_scale)
+        self._action_map = env.action_map
+        if self._policy is None and options.calibrator != "uniform":
             env = self._calibrated = CalibratedReward(env, options.calibrator)
-        return TemperatureAction(env, options.temperature_scale)
+        return env
 
     @property
     def warmup_steps(self) -> int:
@@ -161,8 +161,9 @@ class DistillSession:
                 if self._policy is not None:
                     self._advance(self._policy, self.run.total_steps)
                 elif self.agent is not None:
-                    if self._calibrated is not None:  # not before, as its look at every update costs time
-                        self.run.hooks = [self._calibrated.calibrator, *watchers]
+                    if self._calibrated is not None and self._calibrated.hook is not None:
+                        # Not before, as its look at every update costs time.
+                        self.run.hooks = [self._calibrated.hook, *watchers]
                     self._learn(self.agent, writer)
         finally:
             self.run.hooks = []
@@ -178,7 +179,7 @@ class DistillSession:
         if self.selection.last_student is not None:
             save_network(self.folder / LAST_STUDENT_FILE, self.selection.last_student, *shape)
         if self.agent is not None:
-            export_policy(self.agent, self.run.state.names, self._env.action_map).save(self.folder)
+            export_policy(self.agent, self.run.state.names, self._action_map).save(self.folder)
 
     def safe_point(self) -> None:
         """Save a checkpoint if one is due, and stop if the user asked for it; called where the state is consistent.
@@ -243,7 +244,10 @@ class DistillSession:
             return
         agent.set_logger(agent_logger(writer, self.run))
         if agent.num_timesteps == 0:
-            continue_from(agent, self._slots.observe())
+            observation = self._slots.observe()
+            continue_from(agent, observation)
+            if self._calibrated is not None:
+                self._calibrated.start_from(observation)
         with self.timer.part("agent"):
             agent.learn(
                 left * self.run.batch_size, callback=_RunCallback(self), reset_num_timesteps=False, log_interval=1
@@ -277,9 +281,9 @@ class DistillSession:
         self.selection.load_state_dict(checkpoint["selection"])
         self.timer.seconds.update(checkpoint["seconds"])
         self.warmup_seconds = checkpoint["warmup_seconds"]
-        self._slots.observe()
+        observation = self._slots.observe()
         if self._calibrated is not None:
-            self._calibrated.load_state_dict(checkpoint["calibration"])
+            self._calibrated.load_state_dict(checkpoint["calibration"], observation)
         if self.agent is not None:
             load_agent_state(self.agent, checkpoint["agent"])
         load_random_state(checkpoint["random"])

@@ -62,7 +62,7 @@ LAYERS = [
     {"tasks", "methods", "state", "recipe", "teacher", "exploration"},
     {"reward", "hooks"},
     {"run"},
-    {"config", "rendering", "calibration"},
+    {"config", "rendering", "calibration", "return_decomposition"},
     {"env", "vector_env_checker"},
     {"wrappers"},
 ]

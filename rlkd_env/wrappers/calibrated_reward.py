@@ -6,16 +6,27 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import VectorEnv, VectorWrapper
-from torch import Tensor
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 
-from rlkd_env.calibration import CALIBRATORS
+from rlkd_env.calibration import CALIBRATORS, Calibrator
 from rlkd_env.env import KDVectorEnv
-from rlkd_env.registry import UsageError
+from rlkd_env.registry import UsageError, unknown_name
+from rlkd_env.return_decomposition import ReturnDecomposition
+
+CALIBRATOR_NAMES = ("return_decomposition", *CALIBRATORS)
+"""``uniform``: everyone earns the batch reward (the control); ``return_decomposition``: the paper's, learned online;
+``last_layer`` and ``gradient``: first order, from the update; ``counterfactual``: the truth, for small students."""
+
+
+def check_calibrator(name: str) -> None:
+    """Raise a UsageError with the valid names if there is no calibrator of this name."""
+    if name not in CALIBRATOR_NAMES:
+        raise unknown_name("calibrator", name, CALIBRATOR_NAMES)
 
 
 class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
-    """Gives every slot of a KD run its own part of the batch reward.
+    """Gives every slot its own part of a batch reward that all slots share.
 
     Reward of instance i: its credit, plus what the credits' mean leaves of the batch reward. So the mean over the
     instances is the batch reward. With a delayed reward (``reward_interval=k``) that holds for the sum over the
@@ -23,16 +34,20 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
     that diverges earns no credit, only the penalty.
 
     Args:
-        env: a :class:`~rlkd_env.env.KDVectorEnv`, wrapped or not.
-        calibrator: a name in :data:`~rlkd_env.calibration.CALIBRATORS`.
-        reference: temperature that credits are relative to; None takes the geometric mean of the run's range.
+        env: whose slots share one reward and end together. ``return_decomposition`` takes any such environment with Box
+            states and actions in ``[-1, 1]``; the others look at a KD run, so :class:`~rlkd_env.env.KDVectorEnv`,
+            wrapped or not.
+        calibrator: a name in :data:`CALIBRATOR_NAMES`.
+        reference: temperature that credits are relative to; None takes the geometric mean of the run's range. For
+            ``return_decomposition`` it is always the action 0.
 
     Attributes:
-        calibrator: the hook that looks at the run's updates.
-        metrics: ``reward_spread``, the standard deviation of the latest credits over the batch.
+        hook: looks at the run's updates; None for ``return_decomposition``.
+        metrics: ``reward_spread``, the standard deviation of the latest credits over the batch; for
+            ``return_decomposition`` also its ``loss`` and ``r2``.
 
     Raises:
-        UsageError: if the calibrator is unknown or the environment is no KD run.
+        UsageError: if the calibrator is unknown or does not suit the environment.
 
     Example:
         >>> import gymnasium as gym, rlkd_env
@@ -50,56 +65,111 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
     """
 
     def __init__(
-        self, env: VectorEnv[Any, Any, Any], calibrator: str = "gradient", reference: float | None = None
+        self, env: VectorEnv[Any, Any, Any], calibrator: str = "return_decomposition", reference: float | None = None
     ) -> None:
         gym.utils.RecordConstructorArgs.__init__(self, calibrator=calibrator, reference=reference)
         VectorWrapper.__init__(self, env)
-        create = CALIBRATORS[calibrator]
-        if not isinstance(env.unwrapped, KDVectorEnv):
-            raise UsageError(f"CalibratedReward needs a KDVectorEnv, not {env.unwrapped}")
-        self._run = env.unwrapped.run
-        self.calibrator = create(self._run, reference)
-        self._run.hooks.append(self.calibrator)
-        self._unpaid = 0.0
+        check_calibrator(calibrator)
+        self._run = env.unwrapped.run if isinstance(env.unwrapped, KDVectorEnv) else None
+        self.hook: Calibrator | None = None
+        self._decomposition: ReturnDecomposition | None = None
+        if calibrator == "return_decomposition":
+            self._decomposition = _decomposition_for(env)
+        elif self._run is None:
+            raise UsageError(f"the calibrator {calibrator!r} needs a KDVectorEnv, not {env.unwrapped}")
+        else:
+            self.hook = CALIBRATORS[calibrator](self._run, reference)
+            self._run.hooks.append(self.hook)
+        self._unpaid = self._earned = 0.0
+        self._resets = False
+        self._observation = np.empty(0)
         self.metrics: dict[str, float] = {}
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Reset the environment and begin a new interval."""
-        self._unpaid = 0.0
-        return self.env.reset(seed=seed, options=options)
+        """Reset the environment and begin a new interval; what was learned stays."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        self.start_from(observation)
+        return observation, info
+
+    def start_from(self, observation: np.ndarray) -> None:
+        """Begin an interval at this observation ``(N, d)``, as after a run that was advanced or restored."""
+        self._observation = observation.copy()
+        self._unpaid = self._earned = 0.0
+        self._resets = False
+        if self._decomposition is not None:
+            self._decomposition.forget_interval()
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Step the environment and calibrate its rewards ``(N,)``."""
-        self.calibrator.credit = None
-        observation, rewards, terminated, truncated, info = self.env.step(actions)
-        latest = self._latest_credit()
-        if latest is None:  # no update was made: the step was a reset
+        if self._resets:  # the step after an episode's end only starts the next one
+            observation, rewards, terminated, truncated, info = self.env.step(actions)
+            self.start_from(observation)
             return observation, rewards, terminated, truncated, info
-        credit = latest.double().cpu().numpy()
-        if not np.isfinite(credit).all() or np.any(info.get("diverged", False)):
-            credit = np.zeros(self.num_envs)
-        self.metrics = {"reward_spread": float(credit.std())}
-        self._unpaid += float(np.mean(rewards, dtype=np.float64)) - credit.mean()
-        if self._run.reward.is_measured:
-            credit = credit + self._unpaid
-            self._unpaid = 0.0
-        return observation, credit.astype(np.float32), terminated, truncated, info
+        learned = None if self._decomposition is None else self._decomposition.credit(self._observation, actions)
+        observation, rewards, terminated, truncated, info = self.env.step(actions)
+        diverged = bool(np.any(info.get("diverged", False)))
+        credit = self._usable(learned if self.hook is None else self._seen(self.hook), diverged)
+        calibrated = self._calibrate(credit, float(np.mean(rewards, dtype=np.float64)), learns=not diverged)
+        self._observation = observation.copy()
+        over = bool((terminated | truncated).any())
+        self._resets = over and self.metadata.get("autoreset_mode") is AutoresetMode.NEXT_STEP
+        return observation, calibrated, terminated, truncated, info
 
-    def _latest_credit(self) -> Tensor | None:
-        return self.calibrator.credit
+    def _calibrate(self, credit: np.ndarray, batch_reward: float, learns: bool) -> np.ndarray:
+        """Add to the credits what they leave of the interval's reward, once it is measured."""
+        self.metrics = {"reward_spread": float(credit.std())}
+        self._earned += batch_reward
+        self._unpaid += batch_reward - credit.mean()
+        if self._run is None or self._run.reward.is_measured:
+            credit = credit + self._unpaid
+            if self._decomposition is not None and learns:
+                self._decomposition.learn(self._earned)
+            self._unpaid = self._earned = 0.0
+        if self._decomposition is not None:
+            self.metrics |= self._decomposition.metrics
+        return credit.astype(np.float32)
+
+    def _usable(self, credit: np.ndarray | None, diverged: bool) -> np.ndarray:
+        if credit is None or diverged or not np.isfinite(credit).all():
+            return np.zeros(self.num_envs)
+        return credit
+
+    @staticmethod
+    def _seen(hook: Calibrator) -> np.ndarray | None:
+        return None if hook.credit is None else hook.credit.double().cpu().numpy()
 
     def close(self, **kwargs: Any) -> None:
         """Stop watching the run and close the environment."""
-        if self.calibrator in self._run.hooks:
-            self._run.hooks.remove(self.calibrator)
+        if self._run is not None and self.hook in self._run.hooks:
+            self._run.hooks.remove(self.hook)
         self.env.close(**kwargs)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the next rewards depend on besides the run."""
-        return {"unpaid": self._unpaid}
+        """Return what the next rewards depend on besides the environment."""
+        decomposition = None if self._decomposition is None else self._decomposition.state_dict()
+        return {
+            "unpaid": self._unpaid,
+            "earned": self._earned,
+            "resets": self._resets,
+            "decomposition": decomposition,
+        }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore :meth:`state_dict`."""
-        self._unpaid = state["unpaid"]
+    def load_state_dict(self, state: dict[str, Any], observation: np.ndarray) -> None:
+        """Restore :meth:`state_dict` at the environment's current observation ``(N, d)``."""
+        self.start_from(observation)
+        self._unpaid, self._earned, self._resets = state["unpaid"], state["earned"], state["resets"]
+        if self._decomposition is not None:
+            self._decomposition.load_state_dict(state["decomposition"])
+
+
+def _decomposition_for(env: VectorEnv[Any, Any, Any]) -> ReturnDecomposition:
+    states, actions = env.single_observation_space, env.single_action_space
+    if not isinstance(states, spaces.Box) or not isinstance(actions, spaces.Box):
+        raise UsageError("return_decomposition needs Box states and actions")
+    if not (np.all(actions.low == -1.0) and np.all(actions.high == 1.0)):
+        raise UsageError(
+            "return_decomposition needs actions in [-1, 1]: wrap the environment in TemperatureAction first"
+        )
+    return ReturnDecomposition(int(np.prod(states.shape)), int(np.prod(actions.shape)))

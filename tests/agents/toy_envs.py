@@ -45,6 +45,21 @@ class BestActions(VectorEnv):
         return self.group[:, None].astype(np.float32)
 
 
+class SharedGain(BestActions):
+    """Shows every slot the noisy mean of all slots' gains alone; the best action of a group is still its own."""
+
+    def __init__(self, num_envs: int = 64, length: int = 100, noise: float = 0.02) -> None:
+        super().__init__(num_envs, length)
+        self.noise = noise
+
+    def step(self, actions: np.ndarray) -> Any:
+        was_over = self.over
+        observation, gain, terminated, truncated, info = super().step(actions)
+        if not was_over:
+            gain = np.full(self.num_envs, gain.mean() + self.noise * self.np_random.normal())
+        return observation, gain, terminated, truncated, info
+
+
 class Counter(gym.Env):
     """Observes the steps since the reset and ends after ``length`` of them, terminated or truncated."""
 
