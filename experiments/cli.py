@@ -13,15 +13,15 @@ from typing import Any, cast
 
 import tyro
 
-from experiments.config import DistillConfig, TeacherConfig, as_arguments, read_config_file
+from experiments.config import CreditConfig, DistillConfig, TeacherConfig, as_arguments, read_config_file
 from experiments.folder import CONFIG_FILE
 from rlkd_env.registry import UsageError
 
-_COMMANDS: dict[str, Any] = {"distill": DistillConfig, "teacher": TeacherConfig}
+_COMMANDS: dict[str, Any] = {"distill": DistillConfig, "teacher": TeacherConfig, "credit": CreditConfig}
 _DESCRIPTION = "Knowledge distillation in which a reinforcement-learning agent sets every instance's temperature."
 
 
-def parse(arguments: Sequence[str]) -> DistillConfig | TeacherConfig:
+def parse(arguments: Sequence[str]) -> DistillConfig | TeacherConfig | CreditConfig:
     """Read a command with its options, those of ``--config`` and those of a run that is resumed.
 
     Raises:
@@ -47,7 +47,7 @@ def parse(arguments: Sequence[str]) -> DistillConfig | TeacherConfig:
     return config
 
 
-def _parse_once(arguments: Sequence[str]) -> DistillConfig | TeacherConfig:
+def _parse_once(arguments: Sequence[str]) -> DistillConfig | TeacherConfig | CreditConfig:
     messages = io.StringIO()
     try:
         with contextlib.redirect_stderr(messages):
@@ -88,6 +88,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from experiments.teacher import run_teacher
 
             return run_teacher(config)
+        if isinstance(config, CreditConfig):
+            from experiments.credit import run_credit
+
+            return run_credit(config)
         from experiments.distill import run_distill
 
         return run_distill(config)

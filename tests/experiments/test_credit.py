@@ -1,0 +1,43 @@
+"""``rlkd credit`` measures calibrators against the truth."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from matplotlib.image import imread
+
+from experiments.cli import main
+
+
+def test_credit_is_measured_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "credit"
+    options = ["--student", "mlp8", "--epochs", "60", "--runs", "1", "--points", "6", "--device", "cpu"]
+    assert main(["credit", "--out", str(out), *options]) == 0
+    assert "counterfactual" in capsys.readouterr().out
+    quality = json.loads((out / "credit.json").read_text())
+    assert set(quality) == {"uniform", "return_decomposition", "last_layer", "gradient", "counterfactual"}
+    assert quality["uniform"]["pearson"] is None  # credits that do not vary have no correlation
+    assert quality["gradient"]["pearson"] >= 0.9
+    assert quality["gradient"]["spearman"] >= 0.8
+    assert quality["last_layer"]["pearson"] >= 0.7
+    assert -0.5 < quality["return_decomposition"]["pearson"] < 0.5
+    for figures in quality.values():
+        assert 0.2 < figures["cost_ratio_min"] <= figures["cost_ratio"] <= figures["cost_ratio_max"]
+    assert imread(out / "credit.png").shape[1] > 1000
+    assert sorted(path.name for path in out.iterdir()) == ["credit.json", "credit.png"]
+    assert main(["credit", "--out", str(out), *options]) == 2
+    assert "holds another measurement" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(["--points", "0"], "at least 1"), (["--student", "mlp9"], "unknown network"), (["--poin", "3"], "--poin")],
+)
+def test_bad_input_leaves_nothing(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["credit", "--out", str(tmp_path / "c"), "--device", "cpu", *options]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "c").exists()
