@@ -2,9 +2,11 @@
 
 for seed in 0 1 2 3 4 5 6 7 8 9; do
     rlkd distill --seed $seed --student-alone
-    rlkd distill --seed $seed --agent sac
-    rlkd distill --seed $seed --bandit --out runs/digits-kd-bandit-seed$seed
     rlkd distill --seed $seed --rule fixed
+    rlkd distill --seed $seed --no-explore --out runs/digits-kd-still-seed$seed
+    rlkd distill --seed $seed --no-explore --calibrator gradient --out runs/digits-kd-gradient-seed$seed
+    rlkd distill --seed $seed --no-explore --calibrator uniform --out runs/digits-kd-uniform-seed$seed
+    rlkd distill --seed $seed --no-explore --calibrator uniform --agent sac
 done
 python docs/digits_figures.py runs docs/digits.png
 """
@@ -31,9 +33,11 @@ from rlkd_env.models.storage import load_network
 
 ARMS = {
     "digits-kd-fixed": "KD, fixed T = 4",
-    "digits-kd-ppo": "KD, PPO (default)",
-    "digits-kd-bandit": "KD, PPO as a bandit",
-    "digits-kd-sac": "KD, SAC",
+    "digits-kd-ppo": "KD, PPO, decomposed reward and exploration (default)",
+    "digits-kd-still": "KD, PPO, decomposed reward",
+    "digits-kd-gradient": "KD, PPO, gradient credit",
+    "digits-kd-uniform": "KD, PPO, shared reward",
+    "digits-kd-sac": "KD, SAC, shared reward",
 }
 
 

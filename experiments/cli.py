@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import tyro
 
-from experiments.config import CreditConfig, DistillConfig, TeacherConfig, as_arguments, read_config_file
+from experiments.config import CreditConfig, DistillConfig, TeacherConfig, as_arguments, preset_file, read_config_file
 from experiments.folder import CONFIG_FILE
 from rlkd_env.registry import UsageError
 
@@ -32,8 +32,11 @@ def parse(arguments: Sequence[str]) -> DistillConfig | TeacherConfig | CreditCon
     if not isinstance(config, DistillConfig):
         return config
     defaults: dict[str, Any] = {}
+    if config.output.preset is not None:
+        defaults |= read_config_file(preset_file(config.output.preset))
     if config.output.config is not None:
-        defaults = read_config_file(Path(config.output.config))
+        defaults |= read_config_file(Path(config.output.config))
+    if defaults:
         config = _parse_once([arguments[0], *as_arguments(defaults), *arguments[1:]])
         config = cast(DistillConfig, config)
     if config.output.resume and (config.folder / CONFIG_FILE).is_file():

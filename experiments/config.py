@@ -15,7 +15,9 @@ from rlkd_env.exploration import BatchContent, Exploration
 from rlkd_env.registry import UsageError, unknown_name
 from rlkd_env.temperature import ActionScale
 
-_NOT_SETTINGS = ("out", "overwrite", "resume", "config", "checkpoint_seconds", "progress")
+PRESETS = Path(__file__).parent / "presets"
+"""Ready-made configs, as YAML files that ``--preset`` names."""
+_NOT_SETTINGS = ("out", "overwrite", "resume", "config", "preset", "checkpoint_seconds", "progress")
 """Options that do not change what a run computes; they are neither stored nor compared on --resume."""
 
 
@@ -37,9 +39,13 @@ class AgentConfig:
     """The agent looks no further than the next reward (discount 0)."""
     temperature_scale: ActionScale = "log"
     """How the agent's actions in [-1, 1] map to temperatures."""
-    calibrator: str = "uniform"
-    """How the batch reward is shared out among the instances: uniform,
-    return_decomposition (the paper's), last_layer, gradient, or counterfactual."""
+    calibrator: str = "return_decomposition"
+    """How the batch reward is shared out among the instances: return_decomposition (the paper's), uniform (not at all),
+    last_layer, gradient, or counterfactual."""
+    learn_interval: int = 1
+    """Epochs from one in which the agent learns to the next; between, it acts without learning. The paper's is 20."""
+    learn_last_epoch: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    """Last epoch in which the agent learns, counted from 1; None means the run's last."""
     agent_options: Annotated[dict[str, OptionValue], tyro.conf.arg(metavar="NAME VALUE ...")] = field(
         default_factory=dict
     )
@@ -50,10 +56,11 @@ class AgentConfig:
 class ExplorationConfig:
     """Efficient exploration: some epochs draw images by the student's entropy and mix them."""
 
-    explore: bool = False
-    """Whether to explore; needs an agent that learns."""
+    explore: bool = True
+    """Whether to explore while an agent learns."""
     explore_first_epoch: int = 20
-    """First epoch that explores, counted from 1; the epochs before it gather the history."""
+    """First epoch that explores, counted from 1; the epochs before it gather the history. A shorter run does not
+    explore."""
     explore_last_epoch: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     """Last epoch that may explore; None means the run's last."""
     explore_interval: int = 20
@@ -101,6 +108,8 @@ class OutputConfig:
     """Go on with the run in the folder, with the settings it was started with."""
     config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """JSON or YAML file with any of these options as keys; the command line comes before it."""
+    preset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Ready-made config by name: paper (the paper's phases, range and length). --config and options come before it."""
     student_alone: bool = False
     """Also train the same student without a teacher, from the same start on the same batches, and report it."""
     checkpoint_seconds: float = 30.0
@@ -183,6 +192,18 @@ class CreditConfig:
     """Folder for credit.json and credit.png."""
     overwrite: bool = False
     """Replace the measurement in the folder."""
+
+
+def preset_file(name: str) -> Path:
+    """Return the file of a preset.
+
+    Raises:
+        UsageError: if there is none of this name.
+    """
+    names = [str(path.relative_to(PRESETS).with_suffix("")) for path in sorted(PRESETS.rglob("*.yaml"))]
+    if name not in names:
+        raise unknown_name("preset", name, names)
+    return PRESETS / f"{name}.yaml"
 
 
 def read_config_file(path: Path) -> dict[str, Any]:

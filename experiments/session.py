@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -49,6 +49,10 @@ class RunInterrupted(Exception):  # noqa: N818 (not an error: the user's wish)
     """The user asked to stop, and everything has been saved."""
 
 
+class _PhaseOver(Exception):  # noqa: N818 (not an error: a change of phase)
+    """The agent has reached an epoch in which it does not learn, between two rollouts."""
+
+
 class _Tracker(RunHook):
     """Knows how far the run came, also when an agent's environment has gone on to the next one."""
 
@@ -89,7 +93,10 @@ class DistillSession:
         self._tracker = _Tracker()
         self._last_checkpoint = time.monotonic()
         self._stop_requested = False
+        self._is_learning = False
         options = config.agent
+        if options.learn_interval < 1:
+            raise UsageError(f"the epochs from learning to learning must be at least 1, not {options.learn_interval}")
         if options.warmup_epochs < 0:
             raise UsageError(f"the number of warm-up epochs must not be negative, not {options.warmup_epochs}")
         if config.output.checkpoint_seconds < 0:
@@ -112,9 +119,7 @@ class DistillSession:
         options, exploration = self.config.agent, self.config.exploration.settings()
         check_calibrator(options.calibrator)  # an unknown name is told whether or not it is used
         env: VectorEnv[Any, Any, Any] = TimedVectorEnv(slots, self.timer)
-        if exploration is not None:
-            if self._policy is not None:
-                raise UsageError("--explore serves an agent that learns, not --policy and --rule")
+        if self._policy is None and exploration is not None and exploration.first_epoch <= self.run.recipe.epochs:
             env = EfficientExploration(env, exploration)
         env = TemperatureAction(env, options.temperature_scale)
         self._action_map = env.action_map
@@ -161,10 +166,7 @@ class DistillSession:
                 if self._policy is not None:
                     self._advance(self._policy, self.run.total_steps)
                 elif self.agent is not None:
-                    if self._calibrated is not None and self._calibrated.hook is not None:
-                        # Not before, as its look at every update costs time.
-                        self.run.hooks = [self._calibrated.hook, *watchers]
-                    self._learn(self.agent, writer)
+                    self._act_and_learn(self.agent, watchers)
         finally:
             self.run.hooks = []
             bar.close()
@@ -237,21 +239,42 @@ class DistillSession:
                 to_epoch_end = self.run.steps_per_epoch - self.run.step_count % self.run.steps_per_epoch
                 self.run.advance(policy, min(to_epoch_end, end - self.run.step_count))
 
-    def _learn(self, agent: BaseAlgorithm, writer: SummaryWriter) -> None:
-        """Let the agent act and learn to the end of the run."""
-        left = self.run.total_steps - self.run.step_count
-        if left == 0 or self.diverged:
-            return
-        agent.set_logger(agent_logger(writer, self.run))
-        if agent.num_timesteps == 0:
+    def learns_now(self) -> bool:
+        """Whether the agent learns in the epoch of the next update; else it acts as it is."""
+        options, epoch = self.config.agent, self.run.epoch + 1
+        since_warmup = epoch - self.warmup_steps // self.run.steps_per_epoch
+        in_time = options.learn_last_epoch is None or epoch <= options.learn_last_epoch
+        return in_time and since_warmup % options.learn_interval == 0
+
+    def end_learning(self) -> None:
+        """Take note that the agent's learning phase is over."""
+        self._is_learning = False
+
+    def _act_and_learn(self, agent: BaseAlgorithm, watchers: list[RunHook]) -> None:
+        """Alternate between the agent's phases to the end of the run."""
+        agent.set_logger(agent_logger(self._writer, self.run))
+        looks = [] if self._calibrated is None or self._calibrated.hook is None else [self._calibrated.hook]
+        while self.steps < self.run.total_steps and not self.diverged:
+            if self._is_learning or self.learns_now():
+                self.run.hooks = [*looks, *watchers]
+                self._learn(agent)
+            else:
+                self.run.hooks = watchers  # a calibrator's look at every update costs time
+                policy = export_policy(agent, self.run.state.names, self._action_map).to(self.run.device)
+                to_epoch_end = self.run.steps_per_epoch - self.run.step_count % self.run.steps_per_epoch
+                self._advance(policy, self.run.step_count + to_epoch_end)
+
+    def _learn(self, agent: BaseAlgorithm) -> None:
+        """Let the agent act and learn to the end of the run, or to the first rollout of an epoch without learning."""
+        if not self._is_learning:
             observation = self._slots.observe()
             continue_from(agent, observation)
             if self._calibrated is not None:
                 self._calibrated.start_from(observation)
-        with self.timer.part("agent"):
-            agent.learn(
-                left * self.run.batch_size, callback=_RunCallback(self), reset_num_timesteps=False, log_interval=1
-            )
+            self._is_learning = True
+        timesteps = (self.run.total_steps - self.run.step_count) * self.run.batch_size
+        with self.timer.part("agent"), suppress(_PhaseOver):
+            agent.learn(timesteps, callback=_RunCallback(self), reset_num_timesteps=False, log_interval=1)
 
     def _calibration_figures(self) -> dict[str, float]:
         metrics = {} if self._calibrated is None else self._calibrated.metrics
@@ -270,6 +293,7 @@ class DistillSession:
             "random": random_state(),
             "seconds": dict(self.timer.seconds),
             "warmup_seconds": self.warmup_seconds,
+            "is_learning": self._is_learning,
         }
         save_checkpoint(self.folder / CHECKPOINT_FOLDER, state)
 
@@ -281,6 +305,7 @@ class DistillSession:
         self.selection.load_state_dict(checkpoint["selection"])
         self.timer.seconds.update(checkpoint["seconds"])
         self.warmup_seconds = checkpoint["warmup_seconds"]
+        self._is_learning = checkpoint["is_learning"]
         observation = self._slots.observe()
         if self._calibrated is not None:
             self._calibrated.load_state_dict(checkpoint["calibration"], observation)
@@ -316,6 +341,9 @@ class _RunCallback(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         self._session.safe_point()
+        if not self._session.learns_now():
+            self._session.end_learning()
+            raise _PhaseOver
         # On-policy agents write their log themselves; off-policy ones only when an episode ends, and this is one.
         if isinstance(self.model, OffPolicyAlgorithm) and self._session.run.epoch != self._epoch:
             self._epoch = self._session.run.epoch

@@ -34,7 +34,6 @@ def train_student_alone(config: DistillConfig, teacher: torch.nn.Module) -> Stud
 def summarize(session: DistillSession) -> dict[str, Any]:
     """Evaluate on the test set, once, and return the run's summary as plain values."""
     config, run, selection, seconds = session.config, session.run, session.selection, session.timer.seconds
-    exploration = config.exploration.settings()
     test = DATASETS[config.run.dataset]().test_set().to(run.device)
     summary: dict[str, Any] = {
         "dataset": config.run.dataset,
@@ -42,7 +41,8 @@ def summarize(session: DistillSession) -> dict[str, Any]:
         "method": config.run.method,
         "temperature_from": config.chooser,
         "calibrator": config.agent.calibrator if session.agent is not None else None,
-        "exploration": asdict(exploration) if exploration is not None else None,
+        "exploration": None if session.run.explorer is None else asdict(session.run.explorer.settings),
+        "learn_interval": config.agent.learn_interval if session.agent is not None else None,
         "teacher_test_accuracy": float(run.task.evaluate(run.teacher, test).accuracy),
         "student_test_accuracy": _test_accuracy(run, selection.best_student, test),
         "student_val_accuracy": selection.best_accuracy,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -97,7 +98,7 @@ def test_the_curves_have_readable_tags(finished: Path) -> None:
         "seconds/environment",
         "seconds/agent",
     } <= scalars
-    assert tags["histograms"] == ["temperature/histogram"]
+    assert set(tags["histograms"]) == {"temperature/histogram", "exploration/score"}
     assert tags["images"] == ["temperature/against_teacher_confidence"]
     assert [event.step for event in events.Scalars("student/loss")] == [4 * epoch for epoch in range(1, 21)]
     means = [event.value for event in events.Scalars("temperature/mean")]
@@ -172,6 +173,68 @@ def test_calibration_and_exploration_are_drawn_and_told(tmp_path: Path) -> None:
     assert spread[-1] > 0
 
 
+def test_the_agent_learns_in_some_epochs_and_acts_in_the_others(tmp_path: Path) -> None:
+    out = tmp_path / "a"
+    options = [
+        "--learn-interval",
+        "7",
+        "--learn-last-epoch",
+        "12",
+        "--epochs",
+        "24",
+        "--agent-options",
+        "n_steps",
+        "4",
+        "batch_size",
+        "256",
+    ]
+    assert distill(out, *options) == 0
+    events = EventAccumulator(str(out / "tensorboard")).Reload()
+    seconds = [event.value for event in events.Scalars("seconds/agent")]
+    assert len(seconds) == 24 - 8  # the warm-up is 2 epochs, so the first to learn is the 9th
+    learning = [epoch for epoch, (one, two) in enumerate(itertools.pairwise([0.0, *seconds]), start=9) if two > one]
+    assert learning == [9, 10]  # the update on the 9th epoch's rollout falls into the 10th
+    quantiles = [
+        [event.value for event in events.Scalars(f"temperature/quantile_{share}")] for share in ("0.05", "0.95")
+    ]
+    assert quantiles[0][1] == quantiles[1][1] == 4.0
+    assert quantiles[0][20] < quantiles[1][20]  # the policy acts, and tells instances apart
+    assert summary(out)["learn_interval"] == 7
+
+
+def test_any_part_of_the_default_can_be_switched_off(finished: Path, tmp_path: Path) -> None:
+    told = summary(finished)
+    assert told["calibrator"] == "return_decomposition"
+    assert told["exploration"]["first_epoch"] == 20
+    assert distill(tmp_path / "a", "--no-explore", "--calibrator", "uniform") == 0
+    assert summary(tmp_path / "a")["exploration"] is None
+    assert summary(tmp_path / "a")["calibrator"] == "uniform"
+    assert distill(tmp_path / "b", "--rule", "fixed") == 0
+    assert summary(tmp_path / "b")["exploration"] is None
+    assert summary(tmp_path / "b")["calibrator"] is None
+
+
+def test_the_papers_preset_is_a_config_that_options_come_before(tmp_path: Path) -> None:
+    out = tmp_path / "a"
+    arguments = [
+        "distill",
+        "--preset",
+        "paper",
+        "--epochs",
+        "45",
+        "--out",
+        str(out),
+        "--no-progress",
+        "--device",
+        "cpu",
+    ]
+    assert main(arguments) == 0
+    stored = json.loads((out / "config.json").read_text())
+    assert (stored["epochs"], stored["warmup_epochs"], stored["learn_interval"]) == (45, 20, 20)
+    assert (stored["temperature_min"], stored["temperature_max"]) == (1, 10)
+    assert summary(out)["exploration"]["interval"] == 20
+
+
 @pytest.mark.parametrize("agent", ["sac", "td3"])
 def test_off_policy_agents_draw_their_losses_too(agent: str, tmp_path: Path) -> None:
     assert distill(tmp_path / "a", "--agent", agent) == 0
@@ -230,9 +293,9 @@ BAD_INPUT = [
     (["--config", "/nowhere.json"], "cannot be read"),
     (["--resume"], "no run to resume"),
     (["--calibrator", "gradients"], "unknown calibrator 'gradients'. Did you mean 'gradient'?"),
-    (["--explore", "--rule", "fixed"], "serves an agent that learns"),
+    (["--preset", "papr"], "unknown preset 'papr'. Did you mean 'paper'?"),
+    (["--learn-interval", "0"], "must be at least 1"),
     (["--explore", "--explore-first-epoch", "1"], "begins in epoch 2 or later"),
-    (["--explore", "--explore-first-epoch", "21"], "begins in epoch 21, but the run ends with epoch 20"),
     (["--device", "cuda:77"], "not available"),
     (["--temperature-scale", "cubic"], "--temperature-scale"),
 ]
@@ -312,10 +375,11 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
-PAPER = ("--calibrator", "gradient", "--reward-interval", "3", "--explore", "--explore-first-epoch", "8")
+PAPER = ("--reward-interval", "3", "--explore-first-epoch", "8", "--explore-interval", "4", "--learn-interval", "6")
+FIRST_ORDER = ("--calibrator", "gradient", "--no-explore")
 
 
-@pytest.mark.parametrize("parts", [("--agent", "sac"), PAPER], ids=["sac", "ppo with calibration and exploration"])
+@pytest.mark.parametrize("parts", [("--agent", "sac"), PAPER, FIRST_ORDER], ids=["sac", "paper", "gradient"])
 def test_a_killed_run_that_is_resumed_ends_as_if_it_had_not_been_killed(parts: tuple[str, ...], tmp_path: Path) -> None:
     options = ["--epochs", "100", "--warmup-epochs", "5", "--checkpoint-seconds", "0", *parts]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
