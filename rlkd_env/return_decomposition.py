@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.linear_model import BayesianRidge
+from threadpoolctl import ThreadpoolController
 
 _WINDOW = 64
 """Latest measured rewards that the logged figures are about."""
@@ -87,7 +89,9 @@ class ReturnDecomposition:
         regression = BayesianRidge(fit_intercept=False)
         precisions = self.precisions / self.precisions.mean()
         spread[0] = 1.0  # the constant
-        regression.fit(self.features / spread, self.rewards / unit, sample_weight=precisions)
+        # On one thread: BLAS threads that wait for more work would slow the next KD steps down by half.
+        with _threads().limit(limits=1, user_api="blas"):
+            regression.fit(self.features / spread, self.rewards / unit, sample_weight=precisions)
         self.weights = regression.coef_ / spread * unit
 
     def _log(self, rewards: np.ndarray, errors: np.ndarray) -> None:
@@ -105,6 +109,11 @@ class ReturnDecomposition:
         for name, value in state["arrays"].items():
             setattr(self, name, value.numpy().copy())
         self.metrics = dict(state["metrics"])
+
+
+@lru_cache(maxsize=1)
+def _threads() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def _credit_features(states: np.ndarray, actions: np.ndarray) -> np.ndarray:
