@@ -23,7 +23,7 @@ from rlkd_env.registry import UsageError
 from rlkd_env.return_decomposition import ReturnDecomposition
 from rlkd_env.run import DistillationRun
 from rlkd_env.wrappers import CalibratedReward, TemperatureAction
-from rlkd_env.wrappers.calibrated_reward import CALIBRATOR_NAMES, check_calibrator
+from rlkd_env.wrappers.calibrated_reward import CALIBRATOR_NAMES
 
 CREDIT_FILE, SCATTER_FILE = "credit.json", "credit.png"
 _TIMED_STEPS = 40
@@ -45,10 +45,8 @@ def run_credit(config: CreditConfig) -> int:
         raise UsageError(f"{folder} holds another measurement: add --overwrite to replace it")
     if config.points < 1 or config.runs < 1:
         raise UsageError(f"points and runs must be at least 1, not {config.points} and {config.runs}")
-    for name in names:
-        check_calibrator(name)
     run = build_run(config.run)
-    samples = _measure(run, names, config)
+    samples = _measure(run, config)
     costs = {name: _cost_ratio(run, name, config.seed) for name in (*names, "counterfactual")}
     quality = {name: {**_correlations(samples, name), **costs[name]} for name in names}
     quality["counterfactual"] = {"pearson": 1.0, "spearman": 1.0, **costs["counterfactual"]}
@@ -58,14 +56,14 @@ def run_credit(config: CreditConfig) -> int:
     return 0
 
 
-def _measure(run: DistillationRun, names: list[str], config: CreditConfig) -> list[dict[str, np.ndarray]]:
+def _measure(run: DistillationRun, config: CreditConfig) -> list[dict[str, np.ndarray]]:
     """Follow runs with random temperatures; at each point return every calibrator's credits ``(N,)`` and the truth's.
 
     The learned decomposition sees every update of every run; a point of an early run is measured before it has seen the
     later ones.
     """
     env = TemperatureAction(KDVectorEnv(run=run))
-    hooks = {name: create(run) for name, create in CALIBRATORS.items() if name in (*names, "counterfactual")}
+    hooks = {name: create(run) for name, create in CALIBRATORS.items()}
     decomposition = ReturnDecomposition(env.single_observation_space.shape[0])  # type: ignore[index]
     generator = np.random.default_rng(config.seed)
     points = set(np.linspace(run.total_steps * 0.1, run.total_steps - 1, config.points).astype(int).tolist())
