@@ -1,0 +1,140 @@
+"""What a network shows of itself beside its logits: feature maps and the pooled feature, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from rlkd_env.registry import UsageError
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Where a network's features are found, as names of its modules.
+
+    Attributes:
+        stages: modules whose outputs are the stages' maps ``(N, channels, height, width)``, after the activation.
+        preactivations: modules whose *inputs* are the same maps before the activation, one a stage or none at all.
+        classifier: the module that turns the pooled feature ``(N, D)`` into logits ``(N, C)``.
+    """
+
+    stages: tuple[str, ...]
+    preactivations: tuple[str, ...]
+    classifier: str
+
+
+@dataclass(frozen=True)
+class Features:
+    """Of N images through one network.
+
+    Attributes:
+        stages: maps ``(N, channels, height, width)`` after each stage's activation, from the input on.
+        preactivations: the same before the activation; none where the network's taps name none.
+        pooled: ``(N, D)``, the classifier's input.
+    """
+
+    stages: tuple[Tensor, ...]
+    preactivations: tuple[Tensor, ...]
+    pooled: Tensor
+
+    def detach(self) -> Features:
+        """Return the same values without gradients."""
+        return Features(
+            tuple(value.detach() for value in self.stages),
+            tuple(value.detach() for value in self.preactivations),
+            self.pooled.detach(),
+        )
+
+
+def taps_of(network: nn.Module) -> Taps:
+    """Return a network's taps, which its attribute ``taps`` holds.
+
+    Raises:
+        UsageError: if it has none, or they name modules that it lacks.
+    """
+    taps = getattr(network, "taps", None)
+    if not isinstance(taps, Taps):
+        raise UsageError(f"the network {type(network).__name__} names no taps: set its attribute taps to a Taps")
+    modules = dict(network.named_modules())
+    for name in (*taps.stages, *taps.preactivations, taps.classifier):
+        if name not in modules:
+            raise UsageError(f"the network {type(network).__name__} has no module {name!r}, which its taps name")
+    return taps
+
+
+def classifier_of(network: nn.Module) -> nn.Module:
+    """Return the module that turns a network's pooled feature into its logits."""
+    return network.get_submodule(taps_of(network).classifier)
+
+
+def forward_with_features(network: nn.Module, images: Tensor) -> tuple[Tensor, Features]:
+    """Forward images ``(N, channels, height, width)`` once, keeping the features.
+
+    Returns:
+        Logits ``(N, C)`` and the features, with gradients where the network's outputs have them.
+    """
+    taps = taps_of(network)
+    kept: dict[tuple[str, str], Tensor] = {}
+    with ExitStack() as hooks:
+        for name in taps.stages:
+            hooks.enter_context(_output_hook(network, name, _keeper(kept, ("stage", name))))
+        for name in (*taps.preactivations, taps.classifier):
+            hooks.enter_context(_input_hook(network, name, _keeper(kept, ("input", name))))
+        logits = network(images)
+    features = Features(
+        tuple(kept["stage", name] for name in taps.stages),
+        tuple(kept["input", name] for name in taps.preactivations),
+        kept["input", taps.classifier],
+    )
+    return logits, features
+
+
+def forward_from_stage(network: nn.Module, images: Tensor, stage: int, replace: Callable[[Tensor], Tensor]) -> Tensor:
+    """Forward images with one stage's map replaced; what lies before that stage runs as it is.
+
+    Args:
+        network: that has taps.
+        images: ``(N, channels, height, width)``.
+        stage: number of the stage in the taps.
+        replace: returns the map that the remaining layers see in place of the stage's.
+
+    Returns:
+        Logits ``(N, C)``.
+    """
+    with _output_hook(network, taps_of(network).stages[stage], replace):
+        return network(images)
+
+
+def _keeper(kept: dict[tuple[str, str], Tensor], key: tuple[str, str]) -> Callable[[Tensor], None]:
+    def keep(value: Tensor) -> None:
+        kept[key] = value
+
+    return keep
+
+
+@contextmanager
+def _output_hook(network: nn.Module, name: str, see: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
+    def hook(module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:  # noqa: ARG001
+        return see(output)
+
+    handle = network.get_submodule(name).register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _input_hook(network: nn.Module, name: str, see: Callable[[Tensor], None]) -> Iterator[None]:
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:  # noqa: ARG001
+        see(inputs[0])
+
+    handle = network.get_submodule(name).register_forward_pre_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
