@@ -47,14 +47,19 @@ class Calibrator(RunHook, ABC):
         """Look at the student that the update starts from."""
 
     def logit_gradient_change(self, run: DistillationRun, temperature: Temperature) -> Tensor:
-        """Gradient of every instance's loss by its logits, less the same at the reference temperature: ``(N, C)``."""
+        """Gradient of every instance's loss by its logits, less the same at the reference temperature: ``(N, C)``.
+
+        The terms that no temperature changes cancel, so only the others are computed.
+        """
         reference = Temperature.shared(torch.full_like(temperature.student, self.reference))
         return _logit_gradient(run, temperature) - _logit_gradient(run, reference)
 
 
 def _logit_gradient(run: DistillationRun, temperature: Temperature) -> Tensor:
     logits = run.outputs.student_logits.detach().requires_grad_(True)
-    losses = run.method(run.outputs.with_student_logits(logits), temperature)
+    losses = run.method.logit_losses(run.outputs.with_student_logits(logits), temperature)
+    if not losses:
+        return torch.zeros_like(logits)
     return torch.autograd.grad(torch.stack(list(losses.values())).sum(), logits)[0]
 
 

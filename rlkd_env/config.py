@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from rlkd_env.data import DATASETS, BatchStream, DataSource, Splits
-from rlkd_env.methods import create_method
+from rlkd_env.methods import Method, Pair, check_method, create_method
 from rlkd_env.models import MODELS, create_model
 from rlkd_env.recipe import Recipe, ScheduleName
 from rlkd_env.registry import UsageError, unknown_name
@@ -153,7 +153,7 @@ def build_run(
     reward = RewardMeter(config.reward, config.reward_interval)
     if config.probe_size < 1:
         raise UsageError(f"the probe needs at least 1 image, not {config.probe_size}")
-    create_method(config.method, **config.method_options)  # an unknown method or option is told at once
+    check_method(config.method, config.method_options)  # an unknown method or option is told at once
     source = dataset or DATASETS[config.dataset]()
     student_name = source.default_student if config.student == "auto" else config.student
     if student is None:
@@ -173,7 +173,7 @@ def build_run(
         splits=splits,
         teacher=teacher,
         create_student=student or (lambda: create_model(student_name, splits.num_classes, splits.image_shape)),
-        create_method=lambda: create_method(config.method, **config.method_options),
+        create_method=_method_factory(config, teacher, splits),
         state=state,
         reward=reward,
         temperature_range=resolve_range(config.temperature_min, config.temperature_max, deviation),
@@ -181,3 +181,12 @@ def build_run(
         probe_size=config.probe_size,
         divergence_penalty=config.divergence_penalty,
     )
+
+
+def _method_factory(config: RunConfig, teacher: nn.Module, splits: Splits) -> Callable[[nn.Module], Method]:
+    """Return what creates the method for a student."""
+    options: dict[str, Any] = dict(config.method_options)
+    if not check_method(config.method, options).uses_features:
+        return lambda _: create_method(config.method, **options)
+    images, labels = splits.train.images[:2], splits.train.labels
+    return lambda student: create_method(config.method, Pair.of(student, teacher, images, labels), **options)

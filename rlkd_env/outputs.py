@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from rlkd_env.models.features import Features
 
 
 @dataclass
@@ -26,6 +31,10 @@ class InstanceOutputs:
         indices: ``(N,)`` position of every instance in the training set, or None outside a run.
         partner_labels: ``(N,)`` classes of the images that were mixed in, or None where nothing was.
         label_share: ``(N,)`` weight of ``labels`` against ``partner_labels`` in ``(0, 1]``, or None likewise.
+        epoch: epochs that are over, with fraction; infinite outside a run, where warm-ups count as over.
+        images: ``(N, channels, height, width)`` as both networks saw them, or None where no method asked for features.
+        student_features: maps and pooled feature of the student, with gradient, or None likewise.
+        teacher_features: of the teacher, no gradient, or None likewise.
     """
 
     student_logits: Tensor
@@ -35,6 +44,10 @@ class InstanceOutputs:
     indices: Tensor | None = None
     partner_labels: Tensor | None = None
     label_share: Tensor | None = None
+    epoch: float = math.inf
+    images: Tensor | None = None
+    student_features: Features | None = None
+    teacher_features: Features | None = None
 
     def with_student_logits(self, student_logits: Tensor) -> InstanceOutputs:
         """Return the same instances with other student logits ``(N, C)``."""

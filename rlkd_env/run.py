@@ -41,7 +41,7 @@ class DistillationRun:
         splits: train, probe and validation images, on the device.
         teacher: on the device; put into evaluation mode and frozen here.
         create_student: returns a fresh student on the CPU, drawing from torch's global generator.
-        create_method: returns the KD method with fresh parameters, drawing from the same.
+        create_method: returns the KD method for a student, with fresh parameters, drawing from the same.
         state: features of the instances.
         reward: how the student's gain is measured.
         temperature_range: what agents may choose; the run itself takes any positive temperature.
@@ -57,7 +57,7 @@ class DistillationRun:
     splits: Splits
     teacher: nn.Module
     create_student: Callable[[], nn.Module]
-    create_method: Callable[[], Method]
+    create_method: Callable[[nn.Module], Method]
     state: InstanceState
     reward: RewardMeter
     temperature_range: TemperatureRange
@@ -159,12 +159,15 @@ class DistillationRun:
         for hook in self.hooks:
             hook.before_update(self, temperature)
         outputs = self.outputs
-        losses = self.method(outputs, temperature)
+        with self._step_randomness(self.method.is_stochastic):
+            losses = self.method(outputs, temperature)
         loss = torch.stack(list(losses.values())).sum(dim=0).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
         self._schedule.step()
+        with torch.no_grad():
+            self.method.after_update(outputs)
         self.step_count += 1
 
         state = self._forward()
@@ -287,7 +290,7 @@ class DistillationRun:
         self._stream = BatchStream(self.splits.train, self.batch_size, seed)
         with self._seeded(seed):
             self.student = self.create_student().to(self.device).train()
-            self.method = self.create_method().to(self.device).train()
+            self.method = self.create_method(self.student).to(self.device).train()
         self._is_stochastic = any(isinstance(module, _DropoutNd | StochasticDepth) for module in self.student.modules())
         parameters = [*self.student.parameters(), *self.method.parameters()]
         self.optimizer = self.recipe.create_optimizer(parameters)
@@ -296,8 +299,9 @@ class DistillationRun:
     def _forward(self) -> Tensor:
         stream, step = self._stream, self.step_count
         self.batch = stream.batch(step) if self.explorer is None else self.explorer.batch(stream, step)
-        with self._step_randomness():
-            self.outputs = self.task.forward(self.student, self.teacher, self.batch, self.progress)
+        with self._step_randomness(self._is_stochastic):
+            self.outputs = self.task.forward(self.student, self.teacher, self.batch, self.method.uses_features)
+        self.outputs.progress, self.outputs.epoch = self.progress, step / self.steps_per_epoch
         return self.state(self.outputs)
 
     def forward_batch(self, parameters: dict[str, Tensor]) -> Tensor:
@@ -310,12 +314,12 @@ class DistillationRun:
             Logits ``(N, C)``, with the same dropout as the forward that made the state.
         """
         buffers = {name: buffer.clone() for name, buffer in self.student.named_buffers()}
-        with self._step_randomness():
+        with self._step_randomness(self._is_stochastic):
             return functional_call(self.student, {**parameters, **buffers}, (self.batch.images,))
 
-    def _step_randomness(self) -> contextlib.AbstractContextManager[None]:
+    def _step_randomness(self, needed: bool) -> contextlib.AbstractContextManager[None]:
         """Dropout draws from torch's global generator; seeded by the step it needs no saved generator state."""
-        return self._seeded(self.seed + self.step_count) if self._is_stochastic else contextlib.nullcontext()
+        return self._seeded(self.seed + self.step_count) if needed else contextlib.nullcontext()
 
     def _remember(self) -> None:
         """Add the batch that was forwarded to the history of the explorer, if there is one."""

@@ -6,32 +6,49 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from rlkd_env.methods.base import Method
+from rlkd_env.methods.base import Method, Pair
 from rlkd_env.methods.cross_entropy import CrossEntropy
 from rlkd_env.methods.kd import KD, kd_loss
 from rlkd_env.registry import Registry, unknown_name
 
-METHODS: Registry[Callable[..., Method]] = Registry("method")
+METHODS: Registry[type[Method]] = Registry("method")
 METHODS.register("kd")(KD)
 METHODS.register("cross_entropy")(CrossEntropy)
 
 
-def create_method(name: str, **options: Any) -> Method:
-    """Create a KD method by name.
-
-    Args:
-        name: a name in :data:`METHODS`.
-        options: arguments of that method.
+def check_method(name: str, options: dict[str, Any]) -> type[Method]:
+    """Return the class of a method that takes these options.
 
     Raises:
         UsageError: if the method or one of its options is unknown.
     """
-    factory = METHODS[name]
-    valid = inspect.signature(factory).parameters
+    method = METHODS[name]
+    valid = [option for option in inspect.signature(method).parameters if option != "pair"]
     for option in options:
         if option not in valid:
             raise unknown_name(f"option of method {name!r}", option, valid)
-    return factory(**options)
+    return method
 
 
-__all__ = ["KD", "METHODS", "CrossEntropy", "Method", "create_method", "kd_loss"]
+def create_method(name: str, pair: Pair | None = None, **options: Any) -> Method:
+    """Create a KD method by name.
+
+    Args:
+        name: a name in :data:`METHODS`.
+        pair: the networks and the data, for methods that compare features.
+        options: arguments of that method.
+
+    Raises:
+        UsageError: if the method or one of its options is unknown, or the method does not fit the networks.
+        ValueError: if the method compares features and there is no pair.
+    """
+    method = check_method(name, options)
+    factory: Callable[..., Method] = method
+    if not method.uses_features:
+        return factory(**options)
+    if pair is None:
+        raise ValueError(f"the method {name!r} compares features: give it a Pair")
+    return factory(pair=pair, **options)
+
+
+__all__ = ["KD", "METHODS", "CrossEntropy", "Method", "Pair", "check_method", "create_method", "kd_loss"]

@@ -3,11 +3,39 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from rlkd_env.models.features import Features, FeatureShapes, feature_shapes
 from rlkd_env.outputs import InstanceOutputs
 from rlkd_env.temperature import Temperature
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What a method that compares features must know of the two networks and of the data.
+
+    Attributes:
+        student: sizes of the student's features.
+        teacher: sizes of the teacher's.
+        teacher_network: frozen and in evaluation mode.
+        labels: ``(n,)`` classes of all training images.
+    """
+
+    student: FeatureShapes
+    teacher: FeatureShapes
+    teacher_network: nn.Module
+    labels: Tensor
+
+    @classmethod
+    def of(cls, student: nn.Module, teacher: nn.Module, images: Tensor, labels: Tensor) -> Pair:
+        """Describe two networks by what they make of some images ``(N, channels, height, width)``.
+
+        Raises:
+            UsageError: if a network has no taps.
+        """
+        return cls(feature_shapes(student, images), feature_shapes(teacher, images), teacher, labels)
 
 
 class Method(nn.Module, ABC):
@@ -17,16 +45,45 @@ class Method(nn.Module, ABC):
 
     Args:
         task_weight: weight of the task's own loss (cross-entropy).
+
+    Attributes:
+        uses_features: whether the outputs must hold images and features.
+        is_stochastic: whether a loss draws from torch's global generator; the run then seeds it.
     """
+
+    uses_features = False
+    is_stochastic = False
 
     def __init__(self, task_weight: float) -> None:
         super().__init__()
         self.task_weight = task_weight
 
     @abstractmethod
-    def distillation_losses(self, outputs: InstanceOutputs, temperature: Temperature) -> dict[str, Tensor]:
-        """Return the weighted distillation terms by name, each ``(N,)``."""
+    def logit_losses(self, outputs: InstanceOutputs, temperature: Temperature) -> dict[str, Tensor]:
+        """Return the weighted terms that depend on the temperatures, by name, each ``(N,)``; a function of logits."""
+
+    def feature_losses(self, outputs: InstanceOutputs) -> dict[str, Tensor]:  # noqa: ARG002
+        """Return the weighted terms that do not depend on temperatures, by name, each ``(N,)``."""
+        return {}
 
     def forward(self, outputs: InstanceOutputs, temperature: Temperature) -> dict[str, Tensor]:
         """Return all weighted terms by name, each ``(N,)``; their sum is the instance's loss."""
-        return {"task": self.task_weight * outputs.task_loss, **self.distillation_losses(outputs, temperature)}
+        return {
+            "task": self.task_weight * outputs.task_loss,
+            **self.logit_losses(outputs, temperature),
+            **self.feature_losses(outputs),
+        }
+
+    def after_update(self, outputs: InstanceOutputs) -> None:
+        """Take note of an update that was made on these outputs, such as in a memory; without gradients."""
+
+
+def features_of(outputs: InstanceOutputs) -> tuple[Features, Features]:
+    """Return the student's and the teacher's features.
+
+    Raises:
+        ValueError: if the outputs hold none.
+    """
+    if outputs.student_features is None or outputs.teacher_features is None:
+        raise ValueError("this method needs outputs with features: see forward_with_features")
+    return outputs.student_features, outputs.teacher_features

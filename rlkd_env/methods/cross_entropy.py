@@ -15,6 +15,6 @@ class CrossEntropy(Method):
     def __init__(self) -> None:
         super().__init__(task_weight=1.0)
 
-    def distillation_losses(self, outputs: InstanceOutputs, temperature: Temperature) -> dict[str, Tensor]:  # noqa: ARG002
+    def logit_losses(self, outputs: InstanceOutputs, temperature: Temperature) -> dict[str, Tensor]:  # noqa: ARG002
         """Return no term."""
         return {}

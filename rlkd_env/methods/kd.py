@@ -44,7 +44,7 @@ class KD(Method):
         self.kd_weight = kd_weight
         self.temperature_squared = temperature_squared
 
-    def distillation_losses(self, outputs: InstanceOutputs, temperature: Temperature) -> dict[str, Tensor]:
+    def logit_losses(self, outputs: InstanceOutputs, temperature: Temperature) -> dict[str, Tensor]:
         """Return the KL term, ``(N,)``."""
         loss = kd_loss(outputs.student_logits, outputs.teacher_logits, temperature, self.temperature_squared)
         return {"kd": self.kd_weight * loss}

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from rlkd_env.registry import UsageError
@@ -50,6 +51,19 @@ class Features:
         )
 
 
+@dataclass(frozen=True)
+class FeatureShapes:
+    """Sizes of one image's features.
+
+    Attributes:
+        stages: channels, height and width of every stage's map.
+        pooled: width D of the pooled feature.
+    """
+
+    stages: tuple[tuple[int, int, int], ...]
+    pooled: int
+
+
 def taps_of(network: nn.Module) -> Taps:
     """Return a network's taps, which its attribute ``taps`` holds.
 
@@ -91,6 +105,19 @@ def forward_with_features(network: nn.Module, images: Tensor) -> tuple[Tensor, F
         kept["input", taps.classifier],
     )
     return logits, features
+
+
+@torch.no_grad()
+def feature_shapes(network: nn.Module, images: Tensor) -> FeatureShapes:
+    """Return the sizes of a network's features on images like these, leaving the network as it is."""
+    was_training = network.training
+    _, features = forward_with_features(network.eval(), images)
+    network.train(was_training)
+    stages = []
+    for stage in features.stages:
+        channels, height, width = stage.shape[1:]
+        stages.append((channels, height, width))
+    return FeatureShapes(tuple(stages), features.pooled.shape[-1])
 
 
 def forward_from_stage(network: nn.Module, images: Tensor, stage: int, replace: Callable[[Tensor], Tensor]) -> Tensor:

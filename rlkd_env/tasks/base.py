@@ -28,14 +28,16 @@ class Task(ABC):
     """The task's forward pass and evaluation."""
 
     @abstractmethod
-    def forward(self, student: nn.Module, teacher: nn.Module, batch: Batch, progress: float) -> InstanceOutputs:
+    def forward(
+        self, student: nn.Module, teacher: nn.Module, batch: Batch, with_features: bool = False
+    ) -> InstanceOutputs:
         """Forward a batch through both networks, once each.
 
         Args:
             student: its outputs carry gradients.
             teacher: in evaluation mode; forwarded without gradients.
             batch: N images.
-            progress: share of the run that is over.
+            with_features: whether the outputs hold images and features too.
         """
 
     @abstractmethod

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from rlkd_env.data import Batch, ImageSet
+from rlkd_env.models.features import forward_with_features
 from rlkd_env.outputs import InstanceOutputs
 from rlkd_env.tasks.base import Evaluation, Task
 
@@ -16,18 +17,24 @@ _EVALUATION_BATCH = 1024
 class Classification(Task):
     """One label an image, top-1 accuracy."""
 
-    def forward(self, student: nn.Module, teacher: nn.Module, batch: Batch, progress: float) -> InstanceOutputs:
+    def forward(
+        self, student: nn.Module, teacher: nn.Module, batch: Batch, with_features: bool = False
+    ) -> InstanceOutputs:
         """Forward N images through both networks, once each."""
+        forward = forward_with_features if with_features else _forward
         with torch.no_grad():
-            teacher_logits = teacher(batch.images)
+            teacher_logits, teacher_features = forward(teacher, batch.images)
+        student_logits, student_features = forward(student, batch.images)
         return InstanceOutputs(
-            student(batch.images),
+            student_logits,
             teacher_logits,
             batch.labels,
-            progress,
-            batch.indices,
-            batch.partner_labels,
-            batch.label_share,
+            indices=batch.indices,
+            partner_labels=batch.partner_labels,
+            label_share=batch.label_share,
+            images=batch.images if with_features else None,
+            student_features=student_features,
+            teacher_features=teacher_features,
         )
 
     @torch.no_grad()
@@ -39,3 +46,7 @@ class Classification(Task):
         network.train(was_training)
         accuracy = (logits.argmax(dim=-1) == images.labels).float().mean()
         return Evaluation(accuracy, F.cross_entropy(logits, images.labels))
+
+
+def _forward(network: nn.Module, images: Tensor) -> tuple[Tensor, None]:
+    return network(images), None
