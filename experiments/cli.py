@@ -13,9 +13,13 @@ from typing import Any, cast
 
 import tyro
 
-from experiments.config import CreditConfig, DistillConfig, TeacherConfig, as_arguments, preset_file, read_config_file
+from experiments.config import CreditConfig, DistillConfig, TeacherConfig, as_arguments
 from experiments.folder import CONFIG_FILE
+from experiments.presets import read_config_file, read_preset
 from rlkd_env.registry import UsageError
+
+StoredConfig = DistillConfig | TeacherConfig
+"""Configs that a folder keeps, for a run that is resumed."""
 
 _COMMANDS: dict[str, Any] = {"distill": DistillConfig, "teacher": TeacherConfig, "credit": CreditConfig}
 _DESCRIPTION = "Knowledge distillation in which a reinforcement-learning agent sets every instance's temperature."
@@ -29,19 +33,20 @@ def parse(arguments: Sequence[str]) -> DistillConfig | TeacherConfig | CreditCon
         SystemExit: after ``--help``.
     """
     config = _parse_once(arguments)
-    if not isinstance(config, DistillConfig):
+    if isinstance(config, CreditConfig):
         return config
+    valid = config.as_dict()
     defaults: dict[str, Any] = {}
     if config.output.preset is not None:
-        defaults |= read_config_file(preset_file(config.output.preset))
+        defaults |= read_preset(config.output.preset, config.presets, valid)
     if config.output.config is not None:
-        defaults |= read_config_file(Path(config.output.config))
+        defaults |= read_config_file(Path(config.output.config), valid)
     if defaults:
-        config = _parse_once([arguments[0], *as_arguments(defaults), *arguments[1:]])
-        config = cast(DistillConfig, config)
+        config = cast(StoredConfig, _parse_once([arguments[0], *as_arguments(defaults), *arguments[1:]]))
     if config.output.resume and (config.folder / CONFIG_FILE).is_file():
-        stored = read_config_file(config.folder / CONFIG_FILE)
-        config = cast(DistillConfig, _parse_once([arguments[0], *as_arguments(stored | defaults), *arguments[1:]]))
+        stored = read_config_file(config.folder / CONFIG_FILE, valid)
+        again = [arguments[0], *as_arguments(stored | defaults), *arguments[1:]]
+        config = cast(StoredConfig, _parse_once(again))
         for name, value in config.settings().items():
             if name in stored and stored[name] != value:
                 raise UsageError(

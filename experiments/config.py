@@ -8,16 +8,25 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-import yaml
 
 from rlkd_env.config import OptionValue, RunConfig
+from rlkd_env.data import DataConfig, create_source
 from rlkd_env.exploration import BatchContent, Exploration
-from rlkd_env.registry import UsageError, unknown_name
+from rlkd_env.recipe import OptimizerName, ScheduleName
+from rlkd_env.teacher import Precision, TeacherRecipe
 from rlkd_env.temperature import ActionScale
 
-PRESETS = Path(__file__).parent / "presets"
-"""Ready-made configs, as YAML files that ``--preset`` names."""
-_NOT_SETTINGS = ("out", "overwrite", "resume", "config", "preset", "checkpoint_seconds", "progress")
+_NOT_SETTINGS = (
+    "out",
+    "overwrite",
+    "resume",
+    "config",
+    "preset",
+    "checkpoint_seconds",
+    "progress",
+    "download",
+    "workers",
+)
 """Options that do not change what a run computes; they are neither stored nor compared on --resume."""
 
 
@@ -109,7 +118,8 @@ class OutputConfig:
     config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """JSON or YAML file with any of these options as keys; the command line comes before it."""
     preset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """Ready-made config by name: paper (the paper's phases, range and length). --config and options come before it."""
+    """Ready-made config by name, such as paper (the paper's phases, range and length) or
+    cifar100/resnet56-resnet20/dkd; a wrong name lists all. --config and options come before it."""
     student_alone: bool = False
     """Also train the same student without a teacher, from the same start on the same batches, and report it."""
     checkpoint_seconds: float = 30.0
@@ -127,14 +137,15 @@ class DistillConfig:
     exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
 
+    presets = "distill"
+
     def as_dict(self) -> dict[str, Any]:
         """Return all options by name."""
         return {**asdict(self.agent), **asdict(self.run), **asdict(self.exploration), **asdict(self.output)}
 
     def settings(self) -> dict[str, Any]:
         """Return the options that determine the run's results; what ``config.json`` holds."""
-        plain = json.loads(json.dumps(self.as_dict()))
-        return {name: value for name, value in plain.items() if name not in _NOT_SETTINGS}
+        return _settings(self.as_dict())
 
     @property
     def chooser(self) -> str:
@@ -146,23 +157,32 @@ class DistillConfig:
         """Folder of the run."""
         if self.output.out != "auto":
             return Path(self.output.out)
-        return Path("runs") / f"{self.run.dataset}-{self.run.method}-{self.chooser}-seed{self.output.seed}"
+        dataset = self.run.dataset.rpartition(":")[2]
+        return Path("runs") / f"{dataset}-{self.run.method}-{self.chooser}-seed{self.output.seed}"
 
 
 @dataclass(frozen=True)
-class TeacherConfig:
-    """Train a teacher and save it for `rlkd distill --teacher`."""
+class TeacherTrainingConfig:
+    """How the teacher is trained, and where it goes. The defaults are those of Digits."""
 
-    dataset: str = "digits"
-    """Name of the data set."""
     model: str = "auto"
     """Name of the network; auto is the data set's own."""
     epochs: int = 30
     """Passes over the teacher's training images."""
     batch_size: int = 64
     """Images an update."""
+    optimizer: OptimizerName = "adam"
+    """Optimiser."""
     learning_rate: float = 1e-3
-    """Adam's learning rate at the start; falls to zero along a cosine."""
+    """Learning rate at the start."""
+    momentum: float = 0.9
+    """Momentum of SGD."""
+    weight_decay: float = 0.0
+    """L2 penalty on all parameters."""
+    schedule: ScheduleName = "cosine"
+    """Learning-rate schedule: cosine to zero, step (times 0.1 at 5/8, 6/8, 7/8 of the training) or constant."""
+    precision: Precision = "auto"
+    """Number format of the network's products: float32 or bfloat16; auto is bfloat16 on a GPU."""
     seed: int = 0
     """Seed of initialisation and batches."""
     device: str = "auto"
@@ -171,6 +191,66 @@ class TeacherConfig:
     """Folder for teacher.safetensors and teacher.json; auto is teachers/DATASET-MODEL-seedN."""
     overwrite: bool = False
     """Replace the teacher in the folder."""
+    resume: bool = False
+    """Go on with the training in the folder, with the settings it was started with."""
+    config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """JSON or YAML file with any of these options as keys; the command line comes before it."""
+    preset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Ready-made recipe by name, such as cifar100; a wrong name lists all."""
+    checkpoint_seconds: float = 30.0
+    """Least time between two checkpoints."""
+    progress: bool = True
+    """Show a progress bar."""
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """Train a teacher and save it for `rlkd distill --teacher`."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    output: TeacherTrainingConfig = field(default_factory=TeacherTrainingConfig)
+
+    presets = "teacher"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all options by name."""
+        return {**asdict(self.data), **asdict(self.output)}
+
+    def settings(self) -> dict[str, Any]:
+        """Return the options that determine the teacher; what ``config.json`` holds."""
+        return _settings(self.as_dict())
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the teacher.
+
+        Raises:
+            UsageError: if the data set is unknown.
+        """
+        if self.output.out != "auto":
+            return Path(self.output.out)
+        dataset = self.data.dataset.rpartition(":")[2]
+        return Path("teachers") / f"{dataset}-{self.recipe().model.replace('/', '-')}-seed{self.output.seed}"
+
+    def recipe(self) -> TeacherRecipe:
+        """Return network and training.
+
+        Raises:
+            UsageError: if an option is invalid.
+        """
+        chosen = self.output
+        return TeacherRecipe(
+            model=create_source(self.data).default_teacher if chosen.model == "auto" else chosen.model,
+            epochs=chosen.epochs,
+            batch_size=chosen.batch_size,
+            learning_rate=chosen.learning_rate,
+            momentum=chosen.momentum,
+            weight_decay=chosen.weight_decay,
+            schedule=chosen.schedule,
+            optimizer=chosen.optimizer,
+            precision=chosen.precision,
+            seed=chosen.seed,
+        )
 
 
 @dataclass(frozen=True)
@@ -194,38 +274,9 @@ class CreditConfig:
     """Replace the measurement in the folder."""
 
 
-def preset_file(name: str) -> Path:
-    """Return the file of a preset.
-
-    Raises:
-        UsageError: if there is none of this name.
-    """
-    names = [str(path.relative_to(PRESETS).with_suffix("")) for path in sorted(PRESETS.rglob("*.yaml"))]
-    if name not in names:
-        raise unknown_name("preset", name, names)
-    return PRESETS / f"{name}.yaml"
-
-
-def read_config_file(path: Path) -> dict[str, Any]:
-    """Read options from a JSON or YAML file.
-
-    Raises:
-        UsageError: if the file is missing, cannot be parsed, or holds anything but options of ``rlkd distill``.
-    """
-    try:
-        content = yaml.safe_load(path.read_text())  # JSON is YAML
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the config {path} cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"the config {path} is neither JSON nor YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise UsageError(f"the config {path} must hold options by name")
-    options = {str(name).replace("-", "_"): value for name, value in content.items()}
-    valid = DistillConfig().as_dict()
-    for name in options:
-        if name not in valid:
-            raise unknown_name(f"option in the config {path}:", name, valid)
-    return options
+def _settings(options: dict[str, Any]) -> dict[str, Any]:
+    plain = json.loads(json.dumps(options))
+    return {name: value for name, value in plain.items() if name not in _NOT_SETTINGS}
 
 
 def as_arguments(options: dict[str, Any]) -> list[str]:

@@ -17,7 +17,7 @@ from experiments.config import DistillConfig
 from experiments.session import DistillSession
 from experiments.versions import versions
 from rlkd_env.config import build_run
-from rlkd_env.data import DATASETS, ImageSet
+from rlkd_env.data import ImageSet, count_duplicates, create_source
 from rlkd_env.run import DistillationRun
 
 
@@ -34,7 +34,8 @@ def train_student_alone(config: DistillConfig, teacher: torch.nn.Module) -> Stud
 def summarize(session: DistillSession) -> dict[str, Any]:
     """Evaluate on the test set, once, and return the run's summary as plain values."""
     config, run, selection, seconds = session.config, session.run, session.selection, session.timer.seconds
-    test = DATASETS[config.run.dataset]().test_set().to(run.device)
+    test = create_source(config.run).test_set()
+    test = test if test is None else test.to(run.device)
     summary: dict[str, Any] = {
         "dataset": config.run.dataset,
         "student": config.run.student_name,
@@ -43,7 +44,8 @@ def summarize(session: DistillSession) -> dict[str, Any]:
         "calibrator": config.agent.calibrator if session.agent is not None else None,
         "exploration": None if session.run.explorer is None else asdict(session.run.explorer.settings),
         "learn_interval": config.agent.learn_interval if session.agent is not None else None,
-        "teacher_test_accuracy": float(run.task.evaluate(run.teacher, test).accuracy),
+        "data": _data_figures(run, test),
+        "teacher_test_accuracy": _accuracy(run, run.teacher, test),
         "student_test_accuracy": _test_accuracy(run, selection.best_student, test),
         "student_val_accuracy": selection.best_accuracy,
         "student_epoch": selection.best_epoch,
@@ -69,12 +71,29 @@ def summarize(session: DistillSession) -> dict[str, Any]:
     return summary
 
 
-def _test_accuracy(run: DistillationRun, student: dict[str, Tensor] | None, test: ImageSet) -> float | None:
+def _data_figures(run: DistillationRun, test: ImageSet | None) -> dict[str, int | None]:
+    """Sizes of the data's parts, and how many test images have trained teacher or student as well."""
+    splits = run.splits
+    return {
+        "train": len(splits.train),
+        "probe": len(run.probe),
+        "validation": len(splits.validation),
+        "teacher_train": len(splits.teacher_train),
+        "test": None if test is None else len(test),
+        "test_duplicates": None if test is None else count_duplicates(splits.teacher_train, test),
+    }
+
+
+def _accuracy(run: DistillationRun, network: torch.nn.Module, test: ImageSet | None) -> float | None:
+    return None if test is None else float(run.task.evaluate(network, test).accuracy)
+
+
+def _test_accuracy(run: DistillationRun, student: dict[str, Tensor] | None, test: ImageSet | None) -> float | None:
     if student is None:
         return None
     network = run.create_student().to(run.device)
     network.load_state_dict(student)
-    return float(run.task.evaluate(network, test).accuracy)
+    return _accuracy(run, network, test)
 
 
 def _step_costs(session: DistillSession) -> dict[str, float | None]:
@@ -112,6 +131,11 @@ def print_summary(summary: dict[str, Any], folder: object) -> None:
     )
     console = Console()
     console.print(table)
+    duplicates = summary["data"]["test_duplicates"]
+    if duplicates:
+        console.print(
+            f"{duplicates} of the {summary['data']['test']} test images are training images too", highlight=False
+        )
     total = summary["seconds"] or 1.0
     shares = ", ".join(
         f"{part} {summary[f'{part}_seconds'] / total:.0%}" for part in ("environment", "agent", "evaluation", "logging")

@@ -2,64 +2,123 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import asdict
-from pathlib import Path
+from typing import Any
 
+import torch
 from tqdm import tqdm
 
+from experiments.checkpoint import load_checkpoint, save_checkpoint
 from experiments.config import TeacherConfig
+from experiments.folder import CHECKPOINT_FOLDER, CONFIG_FILE
 from experiments.versions import versions
 from rlkd_env.config import select_device
-from rlkd_env.data import DATASETS
+from rlkd_env.data import ImageSet, create_source
 from rlkd_env.files import write_json
 from rlkd_env.models import MODELS
 from rlkd_env.models.storage import save_network
 from rlkd_env.registry import UsageError
 from rlkd_env.tasks import Classification
-from rlkd_env.teacher import TEACHER_FILE, TeacherRecipe, train_teacher
+from rlkd_env.teacher import TEACHER_FILE, TeacherTraining
+
+CARD_FILE = "teacher.json"
 
 
 def run_teacher(config: TeacherConfig) -> int:
     """Train a teacher, evaluate it on the test set once, and write it with a card.
 
     Returns:
-        The exit code 0.
+        The exit code: 0, or 130 when it was interrupted.
 
     Raises:
-        UsageError: if an option is invalid or the folder holds another teacher.
+        UsageError: if an option is invalid, the folder holds another teacher, or the training diverges.
     """
-    source = DATASETS[config.dataset]()
-    model = source.default_teacher if config.model == "auto" else config.model
-    MODELS[model]  # an unknown name is told before anything else
-    recipe = TeacherRecipe(model, config.epochs, config.batch_size, config.learning_rate, config.seed)
-    folder = Path(config.out if config.out != "auto" else f"teachers/{config.dataset}-{model}-seed{config.seed}")
-    path = folder / TEACHER_FILE
-    if path.exists() and not config.overwrite:
-        raise UsageError(f"{folder} holds another teacher: add --overwrite to replace it")
-    device = select_device(config.device)
+    recipe, folder, output = config.recipe(), config.folder, config.output
+    MODELS[recipe.model]  # an unknown name is told before anything else
+    _check_folder(config)
+    source = create_source(config.data)
+    device = select_device(output.device)
     splits = source.splits().to(device)
-    started = time.perf_counter()
-    with tqdm(total=config.epochs, desc="teacher", unit="epoch") as bar:
+    training = TeacherTraining(splits, recipe)
+    history: list[dict[str, float]] = []
+    seconds = 0.0
+    checkpoint = load_checkpoint(folder / CHECKPOINT_FOLDER) if output.resume else None
+    if checkpoint is not None:
+        training.load_state_dict(checkpoint["run"])
+        history, seconds = checkpoint["history"], checkpoint["seconds"]
+    else:
+        shutil.rmtree(folder / CHECKPOINT_FOLDER, ignore_errors=True)
+        for name in (TEACHER_FILE, CARD_FILE):
+            (folder / name).unlink(missing_ok=True)
+        write_json(folder / CONFIG_FILE, config.settings())
+    started = last_checkpoint = time.monotonic()
 
-        def show(epoch: int, loss: float) -> None:
-            bar.update(epoch - bar.n)
-            bar.set_postfix(loss=f"{loss:.4f}")
+    def save() -> None:
+        state = {"run": training.state_dict(), "history": history, "seconds": seconds + time.monotonic() - started}
+        save_checkpoint(folder / CHECKPOINT_FOLDER, state)
 
-        teacher = train_teacher(splits, recipe, show)
     task = Classification()
-    validation = task.evaluate(teacher, splits.validation)
-    test = task.evaluate(teacher, source.test_set().to(device))
+    with tqdm(total=recipe.epochs, initial=training.epoch, desc="teacher", disable=not output.progress) as bar:
+        try:
+            while not training.finished:
+                loss = training.run_epoch()
+                accuracy = float(task.evaluate(training.network, splits.validation).accuracy)
+                history.append({"loss": loss, "validation_accuracy": accuracy})
+                bar.update()
+                bar.set_postfix(loss=f"{loss:.4f}", validation=f"{accuracy:.2%}")
+                if time.monotonic() - last_checkpoint >= output.checkpoint_seconds:
+                    save()
+                    last_checkpoint = time.monotonic()
+        except KeyboardInterrupt:
+            print(f"\ninterrupted in epoch {training.epoch + 1}; go on with: rlkd teacher --resume --out {folder}")
+            return 130
+    seconds += time.monotonic() - started
+    test = source.test_set()
     card = {
-        "dataset": config.dataset,
+        "dataset": config.data.dataset,
+        "data": asdict(config.data),
         "recipe": asdict(recipe),
-        "validation_accuracy": float(validation.accuracy),
-        "test_accuracy": float(test.accuracy),
-        "seconds": time.perf_counter() - started,
+        "validation_accuracy": history[-1]["validation_accuracy"],
+        "test_accuracy": _test_accuracy(training.network, test, device),
+        "seed": recipe.seed,
+        "seconds": seconds,
+        "history": history,
         "versions": versions(),
     }
-    save_network(path, teacher.state_dict(), model, splits.num_classes, splits.image_shape)
-    write_json(folder / "teacher.json", card)
-    print(f"teacher {model} on {config.dataset}: validation {validation.accuracy:.2%}, test {test.accuracy:.2%}")
-    print(f"use it with: rlkd distill --dataset {config.dataset} --teacher {folder}")
+    weights = training.network.state_dict()
+    save_network(folder / TEACHER_FILE, weights, recipe.model, splits.num_classes, splits.image_shape)
+    write_json(folder / CARD_FILE, card)
+    shutil.rmtree(folder / CHECKPOINT_FOLDER, ignore_errors=True)
+    _tell(config, card)
     return 0
+
+
+def _check_folder(config: TeacherConfig) -> None:
+    folder, output = config.folder, config.output
+    if output.overwrite and output.resume:
+        raise UsageError("--overwrite and --resume exclude each other")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file, not a folder")
+    is_finished, is_begun = (folder / TEACHER_FILE).exists(), (folder / CONFIG_FILE).exists()
+    if output.resume and (is_finished or not is_begun):
+        raise UsageError(f"there is no training to resume in {folder}")
+    if (is_finished or is_begun) and not output.overwrite and not output.resume:
+        raise UsageError(
+            f"{folder} holds another teacher: add --overwrite to replace it"
+            + ("" if is_finished else " or --resume to go on with it")
+        )
+
+
+def _test_accuracy(network: torch.nn.Module, test: ImageSet | None, device: torch.device) -> float | None:
+    return None if test is None else float(Classification().evaluate(network, test.to(device)).accuracy)
+
+
+def _tell(config: TeacherConfig, card: dict[str, Any]) -> None:
+    test = "no test set" if card["test_accuracy"] is None else f"test {card['test_accuracy']:.2%}"
+    print(
+        f"teacher {card['recipe']['model']} on {config.data.dataset}: "
+        f"validation {card['validation_accuracy']:.2%}, {test}"
+    )
+    print(f"use it with: rlkd distill --dataset {config.data.dataset} --teacher {config.folder}")

@@ -1,7 +1,7 @@
 """Knowledge-distillation runs as Gymnasium environments: the agent sets every training instance's temperature.
 
-Importing this package registers ``rlkd/Digits-v0`` and ``rlkd/Classification-v0`` for ``gym.make`` and
-``gym.make_vec``. Where Gymnasium is not installed nothing is registered and the rest works.
+Importing this package registers ``rlkd/Digits-v0``, ``rlkd/CIFAR100-v0`` and so on for ``gym.make`` and
+``gym.make_vec``; ``rlkd/Classification-v0`` takes any data. Where Gymnasium is not installed nothing is registered and the rest works.
 """
 
 from __future__ import annotations
@@ -13,12 +13,23 @@ from rlkd_env.registry import UsageError
 if find_spec("gymnasium") is not None:
     from gymnasium.envs.registration import register
 
-    for _name, _settings in (("Classification", {}), ("Digits", {"dataset": "digits"})):
+    _DATASETS = {
+        "Classification": "digits",  # any other by the keyword dataset
+        "Digits": "digits",
+        "CIFAR10": "cifar10",
+        "CIFAR100": "cifar100",
+        "FashionMNIST": "fashion_mnist",
+        "TinyImageNet": "tiny_imagenet",
+        "ImageNet": "imagenet",
+        "Arrays": "arrays",
+        "ImageFolder": "image_folder",
+    }
+    for _name, _dataset in _DATASETS.items():
         register(
             id=f"rlkd/{_name}-v0",
             entry_point="rlkd_env.env:KDEnv",
             vector_entry_point="rlkd_env.env:KDVectorEnv",
-            kwargs=_settings,
+            kwargs={"dataset": _dataset},
         )
 
 __all__ = ["UsageError"]

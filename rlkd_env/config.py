@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rlkd_env.data import DATASETS, BatchStream, DataSource, Splits
+from rlkd_env.data import BatchStream, DataConfig, DataSource, Splits, create_source
 from rlkd_env.methods import Method, Pair, check_method, create_method
 from rlkd_env.models import MODELS, create_model
 from rlkd_env.recipe import Recipe, ScheduleName
@@ -26,17 +26,17 @@ OptionValue = int | float | bool | str
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class RunConfig(DataConfig):
     """Settings of a KD run. The defaults are those of Digits."""
 
-    dataset: str = "digits"
-    """Name of the data set."""
     teacher: str = "auto"
-    """Teacher's safetensors file or folder; auto trains the data set's own teacher once and caches it."""
+    """Teacher's file (safetensors or .pth) or folder; auto trains the teacher of Digits once and caches it."""
+    teacher_model: str = "auto"
+    """Name of the teacher network, for a .pth file, which does not tell it."""
     student: str = "auto"
     """Name of the student network; auto is the data set's own."""
     method: str = "kd"
-    """KD method: kd, or cross_entropy (no distillation)."""
+    """KD method: kd, dkd, pkt, sp, vid, crd, srrl, adain, or cross_entropy (no distillation)."""
     method_options: dict[str, OptionValue] = field(default_factory=dict)
     """Arguments of the method as NAME VALUE pairs, such as kd_weight 0.5 or temperature_squared False."""
     features: tuple[str, ...] = PAPER_FEATURES
@@ -46,8 +46,6 @@ class RunConfig:
     the loss on probe images (probe_loss), or of their error rate (probe_accuracy)."""
     reward_interval: int = 1
     """Updates between two measurements of the reward; above 1 the reward is delayed."""
-    probe_size: int = 512
-    """Number of probe images that the reward is measured on, at most all."""
     divergence_penalty: float = -10.0
     """Reward of an update after which loss or logits are not finite; it ends the run."""
     temperature_min: float | str = "0.125s"
@@ -89,7 +87,7 @@ class RunConfig:
         Raises:
             UsageError: if the data set is unknown.
         """
-        return DATASETS[self.dataset].default_student if self.student == "auto" else self.student
+        return create_source(self).default_student if self.student == "auto" else self.student
 
 
 def select_device(name: str) -> torch.device:
@@ -116,7 +114,7 @@ def teacher_logit_deviation(teacher: nn.Module, splits: Splits, images: int = 20
         UsageError: if the teacher's classes are not the data's.
     """
     teacher.eval()
-    logits = torch.cat([teacher(chunk) for chunk in splits.train.images[:images].split(256)])
+    logits = torch.cat([teacher(chunk) for chunk in splits.train.chunks(256, limit=images)])
     if logits.shape[-1] != splits.num_classes:
         raise UsageError(f"the teacher knows {logits.shape[-1]} classes, but the data has {splits.num_classes}")
     return float(logits.std(dim=-1, correction=0).mean())
@@ -154,18 +152,14 @@ def build_run(
     if config.probe_size < 1:
         raise UsageError(f"the probe needs at least 1 image, not {config.probe_size}")
     check_method(config.method, config.method_options)  # an unknown method or option is told at once
-    source = dataset or DATASETS[config.dataset]()
+    source = dataset or create_source(config)
     student_name = source.default_student if config.student == "auto" else config.student
     if student is None:
         MODELS[student_name]  # an unknown name is told before a teacher is trained
     splits = source.splits().to(select_device(config.device))
     BatchStream(splits.train, config.batch_size, seed=0)  # likewise a batch that is too large
     if teacher is None:
-        if config.teacher == "auto":
-            teacher_recipe = TeacherRecipe(source.default_teacher)
-            teacher = cached_teacher(config.dataset, splits, teacher_recipe, on_teacher_epoch)
-        else:
-            teacher = load_teacher(Path(config.teacher), splits)
+        teacher = _find_teacher(config, source, splits, on_teacher_epoch)
     teacher = teacher.to(splits.train.labels.device)
     deviation = teacher_logit_deviation(teacher, splits)
     return DistillationRun(
@@ -183,10 +177,26 @@ def build_run(
     )
 
 
+def _find_teacher(
+    config: RunConfig, source: DataSource, splits: Splits, on_epoch: Callable[[int, float], None] | None
+) -> nn.Module:
+    """Load the teacher that the config names, or train the data set's own."""
+    name = None if config.teacher_model == "auto" else config.teacher_model
+    if config.teacher != "auto":
+        return load_teacher(Path(config.teacher).expanduser(), splits, name)
+    name = name or source.default_teacher
+    if not source.trains_its_teacher:
+        raise UsageError(
+            f"a teacher for {config.dataset} takes long to train: make one with rlkd teacher --dataset "
+            f"{config.dataset} --model {name}, or pass a file of weights as --teacher"
+        )
+    return cached_teacher(config.dataset, splits, TeacherRecipe(name), on_epoch)
+
+
 def _method_factory(config: RunConfig, teacher: nn.Module, splits: Splits) -> Callable[[nn.Module], Method]:
     """Return what creates the method for a student."""
     options: dict[str, Any] = dict(config.method_options)
     if not check_method(config.method, options).uses_features:
         return lambda _: create_method(config.method, **options)
-    images, labels = splits.train.images[:2], splits.train.labels
+    images, labels = splits.train.take(torch.arange(2)), splits.train.labels
     return lambda student: create_method(config.method, Pair.of(student, teacher, images, labels), **options)

@@ -16,8 +16,8 @@ from rlkd_env.registry import UsageError, unknown_name
 
 BatchContent = Literal["pairs", "all"]
 
-_DRAW = 1
-"""Keeps these draws apart from the stream's, which are seeded by two numbers."""
+_DRAW, _LARGER_VIEW, _SMALLER_VIEW = 1, 3, 4
+"""Keep these draws apart from each other and from the stream's."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class Explorer:
             return stream.batch(step)
         if self.settings.batches == "pairs":
             chosen = self._draw(stream, step)
-            return _mix(stream, uncertain[chosen], confident[chosen], shares[chosen])
+            return _mix(stream, step, uncertain[chosen], confident[chosen], shares[chosen])
         indices = stream.indices(step)
         pair_of = torch.full((self._size,), -1, device=self._device)
         pair_of[confident] = torch.arange(len(shares), device=self._device)
@@ -158,6 +158,7 @@ class Explorer:
         is_mixed = pair >= 0
         return _mix(
             stream,
+            step,
             uncertain=torch.where(is_mixed, uncertain[pair], indices),
             confident=indices,
             share=torch.where(is_mixed, shares[pair], 1.0),
@@ -201,11 +202,11 @@ class Explorer:
         return drawn[: stream.batch_size].to(self._device)
 
 
-def _mix(stream: BatchStream, uncertain: Tensor, confident: Tensor, share: Tensor) -> Batch:
+def _mix(stream: BatchStream, step: int, uncertain: Tensor, confident: Tensor, share: Tensor) -> Batch:
     """Mix the images at ``(N,)`` indices; ``share`` ``(N,)`` is the uncertain ones'. The larger share comes first."""
     is_swapped = share < 0.5
-    larger = stream.take(torch.where(is_swapped, confident, uncertain))
-    smaller = stream.take(torch.where(is_swapped, uncertain, confident))
+    larger = stream.take(torch.where(is_swapped, confident, uncertain), step, _LARGER_VIEW)
+    smaller = stream.take(torch.where(is_swapped, uncertain, confident), step, _SMALLER_VIEW)
     share = torch.where(is_swapped, 1.0 - share, share)
     weight = share.view(-1, 1, 1, 1)
     images = weight * larger.images + (1.0 - weight) * smaller.images

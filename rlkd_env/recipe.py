@@ -1,33 +1,35 @@
-"""How a student is trained: optimiser, learning-rate schedule, epochs and batch size."""
+"""How a network is trained: optimiser, learning-rate schedule, epochs and batch size."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import nn
-from torch.optim import SGD, Optimizer
+from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, MultiStepLR
 
 from rlkd_env.registry import UsageError, unknown_name
 
 ScheduleName = Literal["cosine", "step", "constant"]
+OptimizerName = Literal["sgd", "adam"]
 _STEP_MILESTONES = (150 / 240, 180 / 240, 210 / 240)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """SGD with momentum under a learning-rate schedule.
+    """An optimiser under a learning-rate schedule.
 
     Args:
         epochs: passes over the training set.
         batch_size: images an update, N.
         learning_rate: at the start.
-        momentum: of SGD.
+        momentum: of SGD; Adam has its own.
         weight_decay: L2 penalty on all parameters.
         schedule: ``"cosine"`` to zero; ``"step"``: times 0.1 at 5/8, 6/8 and 7/8 of the run (150, 180 and 210 of 240
             epochs, the usual CIFAR-100 recipe); or ``"constant"``.
+        optimizer: ``"sgd"`` or ``"adam"``.
 
     Raises:
         UsageError: if a number is out of its range or the schedule is unknown.
@@ -39,6 +41,7 @@ class Recipe:
     momentum: float
     weight_decay: float
     schedule: ScheduleName
+    optimizer: OptimizerName = "sgd"
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -49,11 +52,15 @@ class Recipe:
             raise UsageError(f"momentum must be in [0, 1), not {self.momentum:g}")
         if not self.weight_decay >= 0:
             raise UsageError(f"weight decay must not be negative, not {self.weight_decay:g}")
-        if self.schedule not in ("cosine", "step", "constant"):
-            raise unknown_name("schedule", self.schedule, ("cosine", "step", "constant"))
+        if self.schedule not in get_args(ScheduleName):
+            raise unknown_name("schedule", self.schedule, get_args(ScheduleName))
+        if self.optimizer not in get_args(OptimizerName):
+            raise unknown_name("optimizer", self.optimizer, get_args(OptimizerName))
 
     def create_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
-        """Return the optimiser of student and method."""
+        """Return the optimiser of a network and of what is trained along with it."""
+        if self.optimizer == "adam":
+            return Adam(parameters, self.learning_rate, weight_decay=self.weight_decay)
         return SGD(parameters, self.learning_rate, momentum=self.momentum, weight_decay=self.weight_decay)
 
     def create_schedule(self, optimizer: Optimizer, total_steps: int) -> LRScheduler:

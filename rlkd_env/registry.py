@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import importlib
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -19,6 +22,29 @@ def unknown_name(kind: str, name: object, valid: Iterable[str]) -> UsageError:
     close = difflib.get_close_matches(str(name), names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return UsageError(f"unknown {kind} {name!r}.{hint} Valid: {', '.join(names)}")
+
+
+def import_by_path(path: str, kind: str) -> Callable[..., Any]:
+    """Return what a user's ``package.module:name`` names.
+
+    Args:
+        path: found as Python finds modules, the working folder included.
+        kind: what it stands for, for the error message.
+
+    Raises:
+        UsageError: if the module cannot be imported, or has no such function or class.
+    """
+    module_name, _, attribute = path.partition(":")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # as `python -m` does, but not the command's own entry point
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # the user's module may raise anything
+        raise UsageError(f"the {kind} {path!r} cannot be imported: {type(error).__name__}: {error}") from None
+    found = getattr(module, attribute, None)
+    if not callable(found):
+        raise UsageError(f"the {kind} {path!r} cannot be used: {module_name} has no function or class {attribute!r}")
+    return cast(Callable[..., Any], found)
 
 
 class Registry(Mapping[str, T]):

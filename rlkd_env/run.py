@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.modules.dropout import _DropoutNd
-from torchvision.ops import StochasticDepth
 
-from rlkd_env.data import Batch, BatchStream, ImageSet, Splits
+from rlkd_env.data import Batch, BatchStream, Splits
 from rlkd_env.exploration import Exploration, Explorer
 from rlkd_env.hooks import Policy, RunHook, StepResult
 from rlkd_env.methods import Method
 from rlkd_env.outputs import InstanceOutputs
+from rlkd_env.randomness import is_stochastic, seeded
 from rlkd_env.recipe import Recipe
 from rlkd_env.registry import UsageError
 from rlkd_env.reward import Measurement, RewardMeter
@@ -85,7 +84,7 @@ class DistillationRun:
         self.steps_per_epoch = self._stream.batches_per_epoch
         self.total_steps = self.steps_per_epoch * self.recipe.epochs
         probe = self.splits.probe
-        self.probe = ImageSet(probe.images[: self.probe_size], probe.labels[: self.probe_size])
+        self.probe = probe.subset(torch.arange(min(self.probe_size, len(probe))))
         self._started = False
 
     @property
@@ -281,17 +280,16 @@ class DistillationRun:
         clone.hooks = []
         clone.reward = copy.copy(self.reward)
         clone.explorer = copy.copy(self.explorer)
-        clone._stream = copy.copy(self._stream)
         clone.load_state_dict(self.state_dict())
         return clone
 
     def _create_modules(self, seed: int) -> None:
         self.seed = seed
         self._stream = BatchStream(self.splits.train, self.batch_size, seed)
-        with self._seeded(seed):
+        with seeded(seed, self.device):
             self.student = self.create_student().to(self.device).train()
             self.method = self.create_method(self.student).to(self.device).train()
-        self._is_stochastic = any(isinstance(module, _DropoutNd | StochasticDepth) for module in self.student.modules())
+        self._is_stochastic = is_stochastic(self.student)
         parameters = [*self.student.parameters(), *self.method.parameters()]
         self.optimizer = self.recipe.create_optimizer(parameters)
         self._schedule = self.recipe.create_schedule(self.optimizer, self.total_steps)
@@ -319,7 +317,7 @@ class DistillationRun:
 
     def _step_randomness(self, needed: bool) -> contextlib.AbstractContextManager[None]:
         """Dropout draws from torch's global generator; seeded by the step it needs no saved generator state."""
-        return self._seeded(self.seed + self.step_count) if needed else contextlib.nullcontext()
+        return seeded(self.seed + self.step_count, self.device) if needed else contextlib.nullcontext()
 
     def _remember(self) -> None:
         """Add the batch that was forwarded to the history of the explorer, if there is one."""
@@ -334,13 +332,6 @@ class DistillationRun:
 
     def _measurement(self) -> Measurement:
         return Measurement(self.outputs, lambda: self.task.evaluate(self.student, self.probe))
-
-    @contextlib.contextmanager
-    def _seeded(self, seed: int) -> Iterator[None]:
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(seed)
-            yield
 
 
 __all__ = ["DistillationRun", "Policy", "RunHook", "StepResult"]

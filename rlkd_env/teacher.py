@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -17,43 +20,146 @@ from torch import nn
 from rlkd_env.data import BatchStream, Splits
 from rlkd_env.models import create_model
 from rlkd_env.models.storage import load_network, save_network
-from rlkd_env.registry import UsageError
+from rlkd_env.randomness import is_stochastic, seeded
+from rlkd_env.recipe import OptimizerName, Recipe, ScheduleName
+from rlkd_env.registry import UsageError, unknown_name
 
+Precision = Literal["auto", "float32", "bfloat16"]
 TEACHER_FILE = "teacher.safetensors"
 
 
 @dataclass(frozen=True)
 class TeacherRecipe:
-    """How a teacher is trained: Adam with a cosine schedule on the cross-entropy.
+    """How a teacher is trained on the cross-entropy.
 
     Args:
         model: name of the network.
         epochs: passes over the teacher's training images.
         batch_size: images an update.
-        learning_rate: at the start; falls to zero along a cosine.
+        learning_rate: at the start.
+        momentum: of SGD.
+        weight_decay: L2 penalty on all parameters.
+        schedule: as in :class:`~rlkd_env.recipe.Recipe`.
+        optimizer: likewise.
+        precision: ``"bfloat16"`` computes the network's products in it (autocast); ``"auto"`` does on a GPU.
         seed: of initialisation and order.
 
     Raises:
-        UsageError: if a number is out of its range.
+        UsageError: if a number is out of its range or a name is unknown.
     """
 
     model: str
     epochs: int = 30
     batch_size: int = 64
     learning_rate: float = 1e-3
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    schedule: ScheduleName = "cosine"
+    optimizer: OptimizerName = "adam"
+    precision: Precision = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise UsageError(f"the number of epochs must be at least 1, not {self.epochs}")
-        if not self.learning_rate > 0:
-            raise UsageError(f"the learning rate must be positive, not {self.learning_rate:g}")
+        if self.precision not in get_args(Precision):
+            raise unknown_name("precision", self.precision, get_args(Precision))
+        self.training()
+
+    def training(self) -> Recipe:
+        """Return optimiser, schedule, epochs and batch size."""
+        return Recipe(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            schedule=self.schedule,
+            optimizer=self.optimizer,
+        )
+
+
+class TeacherTraining:
+    """A teacher in training on ``splits.teacher_train``, on the device that the splits are on.
+
+    Args:
+        splits: the data.
+        recipe: network and training.
+
+    Attributes:
+        network: the teacher.
+        epoch: number of completed epochs.
+
+    Raises:
+        UsageError: if the recipe does not fit the data.
+    """
+
+    def __init__(self, splits: Splits, recipe: TeacherRecipe) -> None:
+        self.recipe = recipe
+        self.epoch = 0
+        self._device = splits.train.labels.device
+        self._stream = BatchStream(splits.teacher_train, recipe.batch_size, recipe.seed)
+        with seeded(recipe.seed, self._device):
+            self.network = create_model(recipe.model, splits.num_classes, splits.image_shape).to(self._device)
+        self._is_stochastic = is_stochastic(self.network)
+        training = recipe.training()
+        self._optimizer = training.create_optimizer(self.network.parameters())
+        self._schedule = training.create_schedule(self._optimizer, recipe.epochs * self._stream.batches_per_epoch)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are over."""
+        return self.epoch >= self.recipe.epochs
+
+    def run_epoch(self) -> float:
+        """Train for an epoch and return its mean loss in nats.
+
+        Raises:
+            UsageError: if the training has diverged.
+        """
+        self.network.train()
+        first_step = self.epoch * self._stream.batches_per_epoch
+        losses = []
+        for step in range(first_step, first_step + self._stream.batches_per_epoch):
+            batch = self._stream.batch(step)
+            randomness = seeded(self.recipe.seed + step, self._device) if self._is_stochastic else nullcontext()
+            with randomness, self._autocast():
+                loss = F.cross_entropy(self.network(batch.images).float(), batch.labels)
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self._optimizer.step()
+            self._schedule.step()
+            losses.append(loss.detach())
+        self.epoch += 1
+        mean = float(torch.stack(losses).mean())
+        if not math.isfinite(mean):
+            raise UsageError(f"the teacher's training diverged in epoch {self.epoch}: try a lower learning rate")
+        return mean
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that the rest of the training depends on, as tensors and plain values."""
+        return {
+            "epoch": self.epoch,
+            "network": self.network.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from :meth:`state_dict`, bit for bit on a CPU."""
+        self.epoch = state["epoch"]
+        self.network.load_state_dict(state["network"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
+
+    def _autocast(self) -> torch.autocast:
+        precision = self.recipe.precision
+        is_reduced = precision == "bfloat16" or (precision == "auto" and self._device.type == "cuda")
+        return torch.autocast(self._device.type, torch.bfloat16, enabled=is_reduced)
 
 
 def train_teacher(
     splits: Splits, recipe: TeacherRecipe, on_epoch: Callable[[int, float], None] | None = None
 ) -> nn.Module:
-    """Train a teacher on ``splits.teacher_train``, on the device that the splits are on.
+    """Train a teacher from the start to the end.
 
     Args:
         splits: the data.
@@ -63,31 +169,21 @@ def train_teacher(
     Returns:
         The teacher in evaluation mode.
     """
-    device = splits.train.labels.device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(recipe.seed)
-        teacher = create_model(recipe.model, splits.num_classes, splits.image_shape).to(device).train()
-        stream = BatchStream(splits.teacher_train, recipe.batch_size, recipe.seed)
-        optimizer = torch.optim.Adam(teacher.parameters(), recipe.learning_rate)
-        total_steps = recipe.epochs * stream.batches_per_epoch
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total_steps)
-        losses = []
-        for step in range(total_steps):
-            batch = stream.batch(step)
-            loss = F.cross_entropy(teacher(batch.images), batch.labels)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            losses.append(loss.detach())
-            if on_epoch is not None and (step + 1) % stream.batches_per_epoch == 0:
-                on_epoch((step + 1) // stream.batches_per_epoch, torch.stack(losses).mean().item())
-                losses.clear()
-    return teacher.eval()
+    training = TeacherTraining(splits, recipe)
+    while not training.finished:
+        loss = training.run_epoch()
+        if on_epoch is not None:
+            on_epoch(training.epoch, loss)
+    return training.network.eval()
 
 
-def load_teacher(path: Path, splits: Splits) -> nn.Module:
+def load_teacher(path: Path, splits: Splits, model: str | None = None) -> nn.Module:
     """Read a teacher for this data: a network's file, or ``teacher.safetensors`` in a folder.
+
+    Args:
+        path: of the file or folder.
+        splits: the data.
+        model: name of the network, for files that do not name it.
 
     Returns:
         The teacher in evaluation mode, on the splits' device.
@@ -96,7 +192,7 @@ def load_teacher(path: Path, splits: Splits) -> nn.Module:
         UsageError: if the file is missing, damaged or no network, or the network is for other classes or images.
     """
     path = path / TEACHER_FILE if path.is_dir() else path
-    return load_network(path, splits.num_classes, splits.image_shape).to(splits.train.labels.device)
+    return load_network(path, splits.num_classes, splits.image_shape, model).to(splits.train.labels.device)
 
 
 def cached_teacher(
@@ -110,7 +206,7 @@ def cached_teacher(
     folder = Path(os.environ.get("RLKD_CACHE") or Path.home() / ".cache" / "rlkd")
     # The images are part of the key, so that a changed split never meets a teacher that has seen its test set.
     content = hashlib.sha256(json.dumps([dataset, asdict(recipe)]).encode())
-    content.update(splits.teacher_train.images.cpu().numpy().tobytes())
+    content.update(splits.teacher_train.fingerprint().encode())
     path = folder / f"teacher-{dataset}-{recipe.model}-{content.hexdigest()[:12]}.safetensors"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):

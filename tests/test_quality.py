@@ -57,9 +57,10 @@ def imported_modules(path: Path) -> set[str]:
 
 LAYERS = [
     {"registry"},
-    {"files", "temperature", "outputs"},
+    {"files", "temperature", "outputs", "randomness"},
     {"data", "models"},
-    {"tasks", "methods", "state", "recipe", "teacher", "exploration"},
+    {"tasks", "methods", "state", "recipe", "exploration"},
+    {"teacher"},
     {"reward", "hooks"},
     {"run"},
     {"config", "rendering", "calibration", "return_decomposition"},

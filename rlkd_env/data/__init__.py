@@ -1,13 +1,51 @@
-"""Data sets by name, one file a source, and the stream of batches. A new one is a file and a line in ``DATASETS``."""
+"""Data sets by name, one file a kind of source, and the stream of batches. A new one is a file and a line here."""
 
 from __future__ import annotations
 
+from rlkd_env.data.arrays import Arrays
+from rlkd_env.data.config import DataConfig
 from rlkd_env.data.digits import Digits
-from rlkd_env.data.splits import DataSource, ImageSet, Splits
-from rlkd_env.data.stream import Batch, BatchStream, seeded_generator
+from rlkd_env.data.duplicates import count_duplicates
+from rlkd_env.data.image_folder import ImageFolder, ImageNet, TinyImageNet
+from rlkd_env.data.images import ImageSet, MemoryImages, Preprocessing, seeded_generator
+from rlkd_env.data.splits import DataSource, LabelledSource, Splits
+from rlkd_env.data.stream import Batch, BatchStream
+from rlkd_env.data.torchvision_sets import CIFAR10, CIFAR100, FashionMNIST
+from rlkd_env.data.user_dataset import UserDataset
 from rlkd_env.registry import Registry
 
 DATASETS: Registry[type[DataSource]] = Registry("data set")
 DATASETS.register("digits")(Digits)
+DATASETS.register("cifar10")(CIFAR10)
+DATASETS.register("cifar100")(CIFAR100)
+DATASETS.register("fashion_mnist")(FashionMNIST)
+DATASETS.register("arrays")(Arrays)
+DATASETS.register("image_folder")(ImageFolder)
+DATASETS.register("imagenet")(ImageNet)
+DATASETS.register("tiny_imagenet")(TinyImageNet)
 
-__all__ = ["DATASETS", "Batch", "BatchStream", "DataSource", "ImageSet", "Splits", "seeded_generator"]
+
+def create_source(config: DataConfig) -> DataSource:
+    """Return the data set that a config names: one of :data:`DATASETS`, or ``package.module:factory``.
+
+    Raises:
+        UsageError: if the name is unknown or cannot be imported.
+    """
+    return UserDataset(config) if ":" in config.dataset else DATASETS[config.dataset](config)
+
+
+__all__ = [
+    "DATASETS",
+    "Batch",
+    "BatchStream",
+    "DataConfig",
+    "DataSource",
+    "ImageSet",
+    "LabelledSource",
+    "MemoryImages",
+    "Preprocessing",
+    "Splits",
+    "count_duplicates",
+    "create_source",
+    "seeded_generator",
+]

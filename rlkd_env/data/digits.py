@@ -7,9 +7,11 @@ from functools import lru_cache
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
-from rlkd_env.data.splits import DataSource, ImageSet, Splits
+from rlkd_env.data.config import DataConfig
+from rlkd_env.data.images import ImageSet, MemoryImages
+from rlkd_env.data.splits import DataSource, Splits, stratified
+from rlkd_env.registry import UsageError
 
 _SPLIT_SEED = 0
 TEACHER_IMAGES = 800
@@ -25,16 +27,13 @@ def _load() -> tuple[np.ndarray, np.ndarray]:
     return (pixels / 16.0).astype(np.float32).reshape(-1, 1, 8, 8), labels.astype(np.int64)
 
 
-def _stratified(indices: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw ``size`` of the indices with every class in its share; return the drawn ones and the rest."""
-    labels = _load()[1][indices]
-    drawn, rest = train_test_split(indices, train_size=size, stratify=labels, random_state=_SPLIT_SEED)
-    return drawn, rest
+def _stratified(indices: np.ndarray, size: int, part: str) -> tuple[np.ndarray, np.ndarray]:
+    return stratified(indices, _load()[1], size, _SPLIT_SEED, part)
 
 
 def _image_set(indices: np.ndarray) -> ImageSet:
     images, labels = _load()
-    return ImageSet(torch.from_numpy(images[indices]), torch.from_numpy(labels[indices]))
+    return MemoryImages(torch.from_numpy(images[indices]), torch.from_numpy(labels[indices]))
 
 
 class Digits(DataSource):
@@ -45,13 +44,20 @@ class Digits(DataSource):
 
     default_teacher = "digits_cnn"
     default_student = "mlp12"
+    trains_its_teacher = True
+
+    def __init__(self, config: DataConfig | None = None) -> None:
+        super().__init__(config)
+        for option in ("train_images", "teacher_images", "validation_images", "split_seed", "image_size"):
+            if getattr(self.config, option) != getattr(DataConfig(), option):
+                raise UsageError(f"the parts of digits are fixed: {option} has no effect there")
 
     def splits(self) -> Splits:
         """Return the stratified parts; the same at every call."""
         teacher_train, rest = self._teacher_and_rest()
-        student_train, _ = _stratified(teacher_train, STUDENT_IMAGES)
-        probe, rest = _stratified(rest, PROBE_IMAGES)
-        validation, _ = _stratified(rest, VALIDATION_IMAGES)
+        student_train, _ = _stratified(teacher_train, STUDENT_IMAGES, "training")
+        probe, rest = _stratified(rest, PROBE_IMAGES, "probe")
+        validation, _ = _stratified(rest, VALIDATION_IMAGES, "validation")
         return Splits(
             train=_image_set(student_train),
             probe=_image_set(probe),
@@ -63,10 +69,10 @@ class Digits(DataSource):
     def test_set(self) -> ImageSet:
         """Return the 697 images that no part of :meth:`splits` holds."""
         _, rest = self._teacher_and_rest()
-        _, rest = _stratified(rest, PROBE_IMAGES)
-        _, test = _stratified(rest, VALIDATION_IMAGES)
+        _, rest = _stratified(rest, PROBE_IMAGES, "probe")
+        _, test = _stratified(rest, VALIDATION_IMAGES, "validation")
         return _image_set(test)
 
     @staticmethod
     def _teacher_and_rest() -> tuple[np.ndarray, np.ndarray]:
-        return _stratified(np.arange(len(_load()[1])), TEACHER_IMAGES)
+        return _stratified(np.arange(len(_load()[1])), TEACHER_IMAGES, "teacher")

@@ -1,32 +1,19 @@
-"""Labelled images and their parts: what may train, reward, select and test."""
+"""The parts of a data set: what may train, reward, select and test."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from torch import Tensor
+from sklearn.model_selection import train_test_split
 
+from rlkd_env.data.config import DataConfig
+from rlkd_env.data.images import ImageSet
+from rlkd_env.registry import UsageError
 
-@dataclass(frozen=True)
-class ImageSet:
-    """Images with their classes, in memory.
-
-    Attributes:
-        images: ``(n, channels, height, width)`` float32, ready for a network.
-        labels: ``(n,)`` int64.
-    """
-
-    images: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def to(self, device: torch.device) -> ImageSet:
-        """Return the set on another device."""
-        return ImageSet(self.images.to(device), self.labels.to(device))
+_LARGEST_VALIDATION = 2500
 
 
 @dataclass(frozen=True)
@@ -50,8 +37,7 @@ class Splits:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of an image."""
-        channels, height, width = self.train.images.shape[1:]
-        return channels, height, width
+        return self.train.image_shape
 
     def to(self, device: torch.device) -> Splits:
         """Return all parts on another device."""
@@ -67,18 +53,87 @@ class Splits:
 class DataSource(ABC):
     """A data set by name: its parts for a run and, apart from them, its test set.
 
+    Args:
+        config: what is asked of the data.
+
     Attributes:
-        default_teacher: name of the network that is trained as teacher when the user brings none.
+        default_teacher: name of the teacher when the user names none.
         default_student: name of the student when the user names none.
+        trains_its_teacher: whether a run without a teacher trains one first, which takes seconds.
     """
 
     default_teacher: str
     default_student: str
+    trains_its_teacher = False
+
+    def __init__(self, config: DataConfig | None = None) -> None:
+        self.config = config or DataConfig()
 
     @abstractmethod
     def splits(self) -> Splits:
         """Load what a run may see, always split the same way."""
 
     @abstractmethod
-    def test_set(self) -> ImageSet:
-        """Load the test set; for the one evaluation at the end, never for an environment."""
+    def test_set(self) -> ImageSet | None:
+        """Load the test set, for the one evaluation at the end, never for an environment; None where there is none."""
+
+
+class LabelledSource(DataSource):
+    """A data set that comes as training and test images: the training images are split here, stratified by class."""
+
+    @abstractmethod
+    def training_images(self) -> tuple[ImageSet, int]:
+        """Load all images that are not for testing, and the number of classes."""
+
+    def splits(self) -> Splits:
+        """Draw probe and validation images, then the student's, all from what is not for testing.
+
+        Raises:
+            UsageError: if there are fewer images than the parts ask for.
+        """
+        images, num_classes = self.training_images()
+        labels = images.labels.cpu().numpy()
+        config, everything = self.config, np.arange(len(labels))
+        validation_size = config.validation_images
+        if validation_size is None:
+            validation_size = min(len(labels) // 10, _LARGEST_VALIDATION)
+        probe_size = min(config.probe_size, len(labels) // 10)
+        probe, rest = stratified(everything, labels, probe_size, config.split_seed, "probe")
+        validation, rest = stratified(rest, labels, validation_size, config.split_seed, "validation")
+        teacher_train, _ = stratified(rest, labels, config.teacher_images or len(rest), config.split_seed, "teacher")
+        train_size = config.train_images or len(teacher_train)
+        train, _ = stratified(teacher_train, labels, train_size, config.split_seed, "training")
+
+        def part(positions: np.ndarray) -> ImageSet:
+            return images.subset(torch.from_numpy(np.sort(positions)))
+
+        return Splits(part(train), part(probe), part(validation), part(teacher_train), num_classes)
+
+
+def stratified(
+    positions: np.ndarray, labels: np.ndarray, size: int, seed: int, part: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a part with every class in its share.
+
+    Args:
+        positions: ``(m,)`` to draw from.
+        labels: ``(n,)`` of the whole set.
+        size: of the part.
+        seed: of the draw.
+        part: what it is, for the error message.
+
+    Returns:
+        The positions that were drawn and the rest.
+
+    Raises:
+        UsageError: if there are not that many.
+    """
+    if not 1 <= size <= len(positions):
+        raise UsageError(f"the {part} part cannot have {size} images: {len(positions)} are there to draw from")
+    if size == len(positions):
+        return positions, positions[:0]
+    classes, counts = np.unique(labels[positions], return_counts=True)
+    fits = counts.min() >= 2 and min(size, len(positions) - size) >= len(classes)
+    stratify = labels[positions] if fits else None  # too few images for every class to be in both
+    drawn, rest = train_test_split(positions, train_size=size, stratify=stratify, random_state=seed)
+    return drawn, rest

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from rlkd_env.data.splits import ImageSet
+from rlkd_env.data.images import ImageSet, Request, mixed_seed, seeded_generator
 from rlkd_env.registry import UsageError
+
+_VIEW = 2
+"""Keeps the draws of random views apart from those of the order, which are seeded by two numbers."""
 
 
 @dataclass(frozen=True)
@@ -32,17 +37,11 @@ class Batch:
     label_share: Tensor | None = None
 
 
-def seeded_generator(*entropy: int) -> torch.Generator:
-    """Return a generator whose draws follow from these non-negative integers alone."""
-    seed = np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1)
-    return torch.Generator().manual_seed(int(seed))
-
-
 class BatchStream:
     """Full batches of an epoch-wise shuffled training set.
 
-    Step ``t`` of a seed is always the same batch, so the stream has no state to save. The images left over at the
-    end of an epoch (fewer than a batch, other ones every epoch) are dropped.
+    Step ``t`` of a seed is always the same batch of the same random views, so the stream has no state to save. The
+    images left over at the end of an epoch (fewer than a batch, other ones every epoch) are dropped.
 
     Args:
         data: the training set, on the device that the batches shall be on.
@@ -66,24 +65,37 @@ class BatchStream:
         self._data = data
         self.batch_size = batch_size
         self.seed = seed
-        self._epoch = -1
-        self._order = torch.empty(0, dtype=torch.int64)
         self.batches_per_epoch = len(data) // batch_size
+        self._order = lru_cache(maxsize=2)(self._shuffle)
+        self._ahead: Iterator[Tensor] = iter(())
+        self._next_step = -1
 
     def batch(self, step: int) -> Batch:
-        """Return the batch of a step, counted from 0 over all epochs."""
-        return self.take(self.indices(step))
+        """Return the batch of a step, counted from 0 over all epochs; quickest for one step after the other."""
+        if step != self._next_step:
+            self._ahead = self._data.follow(self._requests(step))
+        self._next_step = step + 1
+        indices = self.indices(step)
+        return Batch(next(self._ahead), self._data.labels[indices], indices)
 
     def indices(self, step: int) -> Tensor:
         """Return ``(N,)`` positions of a step's images in the training set."""
         epoch, position = divmod(step, self.batches_per_epoch)
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, self._shuffle(epoch)
-        return self._order[position * self.batch_size : (position + 1) * self.batch_size]
+        return self._order(epoch)[position * self.batch_size : (position + 1) * self.batch_size]
 
-    def take(self, indices: Tensor) -> Batch:
-        """Return the images at ``(N,)`` positions of the training set."""
-        return Batch(self._data.images[indices], self._data.labels[indices], indices)
+    def take(self, indices: Tensor, *entropy: int) -> Batch:
+        """Return the images at ``(N,)`` positions of the training set.
+
+        Args:
+            indices: the positions.
+            entropy: non-negative integers that, with the stream's seed, determine the images' random views.
+        """
+        images = self._data.take(indices, mixed_seed(self.seed, *entropy))
+        return Batch(images, self._data.labels[indices], indices)
+
+    def _requests(self, step: int) -> Iterator[Request]:
+        for following in itertools.count(step):
+            yield self.indices(following), mixed_seed(self.seed, following, _VIEW)
 
     def _shuffle(self, epoch: int) -> Tensor:
         order = torch.randperm(len(self._data), generator=seeded_generator(self.seed, epoch))

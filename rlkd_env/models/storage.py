@@ -29,13 +29,16 @@ def save_network(
     write_tensors(path, weights, {"network": json.dumps(card)})
 
 
-def load_network(path: Path, num_classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
+def load_network(
+    path: Path, num_classes: int, image_shape: tuple[int, int, int], model: str | None = None
+) -> nn.Module:
     """Read a network that :func:`save_network` wrote.
 
     Args:
         path: of the file.
         num_classes: that the data has.
         image_shape: that the data's images have.
+        model: name of the network, for files that do not name it.
 
     Returns:
         The network in evaluation mode, on the CPU.

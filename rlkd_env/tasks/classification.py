@@ -42,7 +42,7 @@ class Classification(Task):
         """Return top-1 accuracy and mean cross-entropy; reading them is the caller's choice of a synchronisation."""
         was_training = network.training
         network.eval()
-        logits = torch.cat([network(chunk) for chunk in images.images.split(_EVALUATION_BATCH)])
+        logits = torch.cat([network(chunk) for chunk in images.chunks(_EVALUATION_BATCH)])
         network.train(was_training)
         accuracy = (logits.argmax(dim=-1) == images.labels).float().mean()
         return Evaluation(accuracy, F.cross_entropy(logits, images.labels))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import rlkd_env
-from rlkd_env.data import DATASETS, BatchStream, ImageSet
+from rlkd_env.data import DATASETS, BatchStream, ImageSet, MemoryImages
 from rlkd_env.registry import UsageError
 
 
@@ -47,7 +47,7 @@ def test_the_split_is_the_same_every_time() -> None:
 
 
 def small_set(size: int) -> ImageSet:
-    return ImageSet(torch.arange(size, dtype=torch.float32).view(size, 1, 1, 1), torch.arange(size))
+    return MemoryImages(torch.arange(size, dtype=torch.float32).view(size, 1, 1, 1), torch.arange(size))
 
 
 def test_an_epoch_shows_every_image_at_most_once_in_full_batches() -> None:

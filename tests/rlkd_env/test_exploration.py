@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import rlkd_env  # noqa: F401
 from rlkd_env.config import RunConfig, build_run
-from rlkd_env.data import BatchStream, DataSource, ImageSet, Splits
+from rlkd_env.data import BatchStream, DataSource, ImageSet, MemoryImages, Splits
 from rlkd_env.env import KDVectorEnv
 from rlkd_env.exploration import Exploration, Explorer
 from rlkd_env.methods import create_method
@@ -47,7 +47,7 @@ def assert_equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
 
 def numbered(size: int) -> ImageSet:
     """Image i has the one pixel i and the label i."""
-    return ImageSet(torch.arange(size, dtype=torch.float32).view(size, 1, 1, 1), torch.arange(size))
+    return MemoryImages(torch.arange(size, dtype=torch.float32).view(size, 1, 1, 1), torch.arange(size))
 
 
 def seen(indices: Tensor, logits: Tensor, **mix: Tensor) -> InstanceOutputs:
@@ -117,7 +117,7 @@ class EasyAndHard(DataSource):
         images = 0.5 * torch.randn(240, 1, 4, 4, generator=generator)
         prototypes = 2.0 * torch.eye(16)[:4].view(4, 1, 4, 4)
         images[:120] = prototypes[labels[:120]] + 0.2 * images[:120]
-        data = ImageSet(images, labels)
+        data = MemoryImages(images, labels)
         return Splits(data, data, data, data, num_classes=4)
 
     def test_set(self) -> ImageSet:

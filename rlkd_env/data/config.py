@@ -1,0 +1,51 @@
+"""What can be asked of a data set."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Augmentation = Literal["auto", "none", "flip", "crop_flip", "resized_crop"]
+DamagedImages = Literal["refuse", "skip"]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which data, and its parts. The defaults are those of Digits."""
+
+    dataset: str = "digits"
+    """Name of the data set: digits, cifar10, cifar100, fashion_mnist, tiny_imagenet, imagenet, arrays (an .npz file),
+    image_folder, or package.module:factory for a torch Dataset of one's own."""
+    data_path: str = "auto"
+    """Folder that holds the data set, or the .npz file; auto is what RLKD_DATA names, else ~/.cache/rlkd/data."""
+    download: bool = False
+    """Download the data set where it is missing and its authors' site offers it."""
+    train_images: int | None = None
+    """Number of the student's training images; None takes all."""
+    teacher_images: int | None = None
+    """Number of the teacher's training images, among them the student's; None takes all."""
+    probe_size: int = 512
+    """Number of images that rewards are measured on, at most a tenth of all; no gradient comes from them."""
+    validation_images: int | None = None
+    """Number of images that decide which student is kept; None takes a tenth, at most 2,500."""
+    split_seed: int = 0
+    """Seed of the split into training, probe and validation images."""
+    image_size: int | None = None
+    """Height and width that images are brought to; None leaves arrays as they are and takes 224 for folders, 64 for
+    Tiny-ImageNet."""
+    augmentation: Augmentation = "auto"
+    """Random views of the training images: none, flip, crop_flip (pad by an eighth and crop), or resized_crop (files
+    alone); auto is what is usual for the data set."""
+    damaged_images: DamagedImages = "refuse"
+    """What to do with image files that cannot be read: refuse the data, or skip them after a look at every file."""
+    workers: int = 4
+    """Processes that read images which do not fit into memory."""
+
+    @property
+    def root(self) -> Path:
+        """Folder or file of the data."""
+        if self.data_path != "auto":
+            return Path(self.data_path).expanduser()
+        return Path(os.environ.get("RLKD_DATA") or Path.home() / ".cache" / "rlkd" / "data")

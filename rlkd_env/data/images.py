@@ -1,0 +1,175 @@
+"""Labelled images, in memory or read as they are needed, and what is done to them on the way to a network."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Request = tuple[Tensor, int | None]
+"""Positions ``(N,)`` in a set, and the seed of their augmentation or None for none."""
+
+
+def mixed_seed(*entropy: int) -> int:
+    """Return a seed that follows from these non-negative integers alone."""
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def seeded_generator(*entropy: int) -> torch.Generator:
+    """Return a generator whose draws follow from these non-negative integers alone."""
+    return torch.Generator().manual_seed(mixed_seed(*entropy))
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """From pixels to a network's input, on the device and for all images of a batch at once.
+
+    Attributes:
+        mean: per channel, of pixels in ``[0, 1]``; empty leaves the values as they are.
+        deviation: per channel, likewise.
+        crop_padding: pixels of black around an image from which a training view of the old size is cut; 0 cuts none.
+        flip: whether half of the training views are mirrored.
+    """
+
+    mean: tuple[float, ...] = ()
+    deviation: tuple[float, ...] = ()
+    crop_padding: int = 0
+    flip: bool = False
+
+    def normalize(self, pixels: Tensor) -> Tensor:
+        """Turn ``(N, channels, height, width)`` pixels, uint8 or float32 in ``[0, 1]``, into a network's input."""
+        scale = 255.0 if pixels.dtype == torch.uint8 else 1.0
+        values = pixels.float()
+        if not self.mean:
+            return values / scale if scale != 1.0 else values
+        mean, deviation = (_per_channel(constants, scale, pixels.device) for constants in (self.mean, self.deviation))
+        return (values - mean) / deviation
+
+    def augment(self, pixels: Tensor, seed: int) -> Tensor:
+        """Return a random view of every image of ``(N, channels, height, width)``; the same for the same seed."""
+        if not (self.crop_padding or self.flip):
+            return pixels
+        generator = seeded_generator(seed)
+        count, _, height, width = pixels.shape
+        if self.crop_padding:
+            padded = F.pad(pixels, [self.crop_padding] * 4)
+            shifts = torch.randint(2 * self.crop_padding + 1, (2, count, 1), generator=generator).to(pixels.device)
+            rows = shifts[0] + torch.arange(height, device=pixels.device)
+            columns = shifts[1] + torch.arange(width, device=pixels.device)
+            images = torch.arange(count, device=pixels.device)
+            # Channels end up last when indices surround a slice.
+            views = padded[images[:, None, None], :, rows[:, :, None], columns[:, None, :]]
+            pixels = views.permute(0, 3, 1, 2)
+        if self.flip:
+            is_flipped = torch.rand(count, generator=generator).to(pixels.device) < 0.5
+            pixels = torch.where(is_flipped.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
+        return pixels
+
+
+@lru_cache(maxsize=64)
+def _per_channel(constants: tuple[float, ...], scale: float, device: torch.device) -> Tensor:
+    """Keep a constant of every channel, ``(channels, 1, 1)``, on the device, where no batch has to wait for it."""
+    return torch.tensor(constants, device=device).view(-1, 1, 1) * scale
+
+
+class ImageSet(ABC):
+    """Images with their classes.
+
+    Attributes:
+        labels: ``(n,)`` int64, on the device that images are handed out on.
+    """
+
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    @abstractmethod
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+
+    @abstractmethod
+    def take(self, positions: Tensor, augmentation_seed: int | None = None) -> Tensor:
+        """Return images ``(N, channels, height, width)``, ready for a network.
+
+        Args:
+            positions: ``(N,)`` in the set.
+            augmentation_seed: of the random views; None gives the images as they are.
+        """
+
+    @abstractmethod
+    def subset(self, positions: Tensor) -> ImageSet:
+        """Return the set of the images at ``(m,)`` positions."""
+
+    @abstractmethod
+    def to(self, device: torch.device) -> ImageSet:
+        """Return the set with its images handed out on another device."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Return a short text that differs for other images or labels."""
+
+    def follow(self, requests: Iterator[Request]) -> Iterator[Tensor]:
+        """Take one batch after the other, as :meth:`take` does; a set that reads from disk reads ahead."""
+        return (self.take(*request) for request in requests)
+
+    def chunks(self, size: int, limit: int | None = None) -> Iterator[Tensor]:
+        """Return the set's images in order and in chunks, all of them or the first ``limit``."""
+        positions = torch.arange(min(len(self), limit or len(self)))
+        return self.follow((chunk, None) for chunk in positions.split(size))
+
+    @cached_property
+    def images(self) -> Tensor:
+        """All images ``(n, channels, height, width)``, ready for a network; for small sets."""
+        return self.take(torch.arange(len(self), device=self.labels.device))
+
+
+@dataclass(frozen=True, eq=False)
+class MemoryImages(ImageSet):
+    """Images that are kept in memory, on the device.
+
+    Attributes:
+        pixels: ``(n, channels, height, width)`` uint8, or float32 that only ``preprocessing`` changes.
+        labels: ``(n,)`` int64.
+        preprocessing: what happens to them on the way to a network.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    preprocessing: Preprocessing = Preprocessing()
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+        channels, height, width = self.pixels.shape[1:]
+        return channels, height, width
+
+    def take(self, positions: Tensor, augmentation_seed: int | None = None) -> Tensor:
+        """Return images ``(N, channels, height, width)``, ready for a network."""
+        pixels = self.pixels[positions.to(self.pixels.device)]
+        if augmentation_seed is not None:
+            pixels = self.preprocessing.augment(pixels, augmentation_seed)
+        return self.preprocessing.normalize(pixels)
+
+    def subset(self, positions: Tensor) -> MemoryImages:
+        """Return the set of the images at ``(m,)`` positions."""
+        positions = positions.to(self.labels.device)
+        return replace(self, pixels=self.pixels[positions], labels=self.labels[positions])
+
+    def to(self, device: torch.device) -> MemoryImages:
+        """Return the set on another device."""
+        return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
+
+    def fingerprint(self) -> str:
+        """Return a hash of all pixels and labels."""
+        content = hashlib.sha256(self.pixels.cpu().numpy().tobytes())
+        content.update(self.labels.cpu().numpy().tobytes())
+        return content.hexdigest()

@@ -1,0 +1,213 @@
+"""Images that stay on disk and are read by worker processes, ahead of their use."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as transforms
+
+from rlkd_env.data.images import ImageSet, Preprocessing, Request
+from rlkd_env.registry import UsageError
+
+SMALL_SIZE = 64
+"""Images up to this height and width are used whole; of larger ones the middle is cut, as is usual for ImageNet."""
+
+
+class Unreadable(NamedTuple):
+    """Stands for an image that could not be read; an exception would lose its one line on the way from a worker."""
+
+    reason: str
+
+
+class Reader(ABC):
+    """Reads one image after the other, in a worker process or here.
+
+    Attributes:
+        image_shape: channels, height, width that all images are brought to.
+    """
+
+    image_shape: tuple[int, int, int]
+
+    @abstractmethod
+    def read(self, position: int, is_augmented: bool) -> Tensor | Unreadable:
+        """Return an image ``image_shape`` uint8, or float32 in ``[0, 1]``; random views draw from torch's generator."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Return a short text that differs for other images."""
+
+
+class FileReader(Reader):
+    """Image files, brought to one size.
+
+    Args:
+        paths: of the files.
+        size: height and width.
+        resized_crop: whether random views are random parts of the image; else the image's middle, perhaps mirrored.
+        flip: whether half of the random views are mirrored.
+    """
+
+    def __init__(self, paths: list[Path], size: int, resized_crop: bool = False, flip: bool = False) -> None:
+        self.paths = paths
+        self.image_shape = (3, size, size)
+        shorter_side = round(size * 256 / 224) if size > SMALL_SIZE else size
+        self._plain = v2.Compose([v2.Resize(shorter_side), v2.CenterCrop(size)])
+        views: list[Any] = [v2.RandomResizedCrop(size)] if resized_crop else [self._plain]
+        self._random = v2.Compose([*views, v2.RandomHorizontalFlip(0.5 if flip else 0.0)])
+
+    def read(self, position: int, is_augmented: bool) -> Tensor | Unreadable:
+        """Return an image as RGB, uint8."""
+        try:
+            with Image.open(self.paths[position]) as file:
+                if file.mode != "RGB":
+                    warnings.warn("images without red, green and blue are converted to RGB", stacklevel=2)
+                image = file.convert("RGB")
+        except (OSError, SyntaxError, ValueError) as error:  # Pillow raises SyntaxError for a broken PNG
+            return Unreadable(f"the image {self.paths[position]} cannot be read: {error}")
+        return transforms.pil_to_tensor((self._random if is_augmented else self._plain)(image))
+
+    def fingerprint(self) -> str:
+        """Return a hash of all names and sizes of the files; their contents would take too long."""
+        content = hashlib.sha256(repr(self.image_shape).encode())
+        for path in self.paths:
+            content.update(f"{path.name} {path.stat().st_size}".encode())
+        return content.hexdigest()
+
+
+class DatasetReader(Reader):
+    """A torch ``Dataset`` of ``(image, label)``; images are tensors or PIL images of one shape.
+
+    Raises:
+        UsageError: if its first image is neither.
+    """
+
+    def __init__(self, dataset: Dataset[tuple[Any, int]]) -> None:
+        self._dataset = dataset
+        first = self.read(0, is_augmented=False)
+        if isinstance(first, Unreadable):
+            raise UsageError(first.reason)
+        channels, height, width = first.shape
+        self.image_shape = (channels, height, width)
+
+    def read(self, position: int, is_augmented: bool) -> Tensor | Unreadable:  # noqa: ARG002 (its own transforms do)
+        """Return an image; whether it is augmented is the Dataset's own affair."""
+        image = self._dataset[position][0]
+        if isinstance(image, Image.Image):
+            image = transforms.pil_to_tensor(image)
+        if not isinstance(image, Tensor) or image.ndim != 3:
+            return Unreadable(f"item {position} of the Dataset is no image (channels, height, width) but {type(image)}")
+        return image
+
+    def fingerprint(self) -> str:
+        """Return a hash of the Dataset's class, length and first image."""
+        first = self._dataset[0][0]
+        values = first if isinstance(first, Tensor) else transforms.pil_to_tensor(first)
+        content = hashlib.sha256(f"{type(self._dataset)} {len(self._dataset)}".encode())  # type: ignore[arg-type]
+        content.update(values.numpy().tobytes())
+        return content.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class StreamedImages(ImageSet):
+    """Images that a reader reads whenever they are needed.
+
+    Attributes:
+        reader: of the files.
+        positions: ``(n,)`` of the set's images in the reader, on the CPU.
+        labels: ``(n,)`` int64, on the device.
+        preprocessing: normalisation; random views are the reader's.
+        workers: processes that read ahead; 0 reads in this one.
+    """
+
+    reader: Reader
+    positions: Tensor
+    labels: Tensor
+    preprocessing: Preprocessing
+    workers: int = 0
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+        return self.reader.image_shape
+
+    def take(self, positions: Tensor, augmentation_seed: int | None = None) -> Tensor:
+        """Read images ``(N, channels, height, width)`` in this process.
+
+        Raises:
+            UsageError: if one cannot be read.
+        """
+        pixels = _Reading(self.reader)[(self.positions[positions.cpu()], augmentation_seed)]
+        return self._finish(pixels)
+
+    def follow(self, requests: Iterator[Request]) -> Iterator[Tensor]:
+        """Read batches ahead in worker processes, which end when the iterator is dropped."""
+        batches = ((self.positions[positions.cpu()], seed) for positions, seed in requests)
+        loader = DataLoader(
+            _Reading(self.reader),
+            batch_size=None,
+            sampler=batches,
+            num_workers=self.workers,
+            pin_memory=self.labels.device.type == "cuda",
+        )
+        return (self._finish(pixels) for pixels in loader)
+
+    def subset(self, positions: Tensor) -> StreamedImages:
+        """Return the set of the images at ``(m,)`` positions."""
+        labels = self.labels[positions.to(self.labels.device)]
+        return replace(self, positions=self.positions[positions.cpu()], labels=labels)
+
+    def to(self, device: torch.device) -> StreamedImages:
+        """Return the set with its images handed out on another device."""
+        return replace(self, labels=self.labels.to(device))
+
+    def fingerprint(self) -> str:
+        """Return a hash of the reader's, the positions and the labels."""
+        content = hashlib.sha256(self.reader.fingerprint().encode())
+        content.update(self.positions.numpy().tobytes())
+        content.update(self.labels.cpu().numpy().tobytes())
+        return content.hexdigest()
+
+    def _finish(self, pixels: Tensor | Unreadable) -> Tensor:
+        if isinstance(pixels, Unreadable):
+            raise UsageError(pixels.reason)
+        return self.preprocessing.normalize(pixels.to(self.labels.device, non_blocking=True))
+
+
+def read_in_order(reader: Reader, count: int, block: int = 512) -> Iterator[Tensor | Unreadable]:
+    """Read a reader's first images, without random views, in threads, as decoding does not hold Python's lock."""
+    with ThreadPoolExecutor() as pool:
+        for first in range(0, count, block):
+            positions = range(first, min(first + block, count))
+            yield from pool.map(lambda position: reader.read(position, is_augmented=False), positions)
+
+
+class _Reading(Dataset[Any]):
+    """Whole batches as items of a Dataset, which a DataLoader's workers read."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def __getitem__(self, request: Request) -> Tensor | Unreadable:
+        positions, seed = request
+        images = []
+        with torch.random.fork_rng(devices=[]):
+            if seed is not None:
+                torch.manual_seed(seed)
+            for position in positions.tolist():
+                image = self._reader.read(position, is_augmented=seed is not None)
+                if isinstance(image, Unreadable):
+                    return image
+                images.append(image)
+        return torch.stack(images)
