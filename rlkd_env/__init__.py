@@ -1,7 +1,8 @@
 """Knowledge-distillation runs as Gymnasium environments: the agent sets every training instance's temperature.
 
 Importing this package registers ``rlkd/Digits-v0``, ``rlkd/CIFAR100-v0`` and so on for ``gym.make`` and
-``gym.make_vec``; ``rlkd/Classification-v0`` takes any data. Where Gymnasium is not installed nothing is registered and the rest works.
+``gym.make_vec``; ``rlkd/Classification-v0`` takes any data. Where Gymnasium is not installed nothing is registered and
+the rest works.
 """
 
 from __future__ import annotations
