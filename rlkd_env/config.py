@@ -17,6 +17,7 @@ from rlkd_env.recipe import Recipe, ScheduleName
 from rlkd_env.registry import UsageError, unknown_name
 from rlkd_env.reward import RewardMeter
 from rlkd_env.run import DistillationRun
+from rlkd_env.sequence import Sequence, SequenceSampler
 from rlkd_env.state import PAPER_FEATURES, InstanceState
 from rlkd_env.tasks import Classification
 from rlkd_env.teacher import TeacherRecipe, cached_teacher, load_teacher
@@ -64,6 +65,11 @@ class RunConfig(DataConfig):
     """Weight decay of the student's SGD."""
     schedule: ScheduleName = "cosine"
     """Learning-rate schedule: cosine to zero, step (times 0.1 at 5/8, 6/8, 7/8 of the run) or constant."""
+    sequence_phases: int = 0
+    """Phases of instance-level sequence learning, in which a snapshot of the student orders the images from easy to
+    hard; 0 does without. It goes with every method, but not with exploration."""
+    sequence_first_share: float = 0.5
+    """Share of the images, the easiest, that the second phase trains on; the last trains on all."""
     device: str = "auto"
     """Device such as cpu or cuda:0; auto takes a GPU where there is one."""
 
@@ -162,7 +168,7 @@ def build_run(
         teacher = _find_teacher(config, source, splits, on_teacher_epoch)
     teacher = teacher.to(splits.train.labels.device)
     deviation = teacher_logit_deviation(teacher, splits)
-    return DistillationRun(
+    run = DistillationRun(
         task=Classification(),
         splits=splits,
         teacher=teacher,
@@ -175,6 +181,10 @@ def build_run(
         probe_size=config.probe_size,
         divergence_penalty=config.divergence_penalty,
     )
+    if config.sequence_phases:
+        sequence = Sequence(config.sequence_phases, config.sequence_first_share)
+        run.sampler = SequenceSampler(sequence, len(splits.train), config.epochs, run.device)
+    return run
 
 
 def _find_teacher(

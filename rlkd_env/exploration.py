@@ -13,6 +13,7 @@ from torch import Tensor
 from rlkd_env.data import Batch, BatchStream, seeded_generator
 from rlkd_env.outputs import InstanceOutputs
 from rlkd_env.registry import UsageError, unknown_name
+from rlkd_env.sampler import Sampler
 
 BatchContent = Literal["pairs", "all"]
 
@@ -78,7 +79,7 @@ class Exploration:
         return self.first_epoch <= epoch <= last and (epoch - self.first_epoch) % self.interval == 0
 
 
-class Explorer:
+class Explorer(Sampler):
     """Keeps every training image's history of predictive entropy and draws the batches of the exploring epochs.
 
     An image's score is the mean entropy of the student's predictions on it so far. Only predictions on the image

@@ -21,11 +21,12 @@ from rlkd_env.randomness import is_stochastic, seeded
 from rlkd_env.recipe import Recipe
 from rlkd_env.registry import UsageError
 from rlkd_env.reward import Measurement, RewardMeter
+from rlkd_env.sampler import Sampler
 from rlkd_env.state import InstanceState
 from rlkd_env.tasks import Evaluation, Task
 from rlkd_env.temperature import Temperature, TemperatureRange
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 @dataclass(eq=False)
@@ -64,8 +65,8 @@ class DistillationRun:
     probe_size: int = 512
     divergence_penalty: float = -10.0
     hooks: list[RunHook] = field(default_factory=list)
-    explorer: Explorer | None = None
-    """Draws the batches in the stream's place; see :meth:`explore`."""
+    sampler: Sampler | None = None
+    """Chooses the batches in the stream's place."""
 
     seed: int = field(init=False, default=-1)
     step_count: int = field(init=False, default=0)
@@ -116,22 +117,29 @@ class DistillationRun:
         """Let an explorer draw the batches; the run must be reset or restored afterwards.
 
         Raises:
-            UsageError: if the exploration begins after the run's end.
+            UsageError: if the exploration begins after the run's end, or something else chooses the batches already.
         """
+        if self.sampler is not None and self.explorer is None:
+            raise UsageError("exploration and sequence learning both choose the images: switch one of them off")
         if settings.first_epoch > self.recipe.epochs:
             raise UsageError(
                 f"exploration begins in epoch {settings.first_epoch}, but the run ends with epoch {self.recipe.epochs}"
             )
-        self.explorer = Explorer(settings, len(self.splits.train), self.device)
+        explorer = self.sampler = Explorer(settings, len(self.splits.train), self.device)
         self._started = False
-        return self.explorer
+        return explorer
+
+    @property
+    def explorer(self) -> Explorer | None:
+        """The sampler, if it explores."""
+        return self.sampler if isinstance(self.sampler, Explorer) else None
 
     def reset(self, seed: int) -> Tensor:
         """Start over with a fresh student and return the first batch's state ``(N, d)``."""
         self._create_modules(seed)
         self.step_count = 0
-        if self.explorer is not None:
-            self.explorer.reset()
+        if self.sampler is not None:
+            self.sampler.reset()
         state = self._forward()
         self._remember()
         self.reward.reset(self._measurement())
@@ -237,7 +245,7 @@ class DistillationRun:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self._schedule.state_dict(),
             "reward": self.reward.state_dict(),
-            "explorer": None if self.explorer is None else self.explorer.state_dict(),
+            "sampler": None if self.sampler is None else self.sampler.state_dict(),
         }
         return copy.deepcopy(state)
 
@@ -245,14 +253,14 @@ class DistillationRun:
         """Continue from :meth:`state_dict`, bit for bit on a CPU, and return the waiting batch's state ``(N, d)``.
 
         Raises:
-            UsageError: if the state is of another version, or of a run with an explorer where this one has none, or
-                the other way round.
+            UsageError: if the state is of another version, or of a run with a sampler where this one has none, or the
+                other way round.
         """
         if state.get("version") != STATE_VERSION:
             raise UsageError(f"a run's state of version {state.get('version')} cannot be read, only {STATE_VERSION}")
-        if (state.get("explorer") is None) != (self.explorer is None):
+        if (state.get("sampler") is None) != (self.sampler is None):
             raise UsageError(
-                "a run's state with an exploration needs a run with an explorer, and one without needs one without"
+                "a run's state with an exploration or sequence needs a run with one, and one without needs one without"
             )
         state = copy.deepcopy(state)
         self._create_modules(state["seed"])
@@ -261,8 +269,8 @@ class DistillationRun:
         self.optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
         self.step_count = state["step_count"]
-        if self.explorer is not None:
-            self.explorer.load_state_dict(state["explorer"])  # it has counted the waiting batch already
+        if self.sampler is not None:
+            self.sampler.load_state_dict(state["sampler"])  # it has seen the waiting batch already
         observed = self._forward()
         # The forward has moved the running statistics a second time for this batch. They are swapped back, not copied
         # into: autograd would take a copy for a change of what the waiting backward has saved.
@@ -279,7 +287,7 @@ class DistillationRun:
         clone = copy.copy(self)
         clone.hooks = []
         clone.reward = copy.copy(self.reward)
-        clone.explorer = copy.copy(self.explorer)
+        clone.sampler = copy.copy(self.sampler)
         clone.load_state_dict(self.state_dict())
         return clone
 
@@ -296,7 +304,11 @@ class DistillationRun:
 
     def _forward(self) -> Tensor:
         stream, step = self._stream, self.step_count
-        self.batch = stream.batch(step) if self.explorer is None else self.explorer.batch(stream, step)
+        if self.sampler is None:
+            self.batch = stream.batch(step)
+        else:
+            self.sampler.prepare(self)
+            self.batch = self.sampler.batch(stream, step)
         with self._step_randomness(self._is_stochastic):
             self.outputs = self.task.forward(self.student, self.teacher, self.batch, self.method.uses_features)
         self.outputs.progress, self.outputs.epoch = self.progress, step / self.steps_per_epoch
@@ -320,9 +332,9 @@ class DistillationRun:
         return seeded(self.seed + self.step_count, self.device) if needed else contextlib.nullcontext()
 
     def _remember(self) -> None:
-        """Add the batch that was forwarded to the history of the explorer, if there is one."""
-        if self.explorer is not None:
-            self.explorer.observe(self.outputs)
+        """Show the sampler, if there is one, the batch that was forwarded."""
+        if self.sampler is not None:
+            self.sampler.observe(self.outputs)
 
     def _metrics(self, loss: Tensor, parts: dict[str, Tensor], outputs: InstanceOutputs) -> dict[str, Tensor]:
         metrics = {"loss": loss.detach(), **{f"loss_{name}": part.detach().mean() for name, part in parts.items()}}

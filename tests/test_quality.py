@@ -59,8 +59,8 @@ LAYERS = [
     {"registry"},
     {"files", "temperature", "outputs", "randomness"},
     {"data", "models"},
-    {"tasks", "methods", "state", "recipe", "exploration"},
-    {"teacher"},
+    {"tasks", "methods", "state", "recipe", "sampler"},
+    {"teacher", "exploration", "sequence"},
     {"reward", "hooks"},
     {"run"},
     {"config", "rendering", "calibration", "return_decomposition"},
@@ -93,7 +93,18 @@ def test_imports_between_the_packages_go_one_way(package: str, forbidden: set[st
 
 
 def test_the_run_knows_no_gymnasium() -> None:
-    for room in ("run", "state", "reward", "temperature", "outputs", "config", "teacher", "recipe", "exploration"):
+    for room in (
+        "run",
+        "state",
+        "reward",
+        "temperature",
+        "outputs",
+        "config",
+        "teacher",
+        "recipe",
+        "exploration",
+        "sequence",
+    ):
         assert "gymnasium" not in {name.split(".")[0] for name in imported_modules(ROOT / "rlkd_env" / f"{room}.py")}
 
 

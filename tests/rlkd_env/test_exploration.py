@@ -350,7 +350,7 @@ def test_a_snapshot_with_an_exploration_needs_an_explorer_and_the_other_way_roun
     exploring.explore(EVERY_SECOND_EPOCH)
     for run, other in ((plain, exploring), (exploring, plain)):
         run.reset(0)
-        with pytest.raises(UsageError, match="explorer"):
+        with pytest.raises(UsageError, match="needs a run with one"):
             other.load_state_dict(run.state_dict())
 
 
