@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -43,3 +46,58 @@ def test_bad_input_leaves_nothing(
     assert main(["teacher", "--out", str(tmp_path / "t"), "--device", "cpu", *options]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "t").exists()
+
+
+def test_a_killed_training_is_resumed_to_the_same_teacher(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--model", "mlp16", "--epochs", "60", "--device", "cpu", "--checkpoint-seconds", "0", "--no-progress"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert main(["teacher", *options, "--out", str(whole)]) == 0
+    command = [sys.executable, "-m", "experiments", "teacher", *options, "--out", str(killed)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (killed / "checkpoint" / "checkpoint-previous.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not (killed / "teacher.safetensors").exists()
+    capsys.readouterr()
+    assert main(["teacher", *options, "--out", str(killed)]) == 2
+    assert "--resume to go on with it" in capsys.readouterr().err
+    assert main(["teacher", "--resume", "--out", str(killed), "--epochs", "61"]) == 2
+    assert "was started with 60" in capsys.readouterr().err
+    assert main(["teacher", "--resume", "--out", str(killed), "--no-progress"]) == 0
+    assert (killed / "teacher.safetensors").read_bytes() == (whole / "teacher.safetensors").read_bytes()
+    cards = [json.loads((folder / "teacher.json").read_text()) for folder in (whole, killed)]
+    assert cards[0]["history"] == cards[1]["history"]
+    assert len(cards[0]["history"]) == 60
+    assert cards[0]["test_accuracy"] == cards[1]["test_accuracy"]
+    assert main(["teacher", "--resume", "--out", str(killed)]) == 2
+
+
+def test_a_diverging_training_is_told_and_leaves_no_teacher(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--model", "mlp16", "--optimizer", "sgd", "--learning-rate", "1e30", "--device", "cpu", "--no-progress"]
+    assert main(["teacher", *options, "--out", str(tmp_path / "t")]) == 2
+    assert "diverged in epoch 1" in capsys.readouterr().err
+    assert not (tmp_path / "t" / "teacher.safetensors").exists()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_every_precision_and_optimiser_learns(precision: str, optimizer: str, tmp_path: Path) -> None:
+    options = [
+        "--model",
+        "mlp32",
+        "--epochs",
+        "15",
+        "--optimizer",
+        optimizer,
+        "--precision",
+        precision,
+        "--device",
+        "cpu",
+    ]
+    rate = ["--learning-rate", "0.05" if optimizer == "sgd" else "0.005"]
+    assert main(["teacher", *options, *rate, "--schedule", "step", "--no-progress", "--out", str(tmp_path)]) == 0
+    card = json.loads((tmp_path / "teacher.json").read_text())
+    assert card["test_accuracy"] > 0.85
+    assert card["recipe"]["precision"] == precision
