@@ -36,7 +36,7 @@ class RunConfig:
     student: str = "auto"
     """Name of the student network; auto is the data set's own."""
     method: str = "kd"
-    """KD method: kd, or cross_entropy (no distillation)."""
+    """KD method: kd, dkd, pkt, sp, vid, crd, srrl, adain, or cross_entropy (no distillation)."""
     method_options: dict[str, OptionValue] = field(default_factory=dict)
     """Arguments of the method as NAME VALUE pairs, such as kd_weight 0.5 or temperature_squared False."""
     features: tuple[str, ...] = PAPER_FEATURES
