@@ -142,8 +142,10 @@ class CRD(FeatureMethod):
     The negatives are drawn with replacement, where the authors' code draws them without.
 
     Memory: the two banks hold 2 · n · width values, 49 MiB for 50,000 images. A step makes the products of the N
-    anchors with a whole bank, N · n · 4 bytes but at most 64 MiB at a time, and keeps N · K numbers a few times over;
-    gathering both banks' negatives would take 2 · N · K · width · 4 bytes, 1 GiB at N = 64 and K = 16,384.
+    anchors with a whole bank, N · n · 4 bytes but at most 64 MiB at a time, and keeps some tensors of N · K numbers.
+    Gathering both banks' negatives would take 2 · N · K · width · 4 bytes, 1 GiB at N = 64 and K = 16,384. Measured
+    there with n = 50,000 on one CPU core, forward, backward and update: 130 MiB and 0.14 s a step, against 1,100 MiB
+    and 1.9 s for the gather.
 
     Args:
         pair: the networks and the classes of the training images.

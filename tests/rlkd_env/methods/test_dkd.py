@@ -31,8 +31,9 @@ def by_definition(
     student: np.ndarray, teacher: np.ndarray, label: int, t_student: float, t_teacher: float
 ) -> tuple[float, float]:
     """TCKD and NCKD of one instance."""
-    e_student = [math.exp((z - max(student)) / t_student) for z in student]
-    e_teacher = [math.exp((z - max(teacher)) / t_teacher) for z in teacher]
+    largest_student, largest_teacher = student.max(), teacher.max()
+    e_student = [math.exp((z - largest_student) / t_student) for z in student]
+    e_teacher = [math.exp((z - largest_teacher) / t_teacher) for z in teacher]
     others = [k for k in range(len(student)) if k != label]
     rest_student, rest_teacher = sum(e_student[k] for k in others), sum(e_teacher[k] for k in others)
     b_student = [e_student[label] / sum(e_student), rest_student / sum(e_student)]
