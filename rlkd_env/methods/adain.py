@@ -36,7 +36,8 @@ class AdaIN(FeatureMethod):
     which leaves the form of both to us: the squared error of logits is what the same authors use in SRRL.
 
     A step costs one more forward of the teacher and a backward through its layers behind the stage, by their input
-    alone. The layers before the stage build no graph, and the teacher's weights get no gradient.
+    alone; with three small stages on 32x32 images, on a CPU, twice the time of KD. The layers before the stage build
+    no graph, and the teacher's weights get no gradient.
 
     Args:
         pair: the networks; the teacher is used, but is no part of the method's state or parameters.

@@ -76,7 +76,8 @@ class VID(FeatureMethod):
     """KD + ``feature_weight`` · Σ over stages of the negative log-likelihood of the teacher's map given the student's.
 
     Stages are compared one to one; where one network has more, the first of its stages have no partner. Below a
-    variance of 1 the term may be negative.
+    variance of 1 the term may be negative. The regressors run at the resolution of every stage, which for a small
+    student costs more than the student itself.
 
     Args:
         pair: the networks.
