@@ -6,13 +6,27 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from rlkd_env.methods.adain import AdaIN
 from rlkd_env.methods.base import Method, Pair
+from rlkd_env.methods.crd import CRD
 from rlkd_env.methods.cross_entropy import CrossEntropy
+from rlkd_env.methods.dkd import DKD, decoupled_divergences, dkd_loss
 from rlkd_env.methods.kd import KD, kd_loss
+from rlkd_env.methods.pkt import PKT, pkt_loss
+from rlkd_env.methods.sp import SP, sp_loss
+from rlkd_env.methods.srrl import SRRL
+from rlkd_env.methods.vid import VID
 from rlkd_env.registry import Registry, unknown_name
 
 METHODS: Registry[type[Method]] = Registry("method")
 METHODS.register("kd")(KD)
+METHODS.register("dkd")(DKD)
+METHODS.register("pkt")(PKT)
+METHODS.register("sp")(SP)
+METHODS.register("vid")(VID)
+METHODS.register("crd")(CRD)
+METHODS.register("srrl")(SRRL)
+METHODS.register("adain")(AdaIN)
 METHODS.register("cross_entropy")(CrossEntropy)
 
 
@@ -51,4 +65,24 @@ def create_method(name: str, pair: Pair | None = None, **options: Any) -> Method
     return factory(pair=pair, **options)
 
 
-__all__ = ["KD", "METHODS", "CrossEntropy", "Method", "Pair", "check_method", "create_method", "kd_loss"]
+__all__ = [
+    "CRD",
+    "DKD",
+    "KD",
+    "METHODS",
+    "PKT",
+    "SP",
+    "SRRL",
+    "VID",
+    "AdaIN",
+    "CrossEntropy",
+    "Method",
+    "Pair",
+    "check_method",
+    "create_method",
+    "decoupled_divergences",
+    "dkd_loss",
+    "kd_loss",
+    "pkt_loss",
+    "sp_loss",
+]

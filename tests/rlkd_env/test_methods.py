@@ -110,7 +110,10 @@ def test_cross_entropy_method_ignores_the_teacher() -> None:
 
 @pytest.mark.parametrize(
     ("name", "options", "message"),
-    [("kdd", {}, "Did you mean 'kd'.*Valid: cross_entropy, kd"), ("kd", {"weight": 1}, "kd_weight, task_weight")],
+    [
+        ("kdd", {}, "Did you mean 'kd'.*Valid: .*cross_entropy, dkd, kd"),
+        ("kd", {"weight": 1}, "kd_weight, task_weight"),
+    ],
 )
 def test_unknown_methods_and_options_are_refused_with_the_valid_names(name: str, options: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):

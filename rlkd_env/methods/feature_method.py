@@ -1,0 +1,49 @@
+"""What the KD methods that compare features have in common: KD's term beside their own."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rlkd_env.methods.base import Pair
+from rlkd_env.methods.kd import KD
+from rlkd_env.outputs import InstanceOutputs
+from rlkd_env.registry import UsageError
+from rlkd_env.temperature import Temperature
+
+
+class FeatureMethod(KD):
+    """KD (``task_weight``, ``kd_weight``) + ``feature_weight`` · a comparison of features that no temperature changes.
+
+    Args:
+        task_weight: weight of the cross-entropy.
+        kd_weight: weight of KD's KL term; at 0 it is not computed, and temperatures have no effect.
+        feature_weight: weight of the method's own term.
+        temperature_squared: whether the KL term carries the factor T² (T_student · T_teacher where they differ).
+    """
+
+    uses_features = True
+
+    def __init__(self, task_weight: float, kd_weight: float, feature_weight: float, temperature_squared: bool) -> None:
+        super().__init__(task_weight, kd_weight, temperature_squared)
+        self.feature_weight = feature_weight
+
+    def logit_losses(self, outputs: InstanceOutputs, temperature: Temperature) -> dict[str, Tensor]:
+        """Return KD's KL term ``(N,)``, or no term where its weight is 0."""
+        return super().logit_losses(outputs, temperature) if self.kd_weight else {}
+
+
+def require_stages(pair: Pair, method: str) -> None:
+    """Check that both networks show feature maps.
+
+    Raises:
+        UsageError: if one has none.
+    """
+    for network, shapes in (("student", pair.student), ("teacher", pair.teacher)):
+        if not shapes.stages:
+            raise UsageError(f"method {method!r} needs networks with feature maps; the {network} has none")
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Return values in float32 or finer: similarities of a batch differ by less than half precision can tell."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -1,0 +1,67 @@
+"""Probabilistic knowledge transfer (Passalis and Tefas, arXiv 1803.10837)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rlkd_env.methods.base import Pair, features_of
+from rlkd_env.methods.feature_method import FeatureMethod, at_least_float32
+from rlkd_env.outputs import InstanceOutputs
+
+_EPSILON = 1e-7
+
+
+def pkt_loss(student_features: Tensor, teacher_features: Tensor) -> Tensor:
+    """Divergence of the students' from the teachers' similarities within the batch, by row (the cosine kernel).
+
+    K_ij = (cos(f_i, f_j) + 1) / 2, whose rows, divided by their sums, are distributions P. Instance i has
+    mean_j P_t,ij · log((P_t,ij + 1e-7) / (P_s,ij + 1e-7)), so the mean over instances is the batch's loss: the mean
+    over all N² entries.
+
+    Args:
+        student_features: ``(N, D)``.
+        teacher_features: ``(N, E)``; E may differ from D.
+
+    Returns:
+        ``(N,)``.
+    """
+    student, teacher = _similarity_distributions(student_features), _similarity_distributions(teacher_features)
+    return (teacher * torch.log((teacher + _EPSILON) / (student + _EPSILON))).mean(dim=-1)
+
+
+class PKT(FeatureMethod):
+    """KD + ``feature_weight`` · divergence of the similarities of pooled features within the batch.
+
+    An instance's value depends on the others in its batch. The mean over N² entries falls as 1/N, so the published
+    weight, 30000, holds for batches of 64.
+
+    Args:
+        pair: the networks.
+        task_weight: weight of the cross-entropy.
+        kd_weight: weight of KD's KL term; 0 for none.
+        feature_weight: weight of :func:`pkt_loss`.
+        temperature_squared: whether the KL term carries the factor T².
+    """
+
+    def __init__(
+        self,
+        pair: Pair,  # noqa: ARG002
+        task_weight: float = 0.1,
+        kd_weight: float = 0.9,
+        feature_weight: float = 30000.0,
+        temperature_squared: bool = True,
+    ) -> None:
+        super().__init__(task_weight, kd_weight, feature_weight, temperature_squared)
+
+    def feature_losses(self, outputs: InstanceOutputs) -> dict[str, Tensor]:
+        """Return the term ``pkt``, ``(N,)``."""
+        student, teacher = features_of(outputs)
+        return {"pkt": self.feature_weight * pkt_loss(student.pooled, teacher.pooled)}
+
+
+def _similarity_distributions(features: Tensor) -> Tensor:
+    directions = F.normalize(at_least_float32(features), dim=-1, eps=_EPSILON)
+    similarities = (directions @ directions.T + 1.0) / 2.0
+    return similarities / similarities.sum(dim=-1, keepdim=True)

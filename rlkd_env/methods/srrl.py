@@ -1,0 +1,51 @@
+"""Knowledge distillation via softmax regression representation learning (Yang et al., ICLR 2021)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from rlkd_env.methods.base import Pair, features_of
+from rlkd_env.methods.feature_method import FeatureMethod
+from rlkd_env.models.features import classifier_of
+from rlkd_env.outputs import InstanceOutputs
+
+
+class SRRL(FeatureMethod):
+    """KD + ``feature_weight`` · (MSE(A(f_s), f_t) + MSE(W_t A(f_s), z_t)) on pooled features.
+
+    A, a 1x1 convolution with batch norm and ReLU, maps the student's pooled feature, seen as a map of one position, to
+    the teacher's width. W_t, the teacher's frozen classifier, then judges it by the teacher's own logits. Both squared
+    errors are means over the entries of an instance. Batch norm takes the statistics of the batch, so an instance's
+    value depends on the others in it, and a batch needs two instances.
+
+    Args:
+        pair: the networks; the teacher's classifier is used, but is no part of the method's state or parameters.
+        task_weight: weight of the cross-entropy.
+        kd_weight: weight of KD's KL term; 0 for none.
+        feature_weight: weight of both squared errors.
+        temperature_squared: whether the KL term carries the factor T².
+    """
+
+    def __init__(
+        self,
+        pair: Pair,
+        task_weight: float = 0.1,
+        kd_weight: float = 0.9,
+        feature_weight: float = 1.0,
+        temperature_squared: bool = True,
+    ) -> None:
+        super().__init__(task_weight, kd_weight, feature_weight, temperature_squared)
+        convolution = nn.Conv2d(pair.student.pooled, pair.teacher.pooled, kernel_size=1, bias=False)
+        nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+        self.adapter = nn.Sequential(convolution, nn.BatchNorm2d(pair.teacher.pooled), nn.ReLU())
+        self._pair = pair  # no module itself, so that the teacher becomes no part of this one
+
+    def feature_losses(self, outputs: InstanceOutputs) -> dict[str, Tensor]:
+        """Return the terms ``srrl_feature`` and ``srrl_logits``, each ``(N,)``."""
+        student, teacher = features_of(outputs)
+        adapted = self.adapter(student.pooled[:, :, None, None]).flatten(start_dim=1)
+        judged = classifier_of(self._pair.teacher_network)(adapted)
+        return {
+            "srrl_feature": self.feature_weight * (adapted - teacher.pooled).square().mean(dim=-1),
+            "srrl_logits": self.feature_weight * (judged - outputs.teacher_logits).square().mean(dim=-1),
+        }

@@ -1,0 +1,123 @@
+"""Variational information distillation (Ahn et al., arXiv 1904.05835)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rlkd_env.methods.base import Pair, features_of
+from rlkd_env.methods.feature_method import FeatureMethod, require_stages
+from rlkd_env.outputs import InstanceOutputs
+
+_START_VARIANCE = 5.0
+_SMALLEST_VARIANCE = 1e-5
+
+
+def gaussian_loss(mean: Tensor, variance: Tensor, target: Tensor) -> Tensor:
+    """Mean over channels and positions of ½ [(mean - target)² / variance + log variance], less ½ log 2π.
+
+    Args:
+        mean: ``(N, channels, height, width)``.
+        variance: ``(channels,)``.
+        target: like ``mean``.
+
+    Returns:
+        ``(N,)``.
+    """
+    variance = variance[:, None, None]
+    return (0.5 * ((mean - target).square() / variance + variance.log())).flatten(start_dim=1).mean(dim=-1)
+
+
+class VariationalRegressor(nn.Module):
+    """Predicts a teacher's map from a student's, with a variance per teacher channel; both are trained.
+
+    The mean is three 1x1 convolutions without bias, ReLU between them, of the teacher's width. The variance is
+    softplus(ρ) + 1e-5 and starts at 5.
+
+    Args:
+        student_channels: of the student's map.
+        teacher_channels: of the teacher's.
+    """
+
+    def __init__(self, student_channels: int, teacher_channels: int) -> None:
+        super().__init__()
+        self.mean = nn.Sequential(
+            nn.Conv2d(student_channels, teacher_channels, kernel_size=1, bias=False),
+            nn.ReLU(),
+            nn.Conv2d(teacher_channels, teacher_channels, kernel_size=1, bias=False),
+            nn.ReLU(),
+            nn.Conv2d(teacher_channels, teacher_channels, kernel_size=1, bias=False),
+        )
+        start = math.log(math.expm1(_START_VARIANCE - _SMALLEST_VARIANCE))
+        self.rho = nn.Parameter(torch.full((teacher_channels,), start))
+
+    @property
+    def variance(self) -> Tensor:
+        """``(channels,)`` of the teacher's map."""
+        return F.softplus(self.rho) + _SMALLEST_VARIANCE
+
+    def forward(self, student_map: Tensor, teacher_map: Tensor) -> Tensor:
+        """Return the negative log-likelihood of the teacher's map, ``(N,)``; the larger map is pooled to the smaller.
+
+        Args:
+            student_map: ``(N, channels, height, width)``.
+            teacher_map: likewise, of any other size.
+        """
+        height = min(student_map.shape[-2], teacher_map.shape[-2])
+        width = min(student_map.shape[-1], teacher_map.shape[-1])
+        mean = self.mean(_pool(student_map, height, width))
+        return gaussian_loss(mean, self.variance, _pool(teacher_map, height, width))
+
+
+class VID(FeatureMethod):
+    """KD + ``feature_weight`` · Σ over stages of the negative log-likelihood of the teacher's map given the student's.
+
+    Stages are compared one to one; where one network has more, the first of its stages have no partner. Below a
+    variance of 1 the term may be negative. The regressors run at the resolution of every stage, which for a small
+    student costs more than the student itself.
+
+    Args:
+        pair: the networks.
+        task_weight: weight of the cross-entropy.
+        kd_weight: weight of KD's KL term; 0 for none.
+        feature_weight: weight of the sum over stages.
+        temperature_squared: whether the KL term carries the factor T².
+
+    Raises:
+        UsageError: if a network has no feature maps.
+    """
+
+    def __init__(
+        self,
+        pair: Pair,
+        task_weight: float = 0.1,
+        kd_weight: float = 0.9,
+        feature_weight: float = 1.0,
+        temperature_squared: bool = True,
+    ) -> None:
+        super().__init__(task_weight, kd_weight, feature_weight, temperature_squared)
+        require_stages(pair, "vid")
+        count = min(len(pair.student.stages), len(pair.teacher.stages))
+        self.regressors = nn.ModuleList(
+            VariationalRegressor(student[0], teacher[0])
+            for student, teacher in zip(pair.student.stages[-count:], pair.teacher.stages[-count:], strict=True)
+        )
+
+    def feature_losses(self, outputs: InstanceOutputs) -> dict[str, Tensor]:
+        """Return the term ``vid``, ``(N,)``."""
+        student, teacher = features_of(outputs)
+        count = len(self.regressors)
+        losses = [
+            regressor(student_map, teacher_map)
+            for regressor, student_map, teacher_map in zip(
+                self.regressors, student.stages[-count:], teacher.stages[-count:], strict=True
+            )
+        ]
+        return {"vid": self.feature_weight * torch.stack(losses).sum(dim=0)}
+
+
+def _pool(maps: Tensor, height: int, width: int) -> Tensor:
+    return maps if maps.shape[-2:] == (height, width) else F.adaptive_avg_pool2d(maps, (height, width))
