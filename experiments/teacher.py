@@ -13,7 +13,7 @@ from experiments.versions import versions
 from rlkd_env.config import select_device
 from rlkd_env.data import DATASETS
 from rlkd_env.files import write_json
-from rlkd_env.models import MODELS
+from rlkd_env.models import check_model, file_stem
 from rlkd_env.models.storage import save_network
 from rlkd_env.registry import UsageError
 from rlkd_env.tasks import Classification
@@ -31,9 +31,10 @@ def run_teacher(config: TeacherConfig) -> int:
     """
     source = DATASETS[config.dataset]()
     model = source.default_teacher if config.model == "auto" else config.model
-    MODELS[model]  # an unknown name is told before anything else
+    check_model(model)  # an unknown name is told before anything else
     recipe = TeacherRecipe(model, config.epochs, config.batch_size, config.learning_rate, config.seed)
-    folder = Path(config.out if config.out != "auto" else f"teachers/{config.dataset}-{model}-seed{config.seed}")
+    default = f"teachers/{config.dataset}-{file_stem(model)}-seed{config.seed}"
+    folder = Path(config.out if config.out != "auto" else default)
     path = folder / TEACHER_FILE
     if path.exists() and not config.overwrite:
         raise UsageError(f"{folder} holds another teacher: add --overwrite to replace it")
