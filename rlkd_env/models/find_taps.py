@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -17,6 +18,9 @@ from rlkd_env.registry import UsageError
 
 SEARCH_SIZE = 224
 """Stages are sought on images at least this large, where a map of one pixel has been pooled."""
+
+SEARCH_IMAGES = 2
+"""More than one, so that what does not depend on the images is not taken for a map."""
 
 ACTIVATIONS = (
     nn.ReLU,
@@ -105,11 +109,11 @@ def _watch(network: nn.Module, image_shape: tuple[int, int, int]) -> tuple[Any, 
     """
     channels, height, width = image_shape
     try:
-        logits, calls = _record(network, torch.zeros(1, *image_shape, device="meta"))
+        logits, calls = _record(network, torch.zeros(SEARCH_IMAGES, *image_shape, device="meta"))
     except Exception:
         device = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
         try:
-            logits, calls = _record(network, torch.zeros(1, *image_shape, device=device))
+            logits, calls = _record(network, torch.zeros(SEARCH_IMAGES, *image_shape, device=device))
         except Exception as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UsageError(
@@ -117,9 +121,11 @@ def _watch(network: nn.Module, image_shape: tuple[int, int, int]) -> tuple[Any, 
             ) from error
         return logits, calls, (height, width)
     factor = -(-SEARCH_SIZE // min(height, width))
+    if factor == 1:
+        return logits, calls, (height, width)
     larger = (factor * height, factor * width)
     try:
-        return *_record(network, torch.zeros(1, channels, *larger, device="meta")), larger
+        return *_record(network, torch.zeros(SEARCH_IMAGES, channels, *larger, device="meta")), larger
     except Exception:  # a network of fixed size
         return logits, calls, (height, width)
 
@@ -174,7 +180,7 @@ def _stages(calls: list[_Call], image_size: tuple[int, int]) -> tuple[tuple[str,
     ends = [call for call in last.values() if id(call.given) not in pooled]
     ends.sort(key=lambda call: call.size, reverse=True)
     # Convolutions without padding shave pixels off; a stage halves its map, more or less.
-    ends = [call for call, following in zip(ends, [*ends[1:], None], strict=True) if not _is_shaved(call, following)]
+    ends = [call for call, following in zip_longest(ends, ends[1:]) if not _is_shaved(call, following)]
     # A block may use one activation twice; a tap reads its last use.
     final = {call.name: call for call in calls if isinstance(call.module, ACTIVATIONS)}
     activated = {id(call.given): name for name, call in final.items()}
@@ -186,12 +192,13 @@ def _stages(calls: list[_Call], image_size: tuple[int, int]) -> tuple[tuple[str,
 def _is_map(tensor: Tensor, image_size: tuple[int, int]) -> bool:
     """Whether a tensor is a map ``(N, channels, height, width)`` of the image's aspect, not pooled to one pixel.
 
-    The aspect tells it from maps with the channels last.
+    The aspect tells it from maps with the channels last; but for square images rounding may change it.
     """
-    if tensor.dim() != 4 or tensor.shape[-2:].numel() == 1:
+    if tensor.dim() != 4 or tensor.shape[0] != SEARCH_IMAGES or tensor.shape[-2:].numel() == 1:
         return False
     height, width = image_size
-    return abs(tensor.shape[-2] * width - tensor.shape[-1] * height) <= 1.5 * max(height, width)
+    rounding = 0 if height == width else 1.5 * max(height, width)
+    return abs(tensor.shape[-2] * width - tensor.shape[-1] * height) <= rounding
 
 
 def _is_shaved(call: _Call, following: _Call | None) -> bool:
