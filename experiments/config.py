@@ -12,6 +12,7 @@ import tyro
 from rlkd_env.config import OptionValue, RunConfig
 from rlkd_env.data import DataConfig, create_source
 from rlkd_env.exploration import BatchContent, Exploration
+from rlkd_env.models import file_stem
 from rlkd_env.recipe import OptimizerName, ScheduleName
 from rlkd_env.teacher import Precision, TeacherRecipe
 from rlkd_env.temperature import ActionScale
@@ -230,7 +231,7 @@ class TeacherConfig:
         if self.output.out != "auto":
             return Path(self.output.out)
         dataset = self.data.dataset.rpartition(":")[2]
-        return Path("teachers") / f"{dataset}-{self.recipe().model.replace('/', '-')}-seed{self.output.seed}"
+        return Path("teachers") / f"{dataset}-{file_stem(self.recipe().model)}-seed{self.output.seed}"
 
     def recipe(self) -> TeacherRecipe:
         """Return network and training.

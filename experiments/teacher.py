@@ -17,7 +17,7 @@ from experiments.versions import versions
 from rlkd_env.config import select_device
 from rlkd_env.data import ImageSet, create_source
 from rlkd_env.files import write_json
-from rlkd_env.models import MODELS
+from rlkd_env.models import check_model
 from rlkd_env.models.storage import save_network
 from rlkd_env.registry import UsageError
 from rlkd_env.tasks import Classification
@@ -36,7 +36,7 @@ def run_teacher(config: TeacherConfig) -> int:
         UsageError: if an option is invalid, the folder holds another teacher, or the training diverges.
     """
     recipe, folder, output = config.recipe(), config.folder, config.output
-    MODELS[recipe.model]  # an unknown name is told before anything else
+    check_model(recipe.model)  # an unknown name is told before anything else
     _check_folder(config)
     source = create_source(config.data)
     device = select_device(output.device)

@@ -12,7 +12,7 @@ from torch import nn
 
 from rlkd_env.data import BatchStream, DataConfig, DataSource, Splits, create_source
 from rlkd_env.methods import Method, Pair, check_method, create_method
-from rlkd_env.models import MODELS, create_model
+from rlkd_env.models import check_model, create_model
 from rlkd_env.recipe import Recipe, ScheduleName
 from rlkd_env.registry import UsageError, unknown_name
 from rlkd_env.reward import RewardMeter
@@ -161,7 +161,7 @@ def build_run(
     source = dataset or create_source(config)
     student_name = source.default_student if config.student == "auto" else config.student
     if student is None:
-        MODELS[student_name]  # an unknown name is told before a teacher is trained
+        check_model(student_name)  # an unknown name is told before a teacher is trained
     splits = source.splits().to(select_device(config.device))
     BatchStream(splits.train, config.batch_size, seed=0)  # likewise a batch that is too large
     if teacher is None:

@@ -18,7 +18,7 @@ from filelock import FileLock
 from torch import nn
 
 from rlkd_env.data import BatchStream, Splits
-from rlkd_env.models import create_model
+from rlkd_env.models import create_model, file_stem
 from rlkd_env.models.storage import load_network, save_network
 from rlkd_env.randomness import is_stochastic, seeded
 from rlkd_env.recipe import OptimizerName, Recipe, ScheduleName
@@ -183,13 +183,14 @@ def load_teacher(path: Path, splits: Splits, model: str | None = None) -> nn.Mod
     Args:
         path: of the file or folder.
         splits: the data.
-        model: name of the network, for files that do not name it.
+        model: name of the network, for files that :func:`~rlkd_env.models.storage.load_network` needs it for.
 
     Returns:
         The teacher in evaluation mode, on the splits' device.
 
     Raises:
-        UsageError: if the file is missing, damaged or no network, or the network is for other classes or images.
+        UsageError: if the file is missing, damaged or no network, or the network is for other classes or images, or
+            has to be named.
     """
     path = path / TEACHER_FILE if path.is_dir() else path
     return load_network(path, splits.num_classes, splits.image_shape, model).to(splits.train.labels.device)
@@ -207,12 +208,12 @@ def cached_teacher(
     # The images are part of the key, so that a changed split never meets a teacher that has seen its test set.
     content = hashlib.sha256(json.dumps([dataset, asdict(recipe)]).encode())
     content.update(splits.teacher_train.fingerprint().encode())
-    path = folder / f"teacher-{dataset}-{recipe.model}-{content.hexdigest()[:12]}.safetensors"
+    path = folder / f"teacher-{dataset}-{file_stem(recipe.model)}-{content.hexdigest()[:12]}.safetensors"
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if path.is_file():
             try:
-                return load_teacher(path, splits)
+                return load_teacher(path, splits, recipe.model)
             except UsageError:
                 path.unlink()
         teacher = train_teacher(splits, recipe, on_epoch)

@@ -20,7 +20,8 @@ class Taps:
     Attributes:
         stages: modules whose outputs are the stages' maps ``(N, channels, height, width)``, after the activation.
         preactivations: modules whose *inputs* are the same maps before the activation, one a stage or none at all.
-        classifier: the module that turns the pooled feature ``(N, D)`` into logits ``(N, C)``.
+        classifier: the module that turns the pooled feature ``(N, D)`` into logits ``(N, C)``. A 1x1 convolution that
+            is pooled after it, as SqueezeNet's, counts too.
     """
 
     stages: tuple[str, ...]
@@ -35,7 +36,7 @@ class Features:
     Attributes:
         stages: maps ``(N, channels, height, width)`` after each stage's activation, from the input on.
         preactivations: the same before the activation; none where the network's taps name none.
-        pooled: ``(N, D)``, the classifier's input.
+        pooled: ``(N, D)``, the classifier's input; its mean over the positions where the classifier is a convolution.
     """
 
     stages: tuple[Tensor, ...]
@@ -64,15 +65,29 @@ class FeatureShapes:
     pooled: int
 
 
+def set_taps(network: nn.Module, taps: Taps) -> nn.Module:
+    """Give a network its taps, for networks whose class does not; return it."""
+    object.__setattr__(network, "taps", taps)  # the type of nn.Module's own setter admits tensors and modules alone
+    return network
+
+
 def taps_of(network: nn.Module) -> Taps:
     """Return a network's taps, which its attribute ``taps`` holds.
 
     Raises:
-        UsageError: if it has none, or they name modules that it lacks.
+        UsageError: if it has none, they name modules that it lacks, or not as many pre-activations as stages.
     """
     taps = getattr(network, "taps", None)
     if not isinstance(taps, Taps):
-        raise UsageError(f"the network {type(network).__name__} names no taps: set its attribute taps to a Taps")
+        raise UsageError(
+            f"the network {type(network).__name__} names no taps, and none were found: "
+            "set its attribute taps to a Taps, or create it with the option classifier (and stages)"
+        )
+    if taps.preactivations and len(taps.preactivations) != len(taps.stages):
+        raise UsageError(
+            f"the network {type(network).__name__} has {len(taps.stages)} stages in its taps, but "
+            f"{len(taps.preactivations)} pre-activations: name one a stage or none"
+        )
     modules = dict(network.named_modules())
     for name in (*taps.stages, *taps.preactivations, taps.classifier):
         if name not in modules:
@@ -99,10 +114,11 @@ def forward_with_features(network: nn.Module, images: Tensor) -> tuple[Tensor, F
         for name in (*taps.preactivations, taps.classifier):
             hooks.enter_context(_input_hook(network, name, _keeper(kept, ("input", name))))
         logits = network(images)
+    pooled = kept["input", taps.classifier]
     features = Features(
         tuple(kept["stage", name] for name in taps.stages),
         tuple(kept["input", name] for name in taps.preactivations),
-        kept["input", taps.classifier],
+        pooled.mean((2, 3)) if pooled.dim() == 4 else pooled,
     )
     return logits, features
 

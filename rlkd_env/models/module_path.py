@@ -1,0 +1,70 @@
+"""Networks of the user's own, by the path of a function or class that makes them: ``package.module:factory``."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from rlkd_env.registry import UsageError
+
+
+def import_factory(path: str) -> Callable[..., Any]:
+    """Import a factory; this runs the module's code.
+
+    Args:
+        path: ``package.module:factory``.
+
+    Raises:
+        UsageError: if the module cannot be imported, or lacks the factory, or it cannot be called.
+    """
+    module_name, _, attribute = path.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(
+            f"network {path!r}: the module {module_name!r} cannot be imported ({reason}); "
+            "is it installed, or its folder on PYTHONPATH?"
+        ) from error
+    factory = getattr(module, attribute, None)
+    if factory is None:
+        raise UsageError(f"network {path!r}: the module {module_name!r} has no {attribute!r}")
+    if isinstance(factory, nn.Module) or not callable(factory):
+        raise UsageError(f"network {path!r}: {attribute!r} is no function or class that makes a network")
+    return factory
+
+
+def create_from_path(
+    path: str, num_classes: int, image_shape: tuple[int, int, int], options: Mapping[str, Any]
+) -> nn.Module:
+    """Import a factory and call it.
+
+    Args:
+        path: ``package.module:factory``.
+        num_classes: number of classes C; given to the factory if it has a parameter of this name.
+        image_shape: channels, height, width; likewise.
+        options: further keyword arguments of the factory.
+
+    Raises:
+        UsageError: if there is no such factory, it takes other arguments, or gives anything but a network.
+    """
+    factory = import_factory(path)
+    try:
+        signature = inspect.signature(factory)
+    except ValueError:  # builtins have none
+        signature = inspect.Signature()
+    known = {"num_classes": num_classes, "image_shape": image_shape}
+    arguments = {name: value for name, value in known.items() if name in signature.parameters} | dict(options)
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        given = ", ".join(arguments) or "no arguments"
+        raise UsageError(f"network {path!r} cannot be made with {given}: {error}") from None
+    network = factory(**arguments)
+    if not isinstance(network, nn.Module):
+        raise UsageError(f"network {path!r} gave a {type(network).__name__}, not a torch.nn.Module")
+    return network

@@ -1,0 +1,158 @@
+"""Weights from files: ours, and the ``.pth`` files that the field shares."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rlkd_env.files import read_tensors
+from rlkd_env.registry import UsageError
+
+CONTAINERS = ("model", "state_dict", "net")
+"""Keys under which training scripts keep the state dict beside the epoch and other things."""
+PREFIXES = ("module.", "_orig_mod.")
+"""What DataParallel and torch.compile put before every name."""
+COUNTER = "num_batches_tracked"
+"""A count of batch normalisation that files from before PyTorch 0.4.1 lack; evaluation does not use it."""
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What did not match between a file and a network; all empty where everything did.
+
+    Attributes:
+        missing: names that the network has and the file lacks.
+        unexpected: names that the file has and the network lacks.
+        wrong_shape: names that both have, with other shapes.
+    """
+
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    wrong_shape: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything matched."""
+        return not (self.missing or self.unexpected or self.wrong_shape)
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a file is or should be of safetensors format, whose ninth byte opens its header."""
+    if path.suffix == ".safetensors" or not path.is_file():
+        return path.suffix not in (".pth", ".pt")
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a safetensors or a ``.pth`` file, on the CPU. Nothing is unpickled but tensors and numbers.
+
+    The state dict may lie under one of :data:`CONTAINERS`, and its names may all have one of :data:`PREFIXES`.
+
+    Raises:
+        UsageError: if the file is missing, damaged, holds pickled code, or no state dict.
+    """
+    if is_safetensors(path):
+        return _strip_prefixes(read_tensors(path)[0])
+    if not path.is_file():
+        raise UsageError(f"{path} does not exist")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise UsageError(
+            f"{path} holds more than weights: pickled Python objects, of which none was run. "
+            "Save the network's state_dict() alone"
+        ) from None
+    except Exception as error:  # PyTorch raises many kinds for a file that is damaged
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"{path} is damaged or no file of PyTorch weights: {reason}") from None
+    if isinstance(content, Mapping):
+        for tensors in (*(content.get(key) for key in CONTAINERS), content):
+            if isinstance(tensors, Mapping) and _is_state_dict(tensors):
+                return _strip_prefixes(dict(tensors))
+    raise UsageError(f"{path} holds no network's weights: neither names with tensors nor these under {CONTAINERS}")
+
+
+def load_weights_file(network: nn.Module, path: Path, strict: bool = True) -> LoadReport:
+    """Load a file's weights into a network.
+
+    Where names differ by layout, the network's attribute ``weight_renames``, if it has one, translates the file's: a
+    mapping from regular expressions to replacements. :data:`COUNTER` may be missing.
+
+    Args:
+        network: whose parameters and buffers are overwritten.
+        path: of a safetensors or ``.pth`` file, as :func:`read_state_dict` reads it.
+        strict: whether everything must match; otherwise what matches is loaded.
+
+    Returns:
+        What did not match.
+
+    Raises:
+        UsageError: if the file cannot be read, or something does not match; nothing has been loaded then.
+    """
+    expected = network.state_dict()
+    tensors = _rename(read_state_dict(path), expected, getattr(network, "weight_renames", {}))
+    shared = expected.keys() & tensors.keys()
+    report = LoadReport(
+        missing=tuple(name for name in expected if name not in shared and not name.endswith(COUNTER)),
+        unexpected=tuple(name for name in tensors if name not in shared),
+        wrong_shape=tuple(name for name in expected if name in shared and tensors[name].shape != expected[name].shape),
+    )
+    if strict and not report.complete:
+        raise UsageError(_complaint(path, network, report, tensors, expected))
+    fitting = {name: tensor for name, tensor in tensors.items() if name in shared and name not in report.wrong_shape}
+    network.load_state_dict(fitting, strict=False)
+    return report
+
+
+def _is_state_dict(content: Mapping[Any, Any]) -> bool:
+    return bool(content) and all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in content.items()
+    )
+
+
+def _strip_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    for prefix in PREFIXES:
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def _rename(
+    tensors: dict[str, Tensor], expected: Mapping[str, Tensor], renames: Mapping[str, str]
+) -> dict[str, Tensor]:
+    renamed = {}
+    for name, tensor in tensors.items():
+        new_name = name
+        if name not in expected:
+            for pattern, replacement in renames.items():
+                new_name = re.sub(pattern, replacement, new_name)
+        renamed[new_name] = tensor
+    return renamed
+
+
+def _complaint(
+    path: Path, network: nn.Module, report: LoadReport, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> str:
+    shapes = tuple(
+        f"{name} {tuple(tensors[name].shape)} instead of {tuple(expected[name].shape)}" for name in report.wrong_shape
+    )
+    kinds = {"lacks": report.missing, "holds unknown": report.unexpected, "has the wrong shape for": shapes}
+    parts = [f"{verb} {_first(names)}" for verb, names in kinds.items() if names]
+    return (
+        f"{path} does not fit the network {type(network).__name__}: it {'; '.join(parts)}. "
+        "It holds another architecture, or one for other classes or images: name that one"
+    )
+
+
+def _first(names: tuple[str, ...]) -> str:
+    """Return the first few names and the number of all."""
+    few = ", ".join(names[:3])
+    return few if len(names) <= 3 else f"{few}, … ({len(names)} names)"

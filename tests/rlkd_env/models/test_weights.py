@@ -1,0 +1,245 @@
+"""Weights from files: safetensors, the field's .pth files, files of somebody's own networks, and bad ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from rlkd_env.data import DATASETS
+from rlkd_env.files import read_tensors, write_tensors
+from rlkd_env.models import create_model
+from rlkd_env.models.storage import load_network, save_network
+from rlkd_env.models.weights import LoadReport, load_weights_file
+from rlkd_env.registry import UsageError
+from rlkd_env.teacher import TeacherRecipe, cached_teacher
+
+SHAPE = (3, 16, 16)
+
+
+def network(name: str = "resnet8", classes: int = 10) -> nn.Module:
+    torch.manual_seed(3)
+    created = create_model(name, classes, SHAPE)
+    for tensor in created.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.add_(torch.rand_like(tensor) * 0.1)
+    return created
+
+
+def same_weights(first: nn.Module, second: nn.Module) -> bool:
+    others = second.state_dict()
+    return all(torch.equal(tensor, others[name]) for name, tensor in first.state_dict().items())
+
+
+def prefixed(weights: dict[str, Any], prefix: str = "module.") -> dict[str, Any]:
+    return {prefix + name: tensor for name, tensor in weights.items()}
+
+
+WRAPPINGS = {
+    "bare": lambda weights: weights,
+    "model": lambda weights: {"model": weights, "epoch": 240, "best_acc": torch.tensor(69.0)},
+    "state_dict": lambda weights: {"state_dict": prefixed(weights), "optimizer": {"state": {}}},
+    "net": lambda weights: {"net": weights, "acc": 93.1},
+    "compiled": lambda weights: prefixed(weights, "_orig_mod."),
+    "before counters": lambda weights: {name: t for name, t in weights.items() if "num_batches" not in name},
+}
+
+
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
+def test_pth_files_of_all_wrappings_are_loaded(wrapping: str, tmp_path: Path) -> None:
+    source = network()
+    path = tmp_path / "resnet8_best.pth"
+    torch.save(WRAPPINGS[wrapping](source.state_dict()), path)
+    loaded = load_network(path, 10, SHAPE, model="resnet8")
+    assert same_weights(source, loaded)
+    assert not loaded.training
+    assert load_weights_file(network("resnet8"), path) == LoadReport((), (), ())
+
+
+def test_the_kind_of_a_file_is_seen_from_its_content(tmp_path: Path) -> None:
+    """mdistiller's files have no suffix."""
+    source = network()
+    torch.save({"model": source.state_dict()}, tmp_path / "student_best")
+    save_file(source.state_dict(), tmp_path / "weights")
+    for name in ("student_best", "weights"):
+        assert same_weights(source, load_network(tmp_path / name, 10, SHAPE, model="resnet8"))
+
+
+def test_the_fields_names_of_resnet18_are_translated(tmp_path: Path) -> None:
+    source = network("resnet18_cifar")
+    names = {
+        name.replace(".downsample.", ".shortcut.").replace("fc.", "linear."): tensor
+        for name, tensor in source.state_dict().items()
+    }
+    assert "layer2.0.shortcut.0.weight" in names
+    assert "linear.bias" in names
+    torch.save({"model": names}, tmp_path / "a.pth")
+    assert same_weights(source, load_network(tmp_path / "a.pth", 10, SHAPE, model="resnet18_cifar"))
+
+
+def test_other_architectures_are_refused_by_their_names(tmp_path: Path) -> None:
+    path = tmp_path / "resnet14.pth"
+    torch.save(network("resnet14").state_dict(), path)
+    target = network()
+    before = {name: tensor.clone() for name, tensor in target.state_dict().items()}
+    with pytest.raises(
+        UsageError, match=r"does not fit the network ResNet: it holds unknown layer1\.1\.conv1"
+    ) as error:
+        load_weights_file(target, path)
+    assert "(36 names)" in str(error.value)
+    assert "another architecture" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in target.state_dict().items())
+    torch.save(network("resnet8").state_dict(), path)
+    with pytest.raises(UsageError, match=r"it lacks layer1\.1\.conv1\.weight"):
+        load_weights_file(network("resnet14"), path)
+
+
+def test_other_classes_are_refused_by_their_shape_or_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    source = network(classes=100)
+    torch.save(source.state_dict(), path)
+    with pytest.raises(UsageError, match=r"wrong shape for fc\.weight \(100, 64\) instead of \(10, 64\)"):
+        load_network(path, 10, SHAPE, model="resnet8")
+    target = network()
+    report = load_weights_file(target, path, strict=False)
+    assert report == LoadReport((), (), ("fc.weight", "fc.bias"))
+    assert not report.complete
+    assert torch.equal(target.conv1.weight, source.conv1.weight)
+
+
+class Malicious:
+    def __reduce__(self) -> tuple:
+        return os.system, ("touch {}".format(os.environ["RLKD_TEST_TRACE"]),)
+
+
+def test_pickled_code_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = tmp_path / "trace"
+    monkeypatch.setenv("RLKD_TEST_TRACE", str(trace))
+    torch.save({"model": network().state_dict(), "extra": Malicious()}, tmp_path / "zip.pth")
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps(Malicious()))
+    torch.save(network(), tmp_path / "whole.pth")
+    for name in ("zip", "plain", "whole"):
+        with pytest.raises(UsageError, match="pickled Python objects, of which none was run") as error:
+            load_network(tmp_path / f"{name}.pth", 10, SHAPE, model="resnet8")
+        assert "\n" not in str(error.value)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"epoch": 3, "model": {"a": 1}}, "holds no network's weights"),
+        ([torch.zeros(2)], "holds no network's weights"),
+        ({}, "holds no network's weights"),
+        (b"", "damaged"),
+        (b"PK\x03\x04 and nothing more", "damaged"),
+    ],
+)
+def test_files_without_weights_are_refused(content: Any, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(UsageError, match=message) as error:
+        load_network(path, 10, SHAPE, model="resnet8")
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_without_a_card_needs_the_networks_name(tmp_path: Path) -> None:
+    torch.save(network().state_dict(), tmp_path / "a.pth")
+    with pytest.raises(UsageError, match=r"name it \(--teacher-model\)"):
+        load_network(tmp_path / "a.pth", 10, SHAPE)
+    with pytest.raises(UsageError, match=r"missing\.pth does not exist"):
+        load_network(tmp_path / "missing.pth", 10, SHAPE, model="resnet8")
+    save_file(network().state_dict(), tmp_path / "bare.safetensors")
+    assert same_weights(network(), load_network(tmp_path / "bare.safetensors", 10, SHAPE, model="resnet8"))
+
+
+def test_our_files_keep_name_and_options(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    options = {"dropout": 0.3, "stages": ("features.0", "features.3")}
+    source = create_model("torchvision/mobilenet_v3_small", 10, SHAPE, **options)
+    save_network(path, source.state_dict(), "torchvision/mobilenet_v3_small", 10, SHAPE, options)
+    loaded = load_network(path, 10, SHAPE)
+    assert same_weights(source, loaded)
+    assert loaded.taps == source.taps
+    assert loaded.classifier[2].p == 0.3
+    with pytest.raises(UsageError, match="holds a network 'torchvision/mobilenet_v3_small', not 'resnet8'"):
+        load_network(path, 10, SHAPE, model="resnet8")
+
+
+def test_cards_without_options_are_as_before(tmp_path: Path) -> None:
+    save_network(tmp_path / "a.safetensors", network().state_dict(), "resnet8", 10, SHAPE)
+    card = json.loads(read_tensors(tmp_path / "a.safetensors")[1]["network"])
+    assert card == {"model": "resnet8", "num_classes": 10, "image_shape": [3, 16, 16]}
+
+
+@pytest.mark.parametrize("options", [{"weights": "DEFAULT"}, {"name": "mlp12"}, 7, {"nonsense": 1}])
+def test_cards_with_bad_options_are_refused(options: object, tmp_path: Path) -> None:
+    card = {"model": "torchvision/squeezenet1_1", "num_classes": 10, "image_shape": SHAPE, "options": options}
+    write_tensors(tmp_path / "a.safetensors", {}, {"network": json.dumps(card)})
+    with pytest.raises(UsageError):
+        load_network(tmp_path / "a.safetensors", 10, SHAPE)
+
+
+def test_a_card_alone_never_imports_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "somebodys_code.py").write_text(
+        "from torch import nn\ndef make(num_classes): return nn.Sequential(nn.Flatten(), nn.Linear(768, num_classes))"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    source = nn.Sequential(nn.Flatten(), nn.Linear(768, 10))
+    path = tmp_path / "a.safetensors"
+    save_network(path, source.state_dict(), "somebodys_code:make", 10, SHAPE)
+    with pytest.raises(UsageError, match=r"which a file alone never runs.*--teacher-model somebodys_code:make"):
+        load_network(path, 10, SHAPE)
+    with pytest.raises(UsageError, match="holds a network 'somebodys_code:make', not 'somebodys_code:other'"):
+        load_network(path, 10, SHAPE, model="somebodys_code:other")
+    assert "somebodys_code" not in sys.modules
+    assert same_weights(source, load_network(path, 10, SHAPE, model="somebodys_code:make"))
+    monkeypatch.delitem(sys.modules, "somebodys_code")
+
+
+def test_the_cache_of_teachers_takes_every_name(
+    teacher_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cached_code.py").write_text(
+        "from torch import nn\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    trained: list[int] = []
+    for _ in range(2):
+        splits = DATASETS["digits"]().splits()
+        cached_teacher(
+            "digits", splits, TeacherRecipe("cached_code:make", 1), lambda epoch, loss: trained.append(epoch)
+        )
+    assert trained == [1]
+    assert list(teacher_cache.glob("teacher-digits-cached_code-make-*.safetensors"))
+
+
+@pytest.mark.real_data
+def test_the_fields_resnet56_recognises_cifar100() -> None:
+    """The first 2,000 test images of which RepDistiller's own code recognises as many with this file."""
+    folder = Path(os.environ.get("RLKD_DATA", "."))
+    name = "resnet56_cifar100.pth"
+    path = next((place for place in (folder / name, folder / "weights" / name) if place.is_file()), None)
+    if path is None or not (folder / "cifar100.npz").is_file():
+        pytest.skip(f"needs cifar100.npz and {name} in the folder RLKD_DATA")
+    with np.load(folder / "cifar100.npz") as data:
+        pixels, labels = torch.from_numpy(data["x_test"][:2000]), torch.from_numpy(data["y_test"][:2000])
+    mean, deviation = torch.tensor([[0.5071, 0.4867, 0.4408], [0.2675, 0.2565, 0.2761]])
+    images = ((pixels / 255 - mean) / deviation).permute(0, 3, 1, 2)
+    teacher = load_network(path, 100, (3, 32, 32), model="resnet56")
+    with torch.no_grad():
+        predicted = torch.cat([teacher(chunk).argmax(1) for chunk in images.split(250)])
+    assert int((predicted == labels).sum()) == 1383
