@@ -29,7 +29,7 @@ def read_preset(name: str, command: str, valid: Iterable[str]) -> dict[str, Any]
 
     A name is a path such as ``cifar100/resnet56-resnet20/dkd``. Every step on it adds a file, which comes before those
     of earlier steps: ``cifar100.yaml``, ``cifar100/resnet56-resnet20.yaml``, ``methods/dkd.yaml``, and, where there is
-    one, ``cifar100/resnet56-resnet20/dkd.yaml``.
+    one, ``cifar100/resnet56-resnet20/dkd.yaml``. A preset that stands alone can be a later step as well: ``.../paper``.
 
     Args:
         name: of the preset.
@@ -42,9 +42,9 @@ def read_preset(name: str, command: str, valid: Iterable[str]) -> dict[str, Any]
     root, options, valid = PRESETS / command, dict[str, Any](), list(valid)
     steps = name.split("/")
     for number, step in enumerate(steps, start=1):
-        files = [root / _METHODS / f"{step}.yaml", (root / "/".join(steps[:number])).with_suffix(".yaml")]
-        found = [file for file in files if file.is_file()]
-        if not found or step == _METHODS:
+        files = (root / f"{step}.yaml", root / _METHODS / f"{step}.yaml", root / f"{'/'.join(steps[:number])}.yaml")
+        found = [file for file in dict.fromkeys(files) if file.is_file()]
+        if not found or step in ("", ".", "..", _METHODS):
             raise unknown_name("preset", name, preset_names(command))
         for file in found:
             options = _laid_over(options, read_config_file(file, valid))

@@ -175,11 +175,12 @@ class DistillSession:
 
     def save_results(self) -> None:
         """Write the students that are kept and the agent's policy."""
-        shape = (self.config.run.student_name, self.run.splits.num_classes, self.run.splits.image_shape)
+        config, splits = self.config.run, self.run.splits
+        card = (config.student_name, splits.num_classes, splits.image_shape, config.student_options)
         if self.selection.best_student is not None:
-            save_network(self.folder / STUDENT_FILE, self.selection.best_student, *shape)
+            save_network(self.folder / STUDENT_FILE, self.selection.best_student, *card)
         if self.selection.last_student is not None:
-            save_network(self.folder / LAST_STUDENT_FILE, self.selection.last_student, *shape)
+            save_network(self.folder / LAST_STUDENT_FILE, self.selection.last_student, *card)
         if self.agent is not None:
             export_policy(self.agent, self.run.state.names, self._action_map).save(self.folder)
 

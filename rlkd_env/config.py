@@ -13,6 +13,7 @@ from torch import nn
 from rlkd_env.data import BatchStream, DataConfig, DataSource, Splits, create_source
 from rlkd_env.methods import Method, Pair, check_method, create_method
 from rlkd_env.models import check_model, create_model
+from rlkd_env.randomness import seeded
 from rlkd_env.recipe import Recipe, ScheduleName
 from rlkd_env.registry import UsageError, unknown_name
 from rlkd_env.reward import RewardMeter
@@ -34,8 +35,12 @@ class RunConfig(DataConfig):
     """Teacher's file (safetensors or .pth) or folder; auto trains the teacher of Digits once and caches it."""
     teacher_model: str = "auto"
     """Name of the teacher network, for a .pth file, which does not tell it."""
+    teacher_options: dict[str, OptionValue] = field(default_factory=dict)
+    """Arguments of the teacher's network as NAME VALUE pairs; stages, preactivations and classifier name its taps."""
     student: str = "auto"
-    """Name of the student network; auto is the data set's own."""
+    """Student network: one of ours, torchvision/NAME, or package.module:factory; auto is the data set's own."""
+    student_options: dict[str, OptionValue] = field(default_factory=dict)
+    """Arguments of the student's network, likewise."""
     method: str = "kd"
     """KD method: kd, dkd, pkt, sp, vid, crd, srrl, adain, or cross_entropy (no distillation)."""
     method_options: dict[str, OptionValue] = field(default_factory=dict)
@@ -167,13 +172,18 @@ def build_run(
     if teacher is None:
         teacher = _find_teacher(config, source, splits, on_teacher_epoch)
     teacher = teacher.to(splits.train.labels.device)
+    create_student = student or _student_factory(config, student_name, splits)
+    create_its_method = _method_factory(config, teacher, splits)
+    if check_method(config.method, config.method_options).uses_features:
+        with seeded(0, splits.train.labels.device):
+            create_its_method(create_student().to(splits.train.labels.device))  # networks that do not fit are told now
     deviation = teacher_logit_deviation(teacher, splits)
     run = DistillationRun(
         task=Classification(),
         splits=splits,
         teacher=teacher,
-        create_student=student or (lambda: create_model(student_name, splits.num_classes, splits.image_shape)),
-        create_method=_method_factory(config, teacher, splits),
+        create_student=create_student,
+        create_method=create_its_method,
         state=state,
         reward=reward,
         temperature_range=resolve_range(config.temperature_min, config.temperature_max, deviation),
@@ -187,13 +197,19 @@ def build_run(
     return run
 
 
+def _student_factory(config: RunConfig, name: str, splits: Splits) -> Callable[[], nn.Module]:
+    """Return what creates the student."""
+    options: dict[str, Any] = dict(config.student_options)
+    return lambda: create_model(name, splits.num_classes, splits.image_shape, **options)
+
+
 def _find_teacher(
     config: RunConfig, source: DataSource, splits: Splits, on_epoch: Callable[[int, float], None] | None
 ) -> nn.Module:
     """Load the teacher that the config names, or train the data set's own."""
     name = None if config.teacher_model == "auto" else config.teacher_model
     if config.teacher != "auto":
-        return load_teacher(Path(config.teacher).expanduser(), splits, name)
+        return load_teacher(Path(config.teacher).expanduser(), splits, name, **config.teacher_options)
     name = name or source.default_teacher
     if not source.trains_its_teacher:
         raise UsageError(

@@ -177,13 +177,14 @@ def train_teacher(
     return training.network.eval()
 
 
-def load_teacher(path: Path, splits: Splits, model: str | None = None) -> nn.Module:
+def load_teacher(path: Path, splits: Splits, model: str | None = None, **options: Any) -> nn.Module:
     """Read a teacher for this data: a network's file, or ``teacher.safetensors`` in a folder.
 
     Args:
         path: of the file or folder.
         splits: the data.
         model: name of the network, for files that :func:`~rlkd_env.models.storage.load_network` needs it for.
+        options: of :func:`~rlkd_env.models.create_model`.
 
     Returns:
         The teacher in evaluation mode, on the splits' device.
@@ -193,7 +194,7 @@ def load_teacher(path: Path, splits: Splits, model: str | None = None) -> nn.Mod
             has to be named.
     """
     path = path / TEACHER_FILE if path.is_dir() else path
-    return load_network(path, splits.num_classes, splits.image_shape, model).to(splits.train.labels.device)
+    return load_network(path, splits.num_classes, splits.image_shape, model, **options).to(splits.train.labels.device)
 
 
 def cached_teacher(

@@ -76,7 +76,7 @@ def test_an_unknown_preset_lists_the_valid_ones(name: str, capsys: pytest.Captur
     assert main(["distill", "--preset", name]) == 2
     assert "unknown preset" in (told := capsys.readouterr().err)
     assert "cifar100/resnet56-resnet20" in told
-    assert ".../dkd-original" in told
+    assert ".../crd-original" in told
 
 
 def test_presets_of_other_commands_do_not_count(capsys: pytest.CaptureFixture[str]) -> None:
