@@ -126,7 +126,7 @@ def test_pickled_code_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     trace = tmp_path / "trace"
     monkeypatch.setenv("RLKD_TEST_TRACE", str(trace))
     torch.save({"model": network().state_dict(), "extra": Malicious()}, tmp_path / "zip.pth")
-    (tmp_path / "plain.pth").write_bytes(pickle.dumps(Malicious()))
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps(Malicious(), protocol=2))
     torch.save(network(), tmp_path / "whole.pth")
     for name in ("zip", "plain", "whole"):
         with pytest.raises(UsageError, match=r"pickled Python objects \([\w.]+\), of which nothing was run") as error:
