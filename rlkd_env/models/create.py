@@ -33,6 +33,13 @@ def file_stem(name: str) -> str:
     return re.sub(r"[^\w.-]", "-", name)
 
 
+def is_same_model(first: str, second: str) -> bool:
+    """Whether two names stand for one network, as ``MobileNetV2`` and ``mobilenet_v2_half`` do."""
+    if first in MODELS and second in MODELS:
+        return MODELS[first] is MODELS[second]
+    return first not in MODELS and second not in MODELS and first.removeprefix(PREFIX) == second.removeprefix(PREFIX)
+
+
 def is_module_path(name: str) -> bool:
     """Whether a network's name is the path of a user's factory, so that creating it imports code."""
     return ":" in name

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from rlkd_env.models.features import Taps, set_taps, taps_of
 from rlkd_env.registry import UsageError
@@ -89,7 +88,11 @@ def add_taps(
             f"the network {kind} gives {logits.shape[1]} logits, but the data has {num_classes} classes: "
             "let its factory take num_classes"
         )
-    taps = getattr(network, "taps", None) or Taps(*_stages(calls, size), _classifier(calls, logits, num_classes))
+    taps = getattr(network, "taps", None)
+    if taps is None:
+        taps = Taps(*_stages(calls, size), _classifier(calls, logits, num_classes))
+    elif not isinstance(taps, Taps):
+        raise UsageError(f"the network {kind} has an attribute taps of type {type(taps).__name__}, not Taps")
     if given:
         # Stages from outside do not match pre-activations found here.
         taps = replace(taps, **{"preactivations": (), **given} if "stages" in given else given)
@@ -132,19 +135,22 @@ def _watch(network: nn.Module, image_shape: tuple[int, int, int]) -> tuple[Any, 
 
 @torch.no_grad()
 def _record(network: nn.Module, image: Tensor) -> tuple[Any, list[_Call]]:
-    """Forward one image in evaluation mode, leaving the network as it was."""
+    """Forward images through a copy of the network in evaluation mode; a dry one has no copy of the weights either.
+
+    A copy, as a network may keep what it computes for its next forward.
+    """
+    dry: dict[int, Any] = {}
+    if image.device.type == "meta":
+        dry = {
+            id(parameter): nn.Parameter(parameter.to("meta"), parameter.requires_grad)
+            for parameter in network.parameters()
+        }
+        dry |= {id(buffer): buffer.to("meta") for buffer in network.buffers()}
+    twin = copy.deepcopy(network, dry).eval()
     calls: list[_Call] = []
-    training = {module: module.training for module in network.modules()}
-    with ExitStack() as cleanup:
-        for name, module in network.named_modules():
-            cleanup.callback(module.register_forward_hook(_recorder(calls, name)).remove)
-        cleanup.callback(_restore_modes, training)
-        network.eval()
-        if image.device.type != "meta":
-            return network(image), calls
-        tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
-        shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
-        return functional_call(network, shapes, (image,)), calls
+    for name, module in twin.named_modules():
+        module.register_forward_hook(_recorder(calls, name))
+    return twin(image), calls
 
 
 def _recorder(calls: list[_Call], name: str) -> Any:
@@ -153,11 +159,6 @@ def _recorder(calls: list[_Call], name: str) -> Any:
             calls.append(_Call(name, module, output))
 
     return record
-
-
-def _restore_modes(training: dict[nn.Module, bool]) -> None:
-    for module, mode in training.items():
-        module.training = mode
 
 
 def _stages(calls: list[_Call], image_size: tuple[int, int]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from rlkd_env.files import load_weights, read_tensors, write_tensors
-from rlkd_env.models.create import create_model, is_module_path
+from rlkd_env.models.create import create_model, is_module_path, is_same_model
 from rlkd_env.models.weights import is_safetensors, load_weights_file
 from rlkd_env.registry import UsageError
 
@@ -74,7 +74,7 @@ def load_network(
         raise UsageError(f"the network {path} knows {saved_classes} classes, but the data has {num_classes}")
     if saved_shape != image_shape:
         raise UsageError(f"the network {path} takes images of shape {saved_shape}, but the data's are {image_shape}")
-    if model is not None and model != saved_model:
+    if model is not None and not is_same_model(model, saved_model):
         raise UsageError(f"{path} holds a network {saved_model!r}, not {model!r}")
     if model is None and is_module_path(saved_model):
         raise UsageError(

@@ -65,10 +65,11 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise UsageError(f"{path} does not exist")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
+    except pickle.UnpicklingError as error:
+        kind = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"pickled Python objects ({kind[1]})" if kind else "what is no tensor, number or text"
         raise UsageError(
-            f"{path} holds more than weights: pickled Python objects, of which none was run. "
-            "Save the network's state_dict() alone"
+            f"{path} holds more than weights: {what}, of which nothing was run. Save the network's state_dict() alone"
         ) from None
     except Exception as error:  # PyTorch raises many kinds for a file that is damaged
         reason = (str(error).splitlines() or [type(error).__name__])[0]

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from rlkd_env.models import check_model, create_model, file_stem
+from rlkd_env.models.create import is_same_model
 from rlkd_env.models.features import Taps, forward_with_features, taps_of
 from rlkd_env.registry import UsageError
 
@@ -179,6 +180,21 @@ def test_a_users_network_without_a_final_linear_layer_works_but_has_no_taps(user
 def test_what_is_no_network_is_refused(factory: str, message: str, user_module: str) -> None:
     with pytest.raises(UsageError, match=message):
         create_model(f"{user_module}:{factory}", 10, (1, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("MobileNetV2", "mobilenet_v2_half", True),
+        ("torchvision/resnet50", "resnet50", True),
+        ("torchvision/vgg11", "vgg11", False),  # ours and torchvision's
+        ("a.b:make", "a.b:make", True),
+        ("resnet8", "resnet14", False),
+    ],
+)
+def test_several_names_may_stand_for_one_network(first: str, second: str, same: bool) -> None:
+    assert is_same_model(first, second) is same
+    assert is_same_model(second, first) is same
 
 
 def test_names_become_parts_of_file_names() -> None:

@@ -14,6 +14,7 @@ from torchvision.models.regnet import BlockParams
 from rlkd_env.models import create_model
 from rlkd_env.models.features import Taps, classifier_of, forward_from_stage, forward_with_features, taps_of
 from rlkd_env.models.find_taps import add_taps
+from rlkd_env.registry import UsageError
 
 NAMES = torchvision.models.list_models(module=torchvision.models)
 TRANSFORMERS = ("vit", "swin")
@@ -122,6 +123,34 @@ def test_the_search_leaves_the_network_as_it_was() -> None:
     assert [module.training for module in network] == [True, False, True, True, True, True]
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     assert not any(module._forward_hooks for module in network.modules())
+
+
+class Remembering(nn.Module):
+    """Keeps a tensor of its first forward, as networks with position codes do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(12, 5)
+        self.code: torch.Tensor | None = None
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.code is None:
+            self.code = torch.ones_like(images[0])
+        return self.linear((images + self.code).flatten(1))
+
+
+def test_the_search_leaves_no_memory_in_the_network() -> None:
+    network = add_taps(Remembering(), 5, (3, 2, 2))
+    assert taps_of(network).classifier == "linear"
+    assert network.code is None
+    assert network(torch.zeros(2, 3, 2, 2)).device.type == "cpu"
+
+
+def test_an_attribute_taps_of_another_kind_is_not_overwritten() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 5))
+    network.taps = nn.Identity()
+    with pytest.raises(UsageError, match="an attribute taps of type Identity, not Taps"):
+        add_taps(network, 5, (3, 2, 2))
 
 
 def test_a_network_of_fixed_size_is_searched_at_its_size() -> None:

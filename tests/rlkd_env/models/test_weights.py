@@ -126,10 +126,10 @@ def test_pickled_code_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     trace = tmp_path / "trace"
     monkeypatch.setenv("RLKD_TEST_TRACE", str(trace))
     torch.save({"model": network().state_dict(), "extra": Malicious()}, tmp_path / "zip.pth")
-    (tmp_path / "plain.pth").write_bytes(pickle.dumps(Malicious()))
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps(Malicious(), protocol=2))
     torch.save(network(), tmp_path / "whole.pth")
     for name in ("zip", "plain", "whole"):
-        with pytest.raises(UsageError, match="pickled Python objects, of which none was run") as error:
+        with pytest.raises(UsageError, match=r"pickled Python objects \([\w.]+\), of which nothing was run") as error:
             load_network(tmp_path / f"{name}.pth", 10, SHAPE, model="resnet8")
         assert "\n" not in str(error.value)
     assert not trace.exists()
@@ -143,6 +143,7 @@ def test_pickled_code_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ({}, "holds no network's weights"),
         (b"", "damaged"),
         (b"PK\x03\x04 and nothing more", "damaged"),
+        (b"\x80\x02garbage", "nothing was run"),
     ],
 )
 def test_files_without_weights_are_refused(content: Any, message: str, tmp_path: Path) -> None:
@@ -175,6 +176,7 @@ def test_our_files_keep_name_and_options(tmp_path: Path) -> None:
     assert same_weights(source, loaded)
     assert loaded.taps == source.taps
     assert loaded.classifier[2].p == 0.3
+    assert same_weights(source, load_network(path, 10, SHAPE, model="mobilenet_v3_small"))
     with pytest.raises(UsageError, match="holds a network 'torchvision/mobilenet_v3_small', not 'resnet8'"):
         load_network(path, 10, SHAPE, model="resnet8")
 
