@@ -36,14 +36,20 @@ def import_by_path(path: str, kind: str) -> Callable[..., Any]:
     """
     module_name, _, attribute = path.partition(":")
     if (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)  # as `python -m` does, but not the command's own entry point
+        sys.path.append(here)  # which Python does by itself for scripts, but not for an installed command
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # the user's module may raise anything
-        raise UsageError(f"the {kind} {path!r} cannot be imported: {type(error).__name__}: {error}") from None
-    found = getattr(module, attribute, None)
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(
+            f"{kind} {path!r}: the module {module_name!r} cannot be imported ({reason}); "
+            "is it installed, or its folder on PYTHONPATH?"
+        ) from error
+    if not hasattr(module, attribute):
+        raise UsageError(f"{kind} {path!r}: the module {module_name!r} has no {attribute!r}")
+    found = getattr(module, attribute)
     if not callable(found):
-        raise UsageError(f"the {kind} {path!r} cannot be used: {module_name} has no function or class {attribute!r}")
+        raise UsageError(f"{kind} {path!r}: {attribute!r} is no function or class")
     return cast(Callable[..., Any], found)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
 
-from rlkd_env.registry import UsageError
+from rlkd_env.registry import UsageError, import_by_path
 
 
 def import_factory(path: str) -> Callable[..., Any]:
@@ -21,20 +20,9 @@ def import_factory(path: str) -> Callable[..., Any]:
     Raises:
         UsageError: if the module cannot be imported, or lacks the factory, or it cannot be called.
     """
-    module_name, _, attribute = path.partition(":")
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UsageError(
-            f"network {path!r}: the module {module_name!r} cannot be imported ({reason}); "
-            "is it installed, or its folder on PYTHONPATH?"
-        ) from error
-    factory = getattr(module, attribute, None)
-    if factory is None:
-        raise UsageError(f"network {path!r}: the module {module_name!r} has no {attribute!r}")
-    if isinstance(factory, nn.Module) or not callable(factory):
-        raise UsageError(f"network {path!r}: {attribute!r} is no function or class that makes a network")
+    factory = import_by_path(path, "network")
+    if isinstance(factory, nn.Module):
+        raise UsageError(f"network {path!r} is a network already, no function or class that makes one")
     return factory
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from rlkd_env.files import load_weights, read_tensors, write_tensors
 from rlkd_env.models.create import create_model, is_module_path, is_same_model
-from rlkd_env.models.weights import is_safetensors, load_weights_file
+from rlkd_env.models.weights import is_safetensors, load_weights_file, read_state_dict, takes_colour
 from rlkd_env.registry import UsageError
 
 
@@ -45,6 +46,8 @@ def load_network(
 ) -> nn.Module:
     """Read a network that :func:`save_network` wrote, or weights of a network that is named here.
 
+    A network for colour images takes grey ones, with a warning.
+
     Args:
         path: of the file: ours, or a ``.pth`` file of weights, which says not what network it is of.
         num_classes: that the data has.
@@ -66,13 +69,16 @@ def load_network(
             raise UsageError(
                 f"{path} was not saved by rlkd, so it does not say what network it holds: name it (--teacher-model)"
             )
-        network = create_model(model, num_classes, image_shape, **options)
+        is_colour = takes_colour(read_state_dict(path))
+        shape = (3, *image_shape[1:]) if is_colour and image_shape[0] == 1 else image_shape
+        network = create_model(model, num_classes, shape, **options)
         load_weights_file(network, path)
-        return network.eval()
+        return _for_images(network, shape, image_shape, path)
     saved_model, saved_classes, saved_shape, saved_options = card
     if saved_classes != num_classes:
         raise UsageError(f"the network {path} knows {saved_classes} classes, but the data has {num_classes}")
-    if saved_shape != image_shape:
+    is_fit = saved_shape == image_shape or (image_shape[0] == 1 and saved_shape == (3, *image_shape[1:]))
+    if not is_fit:
         raise UsageError(f"the network {path} takes images of shape {saved_shape}, but the data's are {image_shape}")
     if model is not None and not is_same_model(model, saved_model):
         raise UsageError(f"{path} holds a network {saved_model!r}, not {model!r}")
@@ -81,12 +87,26 @@ def load_network(
             f"{path} holds a network {saved_model!r} of somebody's own code, which a file alone never runs: "
             f"name it, if you trust it (--teacher-model {saved_model})"
         )
-    network = create_model(saved_model, num_classes, image_shape, **{**saved_options, **options})
+    network = create_model(saved_model, num_classes, saved_shape, **{**saved_options, **options})
     load_weights(network, read_tensors(path)[0], path)
+    return _for_images(network, saved_shape, image_shape, path)
+
+
+def _for_images(
+    network: nn.Module, own_shape: tuple[int, ...], image_shape: tuple[int, int, int], path: Path
+) -> nn.Module:
+    """Put a network into evaluation mode, and let one for colour images take grey ones where the data has those."""
+    if own_shape != image_shape:
+        warnings.warn(f"the network {path} takes colour images: it gets the grey ones three times", stacklevel=3)
+        network.register_forward_pre_hook(_repeat_channel)
     return network.eval()
 
 
-def _read_card(path: Path) -> tuple[str, int, tuple[int, ...], dict[str, Any]] | None:
+def _repeat_channel(network: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:  # noqa: ARG001
+    return (inputs[0].expand(-1, 3, -1, -1),)
+
+
+def _read_card(path: Path) -> tuple[str, int, tuple[int, int, int], dict[str, Any]] | None:
     """Return name, classes, image shape and options of a file's network, or None where it has no card.
 
     Raises:
@@ -100,7 +120,8 @@ def _read_card(path: Path) -> tuple[str, int, tuple[int, ...], dict[str, Any]] |
     try:
         card = json.loads(metadata["network"])
         options = dict(card.get("options", {}))
-        found = str(card["model"]), card["num_classes"], tuple(card["image_shape"]), options
+        channels, height, width = card["image_shape"]
+        found = str(card["model"]), card["num_classes"], (channels, height, width), options
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise UsageError(f"{path} was not saved by rlkd: its metadata lacks {error}") from None
     if options.keys() & {"name", "num_classes", "image_shape"}:

@@ -113,6 +113,11 @@ def load_weights_file(network: nn.Module, path: Path, strict: bool = True) -> Lo
     return report
 
 
+def takes_colour(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether the first convolution among a network's weights takes three channels."""
+    return next((tensor.shape[1] == 3 for tensor in tensors.values() if tensor.ndim == 4), False)
+
+
 def _is_state_dict(content: Mapping[Any, Any]) -> bool:
     return bool(content) and all(
         isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in content.items()

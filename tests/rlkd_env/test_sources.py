@@ -375,8 +375,8 @@ def test_a_dataset_is_found_by_its_path(importable: str) -> None:
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("no.such.module:make", "cannot be imported: ModuleNotFoundError"),
-        ("users_data:missing", "has no function or class 'missing'"),
+        ("no.such.module:make", "the module 'no.such.module' cannot be imported"),
+        ("users_data:missing", "has no 'missing'"),
         ("users_data:make_nothing", "must take train=True"),
     ],
 )

@@ -245,3 +245,17 @@ def test_the_fields_resnet56_recognises_cifar100() -> None:
     with torch.no_grad():
         predicted = torch.cat([teacher(chunk).argmax(1) for chunk in images.split(250)])
     assert int((predicted == labels).sum()) == 1383
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_a_network_for_colour_takes_grey_images_and_says_so(suffix: str, tmp_path: Path) -> None:
+    network = create_model("resnet8", 10, (3, 16, 16)).eval()
+    path = tmp_path / f"colour.{suffix}"
+    if suffix == "pth":
+        torch.save({"model": network.state_dict()}, path)
+    else:
+        save_network(path, network.state_dict(), "resnet8", 10, (3, 16, 16))
+    with pytest.warns(UserWarning, match="gets the grey ones three times"):
+        loaded = load_network(path, 10, (1, 16, 16), "resnet8")
+    grey = torch.rand(2, 1, 16, 16)
+    torch.testing.assert_close(loaded(grey), network(grey.expand(-1, 3, -1, -1)))
