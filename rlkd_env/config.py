@@ -13,6 +13,7 @@ from torch import nn
 from rlkd_env.data import BatchStream, DataConfig, DataSource, Splits, create_source
 from rlkd_env.methods import Method, Pair, check_method, create_method
 from rlkd_env.models import check_model, create_model
+from rlkd_env.models.find_taps import add_taps
 from rlkd_env.randomness import seeded
 from rlkd_env.recipe import Recipe, ScheduleName
 from rlkd_env.registry import UsageError, unknown_name
@@ -225,4 +226,11 @@ def _method_factory(config: RunConfig, teacher: nn.Module, splits: Splits) -> Ca
     if not check_method(config.method, options).uses_features:
         return lambda _: create_method(config.method, **options)
     images, labels = splits.train.take(torch.arange(2)), splits.train.labels
-    return lambda student: create_method(config.method, Pair.of(student, teacher, images, labels), **options)
+
+    def create(student: nn.Module) -> Method:
+        for network in (student, teacher):
+            if not hasattr(network, "taps"):  # one that the caller brought
+                add_taps(network, splits.num_classes, splits.image_shape)
+        return create_method(config.method, Pair.of(student, teacher, images, labels), **options)
+
+    return create
