@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from toy_envs import SharedGain
 from torch import nn
+from toy_envs import SharedGain
 
 from agents.export import export_policy
 from agents.policy import TemperaturePolicy
