@@ -45,5 +45,12 @@ class TemperatureAction(
         self.action_space = batch_space(self.single_action_space, self.num_envs)
 
     def actions(self, actions: np.ndarray) -> np.ndarray:
-        """Map actions ``(N, 1)`` to temperatures ``(N, 1)``."""
-        return self.action_map.to_temperature(np.asarray(actions, dtype=np.float32))
+        """Map actions ``(N, 1)`` to temperatures ``(N, 1)``.
+
+        Raises:
+            ValueError: if an action is not a number, which a range of a single temperature would not show.
+        """
+        actions = np.asarray(actions, dtype=np.float32)
+        if np.isnan(actions).any():
+            raise ValueError("an action is not a number")
+        return self.action_map.to_temperature(actions)
