@@ -253,6 +253,10 @@ def test_actions_are_mapped_to_temperatures_by_the_wrapper() -> None:
     stock = gym.wrappers.vector.RescaleAction(make_vec(temperature_min=1, temperature_max=16), -1.0, 1.0)
     action = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
     np.testing.assert_allclose(linear.actions(action), stock.actions(action), rtol=1e-5)
+    single = TemperatureAction(make_vec(temperature_min=4, temperature_max=4))
+    for wrapped in (envs, linear, single):
+        with pytest.raises(ValueError, match="not a number"):
+            wrapped.actions(np.full((64, 1), np.nan, dtype=np.float32))
     with pytest.raises(UsageError, match="positive"):
         TemperatureAction(envs)
     with pytest.raises(TypeError, match="Box"):

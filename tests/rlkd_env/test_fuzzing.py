@@ -79,7 +79,7 @@ def check_finite(file: Path) -> None:
         assert value.isfinite().all(), (file.name, name)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     options=runs(),
     calibrator=st.sampled_from((None, *CALIBRATOR_NAMES)),
