@@ -137,7 +137,12 @@ def gains_of_an_update(policies: Sequence[TemperaturePolicy], teacher: nn.Module
 def test_ppo_on_gradient_credit_gains_more_probe_loss_per_update_than_on_the_shared_reward(
     digits_teacher: nn.Sequential,
 ) -> None:
-    """In 10 runs it learns which images to distil cool, and which not; the shared reward takes longer to tell."""
+    """In 10 runs it learns which images to distil cool; the shared reward takes longer to tell.
+
+    Pilot with 5 training seeds, each judged on 12 runs of its own: the gain over the reference was 1.7 to 5.0e-3 nats
+    an update (4.2 to 8.1 standard errors), that over the shared reward 1.6 to 5.0e-3 (3.5 to 6.4). Credits shuffled
+    within the batch taught no more than the shared reward.
+    """
     teacher = confused(digits_teacher)
     policies = [learned_policy(calibrator, teacher, seed=0) for calibrator in ("gradient", "uniform")]
     gains = gains_of_an_update(policies, teacher, seeds=range(1000, 1012))
