@@ -107,8 +107,10 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
             observation, rewards, terminated, truncated, info = self.env.step(actions)
             self.start_from(observation)
             return observation, rewards, terminated, truncated, info
-        learned = None if self._decomposition is None else self._decomposition.credit(self._observation, actions)
         observation, rewards, terminated, truncated, info = self.env.step(actions)
+        learned = None  # only now, so that nothing is remembered of actions that the environment refuses
+        if self._decomposition is not None:
+            learned = self._decomposition.credit(self._observation, np.clip(actions, -1.0, 1.0))
         diverged = bool(np.any(info.get("diverged", False)))
         credit = self._usable(learned if self.hook is None else self._seen(self.hook), diverged)
         calibrated = self._calibrate(credit, float(np.mean(rewards, dtype=np.float64)), learns=not diverged)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
@@ -47,15 +45,12 @@ class TemperatureAction(
         self.action_space = batch_space(self.single_action_space, self.num_envs)
 
     def actions(self, actions: np.ndarray) -> np.ndarray:
-        """Map actions ``(N, 1)`` to temperatures ``(N, 1)``."""
-        return self.action_map.to_temperature(np.asarray(actions, dtype=np.float32))
+        """Map actions ``(N, 1)`` to temperatures ``(N, 1)``.
 
-
-def find_action_map(env: VectorEnv[Any, Any, Any]) -> ActionMap | None:
-    """Return the action map of the :class:`TemperatureAction` around an environment, or None without one."""
-    while True:
-        if isinstance(env, TemperatureAction):
-            return env.action_map
-        if env is env.unwrapped:
-            return None
-        env = env.env  # type: ignore[attr-defined]
+        Raises:
+            ValueError: if an action is not a number, which a range of a single temperature would not show.
+        """
+        actions = np.asarray(actions, dtype=np.float32)
+        if np.isnan(actions).any():
+            raise ValueError("an action is not a number")
+        return self.action_map.to_temperature(actions)

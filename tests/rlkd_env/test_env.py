@@ -25,7 +25,6 @@ from rlkd_env.state import PAPER_FEATURES
 from rlkd_env.temperature import Temperature
 from rlkd_env.vector_env_checker import check_vector_env
 from rlkd_env.wrappers import TemperatureAction
-from rlkd_env.wrappers.temperature_action import find_action_map
 
 MakeRun = Callable[..., DistillationRun]
 SHORT = {"epochs": 2, "device": "cpu"}
@@ -254,8 +253,10 @@ def test_actions_are_mapped_to_temperatures_by_the_wrapper() -> None:
     stock = gym.wrappers.vector.RescaleAction(make_vec(temperature_min=1, temperature_max=16), -1.0, 1.0)
     action = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
     np.testing.assert_allclose(linear.actions(action), stock.actions(action), rtol=1e-5)
-    assert find_action_map(gym.wrappers.vector.RecordEpisodeStatistics(envs)) is envs.action_map
-    assert find_action_map(envs.unwrapped) is None
+    single = TemperatureAction(make_vec(temperature_min=4, temperature_max=4))
+    for wrapped in (envs, linear, single):
+        with pytest.raises(ValueError, match="not a number"):
+            wrapped.actions(np.full((64, 1), np.nan, dtype=np.float32))
     with pytest.raises(UsageError, match="positive"):
         TemperatureAction(envs)
     with pytest.raises(TypeError, match="Box"):
