@@ -175,9 +175,8 @@ def build_run(
     teacher = teacher.to(splits.train.labels.device)
     create_student = student or _student_factory(config, student_name, splits)
     create_its_method = _method_factory(config, teacher, splits)
-    if check_method(config.method, config.method_options).uses_features:
-        with seeded(0, splits.train.labels.device):
-            create_its_method(create_student().to(splits.train.labels.device))  # networks that do not fit are told now
+    with seeded(0, splits.train.labels.device):  # networks that cannot be made or do not fit are told now
+        create_its_method(create_student().to(splits.train.labels.device))
     deviation = teacher_logit_deviation(teacher, splits)
     run = DistillationRun(
         task=Classification(),

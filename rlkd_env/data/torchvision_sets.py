@@ -78,5 +78,6 @@ class FashionMNIST(_SmallSet):
     """60,000 training and 10,000 test images of 10 classes, 28 by 28 in grey."""
 
     name, folder, dataset_class = "fashion_mnist", "FashionMNIST", torchvision.datasets.FashionMNIST
+    usual_augmentation = "flip"
     default_teacher = "cnn32"
     default_student = "cnn8"

@@ -115,11 +115,8 @@ def _split_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, A
     for field in ("stages", "preactivations"):
         if field in others:
             names = others.pop(field)
-            taps[field] = (
-                tuple(part.strip() for part in names.split(",") if part.strip())
-                if isinstance(names, str)
-                else tuple(names)
-            )
+            given = names if isinstance(names, tuple | list) else str(names).split(",")  # "0.1" may come as a number
+            taps[field] = tuple(str(name).strip() for name in given if str(name).strip())
     if "classifier" in others:
         taps["classifier"] = str(others.pop("classifier"))
     return taps, others
