@@ -34,7 +34,6 @@ from experiments.folder import (
     clear_folder,
 )
 from experiments.progress import ProgressBar
-from rlkd_env.config import teacher_logit_deviation
 from rlkd_env.env import KDVectorEnv
 from rlkd_env.files import write_json
 from rlkd_env.models.storage import save_network
@@ -103,8 +102,7 @@ class DistillSession:
             raise UsageError(
                 f"the seconds between checkpoints must not be negative, not {config.output.checkpoint_seconds:g}"
             )
-        deviation = teacher_logit_deviation(run.teacher, run.splits)
-        self._fixed = FixedTemperature(parse_bound(options.fixed_temperature, deviation))
+        self._fixed = FixedTemperature(parse_bound(options.fixed_temperature, run.teacher_deviation))
         self._policy = self._frozen_policy()
         self.agent: BaseAlgorithm | None = None
         self._calibrated: CalibratedReward | None = None

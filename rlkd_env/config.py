@@ -119,7 +119,7 @@ def select_device(name: str) -> torch.device:
 
 
 @torch.no_grad()
-def teacher_logit_deviation(teacher: nn.Module, splits: Splits, images: int = 2048) -> float:
+def teacher_logit_deviation(teacher: nn.Module, splits: Splits, images: int = 1024) -> float:
     """Mean over training images of the standard deviation of the teacher's logits: its unit of temperature.
 
     Raises:
@@ -190,6 +190,7 @@ def build_run(
         recipe=recipe,
         probe_size=config.probe_size,
         divergence_penalty=config.divergence_penalty,
+        teacher_deviation=deviation,
     )
     if config.sequence_phases:
         sequence = Sequence(config.sequence_phases, config.sequence_first_share)

@@ -48,6 +48,7 @@ class DistillationRun:
         recipe: optimiser, schedule, epochs and batch size.
         probe_size: number of probe images that the reward is measured on, the same all through.
         divergence_penalty: the reward of an update that diverges.
+        teacher_deviation: mean standard deviation of the teacher's logits, the unit of relative temperatures.
 
     Raises:
         UsageError: if a batch is larger than the training set.
@@ -64,6 +65,7 @@ class DistillationRun:
     recipe: Recipe
     probe_size: int = 512
     divergence_penalty: float = -10.0
+    teacher_deviation: float = 1.0
     hooks: list[RunHook] = field(default_factory=list)
     sampler: Sampler | None = None
     """Chooses the batches in the stream's place."""
