@@ -11,10 +11,11 @@ import tyro
 
 from rlkd_env.config import OptionValue, RunConfig
 from rlkd_env.data import DataConfig, create_source
+from rlkd_env.engine import Precision
 from rlkd_env.exploration import BatchContent, Exploration
 from rlkd_env.models import file_stem
 from rlkd_env.recipe import OptimizerName, ScheduleName
-from rlkd_env.teacher import Precision, TeacherRecipe
+from rlkd_env.teacher import TeacherRecipe
 from rlkd_env.temperature import ActionScale
 
 _NOT_SETTINGS = (
@@ -183,7 +184,7 @@ class TeacherTrainingConfig:
     schedule: ScheduleName = "cosine"
     """Learning-rate schedule: cosine to zero, step (times 0.1 at 5/8, 6/8, 7/8 of the training) or constant."""
     precision: Precision = "auto"
-    """Number format of the network's products: float32 or bfloat16; auto is bfloat16 on a GPU."""
+    """Number format of the network's products: float32 or bfloat16; auto is the latter where the hardware has it."""
     seed: int = 0
     """Seed of initialisation and batches."""
     device: str = "auto"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Request = tuple[Tensor, int | None]
-"""Positions ``(N,)`` in a set, and the seed of their augmentation or None for none."""
+"""Positions ``(N,)`` in a set, and the seed of their random views or None for none."""
 
 
 def mixed_seed(*entropy: int) -> int:
@@ -52,24 +52,32 @@ class Preprocessing:
         mean, deviation = (_per_channel(constants, scale, pixels.device) for constants in (self.mean, self.deviation))
         return (values - mean) / deviation
 
-    def augment(self, pixels: Tensor, seed: int) -> Tensor:
-        """Return a random view of every image of ``(N, channels, height, width)``; the same for the same seed."""
-        if not (self.crop_padding or self.flip):
-            return pixels
+    @property
+    def is_random(self) -> bool:
+        """Whether training views differ from the images."""
+        return self.crop_padding > 0 or self.flip
+
+    def draw(self, count: int, seed: int) -> Tensor:
+        """Draw what makes ``count`` random views: ``(count, 3)`` shifts down and right, and whether to mirror."""
         generator = seeded_generator(seed)
-        count, _, height, width = pixels.shape
+        shifts = torch.randint(2 * self.crop_padding + 1, (count, 2), generator=generator)
+        mirrored = torch.randint(2, (count, 1), generator=generator) * int(self.flip)
+        return torch.cat([shifts, mirrored], dim=1)
+
+    def augment(self, pixels: Tensor, drawn: Tensor) -> Tensor:
+        """Return the view of every image of ``(N, channels, height, width)`` that was drawn ``(N, 3)``."""
+        down, right, is_mirrored = drawn.unbind(dim=1)
         if self.crop_padding:
+            height, width = pixels.shape[-2:]
             padded = F.pad(pixels, [self.crop_padding] * 4)
-            shifts = torch.randint(2 * self.crop_padding + 1, (2, count, 1), generator=generator).to(pixels.device)
-            rows = shifts[0] + torch.arange(height, device=pixels.device)
-            columns = shifts[1] + torch.arange(width, device=pixels.device)
-            images = torch.arange(count, device=pixels.device)
+            rows = down.unsqueeze(-1) + torch.arange(height, device=pixels.device)
+            columns = right.unsqueeze(-1) + torch.arange(width, device=pixels.device)
+            images = torch.arange(len(pixels), device=pixels.device)
             # Channels end up last when indices surround a slice.
             views = padded[images[:, None, None], :, rows[:, :, None], columns[:, None, :]]
             pixels = views.permute(0, 3, 1, 2)
         if self.flip:
-            is_flipped = torch.rand(count, generator=generator).to(pixels.device) < 0.5
-            pixels = torch.where(is_flipped.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
+            pixels = torch.where(is_mirrored.bool().view(-1, 1, 1, 1), pixels.flip(-1), pixels)
         return pixels
 
 
@@ -96,13 +104,18 @@ class ImageSet(ABC):
     def image_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of an image."""
 
+    @property
     @abstractmethod
-    def take(self, positions: Tensor, augmentation_seed: int | None = None) -> Tensor:
+    def is_random(self) -> bool:
+        """Whether training views differ from the images."""
+
+    @abstractmethod
+    def take(self, positions: Tensor, view: int | None = None) -> Tensor:
         """Return images ``(N, channels, height, width)``, ready for a network.
 
         Args:
             positions: ``(N,)`` in the set.
-            augmentation_seed: of the random views; None gives the images as they are.
+            view: seed of the random views, one of every image in the set; None gives the images as they are.
         """
 
     @abstractmethod
@@ -152,12 +165,24 @@ class MemoryImages(ImageSet):
         channels, height, width = self.pixels.shape[1:]
         return channels, height, width
 
-    def take(self, positions: Tensor, augmentation_seed: int | None = None) -> Tensor:
+    @property
+    def is_random(self) -> bool:
+        """Whether training views differ from the images."""
+        return self.preprocessing.is_random
+
+    def take(self, positions: Tensor, view: int | None = None) -> Tensor:
         """Return images ``(N, channels, height, width)``, ready for a network."""
-        pixels = self.pixels[positions.to(self.pixels.device)]
-        if augmentation_seed is not None:
-            pixels = self.preprocessing.augment(pixels, augmentation_seed)
+        positions = positions.to(self.pixels.device)
+        pixels = self.pixels[positions]
+        if view is not None and self.is_random:
+            pixels = self.preprocessing.augment(pixels, self._views(view)[positions])
         return self.preprocessing.normalize(pixels)
+
+    @cached_property
+    def _views(self) -> Callable[[int], Tensor]:
+        """Draws of all images, ``(n, 3)`` on the device, made for a whole epoch and kept while it lasts."""
+        draw, device = self.preprocessing.draw, self.pixels.device
+        return lru_cache(maxsize=4)(lambda view: draw(len(self), view).to(device))
 
     def subset(self, positions: Tensor) -> MemoryImages:
         """Return the set of the images at ``(m,)`` positions."""

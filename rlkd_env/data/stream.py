@@ -25,6 +25,7 @@ class Batch:
         images: ``(N, channels, height, width)``.
         labels: ``(N,)``.
         indices: ``(N,)`` position of every image in the training set.
+        view: number of the stream's random views that the images are shown in, or None where they are others or mixed.
         partner_labels: ``(N,)`` classes of the images that were mixed in, or None where nothing was. Labels and
             indices are those of the image with the larger share.
         label_share: ``(N,)`` shares of the labels' images in the mix, in ``(0, 1]``, or None likewise.
@@ -33,6 +34,7 @@ class Batch:
     images: Tensor
     labels: Tensor
     indices: Tensor
+    view: int | None = None
     partner_labels: Tensor | None = None
     label_share: Tensor | None = None
 
@@ -46,25 +48,30 @@ class BatchStream:
     Args:
         data: the training set, on the device that the batches shall be on.
         batch_size: images a batch, N.
-        seed: of the order.
+        seed: of the order and of the random views.
+        views: random views of every image, shown epoch after epoch in turn; None shows new ones in every epoch.
 
     Attributes:
-        seed: of the order.
+        seed: of the order and of the random views.
+        views: random views of every image, or None.
         batch_size: images a batch, N.
         batches_per_epoch: batches in a pass over the data.
 
     Raises:
-        UsageError: if a batch is empty or larger than the data.
+        UsageError: if a batch is empty or larger than the data, or there is not a view.
     """
 
-    def __init__(self, data: ImageSet, batch_size: int, seed: int) -> None:
+    def __init__(self, data: ImageSet, batch_size: int, seed: int, views: int | None = None) -> None:
         if batch_size < 1:
             raise UsageError(f"the batch size must be at least 1, not {batch_size}")
         if batch_size > len(data):
             raise UsageError(f"a batch of {batch_size} is larger than the training set of {len(data)} images")
+        if views is not None and views < 1:
+            raise UsageError(f"every image needs at least 1 view, not {views}")
         self._data = data
         self.batch_size = batch_size
         self.seed = seed
+        self.views = views
         self.batches_per_epoch = len(data) // batch_size
         self._order = lru_cache(maxsize=2)(self._shuffle)
         self._ahead: Iterator[Tensor] = iter(())
@@ -76,26 +83,37 @@ class BatchStream:
             self._ahead = self._data.follow(self._requests(step))
         self._next_step = step + 1
         indices = self.indices(step)
-        return Batch(next(self._ahead), self._data.labels[indices], indices)
+        return Batch(next(self._ahead), self._data.labels[indices], indices, self.view(step))
 
     def indices(self, step: int) -> Tensor:
         """Return ``(N,)`` positions of a step's images in the training set."""
         epoch, position = divmod(step, self.batches_per_epoch)
         return self._order(epoch)[position * self.batch_size : (position + 1) * self.batch_size]
 
-    def take(self, indices: Tensor, *entropy: int) -> Batch:
-        """Return the images at ``(N,)`` positions of the training set.
+    def view(self, step: int) -> int:
+        """Return the number of the random views, below ``views``, that a step's epoch shows the images in."""
+        epoch = step // self.batches_per_epoch
+        return epoch if self.views is None else epoch % self.views
+
+    def take(self, indices: Tensor, step: int, purpose: int = 0) -> Batch:
+        """Return the images at ``(N,)`` positions of the training set, in the random views of a step's epoch.
 
         Args:
             indices: the positions.
-            entropy: non-negative integers that, with the stream's seed, determine the images' random views.
+            step: counted from 0 over all epochs.
+            purpose: other purposes get other views.
         """
-        images = self._data.take(indices, mixed_seed(self.seed, *entropy))
-        return Batch(images, self._data.labels[indices], indices)
+        view = self.view(step)
+        images = self._data.take(indices, self.view_seed(view, purpose))
+        return Batch(images, self._data.labels[indices], indices, None if purpose else view)
+
+    def view_seed(self, view: int, purpose: int = 0) -> int:
+        """Return the seed of the random views of this number."""
+        return mixed_seed(self.seed, view, _VIEW, purpose)
 
     def _requests(self, step: int) -> Iterator[Request]:
         for following in itertools.count(step):
-            yield self.indices(following), mixed_seed(self.seed, following, _VIEW)
+            yield self.indices(following), self.view_seed(self.view(following))
 
     def _shuffle(self, epoch: int) -> Tensor:
         order = torch.randperm(len(self._data), generator=seeded_generator(self.seed, epoch))
