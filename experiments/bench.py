@@ -16,7 +16,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments.bench_arms import ARMS, Arm, build_arm, build_bench_run, cost_by_part
+from experiments.bench_arms import ARMS, DEFAULT_ARMS, Arm, build_arm, build_bench_run, cost_by_part
 from experiments.config import BenchConfig
 from experiments.versions import versions
 from rlkd_env.env import KDVectorEnv
@@ -46,7 +46,7 @@ def run_bench(config: BenchConfig) -> int:
     for name in options.arms:
         if name not in ARMS:
             raise unknown_name("arm", name, ARMS)
-    names = list(dict.fromkeys((BASELINE, *(options.arms or ARMS))))
+    names = list(dict.fromkeys((BASELINE, *(options.arms or DEFAULT_ARMS))))
     seconds = _interleave({name: build_arm(name, config) for name in names}, options.rounds, options.steps)
     arms = {name: _figures(times, seconds[BASELINE], config) for name, times in seconds.items()}
     if options.memory:

@@ -80,11 +80,22 @@ def plain_kd(config: BenchConfig) -> Arm:
     return _plain_kd(run, run.task.engine)
 
 
-@ARMS.register("plain_kd_pytorch_defaults")
-def plain_kd_pytorch_defaults(config: BenchConfig) -> Arm:
-    """The same in float32, contiguous memory, with the teacher as it is."""
-    run = build_bench_run(config, precision="float32", memory_format="contiguous", teacher_cache_mib=0)
-    return _plain_kd(run, run.task.engine, teacher=run.teacher)
+def _register_lever(name: str, folds: bool = True, **engine: Any) -> None:
+    """Register plain KD with other choices of the engine than the automatic ones, to tell what each brings."""
+
+    def create(config: BenchConfig) -> Arm:
+        run = build_bench_run(config, teacher_cache_mib=0, **engine)
+        return _plain_kd(run, run.task.engine, teacher=None if folds else run.task.engine.prepare(run.teacher))
+
+    ARMS.register(f"plain_kd_{name}")(create)
+
+
+_register_lever("pytorch_defaults", folds=False, precision="float32", memory_format="contiguous")
+_register_lever("channels_last", folds=False, precision="float32", memory_format="channels_last")
+_register_lever("bfloat16", folds=False, precision="bfloat16", memory_format="contiguous")
+_register_lever("both", folds=False, precision="bfloat16", memory_format="channels_last")
+_register_lever("both_folded", precision="bfloat16", memory_format="channels_last")
+_register_lever("both_folded_compiled", precision="bfloat16", memory_format="channels_last", compile=True)
 
 
 @ARMS.register("fixed")
@@ -121,6 +132,9 @@ def _register_learning(calibrator: str) -> None:
 
 for _calibrator in ("uniform", "return_decomposition", "last_layer", "gradient"):
     _register_learning(_calibrator)
+
+DEFAULT_ARMS = tuple(name for name in ARMS if not name.startswith("plain_kd_"))
+"""All but those that pull one lever of the engine after the other."""
 
 
 def _ignore(result: object) -> None:

@@ -281,7 +281,7 @@ class BenchOptions:
     """What is measured, and how."""
 
     arms: tuple[str, ...] = ()
-    """Arms beside plain KD; none means all. A wrong name lists them."""
+    """Arms beside plain KD; none means all but those that pull single levers. A wrong name lists them."""
     rounds: int = 7
     """Rounds in which every arm has its turn."""
     steps: int = 32

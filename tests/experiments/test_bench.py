@@ -11,7 +11,7 @@ import torch
 
 from agents.rules import FixedTemperature
 from experiments.bench import _interleave
-from experiments.bench_arms import ARMS, _plain_kd, build_bench_run
+from experiments.bench_arms import DEFAULT_ARMS, _plain_kd, build_bench_run
 from experiments.cli import main, parse
 from experiments.config import BenchConfig
 
@@ -27,7 +27,7 @@ def bench_config(*arguments: str) -> BenchConfig:
 def test_every_arm_is_measured_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", *QUICK, "--out", str(tmp_path), "--no-memory"]) == 0
     told = json.loads((tmp_path / "bench.json").read_text())
-    assert set(told["arms"]) == set(ARMS)
+    assert set(told["arms"]) == set(DEFAULT_ARMS)
     for figures in told["arms"].values():
         assert figures["images_per_s"] == pytest.approx(64 * figures["steps_per_s"])
         assert figures["ratio_min"] <= figures["ratio_to_plain_kd"] <= figures["ratio_max"]
@@ -41,9 +41,10 @@ def test_every_arm_is_measured_and_written(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_memory_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
-    assert main(["bench", *QUICK, "--out", str(tmp_path), "--arms", "fixed"]) == 0
+    assert main(["bench", *QUICK, "--out", str(tmp_path), "--arms", "fixed", "plain_kd_pytorch_defaults"]) == 0
     arms = json.loads((tmp_path / "bench.json").read_text())["arms"]
-    assert set(arms) == {"plain_kd", "fixed"}
+    assert set(arms) == {"plain_kd", "fixed", "plain_kd_pytorch_defaults"}
+    assert arms["plain_kd_pytorch_defaults"]["steps_per_s"] > 0
     assert all(100 < figures["peak_memory_mb"] < 8000 for figures in arms.values())
 
 
