@@ -90,6 +90,10 @@ class BatchStream:
         epoch, position = divmod(step, self.batches_per_epoch)
         return self._order(epoch)[position * self.batch_size : (position + 1) * self.batch_size]
 
+    def order(self, epoch: int) -> Tensor:
+        """Return ``(n,)`` positions in the order of an epoch; its batches follow one another from the start."""
+        return self._order(epoch)
+
     def view(self, step: int) -> int:
         """Return the number of the random views, below ``views``, that a step's epoch shows the images in."""
         epoch = step // self.batches_per_epoch
