@@ -64,7 +64,9 @@ LAYERS = [
     {"teacher", "exploration", "sequence"},
     {"reward", "hooks"},
     {"run"},
+    {"parallel"},
     {"config", "rendering", "calibration", "return_decomposition"},
+    {"stepper"},
     {"env", "vector_env_checker"},
     {"wrappers"},
 ]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from rlkd_env.data import ImageSet
 from rlkd_env.hooks import Policy
 from rlkd_env.outputs import InstanceOutputs
+from rlkd_env.randomness import seeded
 from rlkd_env.registry import UsageError
 from rlkd_env.reward import RewardMeter
 from rlkd_env.run import STATE_VERSION, DistillationRun
@@ -230,7 +231,8 @@ class ParallelRuns(ABC):
         """
         students = []
         for state in self.state_dict()["runs"]:
-            student = self.template.create_student().to(self.device)
+            with seeded(0, self.device):  # the weights are replaced
+                student = self.template.create_student().to(self.device)
             student.load_state_dict(state["student"])
             students.append(student)
         return students

@@ -51,10 +51,14 @@ def create_parallel_runs(template: DistillationRun, num_runs: int, mode: RunMode
 def fastest_mode(template: DistillationRun, num_runs: int) -> str:
     """Return the fastest way of computing K runs; one after the other unless another is faster by a tenth."""
     with seeded(0, template.device):
-        networks = (repr(template.create_student()), repr(template.teacher))
-    method = type(template.create_method(template.create_student()))
+        student = template.create_student().to(template.device)
+        parts = [student, template.create_method(student), template.teacher]
     shapes = (template.splits.train.image_shape, len(template.probe), template.reward.name, template.reward.interval)
-    key = (*networks, method, num_runs, template.batch_size, template.device, torch.get_num_threads(), shapes)
+    key = (
+        *((type(part), repr(part)) for part in parts),
+        *(num_runs, template.batch_size, template.device, torch.get_num_threads()),
+        *shapes,
+    )
     if key not in _chosen:
         _chosen[key] = _measure(template, num_runs)
     return _chosen[key]

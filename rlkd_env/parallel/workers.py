@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import multiprocessing
 import os
 import pickle
@@ -50,7 +52,7 @@ class WorkerRuns(ParallelRuns):
             raise UsageError(f"no worker processes can be had for the runs: {reason}; use the mode stacked or sequence")
         count = min(num_workers or available_cores(), num_runs)
         bounds = [worker * num_runs // count for worker in range(count + 1)]
-        self._parts = [slice(*ends) for ends in zip(bounds[:-1], bounds[1:], strict=True)]
+        self._parts = [slice(*ends) for ends in itertools.pairwise(bounds)]
         self._owner = os.getpid()
         self._connections: list[Connection] = []
         self._processes: list[BaseProcess] = []
@@ -68,10 +70,8 @@ class WorkerRuns(ParallelRuns):
         """End the worker processes."""
         connections, self._connections = self._connections, []
         for connection in connections:
-            try:
+            with contextlib.suppress(OSError):  # it may have ended already
                 connection.send_bytes(_END)
-            except OSError:
-                pass  # it has ended already
             connection.close()
         for process in self._processes:
             process.join()
@@ -121,10 +121,10 @@ class WorkerRuns(ParallelRuns):
         except (EOFError, OSError) as error:
             self.close()
             raise RuntimeError("a worker process of the parallel runs is gone") from error
-        for error, _ in answers:
-            if error is not None:
+        for failure, _ in answers:
+            if failure is not None:
                 self.close()
-                raise RuntimeError(f"a worker process of the parallel runs failed:\n{error}")
+                raise RuntimeError(f"a worker process of the parallel runs failed:\n{failure}")
         return [answer for _, answer in answers]
 
 
@@ -195,6 +195,7 @@ def _work(
         if message == _END:
             return
         command, argument = pickle.loads(message)
+        answer: tuple[str | None, Any]
         try:
             answer = (None, getattr(worker, command)(argument))
         except Exception:  # the user's network, method or data may raise anything
@@ -210,6 +211,7 @@ def _pack(outputs: InstanceOutputs) -> dict[str, Any]:
 
 
 def _unpack(packed: dict[str, Any]) -> InstanceOutputs:
-    return InstanceOutputs(
-        **{name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in packed.items()}
-    )
+    values: dict[str, Any] = {
+        name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in packed.items()
+    }
+    return InstanceOutputs(**values)
