@@ -87,7 +87,7 @@ class DistillationRun:
 
     def __post_init__(self) -> None:
         self.device = self.splits.train.labels.device
-        self._frozen_teacher = self.task.engine.freeze(self.teacher, self.splits.image_shape)
+        self.frozen_teacher = self.task.engine.freeze(self.teacher, self.splits.image_shape)
         self._stream = BatchStream(self.splits.train, self.recipe.batch_size, 0, self.views)
         self.steps_per_epoch = self._stream.batches_per_epoch
         self.total_steps = self.steps_per_epoch * self.recipe.epochs
@@ -299,6 +299,24 @@ class DistillationRun:
         clone.load_state_dict(self.state_dict())
         return clone
 
+    def sibling(self) -> DistillationRun:
+        """Return another run of the same ingredients, not started and without hooks; what never changes is shared."""
+        self.shared_teacher_cache()
+        run = copy.copy(self)
+        run.hooks = []
+        run.reward = RewardMeter(self.reward.name, self.reward.interval)
+        run.sampler = copy.deepcopy(self.sampler)
+        run._started = False
+        return run
+
+    def shared_teacher_cache(self) -> TeacherCache | None:
+        """Return the memory of the teacher's logits that runs of all seeds share, or None if there can be none."""
+        if self.splits.train.is_random:
+            return None
+        if self._cache is None:
+            self._cache = self._create_cache()
+        return self._cache
+
     def _create_modules(self, seed: int) -> None:
         self.seed = seed
         self._stream = BatchStream(self.splits.train, self.batch_size, seed, self.views)
@@ -317,7 +335,7 @@ class DistillationRun:
         train, stream = self.splits.train, self._stream
         if not TeacherCache.pays(train, stream, self.splits.num_classes, self.recipe.epochs, self.teacher_cache_bytes):
             return None
-        return TeacherCache(self.task.engine, self._frozen_teacher, train, stream)
+        return TeacherCache(self.task.engine, self.frozen_teacher, train, stream)
 
     def _forward(self) -> Tensor:
         stream, step = self._stream, self.step_count
@@ -327,7 +345,7 @@ class DistillationRun:
             self.sampler.prepare(self)
             self.batch = self.sampler.batch(stream, step)
         with_features = self.method.uses_features
-        teacher = self.teacher if with_features else self._frozen_teacher
+        teacher = self.teacher if with_features else self.frozen_teacher
         known = None if with_features or self._cache is None else self._cache.logits(self.batch)
         with self._step_randomness(self._is_stochastic):
             self.outputs = self.task.forward(self.student, teacher, self.batch, with_features, known)

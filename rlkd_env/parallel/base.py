@@ -5,18 +5,19 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rlkd_env.data import ImageSet
+from rlkd_env.data.images import MemoryImages
+from rlkd_env.data.streamed import StreamedImages
 from rlkd_env.hooks import Policy
 from rlkd_env.outputs import InstanceOutputs
 from rlkd_env.randomness import seeded
 from rlkd_env.registry import UsageError
-from rlkd_env.reward import RewardMeter
 from rlkd_env.run import STATE_VERSION, DistillationRun
 from rlkd_env.tasks import Evaluation
 from rlkd_env.temperature import Temperature
@@ -261,13 +262,14 @@ class ParallelRuns(ABC):
         """Restore :meth:`_run_states` for the seeds and the step count, which are set already."""
 
 
-def sibling(template: DistillationRun) -> DistillationRun:
-    """Return another run, not started, of the same ingredients; data, networks and settings are shared."""
-    run = copy.copy(template)
-    run.hooks = []
-    run.reward = RewardMeter(template.reward.name, template.reward.interval)
-    run.sampler = copy.deepcopy(template.sampler)
-    return run
+def own_images(images: ImageSet, num_runs: int) -> ImageSet:
+    """Return training images for one of K runs: the pixels shared, but not the memory of random views.
+
+    Processes that read ahead are shared out among the runs.
+    """
+    if isinstance(images, StreamedImages):
+        return replace(images, workers=images.workers // num_runs)
+    return replace(images) if isinstance(images, MemoryImages) else images
 
 
 def stack_evaluations(evaluations: list[Evaluation]) -> Evaluation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from rlkd_env.hooks import StepResult
 from rlkd_env.outputs import InstanceOutputs
-from rlkd_env.parallel.base import ParallelRuns, Update, sibling
+from rlkd_env.parallel.base import ParallelRuns, Update, own_images
 from rlkd_env.run import DistillationRun
 from rlkd_env.temperature import Temperature
 
@@ -24,7 +25,11 @@ class SequenceRuns(ParallelRuns):
 
     def __init__(self, template: DistillationRun, num_runs: int) -> None:
         super().__init__(template, num_runs)
-        self.runs = [sibling(template) for _ in range(num_runs)]
+        self.runs = [template.sibling() for _ in range(num_runs)]
+        for run in self.runs:
+            run.splits = replace(run.splits, train=own_images(run.splits.train, num_runs))
+            if run.splits.train.is_random:  # other views, and so another memory of the teacher, in every run
+                run.teacher_cache_bytes //= num_runs
 
     def _start(self) -> None:
         for run, seed in zip(self.runs, self.seeds, strict=True):

@@ -21,6 +21,8 @@ def why_not_stacked(template: DistillationRun) -> str | None:
     """
     if not isinstance(template.task, Classification):
         return "only classification is"
+    if template.task.engine.compiled:
+        return "compiled networks are not"
     if template.sampler is not None:
         return "exploration and sequence learning choose every run's images apart"
     with seeded(0, template.device):

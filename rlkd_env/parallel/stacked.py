@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlkd_env.data import BatchStream, ImageSet
+from rlkd_env.data import Batch, BatchStream, ImageSet
 from rlkd_env.data.images import MemoryImages
 from rlkd_env.outputs import InstanceOutputs
-from rlkd_env.parallel.base import ParallelRuns, Update
+from rlkd_env.parallel.base import ParallelRuns, Update, own_images
 from rlkd_env.parallel.stackable import why_not_stacked
 from rlkd_env.parallel.stacked_reward import StackedRewardMeter
 from rlkd_env.parallel.states import stack_states, state_of_run
@@ -21,9 +21,6 @@ from rlkd_env.reward import Measurement
 from rlkd_env.run import STATE_VERSION, DistillationRun
 from rlkd_env.tasks import Evaluation
 from rlkd_env.temperature import Temperature
-
-_LARGEST_TABLE = 2**26
-"""Logits of the teacher that are remembered at most: 256 MiB."""
 
 
 class StackedRuns(ParallelRuns):
@@ -44,13 +41,10 @@ class StackedRuns(ParallelRuns):
         reason = why_not_stacked(template)
         if reason is not None:
             raise UsageError(f"the runs cannot be stacked: {reason}; use the mode workers or sequence")
+        self._engine = template.task.engine
         self._train = template.splits.train
-        self._has_plain_images = (
-            isinstance(self._train, MemoryImages)
-            and not self._train.preprocessing.crop_padding
-            and not self._train.preprocessing.flip
-        )
-        self._teacher_table = self._remember_teacher()
+        self._has_plain_images = isinstance(self._train, MemoryImages) and not self._train.is_random
+        self._cache = template.shared_teacher_cache()
         self._reward = StackedRewardMeter(template.reward.name, template.reward.interval, num_runs)
 
     def evaluate(self, images: ImageSet) -> Evaluation:
@@ -87,42 +81,46 @@ class StackedRuns(ParallelRuns):
         self._students = StackedStudents(students)
         self._method = self.template.create_method(students[0]).to(self.device).train()
         recipe = self.template.recipe
-        self._optimizer = recipe.create_optimizer(self._students.parameters.values())
+        self._optimizer = recipe.create_optimizer(list(self._students.parameters.values()))
         self._schedule = recipe.create_schedule(self._optimizer, self.total_steps)
-        self._streams = [BatchStream(self._train, self.batch_size, seed) for seed in self.seeds]
+        self._streams = [
+            BatchStream(own_images(self._train, self.num_runs), self.batch_size, seed, self.template.views)
+            for seed in self.seeds
+        ]
         self._ordered_epoch = -1
 
     def _forward(self) -> None:
-        indices = self._indices()
-        images = self._images(indices)
-        student_logits = self._students.forward(self._by_run(images)).flatten(0, 1)
-        if self._teacher_table is not None:
-            teacher_logits = self._teacher_table[indices]
-        else:
+        batch = self._batch()
+        images = self._engine.images(batch.images)
+        with self._engine.autocast():
+            student_logits = self._students.forward(self._by_run(images)).flatten(0, 1).float()
+        teacher_logits = None if self._cache is None else self._cache.logits(batch)
+        if teacher_logits is None:
             with torch.no_grad():
-                teacher_logits = self.template.teacher(images)
+                teacher_logits = self._engine.forward(self.template.frozen_teacher, images)
         self.outputs = InstanceOutputs(
             student_logits,
             teacher_logits,
-            self._train.labels[indices],
+            batch.labels,
             progress=self.step_count / self.total_steps,
-            indices=indices,
+            indices=batch.indices,
             epoch=self.step_count / self.steps_per_epoch,
         )
 
-    def _indices(self) -> Tensor:
-        """Return ``(K·B,)`` positions of the step's images in the training set."""
+    def _batch(self) -> Batch:
+        """Return the step's batches of all runs as one; random views are drawn run by run, as each has its own seed."""
         epoch, position = divmod(self.step_count, self.steps_per_epoch)
+        if not self._has_plain_images:
+            batches = [stream.batch(self.step_count) for stream in self._streams]
+            images, labels, indices = (
+                torch.cat([getattr(batch, name) for batch in batches]) for name in ("images", "labels", "indices")
+            )
+            return Batch(images, labels, indices, view=batches[0].view)
         if epoch != self._ordered_epoch:
             self._ordered_epoch = epoch
             self._order = torch.stack([stream.order(epoch) for stream in self._streams])
-        return self._order[:, position * self.batch_size : (position + 1) * self.batch_size].flatten()
-
-    def _images(self, indices: Tensor) -> Tensor:
-        """Return the step's images ``(K·B, ...)``; random views are drawn run by run, as each has its own seed."""
-        if self._has_plain_images:
-            return self._train.take(indices)
-        return torch.cat([stream.batch(self.step_count).images for stream in self._streams])
+        indices = self._order[:, position * self.batch_size : (position + 1) * self.batch_size].flatten()
+        return Batch(self._train.take(indices), self._train.labels[indices], indices, view=0)
 
     def _by_run(self, values: Tensor) -> Tensor:
         """View ``(K·B, ...)`` as ``(K, B, ...)``."""
@@ -130,13 +128,6 @@ class StackedRuns(ParallelRuns):
 
     def _measurement(self) -> Measurement:
         return Measurement(self.outputs, lambda: self.evaluate(self.template.probe))
-
-    @torch.no_grad()
-    def _remember_teacher(self) -> Tensor | None:
-        """Return the teacher's logits ``(n, C)`` of all training images where they are the same in every epoch."""
-        if not self._has_plain_images or len(self._train) * self.template.splits.num_classes > _LARGEST_TABLE:
-            return None
-        return torch.cat([self.template.teacher(chunk) for chunk in self._train.chunks(256)])
 
     def _run_states(self) -> list[dict[str, Any]]:
         optimizer, reward = self._optimizer.state_dict(), self._reward.state_dict()

@@ -32,7 +32,7 @@ class StackedStudents:
         self.count = len(students)
         self._network = students[0]
         named = [dict(student.named_parameters()) for student in students]
-        self.parameters: dict[str, Tensor] = {
+        self.parameters = {
             name: nn.Parameter(torch.stack([parameters[name].detach() for parameters in named]), first.requires_grad)
             for name, first in named[0].items()
         }
@@ -64,8 +64,8 @@ class StackedStudents:
             return vmap(self._call, in_dims=(0, None))(self.parameters, images)
         return self.forward(images.expand(self.count, *images.shape))
 
-    def _call(self, parameters: dict[str, Tensor], images: Tensor) -> Tensor:
-        return functional_call(self._network, parameters, (images,))
+    def _call(self, parameters: dict[str, nn.Parameter], images: Tensor) -> Tensor:
+        return functional_call(self._network, {**parameters}, (images,))
 
     def _linear(self, name: str, values: Tensor) -> Tensor:
         weights = self.parameters[f"{name}.weight"].transpose(1, 2)

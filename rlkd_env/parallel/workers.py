@@ -11,6 +11,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rlkd_env.data.streamed import StreamedImages
 from rlkd_env.outputs import InstanceOutputs
 from rlkd_env.parallel.base import ParallelRuns, Update
 from rlkd_env.parallel.separate import INSTANCE_FIELDS, SequenceRuns, join_outputs
@@ -51,6 +53,11 @@ class WorkerRuns(ParallelRuns):
         if reason is not None:
             raise UsageError(f"no worker processes can be had for the runs: {reason}; use the mode stacked or sequence")
         count = min(num_workers or available_cores(), num_runs)
+        template = template.sibling()
+        if isinstance(template.splits.train, StreamedImages):  # a daemon may have no processes of its own
+            template.splits = replace(template.splits, train=replace(template.splits.train, workers=0))
+        if template.splits.train.is_random:
+            template.teacher_cache_bytes //= count
         bounds = [worker * num_runs // count for worker in range(count + 1)]
         self._parts = [slice(*ends) for ends in itertools.pairwise(bounds)]
         self._owner = os.getpid()
