@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from rlkd_env.data import Batch, BatchStream, Splits
+from rlkd_env.data import Batch, BatchStream, ImageSet, Splits
 from rlkd_env.exploration import Exploration, Explorer
 from rlkd_env.hooks import Policy, RunHook, StepResult
 from rlkd_env.methods import Method
@@ -299,10 +299,18 @@ class DistillationRun:
         clone.load_state_dict(self.state_dict())
         return clone
 
-    def sibling(self) -> DistillationRun:
-        """Return another run of the same ingredients, not started and without hooks; what never changes is shared."""
+    def sibling(self, train: ImageSet | None = None) -> DistillationRun:
+        """Return another run of the same ingredients, not started and without hooks; what never changes is shared.
+
+        Args:
+            train: the same training images, handed out in another way; the memory of the teacher's logits is then the
+                new run's own.
+        """
         self.shared_teacher_cache()
         run = copy.copy(self)
+        if train is not None:
+            run.splits = replace(self.splits, train=train)
+            run._cache = None
         run.hooks = []
         run.reward = RewardMeter(self.reward.name, self.reward.interval)
         run.sampler = copy.deepcopy(self.sampler)

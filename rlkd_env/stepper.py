@@ -12,7 +12,7 @@ from torch import nn
 
 from rlkd_env.config import RunConfig, build_run
 from rlkd_env.data import DataSource
-from rlkd_env.parallel import ParallelResult, RunMode, create_parallel_runs
+from rlkd_env.parallel import ParallelResult, RunMode, check_mode, create_parallel_runs
 from rlkd_env.registry import UsageError
 from rlkd_env.rendering import TemperaturePlot
 from rlkd_env.run import DistillationRun, StepResult
@@ -71,6 +71,7 @@ class RunStepper:
             raise UsageError(f"unknown render_mode {render_mode!r}. Valid: rgb_array")
         if run is not None and keywords:
             raise UsageError(f"a run that is built already takes no settings, got {sorted(keywords)}")
+        check_mode(run_mode)
         _use_one_thread_in_workers()
         self.run = run if run is not None else _build(keywords)
         self.runs = create_parallel_runs(self.run, num_runs, run_mode) if num_runs != 1 else None

@@ -30,6 +30,12 @@ _TRIAL_SECONDS = 1.0
 _chosen: dict[tuple[object, ...], str] = {}
 
 
+def check_mode(mode: str) -> None:
+    """Raise a UsageError with the valid names if there is no run mode of this name."""
+    if mode not in MODES:
+        raise unknown_name("run mode", mode, MODES)
+
+
 def create_parallel_runs(template: DistillationRun, num_runs: int, mode: RunMode = "auto") -> ParallelRuns:
     """Create K runs of the same ingredients.
 
@@ -42,8 +48,7 @@ def create_parallel_runs(template: DistillationRun, num_runs: int, mode: RunMode
     Raises:
         UsageError: if the mode is unknown or cannot compute these runs, or there is less than one.
     """
-    if mode not in MODES:
-        raise unknown_name("run mode", mode, MODES)
+    check_mode(mode)
     name = fastest_mode(template, num_runs) if mode == "auto" else mode
     return _CLASSES[name](template, num_runs)
 

@@ -53,9 +53,8 @@ class WorkerRuns(ParallelRuns):
         if reason is not None:
             raise UsageError(f"no worker processes can be had for the runs: {reason}; use the mode stacked or sequence")
         count = min(num_workers or available_cores(), num_runs)
-        template = template.sibling()
-        if isinstance(template.splits.train, StreamedImages):  # a daemon may have no processes of its own
-            template.splits = replace(template.splits, train=replace(template.splits.train, workers=0))
+        train = template.splits.train  # which a daemon must read itself, as it may have no processes of its own
+        template = template.sibling(replace(train, workers=0) if isinstance(train, StreamedImages) else None)
         if template.splits.train.is_random:
             template.teacher_cache_bytes //= count
         bounds = [worker * num_runs // count for worker in range(count + 1)]

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from rlkd_env.config import RunConfig
 from rlkd_env.data import create_source
-from rlkd_env.data.images import Preprocessing
+from rlkd_env.data.images import ImageSet, Preprocessing
+from rlkd_env.data.streamed import Reader, StreamedImages
 from rlkd_env.outputs import InstanceOutputs
 from rlkd_env.parallel import ParallelRuns, create_parallel_runs
+from rlkd_env.parallel.base import own_images
 from rlkd_env.registry import UsageError
 from rlkd_env.run import DistillationRun
 from rlkd_env.temperature import Temperature
@@ -122,6 +124,36 @@ def test_every_run_has_its_own_random_views(make_run: MakeRun, mode: str) -> Non
     moved = replace(run.splits.train, preprocessing=Preprocessing(crop_padding=1))
     run.splits = replace(run.splits, train=moved)
     assert_equals_single_runs(run, mode, 12)
+
+
+class DigitsReader(Reader):
+    """Hands out the training images of Digits as if they were read from files."""
+
+    is_random = False
+    image_shape = (1, 8, 8)
+
+    def __init__(self, images: ImageSet) -> None:
+        self.images = images
+
+    def read(self, position: int, is_augmented: bool) -> Tensor:
+        return self.images.take(torch.tensor([position]))[0]
+
+    def fingerprint(self) -> str:
+        return self.images.fingerprint()
+
+
+def test_images_that_processes_read_ahead_are_read_by_the_workers_themselves(make_run: MakeRun) -> None:
+    run = make_run(epochs=2)
+    train = run.splits.train
+    streamed = StreamedImages(DigitsReader(train), torch.arange(len(train)), train.labels, Preprocessing(), workers=1)
+    run.splits = replace(run.splits, train=streamed)
+    assert own_images(replace(streamed, workers=7), 3).workers == 2
+    single = run.sibling(replace(streamed, workers=0))
+    with parallel(run, "workers", 2) as runs:
+        torch.testing.assert_close(runs.reset([3, 4])[:64], single.reset(3))
+        temperature = temperatures(128, 0)
+        result = runs.step(temperature)
+        assert torch.equal(result.state[:64], single.step(of_run(temperature, 0, 64)).state)
 
 
 class Residual(nn.Module):

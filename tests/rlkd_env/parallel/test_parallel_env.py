@@ -155,6 +155,7 @@ def test_uniform_rewards_stay_those_of_the_runs_and_other_wrappers_are_refused()
         ({"num_envs": 64, "num_runs": 4, "batch_size": 64}, "num_envs=64 must be num_runs=4 times"),
         ({"num_envs": 64, "num_runs": 0}, "at least 1"),
         ({"num_envs": 64, "num_runs": 2, "run_mode": "thread"}, "unknown run mode 'thread'"),
+        ({"num_envs": 64, "run_mode": "stack"}, "Did you mean 'stacked'"),
         (
             {"num_envs": 64, "num_runs": 2, "run_mode": "stacked", "method": "vid", "student": "digits_cnn"},
             "cannot be stacked",
