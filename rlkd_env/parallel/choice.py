@@ -58,10 +58,12 @@ def fastest_mode(template: DistillationRun, num_runs: int) -> str:
     with seeded(0, template.device):
         student = template.create_student().to(template.device)
         parts = [student, template.create_method(student), template.teacher]
+    work = (repr(template.task.engine), template.views, template.teacher_cache_bytes)
     shapes = (template.splits.train.image_shape, len(template.probe), template.reward.name, template.reward.interval)
     key = (
         *((type(part), repr(part)) for part in parts),
         *(num_runs, template.batch_size, template.device, torch.get_num_threads()),
+        *work,
         *shapes,
     )
     if key not in _chosen:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from rlkd_env.data import ImageSet
+from rlkd_env.outputs import log_softmax
 from rlkd_env.tasks import Evaluation
 
 _ELEMENTWISE = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Identity)
@@ -56,8 +57,9 @@ class StackedStudents:
         self._network.train()
         labels = images.labels.expand(self.count, -1)
         accuracy = (logits.argmax(dim=-1) == labels).float().mean(dim=1)
-        log_probabilities = logits.log_softmax(dim=-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
-        return Evaluation(accuracy, -log_probabilities.mean(dim=1))
+        log_probabilities = log_softmax(logits.flatten(0, 1)).unflatten(0, logits.shape[:2])
+        of_labels = log_probabilities.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+        return Evaluation(accuracy, -of_labels.mean(dim=1))
 
     def _forward_shared(self, images: Tensor) -> Tensor:
         if self._layers is None:
