@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from rlkd_env.methods import create_method, kd_loss
 from rlkd_env.outputs import InstanceOutputs, log_softmax
