@@ -145,7 +145,7 @@ def teacher_logits(run: DistillationRun, steps: int) -> list[torch.Tensor]:
 def test_kept_logits_are_those_of_the_teacher(settings: dict, pictures: Path) -> None:
     runs = [picture_run(pictures, precision="float32", teacher_cache_mib=size, **settings) for size in (0, 64)]
     forwards = []
-    runs[1]._frozen_teacher.register_forward_hook(lambda *_: forwards.append(1))
+    runs[1].frozen_teacher.register_forward_hook(lambda *_: forwards.append(1))
     for plain, kept in zip(*(teacher_logits(run, 3 * run.steps_per_epoch) for run in runs), strict=True):
         torch.testing.assert_close(kept, plain, rtol=1e-4, atol=1e-4)
     assert len(forwards) == settings.get("views", 1)  # 200 images are one chunk
@@ -158,7 +158,7 @@ def test_kept_logits_are_those_of_the_teacher(settings: dict, pictures: Path) ->
 def test_nothing_is_kept_where_it_would_not_come_back(settings: dict, pictures: Path) -> None:
     run = picture_run(pictures, **settings)
     forwards = []
-    run._frozen_teacher.register_forward_hook(lambda *_: forwards.append(1))
+    run.frozen_teacher.register_forward_hook(lambda *_: forwards.append(1))
     steps = min(6, run.total_steps)
     teacher_logits(run, steps)
     assert len(forwards) == steps + 1

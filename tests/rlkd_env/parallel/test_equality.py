@@ -188,7 +188,13 @@ def test_other_students_are_stacked_too(make_run: MakeRun, name: str) -> None:
 
 @pytest.mark.parametrize("mode", EXACT)
 @pytest.mark.parametrize(
-    "settings", [{"student": "digits_cnn", "method": "sp"}, {"sequence_phases": 3}, {"method": "crd"}], ids=str
+    "settings",
+    [
+        {"student": "digits_cnn", "memory_format": "contiguous", "method": "sp"},
+        {"sequence_phases": 3},
+        {"method": "crd"},
+    ],
+    ids=str,
 )
 def test_methods_that_compare_features_and_samplers_run_unstacked(make_run: MakeRun, mode: str, settings: dict) -> None:
     assert_equals_single_runs(make_run(batch_size=32, **settings), mode, 10)

@@ -122,7 +122,7 @@ def test_students_that_cannot_be_stacked_are_refused_and_run_otherwise(
     ("settings", "reason"),
     [
         ({"method": "crd"}, "CRD compares features"),
-        ({"student": "digits_cnn", "method": "sp"}, "SP compares features"),
+        ({"student": "digits_cnn", "memory_format": "contiguous", "method": "sp"}, "SP compares features"),
         ({"sequence_phases": 3}, "sequence learning"),
         ({"compile": True}, "compiled"),
     ],
