@@ -132,7 +132,7 @@ class ParallelRuns(ABC):
         self.seeds, self.step_count = tuple(seeds), 0
         self.diverged = torch.zeros(self.num_runs, dtype=torch.bool, device=self.device)
         self._start()
-        return self.state(self.outputs)
+        return self._observe()
 
     def step(self, temperature: Temperature) -> ParallelResult:
         """Update every student with its instances' temperatures and forward the next batches.
@@ -158,7 +158,7 @@ class ParallelRuns(ABC):
         self.diverged = had_diverged | update.diverged
         return ParallelResult(
             reward=torch.where(had_diverged, 0.0, update.reward),
-            state=self.state(self.outputs),
+            state=self._observe(),
             finished=self.finished,
             diverged=self.diverged,
             metrics=update.metrics,
@@ -222,7 +222,7 @@ class ParallelRuns(ABC):
         self.seeds, self.step_count = tuple(run["seed"] for run in runs), runs[0]["step_count"]
         self.diverged = state["diverged"].to(self.device, copy=True)
         self._restore(runs)
-        return self.state(self.outputs)
+        return self._observe()
 
     def students(self) -> list[nn.Module]:
         """Return independent copies of the students, in the runs' order, on the runs' device.
@@ -244,6 +244,10 @@ class ParallelRuns(ABC):
 
     def close(self) -> None:  # noqa: B027 (only processes need it)
         """End what computes the runs; they cannot be used any more."""
+
+    def _observe(self) -> Tensor:
+        """Return the state ``(K·B, d)`` of the instances that wait."""
+        return self.state(self.outputs)
 
     @abstractmethod
     def _start(self) -> None:

@@ -32,27 +32,27 @@ class SequenceRuns(ParallelRuns):
                 run.teacher_cache_bytes //= num_runs
 
     def _start(self) -> None:
-        for run, seed in zip(self.runs, self.seeds, strict=True):
-            run.reset(seed)
-        self._join_outputs()
+        self._join([run.reset(seed) for run, seed in zip(self.runs, self.seeds, strict=True)])
 
     def _update(self, temperature: Temperature) -> Update:
         teacher, student = (values.split(self.batch_size) for values in (temperature.teacher, temperature.student))
         temperatures = [Temperature(*values) for values in zip(teacher, student, strict=True)]
         results = [run.step(chosen) for run, chosen in zip(self.runs, temperatures, strict=True)]
-        self._join_outputs()
+        self._join([result.state for result in results])
         return _join_results(results)
 
     def _run_states(self) -> list[dict[str, Any]]:
         return [run.state_dict() for run in self.runs]
 
     def _restore(self, states: list[dict[str, Any]]) -> None:
-        for run, state in zip(self.runs, states, strict=True):
-            run.load_state_dict(state)
-        self._join_outputs()
+        self._join([run.load_state_dict(state) for run, state in zip(self.runs, states, strict=True)])
 
-    def _join_outputs(self) -> None:
+    def _join(self, states: list[Tensor]) -> None:
         self.outputs = join_outputs([run.outputs for run in self.runs])
+        self._observed = torch.cat(states)
+
+    def _observe(self) -> Tensor:
+        return self._observed
 
 
 def join_outputs(outputs: list[InstanceOutputs]) -> InstanceOutputs:
