@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -47,10 +48,14 @@ class Engine:
         """Return a teacher without gradients, its batch norms folded into its convolutions where that can be done.
 
         Args:
-            teacher: put into evaluation mode; a folded one is a copy.
+            teacher: put into evaluation mode, and otherwise left as it is: what is returned is a copy, where anything
+                about it is changed.
             image_shape: channels, height, width, to compare the two.
         """
-        return self.prepare(fold_batch_norms(teacher.eval().requires_grad_(False), image_shape))
+        folded = fold_batch_norms(teacher.eval().requires_grad_(False), image_shape)
+        if folded is teacher and self.channels_last:
+            folded = copy.deepcopy(teacher)
+        return self.prepare(folded)
 
     def images(self, images: Tensor) -> Tensor:
         """Bring images ``(N, channels, height, width)`` into the memory format."""

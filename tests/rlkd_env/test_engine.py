@@ -68,6 +68,14 @@ def test_networks_that_cannot_be_folded_stay_as_they_are(network: nn.Module) -> 
     assert fold_batch_norms(network.eval(), SHAPE) is network
 
 
+def test_freezing_leaves_a_teacher_that_others_use_in_its_memory_format() -> None:
+    teacher = create_model("digits_cnn", 10, SHAPE)
+    frozen = Engine(CPU, channels_last=True).freeze(teacher, SHAPE)
+    assert frozen is not teacher
+    assert teacher[0].weight.is_contiguous()
+    assert Engine(CPU).freeze(teacher, SHAPE) is teacher
+
+
 @pytest.mark.parametrize("name", ["cnn8", "resnet8"])
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
