@@ -40,8 +40,13 @@ class _LogitRule(Rule):
         self.has_gradient = check_flag("gradient", gradient)
 
     def student_logits(self, outputs: InstanceOutputs) -> Tensor:
-        """Return ``(N, C)``, with gradient where it is wanted."""
-        return outputs.student_logits if self.has_gradient else outputs.student_logits.detach()
+        """Return ``(N, C)``, with gradient where it is wanted, in float32 or finer."""
+        logits = outputs.student_logits.to(number_type(outputs))
+        return logits if self.has_gradient else logits.detach()
+
+    def teacher_logits(self, outputs: InstanceOutputs) -> Tensor:
+        """Return ``(N, C)`` in the student's number format."""
+        return outputs.teacher_logits.to(number_type(outputs))
 
 
 class LSKD(_LogitRule):
@@ -69,7 +74,7 @@ class LSKD(_LogitRule):
     def forward(self, outputs: InstanceOutputs) -> Temperature:
         """Return the temperatures."""
         student = self.tau * _deviation(self.student_logits(outputs), self.correction)
-        teacher = self.tau * _deviation(outputs.teacher_logits, self.correction)
+        teacher = self.tau * _deviation(self.teacher_logits(outputs), self.correction)
         return Temperature(teacher, student, self.factor(teacher))
 
     def factor(self, teacher_temperature: Tensor) -> Tensor:
@@ -104,7 +109,7 @@ class DTKD(_LogitRule):
 
     def forward(self, outputs: InstanceOutputs) -> Temperature:
         """Return the temperatures."""
-        student, teacher = self.student_logits(outputs).amax(dim=-1), outputs.teacher_logits.amax(dim=-1)
+        student, teacher = self.student_logits(outputs).amax(dim=-1), self.teacher_logits(outputs).amax(dim=-1)
         total = student + teacher
         usable = torch.minimum(student, teacher) > _SMALLEST_SHARE * total.abs()
         doubled = 2.0 * self.tau / total.where(usable, torch.ones_like(total))

@@ -82,7 +82,7 @@ def check_choice(name: str, value: object, valid: Sequence[str]) -> str:
         UsageError: if it is not.
     """
     if value not in valid:
-        raise unknown_name(f"{name} of a rule", value, valid)
+        raise unknown_name(f"value for {name}", value, valid)
     return str(value)
 
 
