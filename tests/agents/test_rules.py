@@ -251,6 +251,18 @@ def test_the_divergence_rises_when_theta_alone_is_stepped(scope: str, squared: b
         assert rule(batch).student.std() > 0
 
 
+def test_ctkds_network_reads_both_networks_logits() -> None:
+    torch.manual_seed(0)
+    rule: Any = create_rule("ctkd", {"scope": "instance", "hidden": 16}, SETTING).double()
+    torch.nn.init.normal_(rule.network[-1].weight)
+    batch = outputs()
+    w1, b1, w2, b2 = (parameter.detach().numpy() for parameter in rule.parameters())
+    chosen = rule(batch).student.detach().numpy()
+    for value, student, teacher in zip(chosen, batch.student_logits.numpy(), batch.teacher_logits.numpy(), strict=True):
+        theta = w2[0] @ np.maximum(w1 @ np.concatenate([teacher, student]) + b1, 0) + b2[0]
+        assert value == pytest.approx(1 + 20 / (1 + math.exp(-theta)), rel=1e-10)
+
+
 @pytest.mark.parametrize("scope", ["global", "instance"])
 def test_ctkds_gradient_is_the_losses_own_times_lambda_and_spares_the_student(scope: str) -> None:
     rule: Any = create_rule("ctkd", {"scope": scope}, SETTING)
