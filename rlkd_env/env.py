@@ -81,7 +81,7 @@ class RunStepper:
 
     def observe(self) -> np.ndarray:
         """Return the current observation ``(N, d)`` without stepping."""
-        return self.run.state(self.run.outputs).cpu().numpy().copy()
+        return self.run.observe().cpu().numpy().copy()
 
     def step(self, action: np.ndarray) -> Transition:
         """Update the student with the temperatures ``(N,)``; values outside the range are clipped to it.

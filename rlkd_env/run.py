@@ -79,11 +79,15 @@ class DistillationRun:
     """That waits for its temperatures."""
     outputs: InstanceOutputs = field(init=False)
     """Of the batch that waits."""
+    trained_student: nn.Module = field(init=False)
+    """What is called for the forward that gradients come from: the student, or what averages its gradients."""
+    trained_method: nn.Module = field(init=False)
+    """Likewise of the method."""
 
     def __post_init__(self) -> None:
         self.teacher.eval().requires_grad_(False)
         self.device = self.splits.train.labels.device
-        self._stream = BatchStream(self.splits.train, self.recipe.batch_size, seed=0)
+        self._stream = BatchStream(self.splits.train, self.batch_size, seed=0)
         self.steps_per_epoch = self._stream.batches_per_epoch
         self.total_steps = self.steps_per_epoch * self.recipe.epochs
         probe = self.splits.probe
@@ -94,6 +98,11 @@ class DistillationRun:
     def batch_size(self) -> int:
         """Instances a batch, N."""
         return self.recipe.batch_size
+
+    @property
+    def num_processes(self) -> int:
+        """Number of processes that share the run."""
+        return 1
 
     @property
     def epoch(self) -> int:
@@ -158,18 +167,18 @@ class DistillationRun:
             RuntimeError: if the run was not started or its schedule is over.
             ValueError: if there are not N temperatures.
         """
-        if not self._started or self.finished:
-            raise RuntimeError("the run is over or not started: call reset()")
-        if temperature.student.shape != (self.batch_size,) or temperature.teacher.shape != (self.batch_size,):
+        self._check_ready()
+        count = len(self.batch.labels)
+        if temperature.student.shape != (count,) or temperature.teacher.shape != (count,):
             raise ValueError(
-                f"expected {self.batch_size} temperatures each for teacher and student, "
+                f"expected {count} temperatures each for teacher and student, "
                 f"got {tuple(temperature.teacher.shape)} and {tuple(temperature.student.shape)}"
             )
         for hook in self.hooks:
             hook.before_update(self, temperature)
         outputs = self.outputs
         with self._step_randomness(self.method.is_stochastic):
-            losses = self.method(outputs, temperature)
+            losses = self.trained_method(outputs, temperature)
         loss = torch.stack(list(losses.values())).sum(dim=0).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -185,12 +194,13 @@ class DistillationRun:
         diverged = ~(
             loss.detach().isfinite() & self.outputs.student_logits.detach().isfinite().all() & reward.isfinite()
         )
+        metrics, diverged = self._agree(self._metrics(loss, losses, outputs), diverged)
         result = StepResult(
             reward=torch.where(diverged, self.divergence_penalty, reward),
             state=state,
             finished=self.finished,
             diverged=diverged,
-            metrics=self._metrics(loss, losses, outputs),
+            metrics=metrics,
             outputs=outputs,
             temperature=temperature,
         )
@@ -225,6 +235,10 @@ class DistillationRun:
             epoch_over = self.step_count % self.steps_per_epoch == 0
             if self.step_count >= end or (epoch_over and bool(result.diverged)):
                 return result
+
+    def observe(self) -> Tensor:
+        """Return the state of the waiting batch ``(N, d)``."""
+        return self.state(self.outputs)
 
     def evaluate_validation(self) -> Evaluation:
         """Measure the student on the validation images; the result stays on the device."""
@@ -295,14 +309,22 @@ class DistillationRun:
 
     def _create_modules(self, seed: int) -> None:
         self.seed = seed
-        self._stream = BatchStream(self.splits.train, self.batch_size, seed)
+        self._stream = self._create_stream(seed)
         with seeded(seed, self.device):
             self.student = self.create_student().to(self.device).train()
             self.method = self.create_method(self.student).to(self.device).train()
+        self.trained_student, self.trained_method = self.student, self.method
         self._is_stochastic = is_stochastic(self.student)
         parameters = [*self.student.parameters(), *self.method.parameters()]
         self.optimizer = self.recipe.create_optimizer(parameters)
         self._schedule = self.recipe.create_schedule(self.optimizer, self.total_steps)
+
+    def _create_stream(self, seed: int) -> BatchStream:
+        return BatchStream(self.splits.train, self.batch_size, seed)
+
+    def _check_ready(self) -> None:
+        if not self._started or self.finished:
+            raise RuntimeError("the run is over or not started: call reset()")
 
     def _forward(self) -> Tensor:
         stream, step = self._stream, self.step_count
@@ -312,7 +334,7 @@ class DistillationRun:
             self.sampler.prepare(self)
             self.batch = self.sampler.batch(stream, step)
         with self._step_randomness(self._is_stochastic):
-            self.outputs = self.task.forward(self.student, self.teacher, self.batch, self.method.uses_features)
+            self.outputs = self.task.forward(self.trained_student, self.teacher, self.batch, self.method.uses_features)
         self.outputs.progress, self.outputs.epoch = self.progress, step / self.steps_per_epoch
         return self.state(self.outputs)
 
@@ -337,6 +359,14 @@ class DistillationRun:
         """Show the sampler, if there is one, the batch that was forwarded."""
         if self.sampler is not None:
             self.sampler.observe(self.outputs)
+
+    def same_everywhere(self, values: Tensor) -> Tensor:
+        """Return values that several processes compute alike, but for rounding, as exactly the same in all."""
+        return values
+
+    def _agree(self, metrics: dict[str, Tensor], diverged: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the means, and whether a divergence was seen, over all processes that share the run."""
+        return metrics, diverged
 
     def _metrics(self, loss: Tensor, parts: dict[str, Tensor], outputs: InstanceOutputs) -> dict[str, Tensor]:
         metrics = {"loss": loss.detach(), **{f"loss_{name}": part.detach().mean() for name, part in parts.items()}}

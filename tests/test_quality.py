@@ -57,12 +57,13 @@ def imported_modules(path: Path) -> set[str]:
 
 LAYERS = [
     {"registry"},
-    {"files", "temperature", "outputs", "randomness"},
+    {"files", "temperature", "outputs", "randomness", "distributed"},
     {"data", "models"},
     {"tasks", "methods", "state", "recipe", "sampler"},
     {"teacher", "exploration", "sequence"},
     {"reward", "hooks"},
     {"run"},
+    {"shared_run"},
     {"config", "rendering", "calibration", "return_decomposition"},
     {"env", "vector_env_checker"},
     {"wrappers"},

@@ -13,8 +13,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Request = tuple[Tensor, int | None]
-"""Positions ``(N,)`` in a set, and the seed of their augmentation or None for none."""
+
+@dataclass(frozen=True)
+class Share:
+    """What one process sees of every batch: one of several equal pieces, as they follow each other.
+
+    Attributes:
+        index: of the piece, from 0.
+        count: of pieces; with 1 a share is the whole batch.
+    """
+
+    index: int = 0
+    count: int = 1
+
+    def of(self, values: Tensor, dim: int = 0) -> Tensor:
+        """Return the share of values for a whole batch, whose size ``count`` must divide."""
+        size = values.shape[dim] // self.count
+        return values.narrow(dim, self.index * size, size)
+
+
+WHOLE = Share()
+Request = tuple[Tensor, int | None, Share]
+"""Positions ``(N,)`` in a set, the seed of their augmentation or None for none, and the share that is wanted."""
 
 
 def mixed_seed(*entropy: int) -> int:
@@ -52,15 +72,20 @@ class Preprocessing:
         mean, deviation = (_per_channel(constants, scale, pixels.device) for constants in (self.mean, self.deviation))
         return (values - mean) / deviation
 
-    def augment(self, pixels: Tensor, seed: int) -> Tensor:
-        """Return a random view of every image of ``(N, channels, height, width)``; the same for the same seed."""
+    def augment(self, pixels: Tensor, seed: int, share: Share = WHOLE) -> Tensor:
+        """Return a random view of every image of ``(N, channels, height, width)``; the same for the same seed.
+
+        Those of a share of a batch are those that they have in the whole batch.
+        """
         if not (self.crop_padding or self.flip):
             return pixels
         generator = seeded_generator(seed)
         count, _, height, width = pixels.shape
+        total = count * share.count
         if self.crop_padding:
             padded = F.pad(pixels, [self.crop_padding] * 4)
-            shifts = torch.randint(2 * self.crop_padding + 1, (2, count, 1), generator=generator).to(pixels.device)
+            shifts = torch.randint(2 * self.crop_padding + 1, (2, total, 1), generator=generator)
+            shifts = share.of(shifts, dim=1).to(pixels.device)
             rows = shifts[0] + torch.arange(height, device=pixels.device)
             columns = shifts[1] + torch.arange(width, device=pixels.device)
             images = torch.arange(count, device=pixels.device)
@@ -68,7 +93,7 @@ class Preprocessing:
             views = padded[images[:, None, None], :, rows[:, :, None], columns[:, None, :]]
             pixels = views.permute(0, 3, 1, 2)
         if self.flip:
-            is_flipped = torch.rand(count, generator=generator).to(pixels.device) < 0.5
+            is_flipped = share.of(torch.rand(total, generator=generator)).to(pixels.device) < 0.5
             pixels = torch.where(is_flipped.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
         return pixels
 
@@ -97,12 +122,13 @@ class ImageSet(ABC):
         """Channels, height and width of an image."""
 
     @abstractmethod
-    def take(self, positions: Tensor, augmentation_seed: int | None = None) -> Tensor:
+    def take(self, positions: Tensor, augmentation_seed: int | None = None, share: Share = WHOLE) -> Tensor:
         """Return images ``(N, channels, height, width)``, ready for a network.
 
         Args:
             positions: ``(N,)`` in the set.
             augmentation_seed: of the random views; None gives the images as they are.
+            share: of the positions that is wanted, in the views that the images have in the whole.
         """
 
     @abstractmethod
@@ -124,7 +150,7 @@ class ImageSet(ABC):
     def chunks(self, size: int, limit: int | None = None) -> Iterator[Tensor]:
         """Return the set's images in order and in chunks, all of them or the first ``limit``."""
         positions = torch.arange(min(len(self), limit or len(self)))
-        return self.follow((chunk, None) for chunk in positions.split(size))
+        return self.follow((chunk, None, WHOLE) for chunk in positions.split(size))
 
     @cached_property
     def images(self) -> Tensor:
@@ -152,11 +178,11 @@ class MemoryImages(ImageSet):
         channels, height, width = self.pixels.shape[1:]
         return channels, height, width
 
-    def take(self, positions: Tensor, augmentation_seed: int | None = None) -> Tensor:
+    def take(self, positions: Tensor, augmentation_seed: int | None = None, share: Share = WHOLE) -> Tensor:
         """Return images ``(N, channels, height, width)``, ready for a network."""
-        pixels = self.pixels[positions.to(self.pixels.device)]
+        pixels = self.pixels[share.of(positions).to(self.pixels.device)]
         if augmentation_seed is not None:
-            pixels = self.preprocessing.augment(pixels, augmentation_seed)
+            pixels = self.preprocessing.augment(pixels, augmentation_seed, share)
         return self.preprocessing.normalize(pixels)
 
     def subset(self, positions: Tensor) -> MemoryImages:

@@ -10,7 +10,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from rlkd_env.data.images import ImageSet, Request, mixed_seed, seeded_generator
+from rlkd_env.data.images import WHOLE, ImageSet, Request, Share, mixed_seed, seeded_generator
 from rlkd_env.registry import UsageError
 
 _VIEW = 2
@@ -47,17 +47,19 @@ class BatchStream:
         data: the training set, on the device that the batches shall be on.
         batch_size: images a batch, N.
         seed: of the order.
+        share: of every batch that is handed out; the batches are the same for all shares.
 
     Attributes:
         seed: of the order.
-        batch_size: images a batch, N.
+        batch_size: images a whole batch, N.
+        share: of every batch that is handed out.
         batches_per_epoch: batches in a pass over the data.
 
     Raises:
         UsageError: if a batch is empty or larger than the data.
     """
 
-    def __init__(self, data: ImageSet, batch_size: int, seed: int) -> None:
+    def __init__(self, data: ImageSet, batch_size: int, seed: int, share: Share = WHOLE) -> None:
         if batch_size < 1:
             raise UsageError(f"the batch size must be at least 1, not {batch_size}")
         if batch_size > len(data):
@@ -65,37 +67,39 @@ class BatchStream:
         self._data = data
         self.batch_size = batch_size
         self.seed = seed
+        self.share = share
         self.batches_per_epoch = len(data) // batch_size
         self._order = lru_cache(maxsize=2)(self._shuffle)
         self._ahead: Iterator[Tensor] = iter(())
         self._next_step = -1
 
     def batch(self, step: int) -> Batch:
-        """Return the batch of a step, counted from 0 over all epochs; quickest for one step after the other."""
+        """Return the share of a step's batch, counted from 0 over all epochs; quickest for one step after the other."""
         if step != self._next_step:
             self._ahead = self._data.follow(self._requests(step))
         self._next_step = step + 1
-        indices = self.indices(step)
+        indices = self.share.of(self.indices(step))
         return Batch(next(self._ahead), self._data.labels[indices], indices)
 
     def indices(self, step: int) -> Tensor:
-        """Return ``(N,)`` positions of a step's images in the training set."""
+        """Return ``(N,)`` positions of a step's images, those of the whole batch, in the training set."""
         epoch, position = divmod(step, self.batches_per_epoch)
         return self._order(epoch)[position * self.batch_size : (position + 1) * self.batch_size]
 
     def take(self, indices: Tensor, *entropy: int) -> Batch:
-        """Return the images at ``(N,)`` positions of the training set.
+        """Return the share of the images at ``(N,)`` positions of the training set.
 
         Args:
-            indices: the positions.
+            indices: the positions of a whole batch.
             entropy: non-negative integers that, with the stream's seed, determine the images' random views.
         """
-        images = self._data.take(indices, mixed_seed(self.seed, *entropy))
+        images = self._data.take(indices, mixed_seed(self.seed, *entropy), self.share)
+        indices = self.share.of(indices)
         return Batch(images, self._data.labels[indices], indices)
 
     def _requests(self, step: int) -> Iterator[Request]:
         for following in itertools.count(step):
-            yield self.indices(following), mixed_seed(self.seed, following, _VIEW)
+            yield self.indices(following), mixed_seed(self.seed, following, _VIEW), self.share
 
     def _shuffle(self, epoch: int) -> Tensor:
         order = torch.randperm(len(self._data), generator=seeded_generator(self.seed, epoch))

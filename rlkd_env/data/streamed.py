@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as transforms
 
-from rlkd_env.data.images import ImageSet, Preprocessing, Request
+from rlkd_env.data.images import WHOLE, ImageSet, Preprocessing, Request, Share, mixed_seed
 from rlkd_env.registry import UsageError
 
 SMALL_SIZE = 64
@@ -142,18 +142,18 @@ class StreamedImages(ImageSet):
         """Channels, height and width of an image."""
         return self.reader.image_shape
 
-    def take(self, positions: Tensor, augmentation_seed: int | None = None) -> Tensor:
+    def take(self, positions: Tensor, augmentation_seed: int | None = None, share: Share = WHOLE) -> Tensor:
         """Read images ``(N, channels, height, width)`` in this process.
 
         Raises:
             UsageError: if one cannot be read.
         """
-        pixels = _Reading(self.reader)[(self.positions[positions.cpu()], augmentation_seed)]
+        pixels = _Reading(self.reader)[(self.positions[positions.cpu()], augmentation_seed, share)]
         return self._finish(pixels)
 
     def follow(self, requests: Iterator[Request]) -> Iterator[Tensor]:
         """Read batches ahead in worker processes, which end when the iterator is dropped."""
-        batches = ((self.positions[positions.cpu()], seed) for positions, seed in requests)
+        batches = ((self.positions[positions.cpu()], seed, share) for positions, seed, share in requests)
         loader = DataLoader(
             _Reading(self.reader),
             batch_size=None,
@@ -200,12 +200,13 @@ class _Reading(Dataset[Any]):
         self._reader = reader
 
     def __getitem__(self, request: Request) -> Tensor | Unreadable:
-        positions, seed = request
+        positions, seed, share = request
         images = []
+        wanted = share.of(torch.stack([torch.arange(len(positions)), positions], dim=-1)).tolist()
         with torch.random.fork_rng(devices=[]):
-            if seed is not None:
-                torch.manual_seed(seed)
-            for position in positions.tolist():
+            for place, position in wanted:
+                if seed is not None:  # one for every image, so that a share's views do not depend on the others
+                    torch.manual_seed(mixed_seed(seed, place))
                 image = self._reader.read(position, is_augmented=seed is not None)
                 if isinstance(image, Unreadable):
                     return image
