@@ -76,18 +76,23 @@ class Processes:
             UsageError: if this machine has fewer GPUs than processes.
         """
         local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-        chosen = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
+        chosen = torch.device(
+            "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
+        )
         backend = "gloo"
-        if chosen.type == "cuda" and chosen.index is None:
-            gpus = torch.cuda.device_count()
-            if local_rank >= gpus:
-                raise UsageError(f"process {local_rank} of this machine has no GPU: there are {gpus}; pass --device cpu")
+        if chosen.type == "cuda" and ":" not in device:
+            gpus, here = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+            if here > gpus:
+                raise UsageError(
+                    f"{here} processes on this machine need as many GPUs, not {gpus}; or pass --device cpu"
+                )
             chosen, backend = torch.device("cuda", local_rank), "nccl"
         if chosen.type == "cuda":
             torch.cuda.set_device(chosen)
-        store, rank, count = next(dist.rendezvous("env://"))
+        meeting: Any = dist.rendezvous("env://")
+        store, rank, count = next(meeting)
         dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=_DATA_TIMEOUT)
-        control = dist.new_group(backend="gloo", timeout=_CONTROL_TIMEOUT)
+        control: Any = dist.new_group(backend="gloo", timeout=_CONTROL_TIMEOUT)
         return cls(rank, count, local_rank, chosen, backend, control, store)
 
     @property

@@ -19,6 +19,10 @@ from rlkd_env.registry import Registry, UsageError
 from rlkd_env.tasks import Evaluation
 
 
+def _itself(mean: Tensor) -> Tensor:
+    return mean
+
+
 @dataclass(frozen=True)
 class Measurement:
     """What a potential may look at after an update.
@@ -31,7 +35,7 @@ class Measurement:
 
     outputs: InstanceOutputs
     evaluate_probe: Callable[[], Evaluation]
-    average: Callable[[Tensor], Tensor] = lambda mean: mean  # noqa: E731 (a default, not a function to be named)
+    average: Callable[[Tensor], Tensor] = _itself
 
 
 Potential = Callable[[Measurement], Tensor]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import warnings
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
@@ -276,7 +277,9 @@ def _parallel(module: nn.Module) -> nn.Module:
     """Return what averages the module's gradients over the processes, or the module itself if it has none."""
     if not any(parameter.requires_grad for parameter in module.parameters()):
         return module
-    parallel = DistributedDataParallel(module, broadcast_buffers=False)
+    with warnings.catch_warnings():  # of newer names for this argument, which older versions do not know
+        warnings.simplefilter("ignore", FutureWarning)
+        parallel = DistributedDataParallel(module, broadcast_buffers=False)
     taps = getattr(module, "taps", None)
     if not isinstance(taps, Taps):
         return parallel
