@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -37,6 +38,8 @@ def distill_shared(config: DistillConfig, prepare: Prepare, finish: Callable[[Di
     """
     processes = Processes.join(config.run.device)
     _end_when_told(processes)
+    if not processes.is_first:
+        warnings.simplefilter("ignore")  # the first process has them too
     try:
         with processes.noticing_losses():
             config = processes.tell_object(config)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -200,5 +201,6 @@ class Processes:
         except RuntimeError as error:  # PyTorch's DistError is one; gloo raises the plain class
             text = str(error)
             if isinstance(error, dist.DistError) or any(word in text.lower() for word in _LOST):
-                raise ProcessLost(text.splitlines()[0]) from error
+                reason = re.search(r"connection (?:reset|closed) by peer|timed out", text, re.IGNORECASE)
+                raise ProcessLost(reason.group().lower() if reason else text.splitlines()[0]) from error
             raise

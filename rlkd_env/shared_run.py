@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from rlkd_env.data import BatchStream, ImageSet, Share
@@ -23,6 +22,7 @@ from rlkd_env.outputs import InstanceOutputs
 from rlkd_env.randomness import seeded
 from rlkd_env.reward import Measurement
 from rlkd_env.run import DistillationRun
+from rlkd_env.shared_norm import share_norms
 from rlkd_env.tasks import Evaluation
 from rlkd_env.temperature import Temperature
 
@@ -43,10 +43,9 @@ class SharedRun(DistillationRun):
     and the divergence are those of the whole batch; a step's ``outputs`` and ``temperature``, and so what hooks see,
     are the first process's share. In :meth:`advance` every process asks its own copy of the policy.
 
-    Batch norm: between GPUs its statistics are those of the whole batch (``SyncBatchNorm``). PyTorch has none of that
-    for CPUs; there a process normalises its share alone, and the running statistics are averaged after every forward.
-    Dropout and CRD's negatives are drawn anew in every process. Methods that compare the instances of a batch (PKT,
-    SP) compare those of a share, so that their weights, which go with a size of batch, go with that of the share.
+    Batch norms see the whole batch. Dropout and CRD's negatives are drawn anew in every process. Methods that compare
+    the instances of a batch (PKT, SP) compare those of a share, so that their weights, which go with a size of batch,
+    go with that of the share.
 
     Hooks may ask the run for something that needs the others only in ``on_epoch_end``: during an advance the others
     are already making the next update.
@@ -189,18 +188,9 @@ class SharedRun(DistillationRun):
 
     def _create_modules(self, seed: int) -> None:
         super()._create_modules(seed)
-        if self.device.type == "cuda":
-            self.student = nn.SyncBatchNorm.convert_sync_batchnorm(self.student)
-            self.method = nn.SyncBatchNorm.convert_sync_batchnorm(self.method)
+        for module in (self.student, self.method):
+            share_norms(module, self.device)
         self.method.gather = self.processes.gather
-        modules = [*self.student.modules(), *self.method.modules()]
-        self._separate_norms = [
-            module
-            for module in modules
-            if isinstance(module, _BatchNorm)
-            and not isinstance(module, nn.SyncBatchNorm)
-            and module.running_mean is not None
-        ]
         self.trained_student = _parallel(self.student)
         self.trained_method = _parallel(self.method)
 
@@ -210,18 +200,7 @@ class SharedRun(DistillationRun):
             # Sums on a GPU may differ by their order; the ranks that follow from them must not.
             self.processes.take_from_first(*explorer.history)
         state = super()._forward()
-        self._average_running_statistics()
         return self._gather_state(state) if self._is_observed else state
-
-    def _average_running_statistics(self) -> None:
-        named = [(module, name) for module in self._separate_norms for name in ("running_mean", "running_var")]
-        if not named:
-            return
-        values = [getattr(module, name) for module, name in named]
-        averaged = self.processes.mean(torch.cat(values)).split([len(value) for value in values])
-        for (module, name), value in zip(named, averaged, strict=True):
-            # Swapped, not copied into: autograd would take a copy for a change of what the backward has saved.
-            getattr(module, name).data = value.clone()
 
     def _remember(self) -> None:
         if isinstance(self.sampler, Explorer):

@@ -57,7 +57,7 @@ def imported_modules(path: Path) -> set[str]:
 
 LAYERS = [
     {"registry"},
-    {"files", "temperature", "outputs", "randomness", "distributed"},
+    {"files", "temperature", "outputs", "randomness", "distributed", "shared_norm"},
     {"data", "models"},
     {"tasks", "methods", "state", "recipe", "sampler"},
     {"teacher", "exploration", "sequence"},
