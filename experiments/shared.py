@@ -85,6 +85,7 @@ def _follow(session: DistillSession, processes: Processes) -> int:
     except UsageError as error:  # such as an image of its share that cannot be read: the first one does not know
         print(f"rlkd: error: process {processes.rank}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    processes.leave()
     return 0
 
 
@@ -97,8 +98,10 @@ def _leading(session: DistillSession) -> Iterator[None]:
         yield
     except (RunInterrupted, UsageError):
         run.stop()
+        run.processes.leave()
         raise
     run.stop()
+    run.processes.leave()
 
 
 def _end_when_told(processes: Processes) -> None:

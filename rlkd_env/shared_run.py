@@ -129,16 +129,14 @@ class SharedRun(DistillationRun):
         raise RuntimeError("a run that several processes share cannot be forked")
 
     def stop(self) -> None:
-        """End the others' :meth:`follow`, and the connections; the run stays as it is."""
+        """End the others' :meth:`follow`; the run stays as it is."""
         self._tell(_Command.STOP)
-        self.processes.leave()
 
     def follow(self) -> None:
         """Do what the first process does, until it stops; for all processes but the first."""
         while True:
             command, *values = self._hear()
             if command == _Command.STOP:
-                self.processes.leave()
                 return
             self._obey(_Command(int(command)), values)
 

@@ -1,0 +1,113 @@
+"""Started by torchrun: the same runs in several processes and in one, and how far apart they end."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from agents.policy import TemperaturePolicy
+from agents.rules import FixedTemperature
+from rlkd_env.config import RunConfig, build_run
+from rlkd_env.distributed import Processes
+from rlkd_env.env import KDVectorEnv
+from rlkd_env.exploration import Exploration
+from rlkd_env.registry import UsageError
+from rlkd_env.run import DistillationRun, Policy
+from rlkd_env.shared_run import SharedRun
+from rlkd_env.state import PAPER_FEATURES
+from rlkd_env.temperature import ActionMap, Temperature
+from rlkd_env.wrappers import CalibratedReward
+
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {"student": "mlp12"},
+    "uneven probe, delayed reward": {"student": "mlp12", "probe_size": 101, "reward_interval": 3},
+    "reward from the batch": {"student": "digits_cnn", "reward": "train_progress", "batch_size": 50},
+    "batch norm": {"student": "cnn4", "reward": "probe_accuracy"},
+    "trained method": {"student": "digits_cnn", "method": "vid"},
+    "sequence": {"student": "mlp12", "sequence_phases": 3},
+    "exploration": {"student": "mlp12"},
+    "policy": {"student": "mlp12"},
+    "memory": {"student": "mlp12", "method": "crd", "method_options": {"negatives": 32}},
+    "dropout": {"student": "vgg8", "method": "cross_entropy"},
+}
+
+
+def make(name: str, processes: Processes | None) -> DistillationRun:
+    settings = dict(CASES[name])
+    student = dropout_student if settings["student"] == "vgg8" else None
+    run = build_run(RunConfig(device="cpu", epochs=4, **settings), student=student, processes=processes)
+    if name == "exploration":
+        run.explore(Exploration(first_epoch=2, interval=1))
+    return run
+
+
+def dropout_student() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.BatchNorm1d(12), nn.Dropout(0.3), nn.Linear(12, 10))
+
+
+def policy_of(name: str, run: DistillationRun) -> Policy:
+    if name != "policy":
+        return FixedTemperature(4.0)
+    torch.manual_seed(0)
+    return TemperaturePolicy([nn.Linear(4, 1), nn.Tanh()], PAPER_FEATURES, ActionMap(run.temperature_range))
+
+
+def exercise(name: str, run: DistillationRun) -> dict[str, Tensor]:
+    """Use everything that the first process may: chosen temperatures, a policy, a restart, a snapshot, a look."""
+    states, rewards = [run.reset(3)], []
+    generator = torch.Generator().manual_seed(0)
+
+    def step() -> None:
+        result = run.step(Temperature.shared(1.0 + 7.0 * torch.rand(run.batch_size, generator=generator)))
+        states.append(result.state)
+        rewards.append(result.reward)
+
+    for _ in range(3):
+        step()
+    run.advance(policy_of(name, run), 6)
+    snapshot = run.state_dict()
+    run.reset(5)
+    states.append(run.load_state_dict(snapshot))
+    step()
+    states.append(run.observe())
+    rewards.append(run.evaluate_validation().loss)
+    student = torch.cat([value.detach().flatten().float() for value in run.student.state_dict().values()])
+    return {"student": student, "states": torch.cat(states), "rewards": torch.stack(rewards)}
+
+
+def compare(name: str, processes: Processes) -> dict[str, Any]:
+    run = make(name, processes)
+    assert isinstance(run, SharedRun)
+    told: dict[str, Any] = {}
+    if processes.is_first:
+        ours = exercise(name, run)
+        run.stop()
+        theirs = exercise(name, make(name, None))
+        told = {key: float((ours[key] - theirs[key]).abs().max()) for key in ours}
+        try:
+            CalibratedReward(KDVectorEnv(run=run), "gradient")
+        except UsageError as error:
+            told["refused"] = str(error)
+    else:
+        run.follow()
+    modules = [*run.student.state_dict().values(), *run.method.state_dict().values()]
+    everyone = processes.gather(torch.cat([value.detach().flatten().double() for value in modules])[None])
+    told["processes_differ"] = float((everyone - everyone[0]).abs().max())
+    return told
+
+
+def main(out: Path) -> None:
+    processes = Processes.join("cpu")
+    told = {name: compare(name, processes) for name in CASES}
+    if processes.is_first:
+        out.write_text(json.dumps(told))
+    processes.leave()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
