@@ -52,6 +52,9 @@ def distill_shared(config: DistillConfig, prepare: Prepare, finish: Callable[[Di
             if processes.is_first:
                 return finish(config, session, _leading)
             return _follow(session, processes)
+    except UsageError:
+        processes.leave()
+        raise
     except ProcessLost as lost:
         if processes.is_first_to_notice():
             print(

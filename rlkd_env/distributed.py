@@ -8,6 +8,7 @@ are small and on the host. There the others wait as long as the first one thinks
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import re
 from collections.abc import Iterator
@@ -27,6 +28,9 @@ _DATA_TIMEOUT = timedelta(seconds=45)
 _CONTROL_TIMEOUT = timedelta(days=1)
 """Longest wait for the first process; a dead one closes its connections, which ends the wait."""
 _LOST = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "timed out", "connection refused")
+
+
+_MEETINGS = itertools.count()
 
 
 class ProcessLost(Exception):  # noqa: N818 (not this process' error)
@@ -92,6 +96,7 @@ class Processes:
             torch.cuda.set_device(chosen)
         meeting: Any = dist.rendezvous("env://")
         store, rank, count = next(meeting)
+        store = dist.PrefixStore(f"rlkd/{next(_MEETINGS)}", store)  # what an earlier meeting has left is not ours
         dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=_DATA_TIMEOUT)
         control: Any = dist.new_group(backend="gloo", timeout=_CONTROL_TIMEOUT)
         return cls(rank, count, local_rank, chosen, backend, control, store)
@@ -102,8 +107,9 @@ class Processes:
         return self.rank == 0
 
     def leave(self) -> None:
-        """Close the connections; all processes must."""
-        dist.destroy_process_group()
+        """Close the connections, if they are open; all processes must."""
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
     def check_batch(self, batch_size: int) -> None:
         """Check that the processes can share a batch.
@@ -185,7 +191,7 @@ class Processes:
     def is_first_to_notice(self) -> bool:
         """Return whether no other process has asked this before, so that a common misfortune is told once."""
         try:
-            return self.store.add("rlkd/noticed", 1) == 1
+            return self.store.add("noticed", 1) == 1
         except RuntimeError:  # torchrun is gone as well
             return True
 

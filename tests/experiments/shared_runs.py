@@ -1,4 +1,7 @@
-"""Started by torchrun: the same runs in several processes and in one, and how far apart they end."""
+"""Started by torchrun: the same runs in several processes and in one, and how far apart they end.
+
+Starting processes takes longer than the runs, so all that needs no process' death is done by one start.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from torch import Tensor, nn
 
 from agents.policy import TemperaturePolicy
 from agents.rules import FixedTemperature
+from experiments.cli import main as run_command
 from rlkd_env.config import RunConfig, build_run
 from rlkd_env.distributed import Processes
 from rlkd_env.env import KDVectorEnv
@@ -34,6 +38,25 @@ CASES: dict[str, dict[str, Any]] = {
     "policy": {"student": "mlp12"},
     "memory": {"student": "mlp12", "method": "crd", "method_options": {"negatives": 32}},
     "dropout": {"student": "vgg8", "method": "cross_entropy"},
+}
+
+
+QUICK = ("--warmup-epochs", "2", "--no-progress", "--device", "cpu")
+PAPER = ("--student", "mlp12", "--explore-first-epoch", "8", "--explore-interval", "4", "--learn-interval", "3")
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "default": (*PAPER, "--epochs", "24"),
+    "uniform": (
+        "--student",
+        "digits_cnn",
+        "--epochs",
+        "12",
+        "--calibrator",
+        "uniform",
+        "--agent-options",
+        "n_steps",
+        "8",
+    ),
+    "indivisible": ("--batch-size", "33"),
 }
 
 
@@ -101,12 +124,17 @@ def compare(name: str, processes: Processes) -> dict[str, Any]:
     return told
 
 
-def main(out: Path) -> None:
+def main(folder: Path) -> None:
+    """Write into the folder how far runs end from each other, and the runs of agents by their names."""
     processes = Processes.join("cpu")
     told = {name: compare(name, processes) for name in CASES}
-    if processes.is_first:
-        out.write_text(json.dumps(told))
+    rank = processes.rank
     processes.leave()
+    if rank == 0:
+        (folder / "told.json").write_text(json.dumps(told))
+    commands = {name: ["--out", str(folder / name), *QUICK, *options] for name, options in COMMANDS.items()}
+    codes = {name: run_command(["distill", *arguments]) for name, arguments in commands.items()}
+    (folder / f"codes{rank}.json").write_text(json.dumps(codes))
 
 
 if __name__ == "__main__":

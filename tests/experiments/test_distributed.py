@@ -9,22 +9,23 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from shared_runs import CASES, COMMANDS, PAPER, QUICK
 
 from experiments.checkpoint import PREVIOUS
 from experiments.cli import main
-from tests.experiments.shared_runs import CASES
 
 ROOT = Path(__file__).parent.parent.parent
-QUICK = ("--warmup-epochs", "2", "--no-progress", "--device", "cpu")
-LONG = ("--epochs", "60", "--explore-first-epoch", "8", "--explore-interval", "4", "--learn-interval", "3")
 TOLERANCE = 1e-5
 """Largest difference of a weight after a few dozen updates; sums in another order have left 4e-7."""
+LATE_TOLERANCE = 1e-4
+"""The same after 240 updates and the learning of an agent, through which differences grow."""
 DRAWN_ANEW = ("memory", "dropout")
 """Cases whose random numbers are drawn in every process, and so differ from those of one."""
 
@@ -37,7 +38,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
     )
 
 
@@ -62,14 +63,31 @@ def files(folder: Path) -> list[str]:
     return sorted("tensorboard/events" if "tfevents" in name else name for name in names)
 
 
+@dataclass(frozen=True)
+class Shared:
+    """What one start of two processes has left: files in a folder, and what was printed."""
+
+    folder: Path
+    output: str
+    errors: str
+
+    def read(self, name: str) -> Any:
+        return json.loads((self.folder / name).read_text())
+
+
 @pytest.fixture(scope="module")
-def compared(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """How far the same runs in two processes and in one end from each other."""
-    out = tmp_path_factory.mktemp("compared") / "told.json"
-    process = start("-m", "tests.experiments.shared_runs", str(out))
-    _, errors = process.communicate(timeout=120)
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    folder = tmp_path_factory.mktemp("shared")
+    process = start("tests/experiments/shared_runs.py", str(folder))
+    output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
-    return json.loads(out.read_text())
+    return Shared(folder, output, errors)
+
+
+@pytest.fixture(scope="module")
+def compared(shared: Shared) -> dict[str, Any]:
+    """How far the same runs in two processes and in one end from each other."""
+    return shared.read("told.json")
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case not in DRAWN_ANEW])
@@ -87,28 +105,28 @@ def test_calibrators_that_need_the_whole_update_are_refused(compared: dict[str, 
     assert "choose return_decomposition or uniform" in compared["plain"]["refused"]
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        ("--student", "mlp12", *LONG, "--epochs", "24"),
-        ("--student", "digits_cnn", "--epochs", "12", "--calibrator", "uniform", "--agent-options", "n_steps", "8"),
-    ],
-    ids=["default", "uniform"],
-)
-def test_an_agent_learns_the_same_in_two_processes_and_only_the_first_one_writes(
-    options: tuple[str, ...], tmp_path: Path
-) -> None:
-    alone, shared = tmp_path / "alone", tmp_path / "shared"
-    distill_alone(alone, *options)
-    code, output, errors = distill_shared(shared, *options)
-    assert code == 0, errors
-    for name in ("student", "student_last", "policy"):
-        assert difference(alone, shared, name) < TOLERANCE, name
-    assert files(shared) == files(alone)  # with one file of events
-    assert output.count("student, last epoch") == 1
-    told = [json.loads((folder / "summary.json").read_text()) for folder in (alone, shared)]
+@pytest.mark.parametrize("name", ["default", "uniform"])
+def test_an_agent_learns_the_same_in_two_processes(name: str, shared: Shared, tmp_path: Path) -> None:
+    alone, together = tmp_path / "alone", shared.folder / name
+    distill_alone(alone, *COMMANDS[name])
+    for file in ("student", "student_last", "policy"):
+        assert difference(alone, together, file) < TOLERANCE, file
+    assert files(together) == files(alone)  # with one file of events: only the first process writes
+    told = [json.loads((folder / "summary.json").read_text()) for folder in (alone, together)]
     assert [summary["processes"] for summary in told] == [1, 2]
     assert told[0]["student_last_test_accuracy"] == told[1]["student_last_test_accuracy"]
+
+
+def test_only_the_first_process_prints(shared: Shared) -> None:
+    assert shared.output.count("student, last epoch") == 2  # two runs of an agent
+    assert shared.errors.count("UserWarning: You have specified a mini-batch size") == 1
+
+
+def test_a_batch_that_cannot_be_shared_is_told_once(shared: Shared) -> None:
+    assert shared.errors.count("rlkd: error: a batch of 33 images cannot be shared equally by 2 processes\n") == 1
+    assert shared.errors.count("rlkd: error") == 1
+    assert [shared.read(f"codes{rank}.json")["indivisible"] for rank in (0, 1)] == [2, 2]
+    assert not (shared.folder / "indivisible").exists()
 
 
 def rank_of(pid: int) -> str:
@@ -124,7 +142,7 @@ def workers(launcher: int) -> dict[str, int]:
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the processes in /proc")
 def test_a_killed_process_ends_the_other_and_the_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     whole, killed, alone = tmp_path / "whole", tmp_path / "killed", tmp_path / "alone"
-    options = ("--student", "mlp12", *LONG, "--epochs", "100", "--checkpoint-seconds", "0")
+    options = (*PAPER, "--epochs", "60", "--checkpoint-seconds", "0")
     distill_alone(whole, *options)
     process = start("-m", "experiments", "distill", "--out", str(killed), *QUICK, *options)
     deadline = time.monotonic() + 60
@@ -147,19 +165,6 @@ def test_a_killed_process_ends_the_other_and_the_run_goes_on_from_its_checkpoint
     distill_alone(alone, "--resume")
     for resumed in (killed, alone):
         assert difference(whole, resumed, "student_last") < LATE_TOLERANCE
-
-
-LATE_TOLERANCE = 1e-3
-"""The same after 400 updates and the learning of an agent, through which differences grow."""
-
-
-def test_a_batch_that_cannot_be_shared_is_told_once(tmp_path: Path) -> None:
-    code, _, errors = distill_shared(tmp_path / "a", "--batch-size", "33")
-    assert code != 0
-    assert errors.count("rlkd: error: a batch of 33 images cannot be shared equally by 2 processes\n") == 1
-    assert errors.count("rlkd: error") == 1
-    assert errors.count("exitcode  : 2") == 2  # torchrun's report of both processes; its own code is 1
-    assert not (tmp_path / "a").exists()
 
 
 def test_only_distill_runs_in_several_processes(
