@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from experiments.config import DistillConfig
 from experiments.session import DistillSession, RunInterrupted
@@ -62,9 +62,7 @@ def distill_shared(config: DistillConfig, prepare: Prepare, finish: Callable[[Di
                 f"is in {config.folder}: go on with --resume",
                 file=sys.stderr,
             )
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(1)  # an orderly end would wait for connections that are gone
+        _end_at_once(1)
 
 
 def _prepare_by_turns(config: DistillConfig, prepare: Prepare, processes: Processes) -> DistillSession:
@@ -87,7 +85,7 @@ def _follow(session: DistillSession, processes: Processes) -> int:
         run.follow()
     except UsageError as error:  # such as an image of its share that cannot be read: the first one does not know
         print(f"rlkd: error: process {processes.rank}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        _end_at_once(2)
     processes.leave()
     return 0
 
@@ -105,6 +103,13 @@ def _leading(session: DistillSession) -> Iterator[None]:
         raise
     run.stop()
     run.processes.leave()
+
+
+def _end_at_once(code: int) -> NoReturn:
+    """End without the orderly farewell, which would wait for processes that are gone or somewhere else."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _end_when_told(processes: Processes) -> None:

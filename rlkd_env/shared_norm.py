@@ -38,16 +38,19 @@ class SharedBatchNorm(_BatchNorm):
         """Normalise ``(n, channels, ...)`` by the statistics of all processes' instances when training."""
         if not self.training:
             return super().forward(input)
+        values = input.to(torch.promote_types(input.dtype, torch.float32))
         dims = [dim for dim in range(input.dim()) if dim != 1]
         shape = [1, -1, *[1] * (input.dim() - 2)]
         processes = dist.get_world_size()
         count = processes * input.numel() // input.shape[1]
-        mean = _Sum.apply(input.mean(dims)) / processes
-        centred = input - mean.view(shape)
+        mean = _Sum.apply(values.mean(dims)) / processes
+        centred = values - mean.view(shape)
         variance = _Sum.apply(centred.square().mean(dims)) / processes
         self._remember(mean, variance * (count / (count - 1)))
         normalized = centred * (variance + self.eps).rsqrt().view(shape)
-        return normalized * self.weight.view(shape) + self.bias.view(shape) if self.affine else normalized
+        if self.affine:
+            normalized = normalized * self.weight.view(shape) + self.bias.view(shape)
+        return normalized.to(input.dtype)
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor) -> None:
@@ -55,8 +58,8 @@ class SharedBatchNorm(_BatchNorm):
             return
         self.num_batches_tracked.add_(1)
         momentum = self.momentum if self.momentum is not None else 1.0 / float(self.num_batches_tracked)
-        self.running_mean.lerp_(mean, momentum)
-        self.running_var.lerp_(variance, momentum)
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
+        self.running_var.lerp_(variance.to(self.running_var.dtype), momentum)
 
 
 class _Sum(torch.autograd.Function):
