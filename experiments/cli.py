@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import tyro
 
-from experiments.config import CreditConfig, DistillConfig, TeacherConfig, as_arguments
+from experiments.config import BenchConfig, CreditConfig, DistillConfig, TeacherConfig, as_arguments
 from experiments.folder import CONFIG_FILE
 from experiments.presets import read_config_file, read_preset
 from rlkd_env.distributed import is_first_process, started_processes
@@ -21,12 +21,18 @@ from rlkd_env.registry import UsageError
 
 StoredConfig = DistillConfig | TeacherConfig
 """Configs that a folder keeps, for a run that is resumed."""
+AnyConfig = StoredConfig | CreditConfig | BenchConfig
 
-_COMMANDS: dict[str, Any] = {"distill": DistillConfig, "teacher": TeacherConfig, "credit": CreditConfig}
+_COMMANDS: dict[str, Any] = {
+    "distill": DistillConfig,
+    "teacher": TeacherConfig,
+    "credit": CreditConfig,
+    "bench": BenchConfig,
+}
 _DESCRIPTION = "Knowledge distillation in which a reinforcement-learning agent sets every instance's temperature."
 
 
-def parse(arguments: Sequence[str]) -> DistillConfig | TeacherConfig | CreditConfig:
+def parse(arguments: Sequence[str]) -> AnyConfig:
     """Read a command with its options, those of ``--config`` and those of a run that is resumed.
 
     Raises:
@@ -44,6 +50,8 @@ def parse(arguments: Sequence[str]) -> DistillConfig | TeacherConfig | CreditCon
         defaults |= read_config_file(Path(config.output.config), valid)
     if defaults:
         config = cast(StoredConfig, _parse_once([arguments[0], *as_arguments(defaults), *arguments[1:]]))
+    if isinstance(config, BenchConfig):
+        return config
     if config.output.resume and (config.folder / CONFIG_FILE).is_file():
         stored = read_config_file(config.folder / CONFIG_FILE, valid)
         again = [arguments[0], *as_arguments(stored | defaults), *arguments[1:]]
@@ -56,7 +64,7 @@ def parse(arguments: Sequence[str]) -> DistillConfig | TeacherConfig | CreditCon
     return config
 
 
-def _parse_once(arguments: Sequence[str]) -> DistillConfig | TeacherConfig | CreditConfig:
+def _parse_once(arguments: Sequence[str]) -> AnyConfig:
     messages = io.StringIO()
     try:
         with contextlib.redirect_stderr(messages):
@@ -103,6 +111,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from experiments.credit import run_credit
 
             return run_credit(config)
+        if isinstance(config, BenchConfig):
+            from experiments.bench import run_bench
+
+            return run_bench(config)
         from experiments.distill import run_distill
 
         return run_distill(config)

@@ -11,10 +11,11 @@ import tyro
 
 from rlkd_env.config import OptionValue, RunConfig
 from rlkd_env.data import DataConfig, create_source
+from rlkd_env.engine import Precision
 from rlkd_env.exploration import BatchContent, Exploration
 from rlkd_env.models import file_stem
 from rlkd_env.recipe import OptimizerName, ScheduleName
-from rlkd_env.teacher import Precision, TeacherRecipe
+from rlkd_env.teacher import TeacherRecipe
 from rlkd_env.temperature import ActionScale
 
 _NOT_SETTINGS = (
@@ -183,7 +184,7 @@ class TeacherTrainingConfig:
     schedule: ScheduleName = "cosine"
     """Learning-rate schedule: cosine to zero, step (times 0.1 at 5/8, 6/8, 7/8 of the training) or constant."""
     precision: Precision = "auto"
-    """Number format of the network's products: float32 or bfloat16; auto is bfloat16 on a GPU."""
+    """Number format of the network's products: float32 or bfloat16; auto is the latter where the hardware has it."""
     seed: int = 0
     """Seed of initialisation and batches."""
     device: str = "auto"
@@ -273,6 +274,54 @@ class CreditConfig:
     """Folder for credit.json and credit.png."""
     overwrite: bool = False
     """Replace the measurement in the folder."""
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """What is measured, and how."""
+
+    arms: tuple[str, ...] = ()
+    """Arms beside plain KD; none means all but those that pull single levers. A wrong name lists them."""
+    rounds: int = 7
+    """Rounds in which every arm has its turn."""
+    steps: int = 32
+    """Updates of an arm in a round; a multiple of the agent's rollout, 1,024 rows, is fair to it."""
+    random_images: bool = False
+    """Bench on noise of CIFAR-100's size, with an untrained teacher: speed needs no data."""
+    memory: bool = True
+    """Measure every arm's peak memory too, in a process of its own."""
+    preset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Ready-made config of rlkd distill, such as cifar100/resnet56-resnet20/kd."""
+    config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """JSON or YAML file with any of these options as keys; the command line comes before it."""
+    out: str = "runs/bench"
+    """Folder for bench.json."""
+    overwrite: bool = False
+    """Replace the measurement in the folder."""
+
+
+@dataclass(frozen=True)
+class BenchConfig:
+    """Measure what a KD step costs: plain, under a rule, and with an agent that learns or acts."""
+
+    run: RunConfig = field(default_factory=RunConfig)
+    agent: AgentConfig = field(default_factory=AgentConfig)
+    bench: BenchOptions = field(default_factory=BenchOptions)
+
+    presets = "distill"
+
+    @property
+    def output(self) -> BenchOptions:
+        """Where a preset and a config file are named."""
+        return self.bench
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all options by name."""
+        return {**asdict(self.run), **asdict(self.agent), **asdict(self.bench)}
+
+    def settings(self) -> dict[str, Any]:
+        """Return the options that determine what is measured."""
+        return _settings(self.as_dict())
 
 
 def _settings(options: dict[str, Any]) -> dict[str, Any]:

@@ -108,7 +108,7 @@ class LastLayer(Calibrator):
             raise UsageError("the calibrator last_layer needs a student that ends in a linear layer")
 
         def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            self._inputs[module.training] = inputs[0].detach()
+            self._inputs[module.training] = inputs[0].detach().float()
 
         linear[-1].register_forward_pre_hook(keep)
         self._student = run.student

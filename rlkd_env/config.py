@@ -13,6 +13,7 @@ from torch import nn
 
 from rlkd_env.data import BatchStream, DataConfig, DataSource, Splits, create_source
 from rlkd_env.distributed import Processes
+from rlkd_env.engine import MemoryFormat, Precision, choose_engine
 from rlkd_env.methods import Method, Pair, check_method, create_method
 from rlkd_env.models import check_model, create_model
 from rlkd_env.models.find_taps import add_taps
@@ -76,11 +77,22 @@ class RunConfig(DataConfig):
     """Learning-rate schedule: cosine to zero, step (times 0.1 at the milestones) or constant."""
     milestones: tuple[float, ...] = USUAL_MILESTONES
     """Of the schedule step, as shares of the run; those of the usual CIFAR-100 recipe are 5/8, 6/8 and 7/8."""
+    views: int | None = None
+    """Random views of every training image, shown epoch after epoch in turn; None shows new ones in every epoch."""
+    teacher_cache_mib: int = 512
+    """Memory for the teacher's logits where views come back (fixed ones, or no augmentation); 0 keeps none."""
     sequence_phases: int = 0
     """Phases of instance-level sequence learning, in which a snapshot of the student orders the images from easy to
     hard; 0 does without. It goes with every method, but not with exploration."""
     sequence_first_share: float = 0.5
     """Share of the images, the easiest, that the second phase trains on; the last trains on all."""
+    precision: Precision = "auto"
+    """Number format of the networks' products: float32 or bfloat16; auto is bfloat16 for convolutional students where
+    the hardware has it. Evaluations and losses are always in float32."""
+    memory_format: MemoryFormat = "auto"
+    """Order of images in memory: contiguous or channels_last; auto is the latter for convolutional students."""
+    compile: bool = False
+    """Compile the networks, which takes minutes and pays on long runs."""
     device: str = "auto"
     """Device such as cpu or cuda:0; auto takes a GPU where there is one."""
 
@@ -161,6 +173,8 @@ def build_run(
     """
     if processes:
         processes.check_batch(config.batch_size)
+        if config.compile and processes.count > 1:
+            raise UsageError("compiled networks cannot be shared by several processes: leave compile away")
     recipe = Recipe(
         epochs=config.epochs,
         batch_size=config.batch_size,
@@ -180,18 +194,21 @@ def build_run(
     if student is None:
         check_model(student_name)  # an unknown name is told before a teacher is trained
     splits = source.splits().to(processes.device if processes else select_device(config.device))
-    BatchStream(splits.train, config.batch_size, seed=0)  # likewise a batch that is too large
+    BatchStream(splits.train, config.batch_size, 0, config.views)  # likewise a batch that is too large
     if teacher is None:
         teacher = _find_teacher(config, source, splits, on_teacher_epoch)
     teacher = teacher.to(splits.train.labels.device)
     create_student = student or _student_factory(config, student_name, splits)
     create_its_method = _method_factory(config, teacher, splits)
-    with seeded(0, splits.train.labels.device):  # networks that cannot be made or do not fit are told now
-        create_its_method(create_student().to(splits.train.labels.device))
+    device = splits.train.labels.device
+    with seeded(0, device):  # networks that cannot be made or do not fit are told now
+        trial = create_student().to(device)
+        create_its_method(trial)
+    engine = choose_engine(device, trial, config.precision, config.memory_format, config.compile)
     deviation = teacher_logit_deviation(teacher, splits)
     run_class = partial(SharedRun, processes=processes) if processes else DistillationRun
     run = run_class(
-        task=Classification(),
+        task=Classification(engine),
         splits=splits,
         teacher=teacher,
         create_student=create_student,
@@ -203,6 +220,8 @@ def build_run(
         probe_size=config.probe_size,
         divergence_penalty=config.divergence_penalty,
         teacher_deviation=deviation,
+        views=config.views,
+        teacher_cache_bytes=config.teacher_cache_mib * 2**20,
     )
     if config.sequence_phases:
         sequence = Sequence(config.sequence_phases, config.sequence_first_share)

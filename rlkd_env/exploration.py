@@ -17,7 +17,7 @@ from rlkd_env.sampler import Sampler
 
 BatchContent = Literal["pairs", "all"]
 
-_DRAW, _LARGER_VIEW, _SMALLER_VIEW = 1, 3, 4
+_DRAW, _LARGER_VIEW, _SMALLER_VIEW = 1, 1, 2
 """Keep these draws apart from each other and from the stream's."""
 
 

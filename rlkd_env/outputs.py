@@ -14,6 +14,9 @@ from torch import Tensor
 if TYPE_CHECKING:
     from rlkd_env.models.features import Features
 
+_REGISTER = 16
+_MANY_ROWS = 256
+
 
 @dataclass
 class InstanceOutputs:
@@ -60,7 +63,7 @@ class InstanceOutputs:
 
     @cached_property
     def _student_log_softmax(self) -> Tensor:
-        return F.log_softmax(self.student_logits, dim=-1)
+        return log_softmax(self.student_logits)
 
     @cached_property
     def task_loss(self) -> Tensor:
@@ -75,7 +78,7 @@ class InstanceOutputs:
     @cached_property
     def teacher_log_probabilities(self) -> Tensor:
         """``(N, C)`` at temperature 1."""
-        return F.log_softmax(self.teacher_logits, dim=-1)
+        return log_softmax(self.teacher_logits)
 
     @cached_property
     def student_probabilities(self) -> Tensor:
@@ -113,6 +116,18 @@ class InstanceOutputs:
         if self.partner_labels is None or self.label_share is None:
             return loss
         return self.label_share * loss - (1.0 - self.label_share) * _pick(log_probabilities, self.partner_labels)
+
+
+def log_softmax(logits: Tensor) -> Tensor:
+    """Return the log-softmax of ``(N, C)`` logits over the classes.
+
+    On a CPU PyTorch computes rows of fewer numbers than a vector register holds one number at a time. Many such rows
+    are therefore computed as columns: the same numbers, up to ten times as fast.
+    """
+    is_narrow = logits.dim() == 2 and logits.shape[1] < _REGISTER and len(logits) >= _MANY_ROWS
+    if logits.device.type == "cpu" and is_narrow:
+        return F.log_softmax(logits.t().contiguous(), dim=0).t()
+    return F.log_softmax(logits, dim=-1)
 
 
 def _pick(values: Tensor, classes: Tensor) -> Tensor:

@@ -66,7 +66,11 @@ class Recipe:
         """Return the optimiser of a network and of what is trained along with it."""
         if self.optimizer == "adam":
             return Adam(parameters, self.learning_rate, weight_decay=self.weight_decay)
-        return SGD(parameters, self.learning_rate, momentum=self.momentum, weight_decay=self.weight_decay)
+        parameters = list(parameters)
+        on_gpu = all(parameter.is_cuda for parameter in parameters)
+        return SGD(
+            parameters, self.learning_rate, momentum=self.momentum, weight_decay=self.weight_decay, fused=on_gpu or None
+        )
 
     def create_schedule(self, optimizer: Optimizer, total_steps: int) -> LRScheduler:
         """Return the schedule, stepped once an update."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from rlkd_env.data import Batch, BatchStream, Splits
+from rlkd_env.data import Batch, BatchStream, ImageSet, Splits
 from rlkd_env.exploration import Exploration, Explorer
 from rlkd_env.hooks import Policy, RunHook, StepResult
 from rlkd_env.methods import Method
@@ -24,6 +24,7 @@ from rlkd_env.reward import Measurement, RewardMeter
 from rlkd_env.sampler import Sampler
 from rlkd_env.state import InstanceState
 from rlkd_env.tasks import Evaluation, Task
+from rlkd_env.teacher_cache import TeacherCache
 from rlkd_env.temperature import Temperature, TemperatureRange
 
 STATE_VERSION = 2
@@ -49,6 +50,8 @@ class DistillationRun:
         probe_size: number of probe images that the reward is measured on, the same all through.
         divergence_penalty: the reward of an update that diverges.
         teacher_deviation: mean standard deviation of the teacher's logits, the unit of relative temperatures.
+        views: random views of every training image that are shown in turn; None shows new ones in every epoch.
+        teacher_cache_bytes: memory for the teacher's logits on views that come back; 0 forwards the teacher every time.
 
     Raises:
         UsageError: if a batch is larger than the training set.
@@ -66,6 +69,8 @@ class DistillationRun:
     probe_size: int = 512
     divergence_penalty: float = -10.0
     teacher_deviation: float = 1.0
+    views: int | None = None
+    teacher_cache_bytes: int = 0
     hooks: list[RunHook] = field(default_factory=list)
     sampler: Sampler | None = None
     """Chooses the batches in the stream's place."""
@@ -85,13 +90,14 @@ class DistillationRun:
     """Likewise of the method."""
 
     def __post_init__(self) -> None:
-        self.teacher.eval().requires_grad_(False)
         self.device = self.splits.train.labels.device
-        self._stream = BatchStream(self.splits.train, self.batch_size, seed=0)
+        self.frozen_teacher = self.task.engine.freeze(self.teacher, self.splits.image_shape)
+        self._stream = BatchStream(self.splits.train, self.batch_size, 0, self.views)
         self.steps_per_epoch = self._stream.batches_per_epoch
         self.total_steps = self.steps_per_epoch * self.recipe.epochs
         probe = self.splits.probe
         self.probe = probe.subset(torch.arange(min(self.probe_size, len(probe))))
+        self._cache: TeacherCache | None = None
         self._started = False
 
     @property
@@ -307,11 +313,39 @@ class DistillationRun:
         clone.load_state_dict(self.state_dict())
         return clone
 
+    def sibling(self, train: ImageSet | None = None) -> DistillationRun:
+        """Return another run of the same ingredients, not started and without hooks; what never changes is shared.
+
+        Args:
+            train: the same training images, handed out in another way; the memory of the teacher's logits is then the
+                new run's own.
+        """
+        self.shared_teacher_cache()
+        run = copy.copy(self)
+        if train is not None:
+            run.splits = replace(self.splits, train=train)
+            run._cache = None
+        run.hooks = []
+        run.reward = RewardMeter(self.reward.name, self.reward.interval)
+        run.sampler = copy.deepcopy(self.sampler)
+        run._started = False
+        return run
+
+    def shared_teacher_cache(self) -> TeacherCache | None:
+        """Return the memory of the teacher's logits that runs of all seeds share, or None if there can be none."""
+        if self.splits.train.is_random:
+            return None
+        if self._cache is None:
+            self._cache = self._create_cache()
+        return self._cache
+
     def _create_modules(self, seed: int) -> None:
         self.seed = seed
         self._stream = self._create_stream(seed)
+        if self._cache is None or self.splits.train.is_random:
+            self._cache = self._create_cache()
         with seeded(seed, self.device):
-            self.student = self.create_student().to(self.device).train()
+            self.student = self.task.engine.prepare(self.create_student().to(self.device)).train()
             self.method = self.create_method(self.student).to(self.device).train()
         self.trained_student, self.trained_method = self.student, self.method
         self._is_stochastic = is_stochastic(self.student)
@@ -320,11 +354,18 @@ class DistillationRun:
         self._schedule = self.recipe.create_schedule(self.optimizer, self.total_steps)
 
     def _create_stream(self, seed: int) -> BatchStream:
-        return BatchStream(self.splits.train, self.batch_size, seed)
+        return BatchStream(self.splits.train, self.batch_size, seed, self.views)
 
     def _check_ready(self) -> None:
         if not self._started or self.finished:
             raise RuntimeError("the run is over or not started: call reset()")
+
+    def _create_cache(self) -> TeacherCache | None:
+        """Return a memory of the teacher's logits if it pays."""
+        train, stream = self.splits.train, self._stream
+        if not TeacherCache.pays(train, stream, self.splits.num_classes, self.recipe.epochs, self.teacher_cache_bytes):
+            return None
+        return TeacherCache(self.task.engine, self.frozen_teacher, train, stream)
 
     def _forward(self) -> Tensor:
         stream, step = self._stream, self.step_count
@@ -333,8 +374,11 @@ class DistillationRun:
         else:
             self.sampler.prepare(self)
             self.batch = self.sampler.batch(stream, step)
+        with_features = self.method.uses_features
+        teacher = self.teacher if with_features else self.frozen_teacher
+        known = None if with_features or self._cache is None else self._cache.logits(self.batch)
         with self._step_randomness(self._is_stochastic):
-            self.outputs = self.task.forward(self.trained_student, self.teacher, self.batch, self.method.uses_features)
+            self.outputs = self.task.forward(self.trained_student, teacher, self.batch, with_features, known)
         self.outputs.progress, self.outputs.epoch = self.progress, step / self.steps_per_epoch
         return self.state(self.outputs)
 

@@ -128,6 +128,10 @@ class SharedRun(DistillationRun):
         """Not to be had: the other processes hold one run."""
         raise RuntimeError("a run that several processes share cannot be forked")
 
+    def sibling(self, train: ImageSet | None = None) -> DistillationRun:  # noqa: ARG002
+        """Not to be had, likewise."""
+        raise RuntimeError("a run that several processes share cannot have siblings")
+
     def stop(self) -> None:
         """End the others' :meth:`follow`; the run stays as it is."""
         self._tell(_Command.STOP)
@@ -182,7 +186,7 @@ class SharedRun(DistillationRun):
         return state if whole is None else whole.to(state.device)
 
     def _create_stream(self, seed: int) -> BatchStream:
-        return BatchStream(self.splits.train, self.batch_size, seed, self._share)
+        return BatchStream(self.splits.train, self.batch_size, seed, self.views, self._share)
 
     def _create_modules(self, seed: int) -> None:
         super()._create_modules(seed)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 import torch.nn.functional as F
@@ -18,13 +18,13 @@ from filelock import FileLock
 from torch import nn
 
 from rlkd_env.data import BatchStream, Splits
+from rlkd_env.engine import MemoryFormat, Precision, choose_engine
 from rlkd_env.models import create_model, file_stem
 from rlkd_env.models.storage import load_network, save_network
 from rlkd_env.randomness import is_stochastic, seeded
 from rlkd_env.recipe import OptimizerName, Recipe, ScheduleName
 from rlkd_env.registry import UsageError, unknown_name
 
-Precision = Literal["auto", "float32", "bfloat16"]
 TEACHER_FILE = "teacher.safetensors"
 
 
@@ -41,7 +41,8 @@ class TeacherRecipe:
         weight_decay: L2 penalty on all parameters.
         schedule: as in :class:`~rlkd_env.recipe.Recipe`.
         optimizer: likewise.
-        precision: ``"bfloat16"`` computes the network's products in it (autocast); ``"auto"`` does on a GPU.
+        precision: of the network's products, as in :func:`~rlkd_env.engine.choose_engine`; float32 is the reference,
+            with images contiguous in memory.
         seed: of initialisation and order.
 
     Raises:
@@ -56,7 +57,7 @@ class TeacherRecipe:
     weight_decay: float = 0.0
     schedule: ScheduleName = "cosine"
     optimizer: OptimizerName = "adam"
-    precision: Precision = "auto"
+    precision: Precision = "float32"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -99,6 +100,9 @@ class TeacherTraining:
         self._stream = BatchStream(splits.teacher_train, recipe.batch_size, recipe.seed)
         with seeded(recipe.seed, self._device):
             self.network = create_model(recipe.model, splits.num_classes, splits.image_shape).to(self._device)
+        memory_format: MemoryFormat = "contiguous" if recipe.precision == "float32" else "auto"
+        self._engine = choose_engine(self._device, self.network, recipe.precision, memory_format)
+        self._engine.prepare(self.network)
         self._is_stochastic = is_stochastic(self.network)
         training = recipe.training()
         self._optimizer = training.create_optimizer(self.network.parameters())
@@ -121,8 +125,9 @@ class TeacherTraining:
         for step in range(first_step, first_step + self._stream.batches_per_epoch):
             batch = self._stream.batch(step)
             randomness = seeded(self.recipe.seed + step, self._device) if self._is_stochastic else nullcontext()
-            with randomness, self._autocast():
-                loss = F.cross_entropy(self.network(batch.images).float(), batch.labels)
+            with randomness:
+                logits = self._engine.forward(self.network, self._engine.images(batch.images))
+            loss = F.cross_entropy(logits, batch.labels)
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self._optimizer.step()
@@ -149,11 +154,6 @@ class TeacherTraining:
         self.network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
-
-    def _autocast(self) -> torch.autocast:
-        precision = self.recipe.precision
-        is_reduced = precision == "bfloat16" or (precision == "auto" and self._device.type == "cuda")
-        return torch.autocast(self._device.type, torch.bfloat16, enabled=is_reduced)
 
 
 def train_teacher(

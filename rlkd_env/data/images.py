@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
@@ -13,28 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Share:
-    """What one process sees of every batch: one of several equal pieces, as they follow each other.
-
-    Attributes:
-        index: of the piece, from 0.
-        count: of pieces; with 1 a share is the whole batch.
-    """
-
-    index: int = 0
-    count: int = 1
-
-    def of(self, values: Tensor, dim: int = 0) -> Tensor:
-        """Return the share of values for a whole batch, whose size ``count`` must divide."""
-        size = values.shape[dim] // self.count
-        return values.narrow(dim, self.index * size, size)
-
-
-WHOLE = Share()
-Request = tuple[Tensor, int | None, Share]
-"""Positions ``(N,)`` in a set, the seed of their augmentation or None for none, and the share that is wanted."""
+Request = tuple[Tensor, int | None]
+"""Positions ``(N,)`` in a set, and the seed of their random views or None for none."""
 
 
 def mixed_seed(*entropy: int) -> int:
@@ -72,29 +52,28 @@ class Preprocessing:
         mean, deviation = (_per_channel(constants, scale, pixels.device) for constants in (self.mean, self.deviation))
         return (values - mean) / deviation
 
-    def augment(self, pixels: Tensor, seed: int, share: Share = WHOLE) -> Tensor:
-        """Return a random view of every image of ``(N, channels, height, width)``; the same for the same seed.
+    @property
+    def is_random(self) -> bool:
+        """Whether training views differ from the images."""
+        return self.crop_padding > 0 or self.flip
 
-        Those of a share of a batch are those that they have in the whole batch.
-        """
-        if not (self.crop_padding or self.flip):
-            return pixels
+    def draw(self, count: int, seed: int) -> Tensor:
+        """Draw what makes ``count`` random views: ``(count, 3)`` shifts down and right, and whether to mirror."""
         generator = seeded_generator(seed)
-        count, _, height, width = pixels.shape
-        total = count * share.count
+        shifts = torch.randint(2 * self.crop_padding + 1, (count, 2), generator=generator)
+        mirrored = torch.randint(2, (count, 1), generator=generator) * int(self.flip)
+        return torch.cat([shifts, mirrored], dim=1)
+
+    def augment(self, pixels: Tensor, drawn: Tensor) -> Tensor:
+        """Return the view of every image of ``(N, channels, height, width)`` that was drawn ``(N, 3)``."""
+        down, right, is_mirrored = drawn.unbind(dim=1)
         if self.crop_padding:
+            height, width = pixels.shape[-2:]
             padded = F.pad(pixels, [self.crop_padding] * 4)
-            shifts = torch.randint(2 * self.crop_padding + 1, (2, total, 1), generator=generator)
-            shifts = share.of(shifts, dim=1).to(pixels.device)
-            rows = shifts[0] + torch.arange(height, device=pixels.device)
-            columns = shifts[1] + torch.arange(width, device=pixels.device)
-            images = torch.arange(count, device=pixels.device)
-            # Channels end up last when indices surround a slice.
-            views = padded[images[:, None, None], :, rows[:, :, None], columns[:, None, :]]
-            pixels = views.permute(0, 3, 1, 2)
+            windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: nothing is copied but those taken
+            pixels = windows[torch.arange(len(pixels), device=pixels.device), :, down, right]
         if self.flip:
-            is_flipped = share.of(torch.rand(total, generator=generator)).to(pixels.device) < 0.5
-            pixels = torch.where(is_flipped.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
+            pixels = torch.where(is_mirrored.bool().view(-1, 1, 1, 1), pixels.flip(-1), pixels)
         return pixels
 
 
@@ -121,14 +100,18 @@ class ImageSet(ABC):
     def image_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of an image."""
 
+    @property
     @abstractmethod
-    def take(self, positions: Tensor, augmentation_seed: int | None = None, share: Share = WHOLE) -> Tensor:
+    def is_random(self) -> bool:
+        """Whether training views differ from the images."""
+
+    @abstractmethod
+    def take(self, positions: Tensor, view: int | None = None) -> Tensor:
         """Return images ``(N, channels, height, width)``, ready for a network.
 
         Args:
             positions: ``(N,)`` in the set.
-            augmentation_seed: of the random views; None gives the images as they are.
-            share: of the positions that is wanted, in the views that the images have in the whole.
+            view: seed of the random views, one of every image in the set; None gives the images as they are.
         """
 
     @abstractmethod
@@ -150,7 +133,7 @@ class ImageSet(ABC):
     def chunks(self, size: int, limit: int | None = None) -> Iterator[Tensor]:
         """Return the set's images in order and in chunks, all of them or the first ``limit``."""
         positions = torch.arange(min(len(self), limit or len(self)))
-        return self.follow((chunk, None, WHOLE) for chunk in positions.split(size))
+        return self.follow((chunk, None) for chunk in positions.split(size))
 
     @cached_property
     def images(self) -> Tensor:
@@ -178,12 +161,24 @@ class MemoryImages(ImageSet):
         channels, height, width = self.pixels.shape[1:]
         return channels, height, width
 
-    def take(self, positions: Tensor, augmentation_seed: int | None = None, share: Share = WHOLE) -> Tensor:
+    @property
+    def is_random(self) -> bool:
+        """Whether training views differ from the images."""
+        return self.preprocessing.is_random
+
+    def take(self, positions: Tensor, view: int | None = None) -> Tensor:
         """Return images ``(N, channels, height, width)``, ready for a network."""
-        pixels = self.pixels[share.of(positions).to(self.pixels.device)]
-        if augmentation_seed is not None:
-            pixels = self.preprocessing.augment(pixels, augmentation_seed, share)
+        positions = positions.to(self.pixels.device)
+        pixels = self.pixels[positions]
+        if view is not None and self.is_random:
+            pixels = self.preprocessing.augment(pixels, self._views(view)[positions])
         return self.preprocessing.normalize(pixels)
+
+    @cached_property
+    def _views(self) -> Callable[[int], Tensor]:
+        """Draws of all images, ``(n, 3)`` on the device, made for a whole epoch and kept while it lasts."""
+        draw, device = self.preprocessing.draw, self.pixels.device
+        return lru_cache(maxsize=4)(lambda view: draw(len(self), view).to(device))
 
     def subset(self, positions: Tensor) -> MemoryImages:
         """Return the set of the images at ``(m,)`` positions."""

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as transforms
 
-from rlkd_env.data.images import WHOLE, ImageSet, Preprocessing, Request, Share, mixed_seed
+from rlkd_env.data.images import ImageSet, Preprocessing, Request, mixed_seed
 from rlkd_env.registry import UsageError
 
 SMALL_SIZE = 64
@@ -36,9 +36,11 @@ class Reader(ABC):
 
     Attributes:
         image_shape: channels, height, width that all images are brought to.
+        is_random: whether augmented images differ from one reading to the next.
     """
 
     image_shape: tuple[int, int, int]
+    is_random: bool
 
     @abstractmethod
     def read(self, position: int, is_augmented: bool) -> Tensor | Unreadable:
@@ -62,6 +64,7 @@ class FileReader(Reader):
     def __init__(self, paths: list[Path], size: int, resized_crop: bool = False, flip: bool = False) -> None:
         self.paths = paths
         self.image_shape = (3, size, size)
+        self.is_random = resized_crop or flip
         shorter_side = round(size * 256 / 224) if size > SMALL_SIZE else size
         self._plain = v2.Compose([v2.Resize(shorter_side), v2.CenterCrop(size)])
         views: list[Any] = [v2.RandomResizedCrop(size)] if resized_crop else [self._plain]
@@ -95,6 +98,7 @@ class DatasetReader(Reader):
 
     def __init__(self, dataset: Dataset[tuple[Any, int]]) -> None:
         self._dataset = dataset
+        self.is_random = True  # for all that is known
         first = self.read(0, is_augmented=False)
         if isinstance(first, Unreadable):
             raise UsageError(first.reason)
@@ -142,18 +146,23 @@ class StreamedImages(ImageSet):
         """Channels, height and width of an image."""
         return self.reader.image_shape
 
-    def take(self, positions: Tensor, augmentation_seed: int | None = None, share: Share = WHOLE) -> Tensor:
+    @property
+    def is_random(self) -> bool:
+        """Whether training views differ from the images."""
+        return self.reader.is_random
+
+    def take(self, positions: Tensor, view: int | None = None) -> Tensor:
         """Read images ``(N, channels, height, width)`` in this process.
 
         Raises:
             UsageError: if one cannot be read.
         """
-        pixels = _Reading(self.reader)[(self.positions[positions.cpu()], augmentation_seed, share)]
+        pixels = _Reading(self.reader)[(self.positions[positions.cpu()], view)]
         return self._finish(pixels)
 
     def follow(self, requests: Iterator[Request]) -> Iterator[Tensor]:
         """Read batches ahead in worker processes, which end when the iterator is dropped."""
-        batches = ((self.positions[positions.cpu()], seed, share) for positions, seed, share in requests)
+        batches = ((self.positions[positions.cpu()], view) for positions, view in requests)
         loader = DataLoader(
             _Reading(self.reader),
             batch_size=None,
@@ -200,14 +209,13 @@ class _Reading(Dataset[Any]):
         self._reader = reader
 
     def __getitem__(self, request: Request) -> Tensor | Unreadable:
-        positions, seed, share = request
+        positions, view = request
         images = []
-        wanted = share.of(torch.stack([torch.arange(len(positions)), positions], dim=-1)).tolist()
         with torch.random.fork_rng(devices=[]):
-            for place, position in wanted:
-                if seed is not None:  # one for every image, so that a share's views do not depend on the others
-                    torch.manual_seed(mixed_seed(seed, place))
-                image = self._reader.read(position, is_augmented=seed is not None)
+            for position in positions.tolist():
+                if view is not None:
+                    torch.manual_seed(mixed_seed(view, position))
+                image = self._reader.read(position, is_augmented=view is not None)
                 if isinstance(image, Unreadable):
                     return image
                 images.append(image)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rlkd_env.methods.base import Method
-from rlkd_env.outputs import InstanceOutputs
+from rlkd_env.outputs import InstanceOutputs, log_softmax
 from rlkd_env.temperature import Temperature
 
 
@@ -116,7 +116,7 @@ def _decouple(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     classes = torch.arange(logits.shape[-1] - 1, device=logits.device)
     others = logits.gather(-1, classes + (classes >= target))
     binary = torch.cat([logits.gather(-1, target), others.logsumexp(dim=-1, keepdim=True)], dim=-1)
-    return F.log_softmax(binary, dim=-1), F.log_softmax(others, dim=-1)
+    return log_softmax(binary), log_softmax(others)
 
 
 def _divergence(student: Tensor, teacher: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rlkd_env.methods.base import Method
-from rlkd_env.outputs import InstanceOutputs
+from rlkd_env.outputs import InstanceOutputs, log_softmax
 from rlkd_env.temperature import Temperature
 
 
@@ -24,8 +24,8 @@ def kd_loss(
     Returns:
         ``(N,)`` in nats.
     """
-    student = F.log_softmax(student_logits / temperature.student.unsqueeze(-1), dim=-1)
-    teacher = F.log_softmax(teacher_logits / temperature.teacher.unsqueeze(-1), dim=-1)
+    student = log_softmax(student_logits / temperature.student.unsqueeze(-1))
+    teacher = log_softmax(teacher_logits / temperature.teacher.unsqueeze(-1))
     divergence = F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=-1)
     return temperature.student * temperature.teacher * divergence if temperature_squared else divergence
 

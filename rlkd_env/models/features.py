@@ -43,12 +43,12 @@ class Features:
     preactivations: tuple[Tensor, ...]
     pooled: Tensor
 
-    def detach(self) -> Features:
-        """Return the same values without gradients."""
+    def to(self, dtype: torch.dtype) -> Features:
+        """Return the same values in another number format."""
         return Features(
-            tuple(value.detach() for value in self.stages),
-            tuple(value.detach() for value in self.preactivations),
-            self.pooled.detach(),
+            tuple(value.to(dtype) for value in self.stages),
+            tuple(value.to(dtype) for value in self.preactivations),
+            self.pooled.to(dtype),
         )
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from rlkd_env.data import Batch, ImageSet
+from rlkd_env.engine import Engine
 from rlkd_env.outputs import InstanceOutputs
 
 
@@ -25,11 +27,23 @@ class Evaluation:
 
 
 class Task(ABC):
-    """The task's forward pass and evaluation."""
+    """The task's forward pass and evaluation.
+
+    Args:
+        engine: how networks are computed; None computes plainly, on a CPU.
+    """
+
+    def __init__(self, engine: Engine | None = None) -> None:
+        self.engine = engine or Engine(torch.device("cpu"))
 
     @abstractmethod
     def forward(
-        self, student: nn.Module, teacher: nn.Module, batch: Batch, with_features: bool = False
+        self,
+        student: nn.Module,
+        teacher: nn.Module,
+        batch: Batch,
+        with_features: bool = False,
+        teacher_logits: Tensor | None = None,
     ) -> InstanceOutputs:
         """Forward a batch through both networks, once each.
 
@@ -38,6 +52,7 @@ class Task(ABC):
             teacher: in evaluation mode; forwarded without gradients.
             batch: N images.
             with_features: whether the outputs hold images and features too.
+            teacher_logits: ``(N, C)`` if they are known already; the teacher is not forwarded then.
         """
 
     @abstractmethod

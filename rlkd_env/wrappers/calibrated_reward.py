@@ -36,7 +36,7 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
     Args:
         env: whose slots share one reward and end together. ``return_decomposition`` takes any such environment with Box
             states and actions in ``[-1, 1]``; the others look at a KD run, so :class:`~rlkd_env.env.KDVectorEnv`,
-            wrapped or not.
+            wrapped or not. With several runs only ``uniform``, where every slot earns its run's reward.
         calibrator: a name in :data:`CALIBRATOR_NAMES`.
         reference: temperature that credits are relative to; None takes the geometric mean of the run's range. For
             ``return_decomposition`` it is always the action 0.
@@ -70,10 +70,15 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
         gym.utils.RecordConstructorArgs.__init__(self, calibrator=calibrator, reference=reference)
         VectorWrapper.__init__(self, env)
         check_calibrator(calibrator)
-        self._run = env.unwrapped.run if isinstance(env.unwrapped, KDVectorEnv) else None
+        base = env.unwrapped
+        self._has_several_runs = isinstance(base, KDVectorEnv) and base.num_runs > 1
+        self._run = base.run if isinstance(base, KDVectorEnv) and not self._has_several_runs else None
         self.hook: Calibrator | None = None
         self._decomposition: ReturnDecomposition | None = None
-        if calibrator == "return_decomposition":
+        if self._has_several_runs:
+            if calibrator != "uniform":
+                raise UsageError(f"the calibrator {calibrator!r} needs a single run: with num_runs, take uniform")
+        elif calibrator == "return_decomposition":
             self._decomposition = _decomposition_for(env)
         elif self._run is None:
             raise UsageError(f"the calibrator {calibrator!r} needs a KDVectorEnv, not {env.unwrapped}")
@@ -108,6 +113,9 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Step the environment and calibrate its rewards ``(N,)``."""
+        if self._has_several_runs:  # each of which has a batch reward of its own
+            self.metrics = {"reward_spread": 0.0}
+            return self.env.step(actions)
         if self._resets:  # the step after an episode's end only starts the next one
             observation, rewards, terminated, truncated, info = self.env.step(actions)
             self.start_from(observation)

@@ -41,7 +41,9 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-QUICK = ("--warmup-epochs", "2", "--no-progress", "--device", "cpu")
+EXACT = "float32"
+"""Number format of all runs; bfloat16 rounds by more than a share of a batch and the whole may differ by."""
+QUICK = ("--warmup-epochs", "2", "--no-progress", "--device", "cpu", "--precision", EXACT)
 PAPER = ("--student", "mlp12", "--explore-first-epoch", "8", "--explore-interval", "4", "--learn-interval", "3")
 COMMANDS: dict[str, tuple[str, ...]] = {
     "default": (*PAPER, "--epochs", "24"),
@@ -63,7 +65,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 def make(name: str, processes: Processes | None) -> DistillationRun:
     settings = dict(CASES[name])
     student = dropout_student if settings["student"] == "vgg8" else None
-    run = build_run(RunConfig(device="cpu", epochs=4, **settings), student=student, processes=processes)
+    config = RunConfig(device="cpu", epochs=4, precision=EXACT, **settings)
+    run = build_run(config, student=student, processes=processes)
     if name == "exploration":
         run.explore(Exploration(first_epoch=2, interval=1))
     return run

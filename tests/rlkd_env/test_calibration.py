@@ -95,6 +95,25 @@ def test_first_order_credits_agree_with_the_truth() -> None:
     assert not calibrators["uniform"].credit.any()
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_credits_of_a_convolutional_student_with_batch_norm_agree_too(precision: str) -> None:
+    run = build_run(RunConfig(student="cnn4", batch_size=16, precision=precision, learning_rate=0.02, device="cpu"))
+    run.reset(0)
+    calibrators = {name: create(run, REFERENCE) for name, create in CALIBRATORS.items()}
+    correlations: dict[str, list[float]] = {"last_layer": [], "gradient": []}
+    for step in range(40):
+        measured = step % 8 == 7
+        run.hooks = list(calibrators.values()) if measured else []
+        run.step(Temperature.shared(random_temperatures(16, step)))
+        if measured:
+            truth = calibrators["counterfactual"].credit.numpy()
+            for name, values in correlations.items():
+                values.append(np.corrcoef(calibrators[name].credit.numpy(), truth)[0, 1])
+    # Medians, as single updates go further than the first order sees: measured 0.99 and 0.45 to 0.65.
+    assert np.median(correlations["gradient"]) >= 0.9
+    assert np.median(correlations["last_layer"]) >= 0.3
+
+
 def test_the_gradient_credit_equals_the_sum_over_weights_written_out(make_run: MakeRun) -> None:
     run = make_run(batch_size=8)
     run.reset(1)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from rlkd_env.methods import create_method, kd_loss
-from rlkd_env.outputs import InstanceOutputs
+from rlkd_env.outputs import InstanceOutputs, log_softmax
 from rlkd_env.registry import UsageError
 from rlkd_env.temperature import Temperature
 
@@ -118,3 +119,13 @@ def test_cross_entropy_method_ignores_the_teacher() -> None:
 def test_unknown_methods_and_options_are_refused_with_the_valid_names(name: str, options: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         create_method(name, **options)
+
+
+@pytest.mark.parametrize(("rows", "classes"), [(300, 10), (300, 2), (300, 40), (20, 10)])
+def test_many_narrow_rows_have_the_same_log_softmax(rows: int, classes: int) -> None:
+    logits = (10.0 * torch.randn(rows, classes, generator=torch.Generator().manual_seed(0))).requires_grad_()
+    weights = torch.linspace(-1.0, 1.0, rows * classes).view(rows, classes)
+    found, expected = log_softmax(logits), F.log_softmax(logits, dim=-1)
+    torch.testing.assert_close(found, expected)
+    gradients = [torch.autograd.grad((values * weights).sum(), logits)[0] for values in (found, expected)]
+    torch.testing.assert_close(*gradients)

@@ -71,15 +71,18 @@ def test_a_run_equals_a_training_loop_written_out_by_hand(make_run: MakeRun) -> 
         torch.testing.assert_close(value, student.state_dict()[name], rtol=1e-4, atol=1e-5)
 
 
-def test_a_step_forwards_each_network_once(make_run: MakeRun) -> None:
-    run = make_run(reward="train_progress")
+@pytest.mark.parametrize(("cache", "teacher_forwards"), [(0, 5), (64, 0)])
+def test_a_step_forwards_each_network_once_and_no_teacher_that_is_remembered(
+    make_run: MakeRun, cache: int, teacher_forwards: int
+) -> None:
+    run = make_run(reward="train_progress", teacher_cache_mib=cache)
     run.reset(0)
     calls = {"student": 0, "teacher": 0}
     run.student.register_forward_hook(lambda *_: calls.__setitem__("student", calls["student"] + 1))
     run.teacher.register_forward_hook(lambda *_: calls.__setitem__("teacher", calls["teacher"] + 1))
     for _ in range(5):
         run.step(fixed(run))
-    assert calls == {"student": 5, "teacher": 5}
+    assert calls == {"student": 5, "teacher": teacher_forwards}
 
 
 @pytest.mark.parametrize("create_student", [None, batch_norm_and_dropout_student])

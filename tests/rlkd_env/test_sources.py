@@ -182,7 +182,7 @@ def test_a_missing_or_damaged_file_is_refused(tmp_path: Path) -> None:
 def test_crops_are_windows_of_the_padded_image_and_flips_their_mirror_images() -> None:
     images = torch.from_numpy(pixels(64).transpose(0, 3, 1, 2).copy())
     preprocessing = Preprocessing(crop_padding=2, flip=True)
-    views = preprocessing.augment(images, seed=3)
+    views = preprocessing.augment(images, preprocessing.draw(64, seed=3))
     padded = torch.nn.functional.pad(images, [2] * 4)
     seen = set()
     for image, view in zip(padded, views, strict=True):
@@ -197,8 +197,8 @@ def test_crops_are_windows_of_the_padded_image_and_flips_their_mirror_images() -
         seen.add(found)
     assert {place[2] for place in seen} == {False, True}
     assert {place[0] for place in seen} == {place[1] for place in seen} == set(range(5))
-    assert torch.equal(views, preprocessing.augment(images, seed=3))
-    assert not torch.equal(views, preprocessing.augment(images, seed=4))
+    assert torch.equal(preprocessing.draw(64, seed=3), preprocessing.draw(64, seed=3))
+    assert not torch.equal(preprocessing.draw(64, seed=3), preprocessing.draw(64, seed=4))
 
 
 @pytest.mark.parametrize("is_streamed", [False, True])
@@ -211,21 +211,22 @@ def test_shares_of_a_batch_are_pieces_of_it_in_the_same_random_views(is_streamed
         images = torch.from_numpy(pixels(30).transpose(0, 3, 1, 2).copy())
         data = MemoryImages(images, torch.arange(30) % 3, Preprocessing(crop_padding=2, flip=True))
     whole = BatchStream(data, 12, seed=1)
-    streams = [BatchStream(data, 12, 1, Share(index, 3)) for index in range(3)]
+    streams = [BatchStream(data, 12, 1, share=Share(index, 3)) for index in range(3)]
     for step in (0, 1, 3):
         batches = [stream.batch(step) for stream in streams]
         assert torch.equal(torch.cat([batch.images for batch in batches]), whole.batch(step).images)
         assert torch.equal(torch.cat([batch.labels for batch in batches]), whole.batch(step).labels)
         assert torch.equal(torch.cat([batch.indices for batch in batches]), whole.indices(step))
-        taken = [stream.take(whole.indices(step), 7, step).images for stream in streams]
-        assert torch.equal(torch.cat(taken), whole.take(whole.indices(step), 7, step).images)
+        assert {batch.view for batch in batches} == {whole.batch(step).view}
+        taken = [stream.take(whole.indices(step), step, 7).images for stream in streams]
+        assert torch.equal(torch.cat(taken), whole.take(whole.indices(step), step, 7).images)
 
 
 def test_only_training_images_are_augmented(tmp_path: Path) -> None:
     splits = arrays_source(write_npz(tmp_path / "a.npz"), augmentation="crop_flip").splits()
     positions = torch.arange(10)
     assert torch.equal(splits.train.take(positions), splits.train.images[:10])
-    assert not torch.equal(splits.train.take(positions, augmentation_seed=0), splits.train.images[:10])
+    assert not torch.equal(splits.train.take(positions, view=0), splits.train.images[:10])
     assert torch.equal(torch.cat(list(splits.train.chunks(16))), splits.train.images)
 
 
@@ -339,7 +340,7 @@ def test_a_damaged_image_in_a_worker_ends_with_one_line(tmp_path: Path) -> None:
         path.write_bytes(b"no image")
     images = folder_source(tmp_path, augmentation="resized_crop", workers=1).splits().train
     with pytest.raises(UsageError, match="cannot be read") as error:
-        next(images.follow(iter([(torch.arange(4), 0, Share())])))
+        next(images.follow(iter([(torch.arange(4), 0)])))
     assert "\n" not in str(error.value)
 
 
