@@ -1,34 +1,104 @@
-"""Policies without learning, behind the interface that learned policies have: batch outputs in, temperatures out."""
+"""Temperatures without reinforcement learning, behind the interface that learned policies have.
+
+Batch outputs in, temperatures out. To add a rule, write a :class:`Rule` and register it here: its arguments are its
+options, and those without a default come from the run (:class:`RuleSetting`).
+"""
 
 from __future__ import annotations
 
-import torch
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from rlkd_env.outputs import InstanceOutputs
-from rlkd_env.registry import Registry, UsageError
-from rlkd_env.temperature import Temperature
+from agents.published_rules import CTKD, DTKD, LSKD, TTM, WTTM, NormKD
+from agents.rule_base import Rule
+from agents.simple_rules import (
+    CosineSchedule,
+    DifficultyRule,
+    EntropyRule,
+    FixedTemperature,
+    LinearSchedule,
+    PublicAgent,
+    RandomTemperature,
+)
+from rlkd_env.registry import Registry, UsageError, unknown_name
+from rlkd_env.temperature import TemperatureRange, parse_bound
+
+RULES: Registry[Callable[..., Rule]] = Registry("rule")
+RULES.register("fixed")(FixedTemperature)
+RULES.register("linear")(LinearSchedule)
+RULES.register("cosine")(CosineSchedule)
+RULES.register("random")(RandomTemperature)
+RULES.register("public_agent")(PublicAgent)
+RULES.register("entropy")(EntropyRule)
+RULES.register("difficulty")(DifficultyRule)
+RULES.register("lskd")(LSKD)
+RULES.register("normkd")(NormKD)
+RULES.register("ttm")(TTM)
+RULES.register("wttm")(WTTM)
+RULES.register("dtkd")(DTKD)
+RULES.register("ctkd")(CTKD)
+
+_TEMPERATURES = ("temperature", "first", "last", "low", "high", "maximum")
+"""Options that are temperatures, and so may be given in units of the teacher's logit deviation."""
+_FROM_THE_RUN = ("seed", "num_classes")
+"""Arguments that are no options."""
 
 
-class FixedTemperature:
-    """The same temperature for every instance: plain KD.
+@dataclass(frozen=True)
+class RuleSetting:
+    """What rules take from the run that they are for.
 
-    Args:
-        temperature: positive and finite.
-
-    Raises:
-        UsageError: if it is not.
+    Attributes:
+        temperature_range: from ``low`` to ``high``; schedules go from its ``maximum`` to its ``minimum``.
+        fixed_temperature: of the rule fixed.
+        teacher_deviation: unit of temperatures with the suffix s.
+        num_classes: C.
+        seed: of random draws.
     """
 
-    def __init__(self, temperature: float) -> None:
-        if not 0 < temperature < float("inf"):
-            raise UsageError(f"a temperature must be positive and finite, not {temperature:g}")
-        self.temperature = temperature
+    temperature_range: TemperatureRange = TemperatureRange(1.0, 10.0)  # noqa: RUF009 (frozen)
+    fixed_temperature: float = 4.0
+    teacher_deviation: float = 1.0
+    num_classes: int | None = None
+    seed: int = 0
 
-    def __call__(self, outputs: InstanceOutputs) -> Temperature:
-        """Return the temperature N times."""
-        count, device = len(outputs.labels), outputs.labels.device
-        return Temperature.shared(torch.full((count,), self.temperature, device=device))
+    def arguments(self) -> dict[str, Any]:
+        """Return what there is for arguments without a default, by their names."""
+        low, high = self.temperature_range.minimum, self.temperature_range.maximum
+        return {"temperature": self.fixed_temperature, "low": low, "high": high, "first": high, "last": low}
 
 
-RULES: Registry[type[FixedTemperature]] = Registry("rule")
-RULES.register("fixed")(FixedTemperature)
+def create_rule(name: str, options: Mapping[str, Any] | None = None, setting: RuleSetting | None = None) -> Rule:
+    """Create a rule by name.
+
+    Args:
+        name: a name in :data:`RULES`.
+        options: arguments of that rule; temperatures may be given as :func:`~rlkd_env.temperature.parse_bound` takes
+            them.
+        setting: of the run that it is for.
+
+    Raises:
+        UsageError: if the rule or one of its options is unknown, or an option is out of its range.
+    """
+    rule, setting = RULES[name], setting or RuleSetting()
+    parameters = inspect.signature(rule).parameters
+    valid = [option for option in parameters if option not in _FROM_THE_RUN]
+    arguments: dict[str, Any] = {"seed": setting.seed, "num_classes": setting.num_classes}
+    arguments |= {key: value for key, value in setting.arguments().items() if _is_required(parameters.get(key))}
+    for option, value in (options or {}).items():
+        if option not in valid:
+            raise unknown_name(f"option of rule {name!r}", option, valid)
+        arguments[option] = parse_bound(value, setting.teacher_deviation) if option in _TEMPERATURES else value
+    try:
+        return rule(**{key: value for key, value in arguments.items() if key in parameters})
+    except UsageError as error:
+        raise UsageError(f"rule {name!r}: {error}") from None
+
+
+def _is_required(parameter: inspect.Parameter | None) -> bool:
+    return parameter is not None and parameter.default is inspect.Parameter.empty
+
+
+__all__ = ["RULES", "FixedTemperature", "Rule", "RuleSetting", "create_rule"]

@@ -132,4 +132,9 @@ def _fail(message: str) -> int:
 
 def entry_point() -> None:
     """Run the process' command and leave with its exit code."""
-    sys.exit(main())
+    code = main()
+    if started_processes() > 1:
+        from experiments.shared import end_at_once
+
+        end_at_once(code)
+    sys.exit(code)

@@ -41,7 +41,12 @@ class AgentConfig:
     policy: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """A saved policy (folder, policy.json or policy.safetensors) that acts frozen in place of an agent."""
     rule: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """A rule that acts in place of an agent: fixed (plain KD)."""
+    """A rule that acts in place of an agent: fixed (plain KD), linear, cosine, random, public_agent, entropy,
+    difficulty, lskd, normkd, ttm, wttm, dtkd or ctkd. lskd's KL weight is --method-options kd_weight 9."""
+    rule_options: Annotated[dict[str, OptionValue], tyro.conf.arg(metavar="NAME VALUE ...")] = field(
+        default_factory=dict
+    )
+    """Arguments of the rule as NAME VALUE pairs, such as tau 2 or low 0.5s high 4s; a wrong name lists all."""
     fixed_temperature: Annotated[float | str, tyro.conf.arg(metavar="T")] = 4.0
     """Temperature of the warm-up and of the rule fixed; with suffix s in teacher-logit deviations."""
     warmup_epochs: int = 10

@@ -20,7 +20,7 @@ from agents.callbacks import StudentSelection, TensorBoardCurves, agent_logger
 from agents.checkpoint import agent_state, load_agent_state, load_random_state, random_state
 from agents.export import export_policy
 from agents.policy import TemperaturePolicy
-from agents.rules import RULES, FixedTemperature
+from agents.rules import FixedTemperature, Rule, RuleSetting, create_rule
 from agents.sb3 import continue_from, make_agent
 from agents.timing import PartTimer, TimedVectorEnv
 from experiments.checkpoint import load_checkpoint, save_checkpoint
@@ -162,7 +162,7 @@ class DistillSession:
             with self._catching_interrupts():
                 self._warm_up()
                 if self._policy is not None:
-                    self._advance(self._policy, self.run.total_steps)
+                    self._advance(self.run.policy or self._policy, self.run.total_steps)
                 elif self.agent is not None:
                     self._act_and_learn(self.agent, watchers)
         finally:
@@ -201,8 +201,10 @@ class DistillSession:
         if options.policy is not None and options.rule is not None:
             raise UsageError("--policy and --rule exclude each other")
         if options.rule is not None:
-            RULES[options.rule]
-            return self._fixed
+            self.run.create_policy = self._create_rule
+            return self._create_rule(self.config.output.seed)  # a wrong option is told now; the run makes its own
+        if options.rule_options:
+            raise UsageError("--rule-options needs a --rule that takes them")
         if options.policy is None:
             return None
         policy = TemperaturePolicy.load(options.policy).to(self.run.device)
@@ -212,6 +214,15 @@ class DistillSession:
                 f"but the run has {', '.join(self.run.state.names)}: pass --features {' '.join(policy.features)}"
             )
         return policy
+
+    def _create_rule(self, seed: int) -> Rule:
+        """Create the rule that the options name, for the run."""
+        run, options = self.run, self.config.agent
+        assert options.rule is not None
+        setting = RuleSetting(
+            run.temperature_range, self._fixed.temperature, run.teacher_deviation, run.splits.num_classes, seed
+        )
+        return create_rule(options.rule, options.rule_options, setting)
 
     def _start(self) -> dict[str, Any] | None:
         """Prepare the folder and the run; return the checkpoint that it goes on from, if any."""

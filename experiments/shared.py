@@ -62,7 +62,7 @@ def distill_shared(config: DistillConfig, prepare: Prepare, finish: Callable[[Di
                 f"is in {config.folder}: go on with --resume",
                 file=sys.stderr,
             )
-        _end_at_once(1)
+        end_at_once(1)
 
 
 def _prepare_by_turns(config: DistillConfig, prepare: Prepare, processes: Processes) -> DistillSession:
@@ -85,7 +85,7 @@ def _follow(session: DistillSession, processes: Processes) -> int:
         run.follow()
     except UsageError as error:  # such as an image of its share that cannot be read: the first one does not know
         print(f"rlkd: error: process {processes.rank}: {' '.join(str(error).split())}", file=sys.stderr)
-        _end_at_once(2)
+        end_at_once(2)
     processes.leave()
     return 0
 
@@ -105,8 +105,12 @@ def _leading(session: DistillSession) -> Iterator[None]:
     run.processes.leave()
 
 
-def _end_at_once(code: int) -> NoReturn:
-    """End without the orderly farewell, which would wait for processes that are gone or somewhere else."""
+def end_at_once(code: int) -> NoReturn:
+    """End without the orderly farewell, which would wait for processes that are gone or somewhere else.
+
+    Also the end of a process that has done all: gloo's threads outlive the connections, and one that still holds a
+    tensor when Python has ended aborts the process.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

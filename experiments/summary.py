@@ -44,6 +44,7 @@ def summarize(session: DistillSession) -> dict[str, Any]:
         "student": config.run.student_name,
         "method": config.run.method,
         "temperature_from": config.chooser,
+        "rule_options": config.agent.rule_options if config.agent.rule is not None else None,
         "calibrator": config.agent.calibrator if session.agent is not None else None,
         "exploration": None if session.run.explorer is None else asdict(session.run.explorer.settings),
         "learn_interval": config.agent.learn_interval if session.agent is not None else None,

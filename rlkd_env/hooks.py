@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from rlkd_env.run import DistillationRun
 
 Policy = Callable[[InstanceOutputs], Temperature]
-"""Anything that chooses the temperatures of a batch on the device: a rule or a learned policy."""
+"""Anything that chooses the temperatures of a batch on the device: a rule or a learned policy.
+
+One whose temperatures carry gradients, to the student or to parameters of its own, has an attribute ``has_gradient``
+that is true.
+"""
 
 
 @dataclass(frozen=True)

@@ -74,11 +74,15 @@ class DistillationRun:
     hooks: list[RunHook] = field(default_factory=list)
     sampler: Sampler | None = None
     """Chooses the batches in the stream's place."""
+    create_policy: Callable[[int], nn.Module] | None = None
+    """Returns the run's own policy for a seed, with fresh parameters, which the run's optimiser trains."""
 
     seed: int = field(init=False, default=-1)
     step_count: int = field(init=False, default=0)
     student: nn.Module = field(init=False)
     method: Method = field(init=False)
+    policy: nn.Module | None = field(init=False, default=None)
+    """The run's own, if it has one."""
     optimizer: torch.optim.Optimizer = field(init=False)
     batch: Batch = field(init=False)
     """That waits for its temperatures."""
@@ -180,8 +184,9 @@ class DistillationRun:
                 f"expected {count} temperatures each for teacher and student, "
                 f"got {tuple(temperature.teacher.shape)} and {tuple(temperature.student.shape)}"
             )
+        watched = temperature.detach()
         for hook in self.hooks:
-            hook.before_update(self, temperature)
+            hook.before_update(self, watched)
         outputs = self.outputs
         with self._step_randomness(self.method.is_stochastic):
             losses = self.trained_method(outputs, temperature)
@@ -208,7 +213,7 @@ class DistillationRun:
             diverged=diverged,
             metrics=metrics,
             outputs=outputs,
-            temperature=temperature,
+            temperature=watched,
         )
         for hook in self.hooks:
             hook.on_step(self, result)
@@ -217,25 +222,28 @@ class DistillationRun:
                 hook.on_epoch_end(self)
         return result
 
-    def advance(self, policy: Policy, steps: int | None = None) -> StepResult:
+    def advance(self, policy: Policy | None = None, steps: int | None = None) -> StepResult:
         """Step with a policy on the device, without a round trip to the host.
 
         Args:
-            policy: chooses the temperatures of every batch from its outputs.
+            policy: chooses the temperatures of every batch from its outputs; None takes the run's own. Its attribute
+                ``has_gradient`` says whether they carry gradients.
             steps: number of updates, at most to the end of the schedule; None means to the end.
 
         Returns:
             The last step's result. A divergence ends the advance at the end of its epoch at the latest.
 
         Raises:
-            ValueError: if ``steps`` is below 1.
+            ValueError: if ``steps`` is below 1, or there is no policy.
             RuntimeError: if the run was not started or its schedule is over.
         """
         if steps is not None and steps < 1:
             raise ValueError(f"the number of steps must be at least 1, not {steps}")
+        if policy is None and (policy := self.policy) is None:
+            raise ValueError("the run has no policy of its own: give one")
         end = self.total_steps if steps is None else min(self.step_count + steps, self.total_steps)
         while True:
-            with torch.no_grad():
+            with torch.set_grad_enabled(getattr(policy, "has_gradient", False)):
                 temperature = policy(self.outputs)
             result = self.step(temperature)
             epoch_over = self.step_count % self.steps_per_epoch == 0
@@ -264,6 +272,7 @@ class DistillationRun:
             "step_count": self.step_count,
             "student": self.student.state_dict(),
             "method": self.method.state_dict(),
+            "policy": {} if self.policy is None else self.policy.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self._schedule.state_dict(),
             "reward": self.reward.state_dict(),
@@ -286,8 +295,13 @@ class DistillationRun:
             )
         state = copy.deepcopy(state)
         self._create_modules(state["seed"])
+        own, kept = {} if self.policy is None else self.policy.state_dict(), state.get("policy", {})
+        if own.keys() != kept.keys():
+            raise UsageError("a run's state with a policy that learns along needs a run with the same one")
         self.student.load_state_dict(state["student"])
         self.method.load_state_dict(state["method"])
+        if self.policy is not None:
+            self.policy.load_state_dict(kept)
         self.optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
         self.step_count = state["step_count"]
@@ -347,9 +361,12 @@ class DistillationRun:
         with seeded(seed, self.device):
             self.student = self.task.engine.prepare(self.create_student().to(self.device)).train()
             self.method = self.create_method(self.student).to(self.device).train()
+            self.policy = None if self.create_policy is None else self.create_policy(seed).to(self.device)
         self.trained_student, self.trained_method = self.student, self.method
         self._is_stochastic = is_stochastic(self.student)
         parameters = [*self.student.parameters(), *self.method.parameters()]
+        if self.policy is not None:
+            parameters += [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
         self.optimizer = self.recipe.create_optimizer(parameters)
         self._schedule = self.recipe.create_schedule(self.optimizer, self.total_steps)
 
@@ -380,6 +397,7 @@ class DistillationRun:
         with self._step_randomness(self._is_stochastic):
             self.outputs = self.task.forward(self.trained_student, teacher, self.batch, with_features, known)
         self.outputs.progress, self.outputs.epoch = self.progress, step / self.steps_per_epoch
+        self.outputs.step = self._draw_number
         return self.state(self.outputs)
 
     def forward_batch(self, parameters: dict[str, Tensor]) -> Tensor:
@@ -397,7 +415,12 @@ class DistillationRun:
 
     def _step_randomness(self, needed: bool) -> contextlib.AbstractContextManager[None]:
         """Dropout draws from torch's global generator; seeded by the step it needs no saved generator state."""
-        return seeded(self.seed + self.step_count, self.device) if needed else contextlib.nullcontext()
+        return seeded(self.seed + self._draw_number, self.device) if needed else contextlib.nullcontext()
+
+    @property
+    def _draw_number(self) -> int:
+        """Of the waiting batch, from which its random draws follow."""
+        return self.step_count
 
     def _remember(self) -> None:
         """Show the sampler, if there is one, the batch that was forwarded."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import warnings
 from dataclasses import dataclass, replace
@@ -19,7 +18,6 @@ from rlkd_env.exploration import Explorer
 from rlkd_env.hooks import Policy, StepResult
 from rlkd_env.models.features import Taps, set_taps
 from rlkd_env.outputs import InstanceOutputs
-from rlkd_env.randomness import seeded
 from rlkd_env.reward import Measurement
 from rlkd_env.run import DistillationRun
 from rlkd_env.shared_norm import share_norms
@@ -43,9 +41,9 @@ class SharedRun(DistillationRun):
     and the divergence are those of the whole batch; a step's ``outputs`` and ``temperature``, and so what hooks see,
     are the first process's share. In :meth:`advance` every process asks its own copy of the policy.
 
-    Batch norms see the whole batch. Dropout and CRD's negatives are drawn anew in every process. Methods that compare
-    the instances of a batch (PKT, SP) compare those of a share, so that their weights, which go with a size of batch,
-    go with that of the share.
+    Batch norms see the whole batch. Dropout, CRD's negatives and the temperatures of random rules are drawn anew in
+    every process. Methods that compare the instances of a batch (PKT, SP) compare those of a share, so that their
+    weights, which go with a size of batch, go with that of the share.
 
     Hooks may ask the run for something that needs the others only in ``on_epoch_end``: during an advance the others
     are already making the next update.
@@ -82,17 +80,22 @@ class SharedRun(DistillationRun):
 
         Raises:
             RuntimeError: if the run was not started or its schedule is over.
-            ValueError: if there are not N temperatures.
+            ValueError: if there are not N temperatures, or they bring gradients or a factor.
         """
         self._check_ready()
         if temperature.student.shape != (self.batch_size,) or temperature.teacher.shape != (self.batch_size,):
             raise ValueError(f"expected {self.batch_size} temperatures each for teacher and student")
+        if temperature.factor is not None or temperature.student.requires_grad or temperature.teacher.requires_grad:
+            raise ValueError("temperatures with gradients or a factor of their own are for a policy, in advance()")
         both = torch.stack([temperature.teacher, temperature.student]).flatten()
         self._tell(_Command.STEP, *both.cpu().tolist())
         return self._step_observed(both)
 
-    def advance(self, policy: Policy, steps: int | None = None) -> StepResult:
+    def advance(self, policy: Policy | None = None, steps: int | None = None) -> StepResult:
         """Step with a policy on the device, a copy of it in every process; see :meth:`DistillationRun.advance`."""
+        if policy is None and self.policy is None:
+            raise ValueError("the run has no policy of its own: give one")
+        is_own = policy is None or policy is self.policy  # every process has that one
         if steps is not None and steps < 1:
             raise ValueError(f"the number of steps must be at least 1, not {steps}")
         self._check_ready()
@@ -101,7 +104,7 @@ class SharedRun(DistillationRun):
             to_epoch_end = self.steps_per_epoch - self.step_count % self.steps_per_epoch
             count = min(to_epoch_end, end - self.step_count)
             self._tell(_Command.ADVANCE, count)
-            self.processes.tell_object(_on_host(policy))
+            self.processes.tell_object(None if is_own else _on_host(policy))
             self._is_observed = False
             result = self._advance(policy, count)
             if self.step_count >= end or bool(result.diverged):
@@ -174,9 +177,11 @@ class SharedRun(DistillationRun):
         self._is_observed = True
         return super().step(Temperature(teacher, student))
 
-    def _advance(self, policy: Policy, count: int) -> StepResult:
+    def _advance(self, policy: Policy | None, count: int) -> StepResult:
+        policy = policy or self.policy
+        assert policy is not None
         for _ in range(count):
-            with torch.no_grad():
+            with torch.set_grad_enabled(getattr(policy, "has_gradient", False)):
                 temperature = policy(self.outputs)
             result = super().step(temperature)
         return result
@@ -195,6 +200,13 @@ class SharedRun(DistillationRun):
         self.method.gather = self.processes.gather
         self.trained_student = _parallel(self.student)
         self.trained_method = _parallel(self.method)
+        self.optimizer.register_step_pre_hook(lambda *_: self._average_policy())
+
+    def _average_policy(self) -> None:
+        """Average the gradients of a policy that learns along, which is small."""
+        for parameter in [] if self.policy is None else self.policy.parameters():
+            if parameter.grad is not None:
+                parameter.grad = self.processes.mean(parameter.grad)
 
     def _forward(self) -> Tensor:
         explorer = self.explorer
@@ -222,9 +234,9 @@ class SharedRun(DistillationRun):
             label_share=None if outputs.label_share is None else gather(outputs.label_share),
         )
 
-    def _step_randomness(self, needed: bool) -> contextlib.AbstractContextManager[None]:
-        place = self.step_count * self.num_processes + self.processes.rank
-        return seeded(self.seed + place, self.device) if needed else contextlib.nullcontext()
+    @property
+    def _draw_number(self) -> int:
+        return self.step_count * self.num_processes + self.processes.rank
 
     def same_everywhere(self, values: Tensor) -> Tensor:
         """Return the first process's values, of which the others have nearly the same."""
@@ -274,5 +286,5 @@ def _parallel(module: nn.Module) -> nn.Module:
     )
 
 
-def _on_host(policy: Policy) -> Policy:
+def _on_host(policy: Policy | None) -> Policy | None:
     return copy.deepcopy(policy).cpu() if isinstance(policy, nn.Module) else policy

@@ -22,15 +22,26 @@ class Temperature:
     Attributes:
         teacher: ``(N,)``, divides the teacher's logits.
         student: ``(N,)``, divides the student's logits.
+        factor: ``(N,)``, multiplies the temperature-scaled loss in place of student · teacher; None leaves it that.
     """
 
     teacher: Tensor
     student: Tensor
+    factor: Tensor | None = None
 
     @classmethod
     def shared(cls, temperature: Tensor) -> Temperature:
         """Use the same ``(N,)`` temperatures for teacher and student, as the paper does."""
         return cls(teacher=temperature, student=temperature)
+
+    def scale(self, loss: Tensor) -> Tensor:
+        """Multiply a loss ``(N,)`` by the factor, or by T_student · T_teacher where there is none."""
+        return self.student * self.teacher * loss if self.factor is None else self.factor * loss
+
+    def detach(self) -> Temperature:
+        """Return the same values without gradient."""
+        factor = None if self.factor is None else self.factor.detach()
+        return Temperature(self.teacher.detach(), self.student.detach(), factor)
 
 
 @dataclass(frozen=True)

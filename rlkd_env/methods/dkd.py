@@ -54,14 +54,14 @@ def dkd_loss(
         temperature: ``(N,)`` each for teacher and student.
         alpha: weight of TCKD.
         beta: weight of NCKD.
-        temperature_squared: multiply by T_student · T_teacher.
+        temperature_squared: multiply by T_student · T_teacher, or by the temperatures' own ``factor``.
 
     Returns:
         ``(N,)``.
     """
     target, others = decoupled_divergences(student_logits, teacher_logits, labels, temperature)
     loss = alpha * target + beta * others
-    return temperature.student * temperature.teacher * loss if temperature_squared else loss
+    return temperature.scale(loss) if temperature_squared else loss
 
 
 class DKD(Method):
@@ -76,7 +76,8 @@ class DKD(Method):
         beta: weight of NCKD.
         warmup_epochs: in epoch e, counted from 1, both terms have min(e / warmup_epochs, 1) of their weight, as in the
             authors' code; 0 for none.
-        temperature_squared: whether the terms carry the factor T² (T_student · T_teacher where they differ).
+        temperature_squared: whether the terms carry the factor T² (T_student · T_teacher where they differ; a
+            rule's own factor where it has one).
     """
 
     def __init__(
@@ -100,7 +101,8 @@ class DKD(Method):
         )
         scale: Tensor | float = self.warmup(outputs.epoch)
         if self.temperature_squared:
-            scale = scale * temperature.student * temperature.teacher
+            own = temperature.factor
+            scale = scale * temperature.student * temperature.teacher if own is None else scale * own
         return {"tckd": self.alpha * scale * target, "nckd": self.beta * scale * others}
 
     def warmup(self, epoch: float) -> float:

@@ -19,7 +19,8 @@ def kd_loss(
         student_logits: ``(N, C)``.
         teacher_logits: ``(N, C)``.
         temperature: ``(N,)`` each for teacher and student.
-        temperature_squared: multiply by T_student · T_teacher, which keeps the gradient's size from falling as 1/T².
+        temperature_squared: multiply by T_student · T_teacher, which keeps the gradient's size from falling as 1/T², or
+            by what the temperatures bring as ``factor`` in its place.
 
     Returns:
         ``(N,)`` in nats.
@@ -27,7 +28,7 @@ def kd_loss(
     student = log_softmax(student_logits / temperature.student.unsqueeze(-1))
     teacher = log_softmax(teacher_logits / temperature.teacher.unsqueeze(-1))
     divergence = F.kl_div(student, teacher, reduction="none", log_target=True).sum(dim=-1)
-    return temperature.student * temperature.teacher * divergence if temperature_squared else divergence
+    return temperature.scale(divergence) if temperature_squared else divergence
 
 
 class KD(Method):
@@ -36,7 +37,8 @@ class KD(Method):
     Args:
         task_weight: weight of the cross-entropy.
         kd_weight: weight of the KL term.
-        temperature_squared: whether the KL term carries the factor T² (T_student · T_teacher where they differ).
+        temperature_squared: whether the KL term carries the factor T² (T_student · T_teacher where they differ; a
+            rule's own factor where it has one).
     """
 
     def __init__(self, task_weight: float = 0.1, kd_weight: float = 0.9, temperature_squared: bool = True) -> None:

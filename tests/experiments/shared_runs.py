@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from agents.policy import TemperaturePolicy
-from agents.rules import FixedTemperature
+from agents.rules import FixedTemperature, RuleSetting, create_rule
 from experiments.cli import main as run_command
+from experiments.shared import end_at_once
 from rlkd_env.config import RunConfig, build_run
 from rlkd_env.distributed import Processes
 from rlkd_env.env import KDVectorEnv
@@ -36,6 +38,9 @@ CASES: dict[str, dict[str, Any]] = {
     "sequence": {"student": "mlp12", "sequence_phases": 3},
     "exploration": {"student": "mlp12"},
     "policy": {"student": "mlp12"},
+    "rule that learns": {"student": "mlp12"},
+    "rule through the student": {"student": "digits_cnn"},
+    "rule that draws": {"student": "mlp12"},
     "memory": {"student": "mlp12", "method": "crd", "method_options": {"negatives": 32}},
     "dropout": {"student": "vgg8", "method": "cross_entropy"},
 }
@@ -43,6 +48,11 @@ CASES: dict[str, dict[str, Any]] = {
 
 EXACT = "float32"
 """Number format of all runs; bfloat16 rounds by more than a share of a batch and the whole may differ by."""
+RULES: dict[str, tuple[str, dict[str, Any]]] = {
+    "rule that learns": ("ctkd", {"scope": "instance", "curriculum_epochs": 0}),
+    "rule through the student": ("dtkd", {}),
+    "rule that draws": ("random", {}),
+}
 QUICK = ("--warmup-epochs", "2", "--no-progress", "--device", "cpu", "--precision", EXACT)
 PAPER = ("--student", "mlp12", "--explore-first-epoch", "8", "--explore-interval", "4", "--learn-interval", "3")
 COMMANDS: dict[str, tuple[str, ...]] = {
@@ -67,6 +77,9 @@ def make(name: str, processes: Processes | None) -> DistillationRun:
     student = dropout_student if settings["student"] == "vgg8" else None
     config = RunConfig(device="cpu", epochs=4, precision=EXACT, **settings)
     run = build_run(config, student=student, processes=processes)
+    if name in RULES:
+        rule, options = RULES[name]
+        run.create_policy = lambda seed: create_rule(rule, options, RuleSetting(num_classes=10, seed=seed))
     if name == "exploration":
         run.explore(Exploration(first_epoch=2, interval=1))
     return run
@@ -76,7 +89,9 @@ def dropout_student() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.BatchNorm1d(12), nn.Dropout(0.3), nn.Linear(12, 10))
 
 
-def policy_of(name: str, run: DistillationRun) -> Policy:
+def policy_of(name: str, run: DistillationRun) -> Policy | None:
+    if name in RULES:
+        return None
     if name != "policy":
         return FixedTemperature(4.0)
     torch.manual_seed(0)
@@ -102,7 +117,8 @@ def exercise(name: str, run: DistillationRun) -> dict[str, Tensor]:
     step()
     states.append(run.observe())
     rewards.append(run.evaluate_validation().loss)
-    student = torch.cat([value.detach().flatten().float() for value in run.student.state_dict().values()])
+    values = [*run.student.state_dict().values(), *(run.policy.state_dict().values() if run.policy else [])]
+    student = torch.cat([value.detach().flatten().float() for value in values])
     return {"student": student, "states": torch.cat(states), "rewards": torch.stack(rewards)}
 
 
@@ -115,16 +131,26 @@ def compare(name: str, processes: Processes) -> dict[str, Any]:
         run.stop()
         theirs = exercise(name, make(name, None))
         told = {key: float((ours[key] - theirs[key]).abs().max()) for key in ours}
-        try:
-            CalibratedReward(KDVectorEnv(run=run), "gradient")
-        except UsageError as error:
-            told["refused"] = str(error)
+        told["refused"] = [
+            refusal(lambda: CalibratedReward(KDVectorEnv(run=run), "gradient")),
+            refusal(lambda: KDVectorEnv(run=run, num_runs=2)),
+            refusal(lambda: build_run(RunConfig(compile=True), processes=processes)),
+        ]
     else:
         run.follow()
-    modules = [*run.student.state_dict().values(), *run.method.state_dict().values()]
-    everyone = processes.gather(torch.cat([value.detach().flatten().double() for value in modules])[None])
+    modules = [module for module in (run.student, run.method, run.policy) if module is not None]
+    values = [value.flatten().double() for module in modules for value in module.state_dict().values()]
+    everyone = processes.gather(torch.cat(values)[None])
     told["processes_differ"] = float((everyone - everyone[0]).abs().max())
     return told
+
+
+def refusal(use: Callable[[], Any]) -> str:
+    try:
+        use()
+    except UsageError as error:
+        return str(error)
+    return ""
 
 
 def main(folder: Path) -> None:
@@ -142,3 +168,4 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    end_at_once(0)

@@ -26,7 +26,7 @@ TOLERANCE = 1e-5
 """Largest difference of a weight after a few dozen updates; sums in another order have left 4e-7."""
 LATE_TOLERANCE = 1e-4
 """The same after 240 updates and the learning of an agent, through which differences grow."""
-DRAWN_ANEW = ("memory", "dropout")
+DRAWN_ANEW = ("rule that draws", "memory", "dropout")
 """Cases whose random numbers are drawn in every process, and so differ from those of one."""
 
 
@@ -101,8 +101,11 @@ def test_both_processes_hold_the_same_student_and_method_bit_for_bit(case: str, 
     assert compared[case]["processes_differ"] == 0.0
 
 
-def test_calibrators_that_need_the_whole_update_are_refused(compared: dict[str, Any]) -> None:
-    assert "choose return_decomposition or uniform" in compared["plain"]["refused"]
+def test_what_needs_a_single_process_is_refused(compared: dict[str, Any]) -> None:
+    calibrator, runs, compiled = compared["plain"]["refused"]
+    assert "choose return_decomposition or uniform" in calibrator
+    assert "2 runs at once need a single process" in runs
+    assert "compiled networks cannot be shared by several processes" in compiled
 
 
 @pytest.mark.parametrize("name", ["default", "uniform"])

@@ -135,8 +135,16 @@ def test_wrong_uses_are_refused_before_the_others_hear_of_them(
         run.step(Temperature.shared(torch.ones(63)))
     with pytest.raises(ValueError, match="at least 1"):
         run.advance(FixedTemperature(4.0), 0)
+    with pytest.raises(ValueError, match="no policy of its own"):
+        run.advance()
+    four = torch.full((64,), 4.0)
+    for own in (Temperature(four, four, factor=four), Temperature.shared(four.clone().requires_grad_())):
+        with pytest.raises(ValueError, match="are for a policy"):
+            run.step(own)
     with pytest.raises(RuntimeError, match="cannot be forked"):
         run.fork()
+    with pytest.raises(RuntimeError, match="cannot have siblings"):
+        run.sibling()
     assert len(processes.told) == told
 
 
