@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent.parent
 TOLERANCE = 1e-5
 """Largest difference of a weight after a few dozen updates; sums in another order have left 4e-7."""
 LATE_TOLERANCE = 1e-4
-"""The same after 240 updates and the learning of an agent, through which differences grow."""
+"""The same after 120 updates and the learning of an agent, through which differences grow."""
 DRAWN_ANEW = ("rule that draws", "memory", "dropout")
 """Cases whose random numbers are drawn in every process, and so differ from those of one."""
 
@@ -145,7 +145,7 @@ def workers(launcher: int) -> dict[str, int]:
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the processes in /proc")
 def test_a_killed_process_ends_the_other_and_the_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     whole, killed, alone = tmp_path / "whole", tmp_path / "killed", tmp_path / "alone"
-    options = (*PAPER, "--epochs", "60", "--checkpoint-seconds", "0")
+    options = (*PAPER, "--epochs", "30", "--checkpoint-seconds", "0")
     distill_alone(whole, *options)
     process = start("-m", "experiments", "distill", "--out", str(killed), *QUICK, *options)
     deadline = time.monotonic() + 60
