@@ -16,6 +16,7 @@ import tyro
 from experiments.config import BenchConfig, CreditConfig, DistillConfig, TeacherConfig, as_arguments
 from experiments.folder import CONFIG_FILE
 from experiments.presets import read_config_file, read_preset
+from rlkd_env.distributed import is_first_process, started_processes
 from rlkd_env.registry import UsageError
 
 StoredConfig = DistillConfig | TeacherConfig
@@ -100,6 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         config = parse(sys.argv[1:] if arguments is None else list(arguments))
+        if started_processes() > 1 and not isinstance(config, DistillConfig):
+            raise UsageError("only rlkd distill runs in several processes: start this command without torchrun")
         if isinstance(config, TeacherConfig):
             from experiments.teacher import run_teacher
 
@@ -122,10 +125,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str) -> int:
-    print(f"rlkd: error: {' '.join(message.split())}", file=sys.stderr)
+    if is_first_process():  # the others have the same error, or have told their own
+        print(f"rlkd: error: {' '.join(message.split())}", file=sys.stderr)
     return 2
 
 
 def entry_point() -> None:
     """Run the process' command and leave with its exit code."""
-    sys.exit(main())
+    code = main()
+    if started_processes() > 1:
+        from experiments.shared import end_at_once
+
+        end_at_once(code)
+    sys.exit(code)

@@ -3,47 +3,64 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from tqdm import tqdm
 
 from experiments.config import DistillConfig
-from experiments.folder import SUMMARY_FILE, check_folder
+from experiments.folder import SUMMARY_FILE
 from experiments.session import DistillSession, RunInterrupted
-from experiments.summary import print_summary, summarize
+from experiments.shared import distill_shared
+from experiments.summary import check_run_folder, print_summary, summarize
 from rlkd_env.config import build_run
-from rlkd_env.files import read_json, write_json
+from rlkd_env.distributed import Processes, started_processes
+from rlkd_env.files import write_json
 
 
 def run_distill(config: DistillConfig) -> int:
-    """Make a run and print its table.
+    """Make a run and print its table, alone or together with the other processes that torchrun has started.
 
     Returns:
-        The exit code: 0, 1 when the run diverged, 130 when it was interrupted.
+        The exit code: 0, 1 when the run diverged or a process was lost, 130 when it was interrupted.
 
     Raises:
         UsageError: if an option is invalid; the folder has not been touched then.
     """
-    folder, output = config.folder, config.output
-    check_folder(folder, output.overwrite, output.resume)
-    if output.resume and (folder / SUMMARY_FILE).is_file():
-        print(f"the run in {folder} is finished already")
-        print_summary(read_json(folder / SUMMARY_FILE), folder)
+    if started_processes() > 1:
+        return distill_shared(config, _prepare, _finish)
+    if check_run_folder(config.folder, config.output):
         return 0
+    return _finish(config, _prepare(config), nullcontext)
+
+
+def _prepare(config: DistillConfig, processes: Processes | None = None) -> DistillSession:
+    """Build the run and what drives it; nothing is written but, perhaps, a cached teacher."""
     bar: tqdm | None = None
+    is_shown = config.output.progress and (processes is None or processes.is_first)
 
     def show_teacher(epoch: int, loss: float) -> None:
         nonlocal bar
         if bar is None:
-            bar = tqdm(desc="teacher", unit="epoch", disable=not output.progress)
+            bar = tqdm(desc="teacher", unit="epoch", disable=not is_shown)
         bar.update(epoch - bar.n)
         bar.set_postfix(loss=f"{loss:.4f}")
 
-    run = build_run(config.run, on_teacher_epoch=show_teacher)
+    run = build_run(config.run, on_teacher_epoch=show_teacher, processes=processes)
     if bar is not None:
         bar.close()
-    session = DistillSession(config, run)
+    return DistillSession(config, run)
+
+
+def _finish(
+    config: DistillConfig, session: DistillSession, leading: Callable[[DistillSession], AbstractContextManager[Any]]
+) -> int:
+    """Make the run that is prepared and tell what came of it."""
+    folder, run = config.folder, session.run
     try:
-        session.execute()
+        with leading(session):
+            session.execute()
     except RunInterrupted:
         print(
             f"\ninterrupted at update {session.steps} of {run.total_steps}: "

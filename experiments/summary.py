@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,11 +14,13 @@ from torch import Tensor
 from agents.callbacks import StudentSelection
 from agents.rules import FixedTemperature
 from agents.timing import PartTimer
-from experiments.config import DistillConfig
+from experiments.config import DistillConfig, OutputConfig
+from experiments.folder import SUMMARY_FILE, check_folder
 from experiments.session import DistillSession
 from experiments.versions import versions
 from rlkd_env.config import build_run
 from rlkd_env.data import ImageSet, count_duplicates, create_source
+from rlkd_env.files import read_json
 from rlkd_env.run import DistillationRun
 
 
@@ -62,6 +65,7 @@ def summarize(session: DistillSession) -> dict[str, Any]:
         **_step_costs(session),
         "seed": config.output.seed,
         "device": str(run.device),
+        "processes": run.num_processes,
         "versions": versions(),
     }
     if config.output.student_alone:
@@ -70,6 +74,23 @@ def summarize(session: DistillSession) -> dict[str, Any]:
         summary["student_alone_val_accuracy"] = alone.best_accuracy
         summary["student_alone_last_test_accuracy"] = _test_accuracy(run, alone.last_student, test)
     return summary
+
+
+def check_run_folder(folder: Path, output: OutputConfig) -> bool:
+    """Make sure that a run may write into a folder; nothing is touched.
+
+    Returns:
+        Whether the run in it is finished and has only to be told again, which is done here.
+
+    Raises:
+        UsageError: as :func:`~experiments.folder.check_folder`.
+    """
+    check_folder(folder, output.overwrite, output.resume)
+    is_finished = output.resume and (folder / SUMMARY_FILE).is_file()
+    if is_finished:
+        print(f"the run in {folder} is finished already")
+        print_summary(read_json(folder / SUMMARY_FILE), folder)
+    return is_finished
 
 
 def _data_figures(run: DistillationRun, test: ImageSet | None) -> dict[str, int | None]:

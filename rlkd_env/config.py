@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,18 @@ import torch
 from torch import nn
 
 from rlkd_env.data import BatchStream, DataConfig, DataSource, Splits, create_source
+from rlkd_env.distributed import Processes
 from rlkd_env.engine import MemoryFormat, Precision, choose_engine
 from rlkd_env.methods import Method, Pair, check_method, create_method
 from rlkd_env.models import check_model, create_model
 from rlkd_env.models.find_taps import add_taps
 from rlkd_env.randomness import seeded
-from rlkd_env.recipe import Recipe, ScheduleName
+from rlkd_env.recipe import USUAL_MILESTONES, Recipe, ScheduleName
 from rlkd_env.registry import UsageError, unknown_name
 from rlkd_env.reward import RewardMeter
 from rlkd_env.run import DistillationRun
 from rlkd_env.sequence import Sequence, SequenceSampler
+from rlkd_env.shared_run import SharedRun
 from rlkd_env.state import PAPER_FEATURES, InstanceState
 from rlkd_env.tasks import Classification
 from rlkd_env.teacher import TeacherRecipe, cached_teacher, load_teacher
@@ -71,7 +74,9 @@ class RunConfig(DataConfig):
     weight_decay: float = 5e-4
     """Weight decay of the student's SGD."""
     schedule: ScheduleName = "cosine"
-    """Learning-rate schedule: cosine to zero, step (times 0.1 at 5/8, 6/8, 7/8 of the run) or constant."""
+    """Learning-rate schedule: cosine to zero, step (times 0.1 at the milestones) or constant."""
+    milestones: tuple[float, ...] = USUAL_MILESTONES
+    """Of the schedule step, as shares of the run; those of the usual CIFAR-100 recipe are 5/8, 6/8 and 7/8."""
     views: int | None = None
     """Random views of every training image, shown epoch after epoch in turn; None shows new ones in every epoch."""
     teacher_cache_mib: int = 512
@@ -150,6 +155,7 @@ def build_run(
     teacher: nn.Module | None = None,
     student: Callable[[], nn.Module] | None = None,
     on_teacher_epoch: Callable[[int, float], None] | None = None,
+    processes: Processes | None = None,
 ) -> DistillationRun:
     """Build the run that a config describes.
 
@@ -159,10 +165,16 @@ def build_run(
         teacher: a network in place of ``config.teacher``; maps images to logits ``(N, C)``.
         student: creates a fresh student in place of ``config.student``; likewise.
         on_teacher_epoch: follows the training of a teacher that is not cached yet: epoch from 1, mean loss.
+        processes: that share the run, each of which builds it and whose devices come before ``config.device``; None
+            for a run of this process alone.
 
     Raises:
         UsageError: if a setting is invalid; nothing has been written then but, perhaps, a cached teacher.
     """
+    if processes:
+        processes.check_batch(config.batch_size)
+        if config.compile and processes.count > 1:
+            raise UsageError("compiled networks cannot be shared by several processes: leave compile away")
     recipe = Recipe(
         epochs=config.epochs,
         batch_size=config.batch_size,
@@ -170,6 +182,7 @@ def build_run(
         momentum=config.momentum,
         weight_decay=config.weight_decay,
         schedule=config.schedule,
+        milestones=config.milestones,
     )
     state = InstanceState(config.features)
     reward = RewardMeter(config.reward, config.reward_interval)
@@ -180,7 +193,7 @@ def build_run(
     student_name = source.default_student if config.student == "auto" else config.student
     if student is None:
         check_model(student_name)  # an unknown name is told before a teacher is trained
-    splits = source.splits().to(select_device(config.device))
+    splits = source.splits().to(processes.device if processes else select_device(config.device))
     BatchStream(splits.train, config.batch_size, 0, config.views)  # likewise a batch that is too large
     if teacher is None:
         teacher = _find_teacher(config, source, splits, on_teacher_epoch)
@@ -193,7 +206,8 @@ def build_run(
         create_its_method(trial)
     engine = choose_engine(device, trial, config.precision, config.memory_format, config.compile)
     deviation = teacher_logit_deviation(teacher, splits)
-    run = DistillationRun(
+    run_class = partial(SharedRun, processes=processes) if processes else DistillationRun
+    run = run_class(
         task=Classification(engine),
         splits=splits,
         teacher=teacher,

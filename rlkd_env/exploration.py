@@ -111,6 +111,11 @@ class Explorer(Sampler):
         return self._entropy_sum / self._count
 
     @property
+    def history(self) -> tuple[Tensor, Tensor]:
+        """``(n,)`` sums of the entropies of every image, and how many they are, on the device."""
+        return self._entropy_sum, self._count
+
+    @property
     def pairs(self) -> tuple[Tensor, Tensor, Tensor]:
         """The K pairs of the last exploring epoch, from the most uncertain image on; none before it.
 
@@ -204,11 +209,14 @@ class Explorer(Sampler):
 
 
 def _mix(stream: BatchStream, step: int, uncertain: Tensor, confident: Tensor, share: Tensor) -> Batch:
-    """Mix the images at ``(N,)`` indices; ``share`` ``(N,)`` is the uncertain ones'. The larger share comes first."""
+    """Mix the images at ``(N,)`` indices; ``share`` ``(N,)`` is the uncertain ones'. The larger share comes first.
+
+    All are given for the whole batch; the stream hands out its part of it.
+    """
     is_swapped = share < 0.5
     larger = stream.take(torch.where(is_swapped, confident, uncertain), step, _LARGER_VIEW)
     smaller = stream.take(torch.where(is_swapped, uncertain, confident), step, _SMALLER_VIEW)
-    share = torch.where(is_swapped, 1.0 - share, share)
+    share = stream.share.of(torch.where(is_swapped, 1.0 - share, share))
     weight = share.view(-1, 1, 1, 1)
     images = weight * larger.images + (1.0 - weight) * smaller.images
     return Batch(images, larger.labels, larger.indices, partner_labels=smaller.labels, label_share=share)

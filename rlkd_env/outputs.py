@@ -35,7 +35,8 @@ class InstanceOutputs:
         partner_labels: ``(N,)`` classes of the images that were mixed in, or None where nothing was.
         label_share: ``(N,)`` weight of ``labels`` against ``partner_labels`` in ``(0, 1]``, or None likewise.
         epoch: epochs that are over, with fraction; infinite outside a run, where warm-ups count as over.
-        step: updates that were made before; what is drawn at random for the batch follows from it and a seed.
+        step: updates that were made before; what is drawn at random for the batch follows from it and a seed. Where
+            processes share a run, each counts numbers of its own.
         images: ``(N, channels, height, width)`` as both networks saw them, or None where no method asked for features.
         student_features: maps and pooled feature of the student, with gradient, or None likewise.
         teacher_features: of the teacher, no gradient, or None likewise.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -14,7 +15,7 @@ from rlkd_env.registry import UsageError, unknown_name
 
 ScheduleName = Literal["cosine", "step", "constant"]
 OptimizerName = Literal["sgd", "adam"]
-_STEP_MILESTONES = (150 / 240, 180 / 240, 210 / 240)
+USUAL_MILESTONES = (150 / 240, 180 / 240, 210 / 240)
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,10 @@ class Recipe:
         learning_rate: at the start.
         momentum: of SGD; Adam has its own.
         weight_decay: L2 penalty on all parameters.
-        schedule: ``"cosine"`` to zero; ``"step"``: times 0.1 at 5/8, 6/8 and 7/8 of the run (150, 180 and 210 of 240
-            epochs, the usual CIFAR-100 recipe); or ``"constant"``.
+        schedule: ``"cosine"`` to zero; ``"step"``: times 0.1 at the milestones; or ``"constant"``.
         optimizer: ``"sgd"`` or ``"adam"``.
+        milestones: of the schedule ``"step"``, as shares of the run; those of the usual CIFAR-100 recipe are 150, 180
+            and 210 of 240 epochs.
 
     Raises:
         UsageError: if a number is out of its range or the schedule is unknown.
@@ -42,6 +44,7 @@ class Recipe:
     weight_decay: float
     schedule: ScheduleName
     optimizer: OptimizerName = "sgd"
+    milestones: tuple[float, ...] = USUAL_MILESTONES
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
@@ -56,6 +59,8 @@ class Recipe:
             raise unknown_name("schedule", self.schedule, get_args(ScheduleName))
         if self.optimizer not in get_args(OptimizerName):
             raise unknown_name("optimizer", self.optimizer, get_args(OptimizerName))
+        if not all(low < high for low, high in itertools.pairwise((0.0, *self.milestones, 1.0))):
+            raise UsageError(f"the milestones must rise within 0 to 1, not {', '.join(map(str, self.milestones))}")
 
     def create_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
         """Return the optimiser of a network and of what is trained along with it."""
@@ -72,5 +77,5 @@ class Recipe:
         if self.schedule == "cosine":
             return CosineAnnealingLR(optimizer, total_steps)
         if self.schedule == "step":
-            return MultiStepLR(optimizer, [round(share * total_steps) for share in _STEP_MILESTONES])
+            return MultiStepLR(optimizer, [round(share * total_steps) for share in self.milestones])
         return LambdaLR(optimizer, lambda _: 1.0)

@@ -1,7 +1,8 @@
 """What the student gained by an update: named batch rewards.
 
 A reward is the fall of a potential of the student, measured after the update that the temperatures caused, so the
-rewards of an episode add up to the whole run's gain. To add one, write its potential under ``@REWARDS.register``.
+rewards of an episode add up to the whole run's gain. To add one, write its potential under ``@REWARDS.register``; a
+mean over the batch goes through ``measurement.average``, for runs that several processes share.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ from rlkd_env.registry import Registry, UsageError
 from rlkd_env.tasks import Evaluation
 
 
+def _itself(mean: Tensor) -> Tensor:
+    return mean
+
+
 @dataclass(frozen=True)
 class Measurement:
     """What a potential may look at after an update.
@@ -25,10 +30,12 @@ class Measurement:
     Attributes:
         outputs: of the batch that comes next, forwarded through the updated student.
         evaluate_probe: forwards the run's fixed probe images through the updated student.
+        average: from the mean over a process' share of the batch to the mean over the whole batch.
     """
 
     outputs: InstanceOutputs
     evaluate_probe: Callable[[], Evaluation]
+    average: Callable[[Tensor], Tensor] = _itself
 
 
 Potential = Callable[[Measurement], Tensor]
@@ -39,7 +46,7 @@ REWARDS: Registry[Potential] = Registry("reward")
 def train_progress(measurement: Measurement) -> Tensor:
     """Excess loss, student's minus teacher's cross-entropy in nats, of the next batch; costs no extra forward."""
     outputs = measurement.outputs
-    return (outputs.student_cross_entropy - outputs.teacher_cross_entropy).mean()
+    return measurement.average((outputs.student_cross_entropy - outputs.teacher_cross_entropy).mean())
 
 
 @REWARDS.register("probe_loss")

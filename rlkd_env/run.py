@@ -88,11 +88,15 @@ class DistillationRun:
     """That waits for its temperatures."""
     outputs: InstanceOutputs = field(init=False)
     """Of the batch that waits."""
+    trained_student: nn.Module = field(init=False)
+    """What is called for the forward that gradients come from: the student, or what averages its gradients."""
+    trained_method: nn.Module = field(init=False)
+    """Likewise of the method."""
 
     def __post_init__(self) -> None:
         self.device = self.splits.train.labels.device
         self.frozen_teacher = self.task.engine.freeze(self.teacher, self.splits.image_shape)
-        self._stream = BatchStream(self.splits.train, self.recipe.batch_size, 0, self.views)
+        self._stream = BatchStream(self.splits.train, self.batch_size, 0, self.views)
         self.steps_per_epoch = self._stream.batches_per_epoch
         self.total_steps = self.steps_per_epoch * self.recipe.epochs
         probe = self.splits.probe
@@ -104,6 +108,11 @@ class DistillationRun:
     def batch_size(self) -> int:
         """Instances a batch, N."""
         return self.recipe.batch_size
+
+    @property
+    def num_processes(self) -> int:
+        """Number of processes that share the run."""
+        return 1
 
     @property
     def epoch(self) -> int:
@@ -168,11 +177,11 @@ class DistillationRun:
             RuntimeError: if the run was not started or its schedule is over.
             ValueError: if there are not N temperatures.
         """
-        if not self._started or self.finished:
-            raise RuntimeError("the run is over or not started: call reset()")
-        if temperature.student.shape != (self.batch_size,) or temperature.teacher.shape != (self.batch_size,):
+        self._check_ready()
+        count = len(self.batch.labels)
+        if temperature.student.shape != (count,) or temperature.teacher.shape != (count,):
             raise ValueError(
-                f"expected {self.batch_size} temperatures each for teacher and student, "
+                f"expected {count} temperatures each for teacher and student, "
                 f"got {tuple(temperature.teacher.shape)} and {tuple(temperature.student.shape)}"
             )
         watched = temperature.detach()
@@ -180,7 +189,7 @@ class DistillationRun:
             hook.before_update(self, watched)
         outputs = self.outputs
         with self._step_randomness(self.method.is_stochastic):
-            losses = self.method(outputs, temperature)
+            losses = self.trained_method(outputs, temperature)
         loss = torch.stack(list(losses.values())).sum(dim=0).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -196,12 +205,13 @@ class DistillationRun:
         diverged = ~(
             loss.detach().isfinite() & self.outputs.student_logits.detach().isfinite().all() & reward.isfinite()
         )
+        metrics, diverged = self._agree(self._metrics(loss, losses, outputs), diverged)
         result = StepResult(
             reward=torch.where(diverged, self.divergence_penalty, reward),
             state=state,
             finished=self.finished,
             diverged=diverged,
-            metrics=self._metrics(loss, losses, outputs),
+            metrics=metrics,
             outputs=outputs,
             temperature=watched,
         )
@@ -239,6 +249,10 @@ class DistillationRun:
             epoch_over = self.step_count % self.steps_per_epoch == 0
             if self.step_count >= end or (epoch_over and bool(result.diverged)):
                 return result
+
+    def observe(self) -> Tensor:
+        """Return the state of the waiting batch ``(N, d)``."""
+        return self.state(self.outputs)
 
     def evaluate_validation(self) -> Evaluation:
         """Measure the student on the validation images; the result stays on the device."""
@@ -341,19 +355,27 @@ class DistillationRun:
 
     def _create_modules(self, seed: int) -> None:
         self.seed = seed
-        self._stream = BatchStream(self.splits.train, self.batch_size, seed, self.views)
+        self._stream = self._create_stream(seed)
         if self._cache is None or self.splits.train.is_random:
             self._cache = self._create_cache()
         with seeded(seed, self.device):
             self.student = self.task.engine.prepare(self.create_student().to(self.device)).train()
             self.method = self.create_method(self.student).to(self.device).train()
             self.policy = None if self.create_policy is None else self.create_policy(seed).to(self.device)
+        self.trained_student, self.trained_method = self.student, self.method
         self._is_stochastic = is_stochastic(self.student)
         parameters = [*self.student.parameters(), *self.method.parameters()]
         if self.policy is not None:
             parameters += [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
         self.optimizer = self.recipe.create_optimizer(parameters)
         self._schedule = self.recipe.create_schedule(self.optimizer, self.total_steps)
+
+    def _create_stream(self, seed: int) -> BatchStream:
+        return BatchStream(self.splits.train, self.batch_size, seed, self.views)
+
+    def _check_ready(self) -> None:
+        if not self._started or self.finished:
+            raise RuntimeError("the run is over or not started: call reset()")
 
     def _create_cache(self) -> TeacherCache | None:
         """Return a memory of the teacher's logits if it pays."""
@@ -373,9 +395,9 @@ class DistillationRun:
         teacher = self.teacher if with_features else self.frozen_teacher
         known = None if with_features or self._cache is None else self._cache.logits(self.batch)
         with self._step_randomness(self._is_stochastic):
-            self.outputs = self.task.forward(self.student, teacher, self.batch, with_features, known)
+            self.outputs = self.task.forward(self.trained_student, teacher, self.batch, with_features, known)
         self.outputs.progress, self.outputs.epoch = self.progress, step / self.steps_per_epoch
-        self.outputs.step = step
+        self.outputs.step = self._draw_number
         return self.state(self.outputs)
 
     def forward_batch(self, parameters: dict[str, Tensor]) -> Tensor:
@@ -393,12 +415,25 @@ class DistillationRun:
 
     def _step_randomness(self, needed: bool) -> contextlib.AbstractContextManager[None]:
         """Dropout draws from torch's global generator; seeded by the step it needs no saved generator state."""
-        return seeded(self.seed + self.step_count, self.device) if needed else contextlib.nullcontext()
+        return seeded(self.seed + self._draw_number, self.device) if needed else contextlib.nullcontext()
+
+    @property
+    def _draw_number(self) -> int:
+        """Of the waiting batch, from which its random draws follow."""
+        return self.step_count
 
     def _remember(self) -> None:
         """Show the sampler, if there is one, the batch that was forwarded."""
         if self.sampler is not None:
             self.sampler.observe(self.outputs)
+
+    def same_everywhere(self, values: Tensor) -> Tensor:
+        """Return values that several processes compute alike, but for rounding, as exactly the same in all."""
+        return values
+
+    def _agree(self, metrics: dict[str, Tensor], diverged: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the means, and whether a divergence was seen, over all processes that share the run."""
+        return metrics, diverged
 
     def _metrics(self, loss: Tensor, parts: dict[str, Tensor], outputs: InstanceOutputs) -> dict[str, Tensor]:
         metrics = {"loss": loss.detach(), **{f"loss_{name}": part.detach().mean() for name, part in parts.items()}}

@@ -97,7 +97,7 @@ class SequenceSampler(Sampler):
             return
         self._phase = phase
         count = max(round(self.settings.share(phase) * self._size), 1)
-        self._pool = self._difficulty(run).argsort(stable=True)[:count]
+        self._pool = run.same_everywhere(self._difficulty(run)).argsort(stable=True)[:count]
 
     def batch(self, stream: BatchStream, step: int) -> Batch:
         """Return the batch of a step, from the images of the phase."""

@@ -61,6 +61,10 @@ class InstanceState:
         self.low = torch.tensor([chosen.low for chosen in self._features])
         self.high = torch.tensor([chosen.high for chosen in self._features])
 
+    def __reduce__(self) -> tuple[type[InstanceState], tuple[tuple[str, ...]]]:
+        """Be copied by the features' names; those of the processes that share a run hold the same functions."""
+        return InstanceState, (self.names,)
+
     def __call__(self, outputs: InstanceOutputs) -> Tensor:
         """Return the state ``(N, d)`` in float32, finite and within the bounds whatever the logits hold."""
         columns = [chosen.compute(outputs).float() for chosen in self._features]

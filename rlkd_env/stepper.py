@@ -103,7 +103,8 @@ class RunStepper:
 
     def observe(self) -> np.ndarray:
         """Return the current observation ``(K·B, d)`` without stepping."""
-        return self.run.state(self._source.outputs).cpu().numpy().copy()
+        state = self.run.observe() if self.runs is None else self.run.state(self.runs.outputs)
+        return state.cpu().numpy().copy()
 
     def step(self, action: np.ndarray) -> Transition:
         """Update the students with the temperatures ``(K·B,)``; values outside the range are clipped to it.

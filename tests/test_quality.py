@@ -57,14 +57,14 @@ def imported_modules(path: Path) -> set[str]:
 
 LAYERS = [
     {"registry"},
-    {"files", "temperature", "outputs", "randomness"},
+    {"files", "temperature", "outputs", "randomness", "distributed", "shared_norm"},
     {"data", "models"},
     {"engine"},
     {"tasks", "methods", "state", "recipe", "sampler", "teacher_cache"},
     {"teacher", "exploration", "sequence"},
     {"reward", "hooks"},
     {"run"},
-    {"parallel"},
+    {"shared_run", "parallel"},
     {"config", "rendering", "calibration", "return_decomposition"},
     {"stepper"},
     {"env", "vector_env_checker"},

@@ -9,7 +9,7 @@ from rlkd_env.data.duplicates import count_duplicates
 from rlkd_env.data.image_folder import ImageFolder, ImageNet, TinyImageNet
 from rlkd_env.data.images import ImageSet, MemoryImages, Preprocessing, seeded_generator
 from rlkd_env.data.splits import DataSource, LabelledSource, Splits
-from rlkd_env.data.stream import Batch, BatchStream
+from rlkd_env.data.stream import Batch, BatchStream, Share
 from rlkd_env.data.torchvision_sets import CIFAR10, CIFAR100, FashionMNIST
 from rlkd_env.data.user_dataset import UserDataset
 from rlkd_env.registry import Registry
@@ -44,6 +44,7 @@ __all__ = [
     "LabelledSource",
     "MemoryImages",
     "Preprocessing",
+    "Share",
     "Splits",
     "count_duplicates",
     "create_source",

@@ -39,6 +39,27 @@ class Batch:
     label_share: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Share:
+    """What one process sees of every batch: one of several equal pieces, as they follow each other.
+
+    Attributes:
+        index: of the piece, from 0.
+        count: of pieces; with 1 a share is the whole batch.
+    """
+
+    index: int = 0
+    count: int = 1
+
+    def of(self, values: Tensor, dim: int = 0) -> Tensor:
+        """Return the share of values for a whole batch, whose size ``count`` must divide."""
+        size = values.shape[dim] // self.count
+        return values.narrow(dim, self.index * size, size)
+
+
+WHOLE = Share()
+
+
 class BatchStream:
     """Full batches of an epoch-wise shuffled training set.
 
@@ -50,18 +71,22 @@ class BatchStream:
         batch_size: images a batch, N.
         seed: of the order and of the random views.
         views: random views of every image, shown epoch after epoch in turn; None shows new ones in every epoch.
+        share: of every batch that is handed out; the batches are the same for all shares.
 
     Attributes:
         seed: of the order and of the random views.
         views: random views of every image, or None.
-        batch_size: images a batch, N.
+        batch_size: images a whole batch, N.
+        share: of every batch that is handed out.
         batches_per_epoch: batches in a pass over the data.
 
     Raises:
         UsageError: if a batch is empty or larger than the data, or there is not a view.
     """
 
-    def __init__(self, data: ImageSet, batch_size: int, seed: int, views: int | None = None) -> None:
+    def __init__(
+        self, data: ImageSet, batch_size: int, seed: int, views: int | None = None, share: Share = WHOLE
+    ) -> None:
         if batch_size < 1:
             raise UsageError(f"the batch size must be at least 1, not {batch_size}")
         if batch_size > len(data):
@@ -72,21 +97,22 @@ class BatchStream:
         self.batch_size = batch_size
         self.seed = seed
         self.views = views
+        self.share = share
         self.batches_per_epoch = len(data) // batch_size
         self._order = lru_cache(maxsize=2)(self._shuffle)
         self._ahead: Iterator[Tensor] = iter(())
         self._next_step = -1
 
     def batch(self, step: int) -> Batch:
-        """Return the batch of a step, counted from 0 over all epochs; quickest for one step after the other."""
+        """Return the share of a step's batch, counted from 0 over all epochs; quickest for one step after the other."""
         if step != self._next_step:
             self._ahead = self._data.follow(self._requests(step))
         self._next_step = step + 1
-        indices = self.indices(step)
+        indices = self.share.of(self.indices(step))
         return Batch(next(self._ahead), self._data.labels[indices], indices, self.view(step))
 
     def indices(self, step: int) -> Tensor:
-        """Return ``(N,)`` positions of a step's images in the training set."""
+        """Return ``(N,)`` positions of a step's images, those of the whole batch, in the training set."""
         epoch, position = divmod(step, self.batches_per_epoch)
         return self._order(epoch)[position * self.batch_size : (position + 1) * self.batch_size]
 
@@ -100,14 +126,14 @@ class BatchStream:
         return epoch if self.views is None else epoch % self.views
 
     def take(self, indices: Tensor, step: int, purpose: int = 0) -> Batch:
-        """Return the images at ``(N,)`` positions of the training set, in the random views of a step's epoch.
+        """Return the share of the images at ``(N,)`` positions of the training set, in the views of a step's epoch.
 
         Args:
-            indices: the positions.
+            indices: the positions of a whole batch.
             step: counted from 0 over all epochs.
             purpose: other purposes get other views.
         """
-        view = self.view(step)
+        indices, view = self.share.of(indices), self.view(step)
         images = self._data.take(indices, self.view_seed(view, purpose))
         return Batch(images, self._data.labels[indices], indices, None if purpose else view)
 
@@ -117,7 +143,7 @@ class BatchStream:
 
     def _requests(self, step: int) -> Iterator[Request]:
         for following in itertools.count(step):
-            yield self.indices(following), self.view_seed(self.view(following))
+            yield self.share.of(self.indices(following)), self.view_seed(self.view(following))
 
     def _shuffle(self, epoch: int) -> Tensor:
         order = torch.randperm(len(self._data), generator=seeded_generator(self.seed, epoch))

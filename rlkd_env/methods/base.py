@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -49,6 +50,8 @@ class Method(nn.Module, ABC):
     Attributes:
         uses_features: whether the outputs must hold images and features.
         is_stochastic: whether a loss draws from torch's global generator; the run then seeds it.
+        gather: from values ``(n, ...)`` of a process' share of the batch to those of the whole batch ``(N, ...)``, for
+            a memory that must be the same in all processes that share a run.
     """
 
     uses_features = False
@@ -57,6 +60,7 @@ class Method(nn.Module, ABC):
     def __init__(self, task_weight: float) -> None:
         super().__init__()
         self.task_weight = task_weight
+        self.gather: Callable[[Tensor], Tensor] = _itself
 
     @abstractmethod
     def logit_losses(self, outputs: InstanceOutputs, temperature: Temperature) -> dict[str, Tensor]:
@@ -76,6 +80,10 @@ class Method(nn.Module, ABC):
 
     def after_update(self, outputs: InstanceOutputs) -> None:
         """Take note of an update that was made on these outputs, such as in a memory; without gradients."""
+
+
+def _itself(values: Tensor) -> Tensor:
+    return values
 
 
 def features_of(outputs: InstanceOutputs) -> tuple[Features, Features]:

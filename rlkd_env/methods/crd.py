@@ -222,9 +222,13 @@ class CRD(FeatureMethod):
         if self._seen is None:
             raise RuntimeError("after_update() without a loss before it")
         seen, self._seen = self._seen, None
-        indices = _indices_of(outputs)
-        self.student_memory.remember(indices, seen.student, seen.student_log_normalizer)
-        self.teacher_memory.remember(indices, seen.teacher, seen.teacher_log_normalizer)
+        indices = self.gather(_indices_of(outputs))
+        for memory, embeddings, log_normalizer in (
+            (self.student_memory, seen.student, seen.student_log_normalizer),
+            (self.teacher_memory, seen.teacher, seen.teacher_log_normalizer),
+        ):
+            estimates = self.gather(log_normalizer.reshape(1))  # one a process; Z is a mean, so they are averaged
+            memory.remember(indices, self.gather(embeddings), estimates.logsumexp(dim=0) - math.log(len(estimates)))
 
     def _tell_apart(self, anchors: Tensor, memory: MemoryBank, entries: Tensor) -> tuple[Tensor, Tensor]:
         """Return an anchor's loss ``(N,)`` and log Z."""

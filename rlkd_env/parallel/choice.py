@@ -14,7 +14,7 @@ from rlkd_env.parallel.stackable import why_not_stacked
 from rlkd_env.parallel.stacked import StackedRuns
 from rlkd_env.parallel.workers import WorkerRuns, available_cores, why_no_workers
 from rlkd_env.randomness import seeded
-from rlkd_env.registry import unknown_name
+from rlkd_env.registry import UsageError, unknown_name
 from rlkd_env.run import DistillationRun
 from rlkd_env.temperature import Temperature
 
@@ -46,9 +46,14 @@ def create_parallel_runs(template: DistillationRun, num_runs: int, mode: RunMode
             fastest, once for each student, number of runs, batch size and device in a process.
 
     Raises:
-        UsageError: if the mode is unknown or cannot compute these runs, or there is less than one.
+        UsageError: if the mode is unknown or cannot compute these runs, there is less than one, or processes share
+            the template.
     """
     check_mode(mode)
+    if template.num_processes > 1:
+        raise UsageError(
+            f"{num_runs} runs at once need a single process: a run that {template.num_processes} processes share is one"
+        )
     name = fastest_mode(template, num_runs) if mode == "auto" else mode
     return _CLASSES[name](template, num_runs)
 

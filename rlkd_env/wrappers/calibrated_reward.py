@@ -82,6 +82,11 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
             self._decomposition = _decomposition_for(env)
         elif self._run is None:
             raise UsageError(f"the calibrator {calibrator!r} needs a KDVectorEnv, not {env.unwrapped}")
+        elif self._run.num_processes > 1:
+            raise UsageError(
+                f"the calibrator {calibrator!r} looks at the whole update, which no process has when several share a "
+                "run: choose return_decomposition or uniform"
+            )
         else:
             self.hook = CALIBRATORS[calibrator](self._run, reference)
             self._run.hooks.append(self.hook)

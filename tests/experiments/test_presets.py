@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from experiments.cli import main, parse
 from experiments.config import DistillConfig, TeacherConfig
 from experiments.presets import PRESETS, preset_names, read_preset
 from rlkd_env.methods import METHODS, check_method
 from rlkd_env.models import check_model
+from rlkd_env.recipe import Recipe
 
 PAIRS = {
     # teacher, student, learning rate, DKD's beta: the field's table
@@ -96,3 +98,31 @@ def test_a_teachers_preset_takes_any_network(tmp_path: Path) -> None:
 def test_layers_merge_the_options_of_a_method() -> None:
     options = read_preset("cifar100/vgg13-vgg8/dkd", "distill", DistillConfig().as_dict())
     assert options["method_options"] == {"task_weight": 1, "alpha": 1, "beta": 6, "warmup_epochs": 20}
+
+
+def test_imagenets_preset_is_the_fields_recipe_for_eight_gpus() -> None:
+    config = distill_config("--preset", "imagenet/resnet34-resnet18")
+    run = config.run
+    assert (run.teacher_model, run.student) == ("torchvision/resnet34", "torchvision/resnet18")
+    assert (run.epochs, run.batch_size, run.learning_rate, run.weight_decay) == (100, 512, 0.2, 1e-4)
+    assert run.method_options == {"task_weight": 0.5, "kd_weight": 0.5}
+    assert config.agent.fixed_temperature == 1
+    check_model(run.teacher_model)
+    check_model(run.student)
+    recipe = Recipe(run.epochs, run.batch_size, 0.2, 0.9, 1e-4, run.schedule, milestones=run.milestones)
+    optimizer = recipe.create_optimizer([torch.nn.Parameter(torch.zeros(1))])
+    schedule, rates = recipe.create_schedule(optimizer, total_steps=100), []
+    for _ in range(100):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert [epoch for epoch in range(1, 100) if rates[epoch] < 0.5 * rates[epoch - 1]] == [30, 60, 90]
+    assert rates[-1] == pytest.approx(2e-4)
+
+
+@pytest.mark.parametrize("milestones", ["0.6 0.3", "0.5 1", "0 0.5"])
+def test_milestones_out_of_order_are_refused(
+    milestones: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["distill", "--out", str(tmp_path / "a"), "--milestones", *milestones.split()]) == 2
+    assert "the milestones must rise within 0 to 1" in capsys.readouterr().err

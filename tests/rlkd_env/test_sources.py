@@ -17,7 +17,17 @@ from torch.utils.data import TensorDataset
 
 import rlkd_env  # noqa: F401 (registers the environments)
 from rlkd_env.config import RunConfig, build_run
-from rlkd_env.data import DataConfig, DataSource, ImageSet, MemoryImages, Preprocessing, count_duplicates, create_source
+from rlkd_env.data import (
+    BatchStream,
+    DataConfig,
+    DataSource,
+    ImageSet,
+    MemoryImages,
+    Preprocessing,
+    Share,
+    count_duplicates,
+    create_source,
+)
 from rlkd_env.data import image_folder as image_folder_module
 from rlkd_env.data.streamed import StreamedImages
 from rlkd_env.registry import UsageError
@@ -189,6 +199,27 @@ def test_crops_are_windows_of_the_padded_image_and_flips_their_mirror_images() -
     assert {place[0] for place in seen} == {place[1] for place in seen} == set(range(5))
     assert torch.equal(preprocessing.draw(64, seed=3), preprocessing.draw(64, seed=3))
     assert not torch.equal(preprocessing.draw(64, seed=3), preprocessing.draw(64, seed=4))
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_shares_of_a_batch_are_pieces_of_it_in_the_same_random_views(is_streamed: bool, tmp_path: Path) -> None:
+    if is_streamed:
+        write_folder(tmp_path / "train", {"cat": 20, "dog": 20}, size=24)
+        data = folder_source(tmp_path, image_size=16, augmentation="resized_crop").splits().train
+        assert isinstance(data, StreamedImages)
+    else:
+        images = torch.from_numpy(pixels(30).transpose(0, 3, 1, 2).copy())
+        data = MemoryImages(images, torch.arange(30) % 3, Preprocessing(crop_padding=2, flip=True))
+    whole = BatchStream(data, 12, seed=1)
+    streams = [BatchStream(data, 12, 1, share=Share(index, 3)) for index in range(3)]
+    for step in (0, 1, 3):
+        batches = [stream.batch(step) for stream in streams]
+        assert torch.equal(torch.cat([batch.images for batch in batches]), whole.batch(step).images)
+        assert torch.equal(torch.cat([batch.labels for batch in batches]), whole.batch(step).labels)
+        assert torch.equal(torch.cat([batch.indices for batch in batches]), whole.indices(step))
+        assert {batch.view for batch in batches} == {whole.batch(step).view}
+        taken = [stream.take(whole.indices(step), step, 7).images for stream in streams]
+        assert torch.equal(torch.cat(taken), whole.take(whole.indices(step), step, 7).images)
 
 
 def test_only_training_images_are_augmented(tmp_path: Path) -> None:
