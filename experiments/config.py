@@ -78,7 +78,8 @@ class ExplorationConfig:
     """First epoch that explores, counted from 1; the epochs before it gather the history. A shorter run does not
     explore."""
     explore_last_epoch: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    """Last epoch that may explore; None means the run's last."""
+    """Last epoch that may explore; None means that the last tenth of the run does not, as a student that ends with an
+    epoch on a few mixed images is a worse one."""
     explore_interval: int = 20
     """Epochs from one that explores to the next."""
     explore_batches: BatchContent = "pairs"
@@ -90,13 +91,16 @@ class ExplorationConfig:
     uncertain_shares: tuple[float, float] = (1.0, 0.7)
     """Share of the uncertain image in the first and in the last pair."""
 
-    def settings(self) -> Exploration | None:
-        """Return the exploration, or None without one.
+    def settings(self, epochs: int) -> Exploration | None:
+        """Return the exploration of a run of so many epochs, or None without one.
 
         Raises:
             UsageError: if a setting is out of its range.
         """
-        if not self.explore:
+        last = self.explore_last_epoch
+        if last is None:
+            last = int(0.9 * epochs)
+        if not self.explore or (self.explore_last_epoch is None and last < self.explore_first_epoch):
             return None
         return Exploration(
             uncertain_ranks=self.uncertain_ranks,
@@ -104,7 +108,7 @@ class ExplorationConfig:
             first_share=self.uncertain_shares[0],
             last_share=self.uncertain_shares[1],
             first_epoch=self.explore_first_epoch,
-            last_epoch=self.explore_last_epoch,
+            last_epoch=last,
             interval=self.explore_interval,
             batches=self.explore_batches,
         )

@@ -114,7 +114,7 @@ class DistillSession:
 
     def _wrap(self, slots: KDVectorEnv) -> VectorEnv[Any, Any, Any]:
         """Put the wrappers that the options ask for around the run's slots."""
-        options, exploration = self.config.agent, self.config.exploration.settings()
+        options, exploration = self.config.agent, self.config.exploration.settings(self.run.recipe.epochs)
         check_calibrator(options.calibrator)  # an unknown name is told whether or not it is used
         env: VectorEnv[Any, Any, Any] = TimedVectorEnv(slots, self.timer)
         if self._policy is None and exploration is not None and exploration.first_epoch <= self.run.recipe.epochs:
