@@ -25,6 +25,8 @@ def why_not_stacked(template: DistillationRun) -> str | None:
         return "compiled networks are not"
     if template.sampler is not None:
         return "exploration and sequence learning choose every run's images apart"
+    if template.create_policy is not None:
+        return "the run has a policy of its own"
     with seeded(0, template.device):
         students = [template.create_student().to(template.device).train() for _ in range(2)]
         method = template.create_method(students[0]).to(template.device)

@@ -142,6 +142,7 @@ class StackedRuns(ParallelRuns):
                 "schedule": self._schedule.state_dict(),
                 "reward": {"last": reward["last"][run].clone(), "updates": reward["updates"]},
                 "sampler": None,
+                "policy": {},
             }
             for run, seed in enumerate(self.seeds)
         ]

@@ -41,7 +41,7 @@ def files(folder: Path) -> set[str]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished PPO run."""
     out = tmp_path_factory.mktemp("runs") / "ppo"
-    assert distill(out, "--student-alone") == 0
+    assert distill(out, "--student-alone", "--explore-first-epoch", "15") == 0
     return out
 
 
@@ -211,7 +211,7 @@ def test_the_agent_learns_in_some_epochs_and_acts_in_the_others(tmp_path: Path) 
 def test_any_part_of_the_default_can_be_switched_off(finished: Path, tmp_path: Path) -> None:
     told = summary(finished)
     assert told["calibrator"] == "return_decomposition"
-    assert told["exploration"]["first_epoch"] == 20
+    assert told["exploration"]["first_epoch"] == 15
     assert distill(tmp_path / "a", "--no-explore", "--calibrator", "uniform") == 0
     assert summary(tmp_path / "a")["exploration"] is None
     assert summary(tmp_path / "a")["calibrator"] == "uniform"
