@@ -22,8 +22,8 @@ from experiments.checkpoint import PREVIOUS
 from experiments.cli import main
 
 ROOT = Path(__file__).parent.parent.parent
-TOLERANCE = 1e-5
-"""Largest difference of a weight after a few dozen updates; sums in another order have left 4e-7."""
+TOLERANCE = 1e-4
+"""Largest difference of a weight after a few dozen updates; 4e-7 was found on one thread a process, 3e-5 on two."""
 LATE_TOLERANCE = 1e-4
 """The same after 120 updates and the learning of an agent, through which differences grow."""
 DRAWN_ANEW = ("rule that draws", "memory", "dropout")
