@@ -124,6 +124,8 @@ def _device_name(device: torch.device) -> str:
 
 def _print_tables(result: dict[str, Any], folder: Path) -> None:
     console = Console()
+    if not console.is_terminal:
+        console.width = 120  # of a file, which has none
     table = Table(box=box.SIMPLE, title=f"{result['device']}, {result['threads']} threads")
     for column in ("arm", "ms a step", "images/s", "ratio to plain KD", "peak MiB"):
         table.add_column(column, justify="left" if column == "arm" else "right", no_wrap=True)
