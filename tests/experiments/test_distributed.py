@@ -153,6 +153,7 @@ def workers(launcher: int) -> dict[str, int]:
     return {rank_of(int(pid)): int(pid) for pid in children if rank_of(int(pid))}
 
 
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the processes in /proc")
 def test_a_killed_process_ends_the_other_and_the_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     whole, killed, alone = tmp_path / "whole", tmp_path / "killed", tmp_path / "alone"
