@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import itertools
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,6 +30,8 @@ _COMMANDS: dict[str, Any] = {
     "credit": CreditConfig,
     "bench": BenchConfig,
 }
+"""Options by command. Command NAME is run by the function ``run_NAME`` of the module ``experiments.NAME``, which is
+imported only then."""
 _DESCRIPTION = "Knowledge distillation in which a reinforcement-learning agent sets every instance's temperature."
 
 
@@ -103,24 +106,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = parse(sys.argv[1:] if arguments is None else list(arguments))
         if started_processes() > 1 and not isinstance(config, DistillConfig):
             raise UsageError("only rlkd distill runs in several processes: start this command without torchrun")
-        if isinstance(config, TeacherConfig):
-            from experiments.teacher import run_teacher
-
-            return run_teacher(config)
-        if isinstance(config, CreditConfig):
-            from experiments.credit import run_credit
-
-            return run_credit(config)
-        if isinstance(config, BenchConfig):
-            from experiments.bench import run_bench
-
-            return run_bench(config)
-        from experiments.distill import run_distill
-
-        return run_distill(config)
-    except UsageError as error:
-        return _fail(str(error))
-    except OSError as error:
+        name = next(name for name, kind in _COMMANDS.items() if isinstance(config, kind))
+        module = importlib.import_module(f"experiments.{name.replace('-', '_')}")
+        run: Callable[[Any], int] = getattr(module, f"run_{name.replace('-', '_')}")
+        return run(config)
+    except (UsageError, OSError) as error:
         return _fail(str(error))
 
 

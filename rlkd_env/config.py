@@ -18,7 +18,7 @@ from rlkd_env.methods import Method, Pair, check_method, create_method
 from rlkd_env.models import check_model, create_model
 from rlkd_env.models.find_taps import add_taps
 from rlkd_env.randomness import seeded
-from rlkd_env.recipe import USUAL_MILESTONES, Recipe, ScheduleName
+from rlkd_env.recipe import USUAL_MILESTONES, Recipe, ScheduleName, chosen_fields
 from rlkd_env.registry import UsageError, unknown_name
 from rlkd_env.reward import RewardMeter
 from rlkd_env.run import DistillationRun
@@ -175,15 +175,7 @@ def build_run(
         processes.check_batch(config.batch_size)
         if config.compile and processes.count > 1:
             raise UsageError("compiled networks cannot be shared by several processes: leave compile away")
-    recipe = Recipe(
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        schedule=config.schedule,
-        milestones=config.milestones,
-    )
+    recipe = Recipe(**chosen_fields(Recipe, vars(config)))
     state = InstanceState(config.features)
     reward = RewardMeter(config.reward, config.reward_interval)
     if config.probe_size < 1:

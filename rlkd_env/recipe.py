@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal, get_args
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
 
 from torch import nn
 from torch.optim import SGD, Adam, Optimizer
@@ -79,3 +79,8 @@ class Recipe:
         if self.schedule == "step":
             return MultiStepLR(optimizer, [round(share * total_steps) for share in self.milestones])
         return LambdaLR(optimizer, lambda _: 1.0)
+
+
+def chosen_fields(kind: type[Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the settings that are fields of a dataclass, as its keyword arguments."""
+    return {field.name: settings[field.name] for field in fields(kind) if field.name in settings}

@@ -22,7 +22,7 @@ from rlkd_env.engine import MemoryFormat, Precision, choose_engine
 from rlkd_env.models import create_model, file_stem
 from rlkd_env.models.storage import load_network, save_network
 from rlkd_env.randomness import is_stochastic, seeded
-from rlkd_env.recipe import OptimizerName, Recipe, ScheduleName
+from rlkd_env.recipe import OptimizerName, Recipe, ScheduleName, chosen_fields
 from rlkd_env.registry import UsageError, unknown_name
 
 TEACHER_FILE = "teacher.safetensors"
@@ -67,15 +67,7 @@ class TeacherRecipe:
 
     def training(self) -> Recipe:
         """Return optimiser, schedule, epochs and batch size."""
-        return Recipe(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            schedule=self.schedule,
-            optimizer=self.optimizer,
-        )
+        return Recipe(**chosen_fields(Recipe, asdict(self)))
 
 
 class TeacherTraining:

@@ -1,0 +1,9 @@
+"""The commands' options as typed dataclasses: every field is a command-line option and a key of a config file."""
+
+from experiments.config.bench import BenchConfig
+from experiments.config.common import as_arguments
+from experiments.config.credit import CreditConfig
+from experiments.config.distill import DistillConfig, OutputConfig
+from experiments.config.teacher import TeacherConfig
+
+__all__ = ["BenchConfig", "CreditConfig", "DistillConfig", "OutputConfig", "TeacherConfig", "as_arguments"]

@@ -1,0 +1,60 @@
+"""Options of ``rlkd bench``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any
+
+import tyro
+
+from experiments.config.common import without_bookkeeping
+from experiments.config.distill import AgentConfig
+from rlkd_env.config import RunConfig
+
+
+@dataclass(frozen=True)
+class BenchOptions:
+    """What is measured, and how."""
+
+    arms: tuple[str, ...] = ()
+    """Arms beside plain KD; none means all but those that pull single levers. A wrong name lists them."""
+    rounds: int = 7
+    """Rounds in which every arm has its turn."""
+    steps: int = 32
+    """Updates of an arm in a round; a multiple of the agent's rollout, 1,024 rows, is fair to it."""
+    random_images: bool = False
+    """Bench on noise of CIFAR-100's size, with an untrained teacher: speed needs no data."""
+    memory: bool = True
+    """Measure every arm's peak memory too, in a process of its own."""
+    preset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Ready-made config of rlkd distill, such as cifar100/resnet56-resnet20/kd."""
+    config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """JSON or YAML file with any of these options as keys; the command line comes before it."""
+    out: str = "runs/bench"
+    """Folder for bench.json."""
+    overwrite: bool = False
+    """Replace the measurement in the folder."""
+
+
+@dataclass(frozen=True)
+class BenchConfig:
+    """Measure what a KD step costs: plain, under a rule, and with an agent that learns or acts."""
+
+    run: RunConfig = field(default_factory=RunConfig)
+    agent: AgentConfig = field(default_factory=AgentConfig)
+    bench: BenchOptions = field(default_factory=BenchOptions)
+
+    presets = "distill"
+
+    @property
+    def output(self) -> BenchOptions:
+        """Where a preset and a config file are named."""
+        return self.bench
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all options by name."""
+        return {**asdict(self.run), **asdict(self.agent), **asdict(self.bench)}
+
+    def settings(self) -> dict[str, Any]:
+        """Return the options that determine what is measured."""
+        return without_bookkeeping(self.as_dict())
