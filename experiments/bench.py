@@ -19,6 +19,7 @@ from rich.table import Table
 from experiments.bench_arms import ARMS, DEFAULT_ARMS, Arm, build_arm, build_bench_run, cost_by_part
 from experiments.config import BenchConfig
 from experiments.versions import versions
+from rlkd_env.config import select_device
 from rlkd_env.env import KDVectorEnv
 from rlkd_env.files import write_json
 from rlkd_env.registry import UsageError, unknown_name
@@ -97,7 +98,7 @@ def _figures(times: np.ndarray, baseline: np.ndarray, config: BenchConfig) -> di
 
 def _peak_memory(name: str, config: BenchConfig) -> float:
     """Return MiB at the most: of a process that does nothing else, or on the GPU."""
-    if build_bench_run(config).device.type == "cuda":
+    if select_device(config.run.device).type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         build_arm(name, config)(config.bench.steps)

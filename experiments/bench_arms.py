@@ -30,6 +30,7 @@ Arm = Callable[[int], None]
 _EPOCHS = 100_000
 """No run of a benchmark ends."""
 _CLASSES, _SHAPE, _IMAGES = 100, (3, 32, 32), 4096
+_LOGIT_DEVIATION = 4.0
 
 
 class RandomImages(DataSource):
@@ -61,8 +62,21 @@ def build_bench_run(config: BenchConfig, **changes: Any) -> DistillationRun:
     if not config.bench.random_images:
         return build_run(settings)
     name = RandomImages.default_teacher if settings.teacher_model == "auto" else settings.teacher_model
+    source = RandomImages(settings)
+    return build_run(settings, dataset=source, teacher=_untrained_teacher(name, source))
+
+
+def _untrained_teacher(name: str, source: RandomImages) -> torch.nn.Module:
+    """Create a teacher whose logits are as large as a trained one's, from which students do not diverge."""
     torch.manual_seed(0)
-    return build_run(settings, dataset=RandomImages(settings), teacher=create_model(name, _CLASSES, _SHAPE))
+    teacher = create_model(name, _CLASSES, _SHAPE).eval()
+    with torch.no_grad():
+        deviation = teacher(source.splits().probe.take(torch.arange(64))).std(dim=-1).mean()
+        for parameter in [module for module in teacher.modules() if isinstance(module, torch.nn.Linear)][
+            -1
+        ].parameters():
+            parameter *= _LOGIT_DEVIATION / deviation
+    return teacher
 
 
 def build_arm(name: str, config: BenchConfig) -> Arm:
@@ -122,7 +136,16 @@ def _learning(config: BenchConfig, calibrator: str) -> Arm:
     wrapped = env if calibrator == "uniform" else CalibratedReward(env, calibrator)
     options: dict[str, Any] = {"seed": 0, **config.agent.agent_options}
     agent = make_agent(config.agent.agent, wrapped, **options)
-    return lambda steps: _ignore(agent.learn(steps * run.batch_size, reset_num_timesteps=False))
+    made = 0
+
+    def learn(steps: int) -> None:
+        nonlocal made
+        agent.learn(steps * run.batch_size, reset_num_timesteps=False)
+        made += steps
+        if run.step_count < made:
+            raise UsageError("the run diverged, and its restarts would be timed too: choose a smaller learning rate")
+
+    return learn
 
 
 def _register_learning(calibrator: str) -> None:
@@ -149,10 +172,10 @@ def _started(config: BenchConfig) -> DistillationRun:
 
 def _plain_kd(run: DistillationRun, engine: Engine, teacher: torch.nn.Module | None = None) -> Arm:
     """Write plain KD out: what a user without this project would run."""
-    if run.create_method(run.create_student()).uses_features:
-        raise UsageError("plain KD has no features: bench a method of logits, such as --method kd")
-    frozen = engine.freeze(run.teacher, run.splits.image_shape) if teacher is None else teacher
+    frozen = run.frozen_teacher if teacher is None else teacher
     student = engine.prepare(run.create_student().to(run.device)).train()
+    if run.create_method(student).uses_features:
+        raise UsageError("plain KD has no features: bench a method of logits, such as --method kd")
     optimizer = run.recipe.create_optimizer(student.parameters())
     stream = BatchStream(run.splits.train, run.batch_size, seed=0)
     step = 0
@@ -186,7 +209,7 @@ def cost_by_part(run: DistillationRun, steps: int) -> dict[str, float]:
     engine, batch = run.task.engine, run.batch
     images = engine.images(batch.images)
     temperature = Temperature.shared(torch.full((run.batch_size,), 4.0, device=run.device))
-    frozen = engine.freeze(run.teacher, run.splits.image_shape)
+    frozen = run.frozen_teacher
     stream = BatchStream(run.splits.train, run.batch_size, seed=0)
     losses: list[Tensor] = []
 

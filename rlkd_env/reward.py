@@ -61,6 +61,9 @@ def probe_accuracy(measurement: Measurement) -> Tensor:
     return 1.0 - measurement.evaluate_probe().accuracy
 
 
+_ON_THE_PROBE = (probe_loss, probe_accuracy)
+
+
 class RewardMeter:
     """Turns a potential into rewards.
 
@@ -85,6 +88,11 @@ class RewardMeter:
         self.is_measured = True
         self._last = torch.zeros(())
         self._updates = 0
+
+    @property
+    def measures_probe(self) -> bool:
+        """Whether the probe images are forwarded after every update."""
+        return self._potential in _ON_THE_PROBE and self.interval == 1
 
     def reset(self, measurement: Measurement) -> None:
         """Take the first measurement of a run."""

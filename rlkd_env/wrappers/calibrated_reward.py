@@ -169,6 +169,7 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
             "earned": self._earned,
             "resets": self._resets,
             "decomposition": decomposition,
+            "hook": {} if self.hook is None else self.hook.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any], observation: np.ndarray) -> None:
@@ -177,6 +178,8 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
         self._unpaid, self._earned, self._resets = state["unpaid"], state["earned"], state["resets"]
         if self._decomposition is not None:
             self._decomposition.load_state_dict(state["decomposition"])
+        if self.hook is not None:
+            self.hook.load_state_dict(state["hook"])
 
 
 def _decomposition_for(env: VectorEnv[Any, Any, Any]) -> ReturnDecomposition:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable
 
 import gymnasium as gym
@@ -13,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from rlkd_env.calibration import CALIBRATORS
+from rlkd_env.calibration import CALIBRATORS, LastLayer
 from rlkd_env.config import RunConfig, build_run
 from rlkd_env.env import KDVectorEnv
 from rlkd_env.registry import UsageError
@@ -93,6 +95,51 @@ def test_first_order_credits_agree_with_the_truth() -> None:
     assert np.mean(correlations["gradient"]) >= 0.9
     assert np.mean(correlations["last_layer"]) >= 0.7
     assert not calibrators["uniform"].credit.any()
+
+
+def test_last_layer_credit_from_a_few_probe_images_at_a_time_agrees_still() -> None:
+    """Measured 0.75 against the truth, where 0.92 come from all probe images at every update."""
+    run = build_run(RunConfig(student="mlp12", reward="train_progress", device="cpu"))
+    run.reset(3)
+    looked, correlations = [], []
+
+    class Watched(LastLayer):
+        def _classifier_gradient(self, run: DistillationRun, positions: torch.Tensor) -> torch.Tensor:
+            looked.append(len(positions))
+            return super()._classifier_gradient(run, positions)
+
+    watched, truth = Watched(run, REFERENCE), CALIBRATORS["counterfactual"](run, REFERENCE)
+    for step in range(run.total_steps):
+        run.hooks = [watched, truth] if step % 40 == 39 else [watched]
+        run.step(Temperature.shared(random_temperatures(64, step)))
+        if step % 40 == 39:
+            correlations.append(np.corrcoef(watched.credit.numpy(), truth.credit.numpy())[0, 1])
+    assert np.mean(correlations) >= 0.6
+    assert looked == [16] * math.ceil(run.total_steps / 4)
+
+
+def test_last_layer_credit_goes_on_from_its_state(make_run: MakeRun) -> None:
+    run = make_run(batch_size=16, reward="train_progress")
+    run.reset(0)
+    calibrator = CALIBRATORS["last_layer"](run, REFERENCE)
+    run.hooks = [calibrator]
+    for step in range(6):
+        run.step(Temperature.shared(random_temperatures(16, step)))
+    kept, run_state = copy.deepcopy(calibrator.state_dict()), run.state_dict()
+    other_run = make_run(batch_size=16, reward="train_progress")
+    other_run.load_state_dict(run_state)
+    other = CALIBRATORS["last_layer"](other_run, REFERENCE)
+    other.load_state_dict(kept)
+    other_run.hooks = [other]
+    for step in range(6, 10):
+        temperature = Temperature.shared(random_temperatures(16, step))
+        run.step(temperature)
+        other_run.step(temperature)
+        assert torch.equal(calibrator.credit, other.credit)
+    fresh = CALIBRATORS["last_layer"](run, REFERENCE)
+    run.hooks = [calibrator, fresh]
+    run.step(Temperature.shared(random_temperatures(16, 10)))
+    assert not torch.equal(calibrator.credit, fresh.credit)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
