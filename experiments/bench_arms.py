@@ -72,10 +72,9 @@ def _untrained_teacher(name: str, source: RandomImages) -> torch.nn.Module:
     teacher = create_model(name, _CLASSES, _SHAPE).eval()
     with torch.no_grad():
         deviation = teacher(source.splits().probe.take(torch.arange(64))).std(dim=-1).mean()
-        for parameter in [module for module in teacher.modules() if isinstance(module, torch.nn.Linear)][
-            -1
-        ].parameters():
-            parameter *= _LOGIT_DEVIATION / deviation
+        classifier = [module for module in teacher.modules() if isinstance(module, torch.nn.Linear)][-1]
+        for parameter in classifier.parameters():
+            parameter.mul_(_LOGIT_DEVIATION / deviation)
     return teacher
 
 
