@@ -56,7 +56,7 @@ def imported_modules(path: Path) -> set[str]:
 
 
 LAYERS = [
-    {"registry"},
+    {"registry", "seeds"},
     {"files", "temperature", "outputs", "randomness", "distributed", "shared_norm"},
     {"data", "models"},
     {"engine"},
