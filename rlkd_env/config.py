@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -27,7 +27,7 @@ from rlkd_env.shared_run import SharedRun
 from rlkd_env.state import PAPER_FEATURES, InstanceState
 from rlkd_env.tasks import Classification
 from rlkd_env.teacher import TeacherRecipe, cached_teacher, load_teacher
-from rlkd_env.temperature import resolve_range
+from rlkd_env.temperature import Temperatures, resolve_range
 
 OptionValue = int | float | bool | str
 
@@ -63,6 +63,8 @@ class RunConfig(DataConfig):
     """Lowest temperature: absolute, or with suffix s in units of the teacher's mean logit deviation."""
     temperature_max: float | str = "4s"
     """Highest temperature, likewise. The paper's range is 1 to 10."""
+    temperatures: Temperatures = "shared"
+    """What is chosen for an instance: one temperature for teacher and student (shared), or one for each (separate)."""
     epochs: int = 120
     """Passes of the student over its training images."""
     batch_size: int = 64
@@ -178,6 +180,8 @@ def build_run(
     recipe = Recipe(**chosen_fields(Recipe, vars(config)))
     state = InstanceState(config.features)
     reward = RewardMeter(config.reward, config.reward_interval)
+    if config.temperatures not in get_args(Temperatures):
+        raise unknown_name("choice of temperatures", config.temperatures, get_args(Temperatures))
     if config.probe_size < 1:
         raise UsageError(f"the probe needs at least 1 image, not {config.probe_size}")
     check_method(config.method, config.method_options)  # an unknown method or option is told at once
@@ -214,6 +218,7 @@ def build_run(
         teacher_deviation=deviation,
         views=config.views,
         teacher_cache_bytes=config.teacher_cache_mib * 2**20,
+        temperatures=config.temperatures,
     )
     if config.sequence_phases:
         sequence = Sequence(config.sequence_phases, config.sequence_first_share)

@@ -183,7 +183,9 @@ def test_advance_equals_steps_with_the_same_policy(make_run: MakeRun) -> None:
     assert torch.equal(last.state, result.state)
 
 
-def test_a_policy_that_first_asks_for_the_students_probabilities_leaves_the_loss_its_gradient(make_run: MakeRun) -> None:
+def test_a_policy_that_asks_for_the_students_probabilities_leaves_the_loss_its_gradient(
+    make_run: MakeRun,
+) -> None:
     """The state of a run without features of the student has not computed them before."""
 
     def policy(outputs: InstanceOutputs) -> Temperature:
