@@ -50,6 +50,9 @@ class RunConfig(DataConfig):
     """KD method: kd, dkd, pkt, sp, vid, crd, srrl, adain, or cross_entropy (no distillation)."""
     method_options: dict[str, OptionValue] = field(default_factory=dict)
     """Arguments of the method as NAME VALUE pairs, such as kd_weight 0.5 or temperature_squared False."""
+    equal_gradients: bool = False
+    """Give the distillation terms' gradient by the student's logits the same norm for every instance, the batch's mean,
+    so that a temperature sets its direction alone: an ablation of how temperatures weigh instances."""
     features: tuple[str, ...] = PAPER_FEATURES
     """What the agent sees of an instance; a wrong name lists all."""
     reward: str = "probe_loss"
@@ -251,14 +254,25 @@ def _find_teacher(
 def _method_factory(config: RunConfig, teacher: nn.Module, splits: Splits) -> Callable[[nn.Module], Method]:
     """Return what creates the method for a student."""
     options: dict[str, Any] = dict(config.method_options)
-    if not check_method(config.method, options).uses_features:
-        return lambda _: create_method(config.method, **options)
-    images, labels = splits.train.take(torch.arange(2)), splits.train.labels
+    uses_features = check_method(config.method, options).uses_features
+    describe = _pair_factory(teacher, splits) if uses_features else lambda _: None
 
     def create(student: nn.Module) -> Method:
+        method = create_method(config.method, describe(student), **options)
+        method.equal_gradients = config.equal_gradients
+        return method
+
+    return create
+
+
+def _pair_factory(teacher: nn.Module, splits: Splits) -> Callable[[nn.Module], Pair]:
+    """Return what describes a student together with the teacher."""
+    images, labels = splits.train.take(torch.arange(2)), splits.train.labels
+
+    def describe(student: nn.Module) -> Pair:
         for network in (student, teacher):
             if not hasattr(network, "taps"):  # one that the caller brought
                 add_taps(network, splits.num_classes, splits.image_shape)
-        return create_method(config.method, Pair.of(student, teacher, images, labels), **options)
+        return Pair.of(student, teacher, images, labels)
 
-    return create
+    return describe

@@ -80,6 +80,7 @@ class StackedRuns(ParallelRuns):
                 students.append(self.template.create_student().to(self.device).train())
         self._students = StackedStudents(students)
         self._method = self.template.create_method(students[0]).to(self.device).train()
+        self._method.num_runs = self.num_runs
         recipe = self.template.recipe
         self._optimizer = recipe.create_optimizer(list(self._students.parameters.values()))
         self._schedule = recipe.create_schedule(self._optimizer, self.total_steps)
