@@ -77,6 +77,8 @@ class _Drawn(Rule):
     The generator is the outputs' device's own: the draws wait for nothing, but differ between a CPU and a GPU.
     """
 
+    is_function = False
+
     def __init__(self, seed: int) -> None:
         super().__init__()
         self._seed = seed

@@ -65,7 +65,7 @@ LAYERS = [
     {"reward", "hooks"},
     {"run"},
     {"shared_run", "parallel"},
-    {"config", "rendering", "calibration", "return_decomposition"},
+    {"config", "rendering", "calibration", "return_decomposition", "residual"},
     {"stepper"},
     {"env", "vector_env_checker"},
     {"wrappers"},
