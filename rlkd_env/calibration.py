@@ -56,7 +56,8 @@ class Calibrator(RunHook, ABC):
 
         The terms that no temperature changes cancel, so only the others are computed. What the temperature itself adds
         to the gradient, where a rule reads it from the student's logits, is left out. Where all gradients have the same
-        norm, both have that of the update.
+        norm, the mean, both have that of the update: a credit is for a direction, not for what one instance does to the
+        mean.
         """
         actual, reference = (
             _logit_gradient(run, temperature),
