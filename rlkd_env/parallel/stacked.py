@@ -35,6 +35,7 @@ class StackedRuns(ParallelRuns):
     """
 
     mode = "stacked"
+    keeps_gradients = True
 
     def __init__(self, template: DistillationRun, num_runs: int) -> None:
         super().__init__(template, num_runs)

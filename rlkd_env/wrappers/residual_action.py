@@ -30,12 +30,12 @@ class ResidualAction(
     Args:
         env: a :class:`~rlkd_env.env.KDVectorEnv`, wrapped or not. With separate temperatures an action is two numbers.
         around: the rule: a batch's outputs in, temperatures out, and nothing else that changes it. It may read the
-            student's logits with gradient (``has_gradient``) where there is one run.
+            student's logits with gradient (``has_gradient``) where there is one run or all are stacked.
         width: logarithm of the largest multiple of the rule's temperatures, which the action 1 gives.
 
     Raises:
-        UsageError: if there is no such environment inside, the width is not positive and finite, or a rule with
-            gradient meets several runs.
+        UsageError: if there is no such environment inside, the width is not positive and finite, or the rule cannot
+            serve several runs.
 
     Example:
         >>> import gymnasium as gym, rlkd_env
@@ -54,8 +54,8 @@ class ResidualAction(
         self._slots = env.unwrapped
         run = self._slots.template
         self.action_map = ResidualMap(around, run.temperature_range, width)
-        if self.action_map.has_gradient and self._slots.num_runs > 1:
-            raise UsageError("a rule whose temperatures carry gradients needs a single run: give it gradient False")
+        if self._slots.num_runs > 1:
+            self._slots.runs.check_policy(around)
         self._device = run.device
         self.single_action_space = spaces.Box(-1.0, 1.0, env.single_action_space.shape or (1,), dtype=np.float32)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
