@@ -70,7 +70,9 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
     def __init__(
         self, env: VectorEnv[Any, Any, Any], calibrator: str = "return_decomposition", reference: Reference = None
     ) -> None:
-        gym.utils.RecordConstructorArgs.__init__(self, calibrator=calibrator, reference=reference)
+        gym.utils.RecordConstructorArgs.__init__(
+            self, _disable_deepcopy=True, calibrator=calibrator, reference=reference
+        )
         VectorWrapper.__init__(self, env)
         check_calibrator(calibrator)
         base = env.unwrapped

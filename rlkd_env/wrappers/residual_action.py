@@ -34,24 +34,26 @@ class ResidualAction(
         width: logarithm of the largest multiple of the rule's temperatures, which the action 1 gives.
 
     Raises:
-        UsageError: if there is no such environment inside, the width is not positive and finite, or the rule cannot
-            serve several runs.
+        UsageError: if there is no such environment inside or its actions are mapped already, the width is not positive
+            and finite, or the rule cannot serve several runs.
 
     Example:
-        >>> import gymnasium as gym, rlkd_env
-        >>> from agents.rules import create_rule
+        >>> import gymnasium as gym, rlkd_env, torch
+        >>> from rlkd_env.temperature import Temperature
         >>> envs = gym.make_vec("rlkd/Digits-v0", num_envs=64)
-        >>> envs = ResidualAction(envs, create_rule("lskd"))
+        >>> envs = ResidualAction(envs, lambda outputs: Temperature.shared(torch.full(outputs.labels.shape, 4.0)))
         >>> envs.single_action_space
         Box(-1.0, 1.0, (1,), float32)
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any], around: Policy, width: float = DEFAULT_WIDTH) -> None:
-        gym.utils.RecordConstructorArgs.__init__(self, around=around, width=width)
+        gym.utils.RecordConstructorArgs.__init__(self, _disable_deepcopy=True, around=around, width=width)
         super().__init__(env)
         if not isinstance(env.unwrapped, KDVectorEnv):
             raise UsageError(f"actions around a rule need a KDVectorEnv, not {type(env.unwrapped).__name__}")
         self._slots = env.unwrapped
+        if env.single_action_space != self._slots.single_action_space:
+            raise UsageError("actions around a rule need an environment of temperatures: leave TemperatureAction away")
         run = self._slots.template
         self.action_map = ResidualMap(around, run.temperature_range, width)
         if self._slots.num_runs > 1:

@@ -15,7 +15,7 @@ from rlkd_env.env import KDVectorEnv
 from rlkd_env.registry import UsageError
 from rlkd_env.run import DistillationRun
 from rlkd_env.vector_env_checker import check_vector_env
-from rlkd_env.wrappers import CalibratedReward, ResidualAction
+from rlkd_env.wrappers import CalibratedReward, ResidualAction, TemperatureAction
 
 MakeRun = Callable[..., DistillationRun]
 SHORT = {"epochs": 2, "device": "cpu"}
@@ -76,6 +76,8 @@ def test_the_step_before_the_first_reset_resets() -> None:
 def test_other_environments_and_widths_are_refused() -> None:
     with pytest.raises(UsageError, match="KDVectorEnv"):
         ResidualAction(gym.make_vec("CartPole-v1", num_envs=2, vectorization_mode="sync"), create_rule("fixed"))
+    with pytest.raises(UsageError, match="leave TemperatureAction away"):
+        ResidualAction(TemperatureAction(KDVectorEnv(16, **SHORT)), create_rule("fixed"))
     with pytest.raises(UsageError, match="width"):
         ResidualAction(KDVectorEnv(16, **SHORT), create_rule("fixed"), width=-1.0)
     with pytest.raises(UsageError, match="gradient False"):
