@@ -90,8 +90,13 @@ class RunStepper:
     @property
     def single_action_space(self) -> spaces.Box:
         """Temperature of one instance, ``(1,)``, or the teacher's and the student's, ``(2,)``."""
-        chosen, width = self.run.temperature_range, 1 if self.run.temperatures == "shared" else 2
-        return spaces.Box(np.float32(chosen.minimum), np.float32(chosen.maximum), (width,), dtype=np.float32)
+        chosen = self.run.temperature_range
+        return spaces.Box(np.float32(chosen.minimum), np.float32(chosen.maximum), (self._width,), dtype=np.float32)
+
+    @property
+    def _width(self) -> int:
+        """Numbers that are chosen for an instance."""
+        return 1 if self.run.temperatures == "shared" else 2
 
     @property
     def outputs(self) -> InstanceOutputs | None:
@@ -133,7 +138,7 @@ class RunStepper:
         )
 
     def _read(self, action: np.ndarray) -> Temperature:
-        values, expected = np.asarray(action, dtype=np.float32), (self.num_instances, *self.single_action_space.shape)
+        values, expected = np.asarray(action, dtype=np.float32), (self.num_instances, self._width)
         if values.shape != expected:
             raise ValueError(f"expected temperatures of shape {expected}, got an action of shape {values.shape}")
         if np.isnan(values).any():

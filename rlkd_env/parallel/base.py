@@ -165,7 +165,7 @@ class ParallelRuns(ABC):
             diverged=self.diverged,
             metrics=update.metrics,
             outputs=outputs,
-            temperature=temperature,
+            temperature=temperature.detach(),
         )
 
     def advance(self, policy: Policy, steps: int | None = None) -> ParallelResult:

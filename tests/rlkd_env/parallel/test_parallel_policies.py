@@ -24,7 +24,7 @@ def test_a_rule_makes_the_students_that_it_makes_of_single_runs(make_run: MakeRu
     rule, template = create_rule(name, gradient), make_run(batch_size=32)
     runs = create_parallel_runs(template, 2, mode)  # type: ignore[arg-type]
     runs.reset(SEEDS)
-    runs.advance(rule, 12)
+    assert not runs.advance(rule, 12).temperature.student.requires_grad
     students = runs.students()
     runs.close()
     for seed, student in zip(SEEDS, students, strict=True):
