@@ -14,10 +14,13 @@ from torch import nn
 
 from agents.policy import Affine, TemperaturePolicy
 from rlkd_env.registry import UsageError
+from rlkd_env.residual import ResidualMap
 from rlkd_env.temperature import ActionMap
 
 
-def export_policy(agent: BaseAlgorithm, features: Sequence[str], action_map: ActionMap) -> TemperaturePolicy:
+def export_policy(
+    agent: BaseAlgorithm, features: Sequence[str], action_map: ActionMap | ResidualMap
+) -> TemperaturePolicy:
     """Copy an agent's deterministic policy out of stable-baselines3.
 
     Args:

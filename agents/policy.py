@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from agents.rules import check_function, recreate_rule
 from rlkd_env.files import load_weights, read_json, read_tensors, write_json, write_tensors
 from rlkd_env.outputs import InstanceOutputs
 from rlkd_env.registry import Registry, UsageError
+from rlkd_env.residual import ResidualMap
 from rlkd_env.state import InstanceState
 from rlkd_env.temperature import ActionMap, Temperature, TemperatureRange
 
@@ -60,16 +62,19 @@ class TemperaturePolicy(nn.Module):
     """State of an instance in, its temperature out.
 
     Args:
-        layers: network from ``(N, d)`` states to ``(N, 1)`` actions in ``[-1, 1]``.
+        layers: network from ``(N, d)`` states to actions in ``[-1, 1]``, ``(N, 1)``, or ``(N, 2)`` for teacher and
+            student apart.
         features: names of the d features of the state, in order.
-        action_map: from actions to temperatures.
+        action_map: from actions to temperatures, chosen from a range or around a rule.
 
     Example:
         >>> policy = TemperaturePolicy.load("runs/digits")  # doctest: +SKIP
         >>> temperature = policy.temperatures(student_logits, teacher_logits, labels, progress)  # doctest: +SKIP
     """
 
-    def __init__(self, layers: Sequence[nn.Module], features: Sequence[str], action_map: ActionMap) -> None:
+    def __init__(
+        self, layers: Sequence[nn.Module], features: Sequence[str], action_map: ActionMap | ResidualMap
+    ) -> None:
         super().__init__()
         self.network = nn.Sequential(*layers)
         self.state = InstanceState(features)
@@ -82,15 +87,27 @@ class TemperaturePolicy(nn.Module):
         """Names of the features that the policy reads."""
         return self.state.names
 
+    @property
+    def has_gradient(self) -> bool:
+        """Whether the temperatures carry gradients, as those of a rule that reads the student's logits may."""
+        return isinstance(self.action_map, ResidualMap) and self.action_map.has_gradient
+
     def temperatures_from_state(self, state: Tensor) -> Tensor:
-        """Return the temperatures ``(N,)`` for states ``(N, d)``."""
+        """Return the temperatures for states ``(N, d)``: ``(N,)``, or ``(N, 2)`` for teacher and student apart.
+
+        Raises:
+            ValueError: if the policy acts around a rule, for which a state is not enough.
+        """
+        if isinstance(self.action_map, ResidualMap):
+            raise ValueError("this policy acts around a rule, which reads more than the state: use choose()")
         return self.action_map.to_temperature(self.network(state).squeeze(-1))
 
-    @torch.no_grad()
-    def temperatures(
+    def choose(
         self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, progress: float = 0.0
-    ) -> Tensor:
-        """Choose the temperatures of a batch in any KD code.
+    ) -> Temperature:
+        """Choose the temperatures of a batch in any KD code, also those that differ between teacher and student.
+
+        Where they are around a rule that reads the student's logits, its gradient by them is kept.
 
         Args:
             student_logits: ``(N, C)``.
@@ -99,15 +116,40 @@ class TemperaturePolicy(nn.Module):
             progress: share of the training that is over, in ``[0, 1]``.
 
         Returns:
-            ``(N,)``.
+            The temperatures ``teacher`` and ``student``, each ``(N,)``; its ``scale`` multiplies the KL loss ``(N,)``
+            as plain KD multiplies it by T².
         """
-        outputs = InstanceOutputs(student_logits, teacher_logits, labels, progress)
-        return self.temperatures_from_state(self.state(outputs))
+        return self(InstanceOutputs(student_logits, teacher_logits, labels, progress))
 
     @torch.no_grad()
+    def temperatures(
+        self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, progress: float = 0.0
+    ) -> Tensor:
+        """Choose the temperatures of a batch in any KD code, where they are the same for teacher and student.
+
+        Args:
+            student_logits: as :meth:`choose` takes them, like the other arguments.
+            teacher_logits: likewise.
+            labels: likewise.
+            progress: likewise.
+
+        Returns:
+            ``(N,)``.
+
+        Raises:
+            ValueError: if teacher and student have different ones, or the loss a factor of its own.
+        """
+        chosen = self.choose(student_logits, teacher_logits, labels, progress)
+        if not chosen.is_shared:
+            raise ValueError("this policy's temperatures differ between teacher and student: use choose()")
+        return chosen.student
+
     def forward(self, outputs: InstanceOutputs) -> Temperature:
         """Choose the temperatures of a batch of a :class:`~rlkd_env.run.DistillationRun`."""
-        return Temperature.shared(self.temperatures_from_state(self.state(outputs)))
+        with torch.no_grad():
+            action = self.network(self.state(outputs))
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.has_gradient):
+            return self.action_map.temperature(action, outputs)
 
     def save(self, folder: Path | str) -> None:
         """Write ``policy.safetensors`` and ``policy.json`` into a folder, each atomically."""
@@ -116,7 +158,7 @@ class TemperaturePolicy(nn.Module):
         description = {
             "format": POLICY_FORMAT,
             "features": list(self.features),
-            "action_map": {"scale": self.action_map.scale, **asdict(self.action_map.range)},
+            "action_map": _describe_map(self.action_map),
             "layers": [_describe(layer) for layer in self.network],
             "weights_sha256": hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest(),
             "versions": {"torch": torch.__version__},
@@ -142,14 +184,40 @@ class TemperaturePolicy(nn.Module):
         if hashlib.sha256(weights.read_bytes()).hexdigest() != description.get("weights_sha256"):
             raise UsageError(f"{weights} is damaged or does not belong to {folder / DESCRIPTION_FILE}")
         try:
-            bounds = description["action_map"]
-            action_map = ActionMap(TemperatureRange(bounds["minimum"], bounds["maximum"]), bounds["scale"])
+            action_map = _recreate_map(description["action_map"])
             layers = [LAYERS[layer["type"]](**layer["arguments"]) for layer in description["layers"]]
             policy = cls(layers, description["features"], action_map)
         except (KeyError, TypeError) as error:
             raise UsageError(f"{folder / DESCRIPTION_FILE} is damaged: {error!r}") from None
         load_weights(policy.network, tensors, weights)
+        policy._check_shapes(folder / DESCRIPTION_FILE)
         return policy
+
+    @torch.no_grad()
+    def _check_shapes(self, path: Path) -> None:
+        try:
+            shape = tuple(self.network(torch.zeros(1, len(self.features))).shape)
+        except RuntimeError:
+            shape = ()
+        if shape not in ((1, 1), (1, 2)):
+            raise UsageError(f"{path} is damaged: its network does not make one or two actions of its features")
+
+
+def _describe_map(action_map: ActionMap | ResidualMap) -> dict[str, Any]:
+    bounds = asdict(action_map.range)
+    if isinstance(action_map, ActionMap):
+        return {"scale": action_map.scale, **bounds}
+    description = getattr(action_map.around, "description", None)
+    if description is None:
+        raise UsageError(f"a policy around {action_map.around} cannot be saved, only one around a rule that has a name")
+    return {"around": description, "width": action_map.width, **bounds}
+
+
+def _recreate_map(description: dict[str, Any]) -> ActionMap | ResidualMap:
+    bounds = TemperatureRange(description["minimum"], description["maximum"])
+    if "around" not in description:
+        return ActionMap(bounds, description["scale"])
+    return ResidualMap(check_function(recreate_rule(description["around"])), bounds, description["width"])
 
 
 def _describe(layer: nn.Module) -> dict[str, Any]:

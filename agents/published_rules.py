@@ -175,6 +175,7 @@ class CTKD(Rule):
     """
 
     has_gradient = True
+    is_function = False
 
     def __init__(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +23,13 @@ class Rule(nn.Module, ABC):
 
     Attributes:
         has_gradient: whether the temperatures carry gradients, to the student's logits or to the rule's parameters.
+        is_function: whether the temperatures follow from the outputs alone, so not from what is learned or drawn.
+        description: name and arguments, of a rule that was created by name; what a file keeps of it.
     """
 
     has_gradient = False
+    is_function = True
+    description: dict[str, Any] | None = None
 
     @abstractmethod
     def forward(self, outputs: InstanceOutputs) -> Temperature:

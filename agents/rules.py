@@ -82,8 +82,8 @@ def create_rule(name: str, options: Mapping[str, Any] | None = None, setting: Ru
     Raises:
         UsageError: if the rule or one of its options is unknown, or an option is out of its range.
     """
-    rule, setting = RULES[name], setting or RuleSetting()
-    parameters = inspect.signature(rule).parameters
+    setting = setting or RuleSetting()
+    parameters = inspect.signature(RULES[name]).parameters
     valid = [option for option in parameters if option not in _FROM_THE_RUN]
     arguments: dict[str, Any] = {"seed": setting.seed, "num_classes": setting.num_classes}
     arguments |= {key: value for key, value in setting.arguments().items() if _is_required(parameters.get(key))}
@@ -91,14 +91,53 @@ def create_rule(name: str, options: Mapping[str, Any] | None = None, setting: Ru
         if option not in valid:
             raise unknown_name(f"option of rule {name!r}", option, valid)
         arguments[option] = parse_bound(value, setting.teacher_deviation) if option in _TEMPERATURES else value
+    return recreate_rule({"rule": name, "arguments": {key: arguments[key] for key in arguments if key in parameters}})
+
+
+def recreate_rule(description: Mapping[str, Any]) -> Rule:
+    """Create a rule again from its ``description``: ``{"rule": name, "arguments": {...}}``.
+
+    Raises:
+        UsageError: if the rule is unknown, or an argument is out of its range.
+        KeyError: if something is missing.
+        TypeError: if an argument is unknown or missing.
+    """
+    name, arguments = description["rule"], dict(description["arguments"])
+    kind = RULES[name]
     try:
-        return rule(**{key: value for key, value in arguments.items() if key in parameters})
+        rule = kind(**arguments)
     except UsageError as error:
         raise UsageError(f"rule {name!r}: {error}") from None
+    rule.description = {"rule": name, "arguments": arguments}
+    return rule
+
+
+def check_function(rule: Rule) -> Rule:
+    """Return a rule whose temperatures follow from the batch alone, which an agent can act around.
+
+    Raises:
+        UsageError: if they do not; names the rules whose do.
+    """
+    if rule.is_function:
+        return rule
+    name = type(rule).__name__ if rule.description is None else rule.description["rule"]
+    valid = ", ".join(sorted(other for other, kind in RULES.items() if getattr(kind, "is_function", False)))
+    raise UsageError(
+        f"no agent can act around the rule {name!r}, whose temperatures are learned along or drawn at random. "
+        f"Valid: {valid}"
+    )
 
 
 def _is_required(parameter: inspect.Parameter | None) -> bool:
     return parameter is not None and parameter.default is inspect.Parameter.empty
 
 
-__all__ = ["RULES", "FixedTemperature", "Rule", "RuleSetting", "create_rule"]
+__all__ = [
+    "RULES",
+    "FixedTemperature",
+    "Rule",
+    "RuleSetting",
+    "check_function",
+    "create_rule",
+    "recreate_rule",
+]

@@ -65,19 +65,18 @@ def _maximum_entropy(num_envs: int) -> dict[str, Any]:
     return {**_off_policy(num_envs), "ent_coef": "auto_0.1"}
 
 
-def _deterministic(num_envs: int) -> dict[str, Any]:
-    """Deterministic policies explore by noise on the action only."""
-    return {**_off_policy(num_envs), "action_noise": NormalActionNoise(np.zeros(1), np.full(1, 0.2))}
-
-
 @dataclass(frozen=True)
 class AgentFamily:
-    """Where an agent's class is, its defaults for a number of slots, and what makes it a bandit."""
+    """Where an agent's class is, its defaults for a number of slots, and what makes it a bandit.
+
+    A deterministic policy explores by noise on the action only, each of whose numbers has this standard deviation.
+    """
 
     module: str
     class_name: str
     defaults: Callable[[int], dict[str, Any]]
     bandit: dict[str, Any]
+    noise: float = 0.0
 
     def load(self) -> type[BaseAlgorithm]:
         """Import the class."""
@@ -92,9 +91,10 @@ AGENTS: Registry[AgentFamily] = Registry("agent")
 
 for _class in (PPO, A2C, SAC, TD3, DDPG):
     _name = _class.__name__.lower()
-    _defaults = {"ppo": _ppo, "a2c": _on_policy, "sac": _maximum_entropy}.get(_name, _deterministic)
+    _defaults = {"ppo": _ppo, "a2c": _on_policy, "sac": _maximum_entropy}.get(_name, _off_policy)
     _bandit = _BANDIT_ON_POLICY if _name in ("ppo", "a2c") else _BANDIT_OFF_POLICY
-    AGENTS.register(_name)(AgentFamily("stable_baselines3", _class.__name__, _defaults, _bandit))
+    _noise = 0.2 if _defaults is _off_policy else 0.0
+    AGENTS.register(_name)(AgentFamily("stable_baselines3", _class.__name__, _defaults, _bandit, _noise))
 if find_spec("sb3_contrib") is not None:
     AGENTS.register("tqc")(AgentFamily("sb3_contrib", "TQC", _maximum_entropy, _BANDIT_OFF_POLICY))
     AGENTS.register("crossq")(AgentFamily("sb3_contrib", "CrossQ", _maximum_entropy, _BANDIT_OFF_POLICY))
@@ -141,6 +141,9 @@ def make_agent(
             f"agents act in [-1, 1], not in {space}: wrap the environment in TemperatureAction or RescaleAction"
         )
     arguments: dict[str, Any] = {"policy": "MlpPolicy", "device": "cpu", **family.defaults(vec_env.num_envs)}
+    if family.noise:
+        numbers = int(np.prod(space.shape or (1,)))
+        arguments["action_noise"] = NormalActionNoise(np.zeros(numbers), np.full(numbers, family.noise))
     arguments |= family.bandit if bandit else {"gamma": 0.99}
     arguments |= overrides
     if normalize_reward:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from agents.rule_base import Rule, check_choice, check_positive, check_temperature, number_type, repeat
-from rlkd_env.data.images import mixed_seed
 from rlkd_env.outputs import InstanceOutputs
+from rlkd_env.seeds import mixed_seed
 from rlkd_env.state import FEATURES
 from rlkd_env.temperature import ActionMap, ActionScale, Temperature, TemperatureRange
 
@@ -76,6 +76,8 @@ class _Drawn(Rule):
 
     The generator is the outputs' device's own: the draws wait for nothing, but differ between a CPU and a GPU.
     """
+
+    is_function = False
 
     def __init__(self, seed: int) -> None:
         super().__init__()

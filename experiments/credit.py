@@ -64,14 +64,15 @@ def _measure(run: DistillationRun, config: CreditConfig) -> list[dict[str, np.nd
     """
     env = TemperatureAction(KDVectorEnv(run=run))
     hooks = {name: create(run) for name, create in CALIBRATORS.items()}
-    decomposition = ReturnDecomposition(env.single_observation_space.shape[0])  # type: ignore[index]
+    widths = (space.shape[0] for space in (env.single_observation_space, env.single_action_space))  # type: ignore[index]
+    decomposition = ReturnDecomposition(*widths)
     generator = np.random.default_rng(config.seed)
     points = set(np.linspace(run.total_steps * 0.1, run.total_steps - 1, config.points).astype(int).tolist())
     samples = []
     for seed in tqdm(range(config.seed, config.seed + config.runs), desc="credit", unit="run"):
         observation, _ = env.reset(seed=seed)
         for step in range(run.total_steps):
-            actions = generator.uniform(-1, 1, (run.batch_size, 1)).astype(np.float32)
+            actions = generator.uniform(-1, 1, env.action_space.shape).astype(np.float32)
             run.hooks = list(hooks.values()) if step in points else []
             learned = decomposition.credit(observation, actions)
             observation, reward, *_ = env.step(actions)
@@ -104,7 +105,7 @@ def _cost_ratio(run: DistillationRun, name: str, seed: int) -> dict[str, float]:
     plain = TemperatureAction(KDVectorEnv(run=run))
     calibrated = CalibratedReward(plain, name)
     generator = np.random.default_rng(seed)
-    actions = generator.uniform(-1, 1, (run.batch_size, 1)).astype(np.float32)
+    actions = generator.uniform(-1, 1, plain.action_space.shape).astype(np.float32)
     watching = list(run.hooks)
 
     def seconds(env: Any, hooks: list[Any]) -> float:

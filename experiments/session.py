@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from agents.callbacks import StudentSelection, TensorBoardCurves, agent_logger
 from agents.checkpoint import agent_state, load_agent_state, load_random_state, random_state
 from agents.export import export_policy
 from agents.policy import TemperaturePolicy
-from agents.rules import FixedTemperature, Rule, RuleSetting, create_rule
+from agents.rules import FixedTemperature, Rule, RuleSetting, check_function, create_rule
 from agents.sb3 import continue_from, make_agent
 from agents.timing import PartTimer, TimedVectorEnv
 from experiments.checkpoint import load_checkpoint, save_checkpoint
@@ -34,13 +35,14 @@ from experiments.folder import (
     clear_folder,
 )
 from experiments.progress import ProgressBar
+from rlkd_env.config import OptionValue
 from rlkd_env.env import KDVectorEnv
 from rlkd_env.files import write_json
 from rlkd_env.models.storage import save_network
 from rlkd_env.registry import UsageError
 from rlkd_env.run import DistillationRun, Policy, RunHook, StepResult
 from rlkd_env.temperature import parse_bound
-from rlkd_env.wrappers import CalibratedReward, EfficientExploration, TemperatureAction
+from rlkd_env.wrappers import CalibratedReward, EfficientExploration, ResidualAction, TemperatureAction
 from rlkd_env.wrappers.calibrated_reward import check_calibrator
 
 
@@ -103,6 +105,7 @@ class DistillSession:
                 f"the seconds between checkpoints must not be negative, not {config.output.checkpoint_seconds:g}"
             )
         self._fixed = FixedTemperature(parse_bound(options.fixed_temperature, run.teacher_deviation))
+        self._around = self._rule_to_act_around()
         self._policy = self._frozen_policy()
         self.agent: BaseAlgorithm | None = None
         self._calibrated: CalibratedReward | None = None
@@ -119,15 +122,19 @@ class DistillSession:
         env: VectorEnv[Any, Any, Any] = TimedVectorEnv(slots, self.timer)
         if self._policy is None and exploration is not None and exploration.first_epoch <= self.run.recipe.epochs:
             env = EfficientExploration(env, exploration)
-        env = TemperatureAction(env, options.temperature_scale)
-        self._action_map = env.action_map
+        wrapped: TemperatureAction | ResidualAction
+        if self._around is None:
+            wrapped = TemperatureAction(env, options.temperature_scale)
+        else:
+            wrapped = ResidualAction(env, self._around, options.around_width)
+        env, self._action_map = wrapped, wrapped.action_map
         if self._policy is None and options.calibrator != "uniform":
             env = self._calibrated = CalibratedReward(env, options.calibrator)
         return env
 
     @property
     def warmup_steps(self) -> int:
-        """Updates at the fixed temperature before an agent takes over; none before a policy or rule."""
+        """Updates before an agent takes over, at the fixed temperature or its rule's; none before a policy or rule."""
         if self.agent is None:
             return 0
         return min(self.config.agent.warmup_epochs * self.run.steps_per_epoch, self.run.total_steps)
@@ -201,8 +208,8 @@ class DistillSession:
         if options.policy is not None and options.rule is not None:
             raise UsageError("--policy and --rule exclude each other")
         if options.rule is not None:
-            self.run.create_policy = self._create_rule
-            return self._create_rule(self.config.output.seed)  # a wrong option is told now; the run makes its own
+            self.run.create_policy = partial(self._create_rule, options.rule, options.rule_options)
+            return self.run.create_policy(self.config.output.seed)  # a wrong option is told now; the run makes its own
         if options.rule_options:
             raise UsageError("--rule-options needs a --rule that takes them")
         if options.policy is None:
@@ -215,14 +222,25 @@ class DistillSession:
             )
         return policy
 
-    def _create_rule(self, seed: int) -> Rule:
-        """Create the rule that the options name, for the run."""
-        run, options = self.run, self.config.agent
-        assert options.rule is not None
+    def _rule_to_act_around(self) -> Rule | None:
+        options = self.config.agent
+        if options.around is None:
+            if options.around_options:
+                raise UsageError("--around-options needs an --around that takes them")
+            return None
+        if options.policy is not None or options.rule is not None:
+            raise UsageError("--around is for an agent: it excludes --policy and --rule")
+        if self.run.num_processes > 1:
+            raise UsageError("an agent around a rule needs all outputs in one process: leave torchrun or --around away")
+        return check_function(self._create_rule(options.around, options.around_options, self.config.output.seed))
+
+    def _create_rule(self, name: str, options: dict[str, OptionValue], seed: int) -> Rule:
+        """Create a rule for the run."""
+        run = self.run
         setting = RuleSetting(
             run.temperature_range, self._fixed.temperature, run.teacher_deviation, run.splits.num_classes, seed
         )
-        return create_rule(options.rule, options.rule_options, setting)
+        return create_rule(name, options, setting)
 
     def _start(self) -> dict[str, Any] | None:
         """Prepare the folder and the run; return the checkpoint that it goes on from, if any."""
@@ -238,7 +256,7 @@ class DistillSession:
 
     def _warm_up(self) -> None:
         before = self.timer.seconds["environment"]
-        self._advance(self._fixed, self.warmup_steps)
+        self._advance(self._fixed if self._around is None else self._around, self.warmup_steps)
         self.warmup_seconds += self.timer.seconds["environment"] - before
 
     def _advance(self, policy: Policy, end: int) -> None:

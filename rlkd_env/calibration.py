@@ -16,9 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, jvp, vjp, vmap
 
+from rlkd_env.hooks import Policy
+from rlkd_env.methods.equal_gradients import scale_to
 from rlkd_env.registry import Registry, UsageError
 from rlkd_env.run import DistillationRun, RunHook, StepResult
 from rlkd_env.temperature import Temperature
+
+Reference = float | Policy | None
+"""What credits are relative to."""
 
 
 class Calibrator(RunHook, ABC):
@@ -26,8 +31,8 @@ class Calibrator(RunHook, ABC):
 
     Args:
         run: that makes the updates.
-        reference: temperature that every instance's credit is relative to; None takes the geometric mean of the run's
-            range, which is the action 0 of :class:`~rlkd_env.wrappers.TemperatureAction`.
+        reference: temperature that every instance's credit is relative to, or a rule that gives it; None takes the
+            geometric mean of the run's range, which is the action 0 of :class:`~rlkd_env.wrappers.TemperatureAction`.
 
     Attributes:
         credit: ``(N,)`` of the latest update, on the run's device; None before the first.
@@ -36,10 +41,10 @@ class Calibrator(RunHook, ABC):
         UsageError: if the reference is not positive and finite.
     """
 
-    def __init__(self, run: DistillationRun, reference: float | None = None) -> None:
+    def __init__(self, run: DistillationRun, reference: Reference = None) -> None:
         bounds = run.temperature_range
         self.reference = reference if reference is not None else (bounds.minimum * bounds.maximum) ** 0.5
-        if not 0 < self.reference < float("inf"):
+        if not callable(self.reference) and not 0 < self.reference < float("inf"):
             raise UsageError(f"the reference temperature must be positive and finite, not {self.reference:g}")
         self.credit: Tensor | None = None
 
@@ -57,10 +62,29 @@ class Calibrator(RunHook, ABC):
     def logit_gradient_change(self, run: DistillationRun, temperature: Temperature) -> Tensor:
         """Gradient of every instance's loss by its logits, less the same at the reference temperature: ``(N, C)``.
 
-        The terms that no temperature changes cancel, so only the others are computed.
+        The terms that no temperature changes cancel, so only the others are computed. What the temperature itself adds
+        to the gradient, where a rule reads it from the student's logits, is left out. Where all gradients have the same
+        norm, the mean, both have that of the update: a credit is for a direction, not for what one instance does to the
+        mean.
         """
-        reference = Temperature.shared(torch.full_like(temperature.student, self.reference))
-        return _logit_gradient(run, temperature) - _logit_gradient(run, reference)
+        actual, reference = (
+            _logit_gradient(run, temperature),
+            _logit_gradient(run, self._reference_for(run, temperature)),
+        )
+        if run.method.equal_gradients:
+            target = run.method.mean_gradient_norm(actual.norm(dim=-1))
+            actual, reference = _scaled_to(target, actual), _scaled_to(target, reference)
+        return actual - reference
+
+    def _reference_for(self, run: DistillationRun, temperature: Temperature) -> Temperature:
+        if callable(self.reference):
+            with torch.no_grad():
+                return self.reference(run.outputs)
+        return Temperature.shared(torch.full_like(temperature.student, self.reference))
+
+
+def _scaled_to(target: Tensor, gradient: Tensor) -> Tensor:
+    return scale_to(target, gradient.norm(dim=-1)).unsqueeze(-1) * gradient
 
 
 def _logit_gradient(run: DistillationRun, temperature: Temperature) -> Tensor:
@@ -100,7 +124,7 @@ class LastLayer(Calibrator):
     DECAY = 0.9
     """Of the moving average: the latest ten times count."""
 
-    def __init__(self, run: DistillationRun, reference: float | None = None) -> None:
+    def __init__(self, run: DistillationRun, reference: Reference = None) -> None:
         super().__init__(run, reference)
         self._student: nn.Module | None = None
         self._inputs: dict[bool, Tensor] = {}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -27,7 +27,7 @@ from rlkd_env.shared_run import SharedRun
 from rlkd_env.state import PAPER_FEATURES, InstanceState
 from rlkd_env.tasks import Classification
 from rlkd_env.teacher import TeacherRecipe, cached_teacher, load_teacher
-from rlkd_env.temperature import resolve_range
+from rlkd_env.temperature import Temperatures, resolve_range
 
 OptionValue = int | float | bool | str
 
@@ -50,6 +50,9 @@ class RunConfig(DataConfig):
     """KD method: kd, dkd, pkt, sp, vid, crd, srrl, adain, or cross_entropy (no distillation)."""
     method_options: dict[str, OptionValue] = field(default_factory=dict)
     """Arguments of the method as NAME VALUE pairs, such as kd_weight 0.5 or temperature_squared False."""
+    equal_gradients: bool = False
+    """Give the distillation terms' gradient by the student's logits the same norm for every instance, the batch's mean,
+    so that a temperature sets its direction alone: an ablation of how temperatures weigh instances."""
     features: tuple[str, ...] = PAPER_FEATURES
     """What the agent sees of an instance; a wrong name lists all."""
     reward: str = "probe_loss"
@@ -63,6 +66,8 @@ class RunConfig(DataConfig):
     """Lowest temperature: absolute, or with suffix s in units of the teacher's mean logit deviation."""
     temperature_max: float | str = "4s"
     """Highest temperature, likewise. The paper's range is 1 to 10."""
+    temperatures: Temperatures = "shared"
+    """What is chosen for an instance: one temperature for teacher and student (shared), or one for each (separate)."""
     epochs: int = 120
     """Passes of the student over its training images."""
     batch_size: int = 64
@@ -178,6 +183,8 @@ def build_run(
     recipe = Recipe(**chosen_fields(Recipe, vars(config)))
     state = InstanceState(config.features)
     reward = RewardMeter(config.reward, config.reward_interval)
+    if config.temperatures not in get_args(Temperatures):
+        raise unknown_name("choice of temperatures", config.temperatures, get_args(Temperatures))
     if config.probe_size < 1:
         raise UsageError(f"the probe needs at least 1 image, not {config.probe_size}")
     check_method(config.method, config.method_options)  # an unknown method or option is told at once
@@ -214,6 +221,7 @@ def build_run(
         teacher_deviation=deviation,
         views=config.views,
         teacher_cache_bytes=config.teacher_cache_mib * 2**20,
+        temperatures=config.temperatures,
     )
     if config.sequence_phases:
         sequence = Sequence(config.sequence_phases, config.sequence_first_share)
@@ -246,14 +254,25 @@ def _find_teacher(
 def _method_factory(config: RunConfig, teacher: nn.Module, splits: Splits) -> Callable[[nn.Module], Method]:
     """Return what creates the method for a student."""
     options: dict[str, Any] = dict(config.method_options)
-    if not check_method(config.method, options).uses_features:
-        return lambda _: create_method(config.method, **options)
-    images, labels = splits.train.take(torch.arange(2)), splits.train.labels
+    uses_features = check_method(config.method, options).uses_features
+    describe = _pair_factory(teacher, splits) if uses_features else lambda _: None
 
     def create(student: nn.Module) -> Method:
+        method = create_method(config.method, describe(student), **options)
+        method.equal_gradients = config.equal_gradients
+        return method
+
+    return create
+
+
+def _pair_factory(teacher: nn.Module, splits: Splits) -> Callable[[nn.Module], Pair]:
+    """Return what describes a student together with the teacher."""
+    images, labels = splits.train.take(torch.arange(2)), splits.train.labels
+
+    def describe(student: nn.Module) -> Pair:
         for network in (student, teacher):
             if not hasattr(network, "taps"):  # one that the caller brought
                 add_taps(network, splits.num_classes, splits.image_shape)
-        return create_method(config.method, Pair.of(student, teacher, images, labels), **options)
+        return Pair.of(student, teacher, images, labels)
 
-    return create
+    return describe

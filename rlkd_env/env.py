@@ -11,10 +11,12 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from rlkd_env.config import RunConfig
+from rlkd_env.outputs import InstanceOutputs
 from rlkd_env.parallel import ParallelRuns, RunMode
 from rlkd_env.registry import UsageError
 from rlkd_env.run import DistillationRun
 from rlkd_env.stepper import RunStepper
+from rlkd_env.temperature import Temperature
 
 _MAX_SEED = 2**31 - 1
 
@@ -22,8 +24,9 @@ _MAX_SEED = 2**31 - 1
 class KDEnv(gym.Env[np.ndarray, np.ndarray]):
     """A KD run as an ordinary environment: one batch is one observation, and the batch reward its reward.
 
-    Observation ``Box(N, d)``: the state of the batch's instances. Action ``Box(N)``: their temperatures. An episode is
-    a run; its end is ``terminated``, and so is a divergence, with ``info["diverged"]`` true.
+    Observation ``Box(N, d)``: the state of the batch's instances. Action ``Box(N)``: their temperatures; with
+    ``temperatures="separate"`` ``Box(N, 2)``, the teacher's and the student's. An episode is a run; its end is
+    ``terminated``, and so is a divergence, with ``info["diverged"]`` true.
 
     Args:
         render_mode: ``"rgb_array"`` for a picture of the batch's temperatures against its difficulty.
@@ -49,7 +52,8 @@ class KDEnv(gym.Env[np.ndarray, np.ndarray]):
         single, count = self._stepper.single_observation_space, self.run.batch_size
         self.observation_space = batch_space(single, count)
         action = self._stepper.single_action_space
-        self.action_space = spaces.Box(action.low[0], action.high[0], (count,), dtype=np.float32)
+        shape = (count,) if action.shape == (1,) else (count, *action.shape)
+        self.action_space = spaces.Box(action.low[0], action.high[0], shape, dtype=np.float32)
 
     @property
     def run(self) -> DistillationRun:
@@ -65,8 +69,10 @@ class KDEnv(gym.Env[np.ndarray, np.ndarray]):
         return self._stepper.reset(run_seed), {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Update the student with the temperatures ``(N,)``."""
-        transition = self._stepper.step(action)
+        """Update the student with the temperatures ``(N,)``, or ``(N, 2)`` where they are separate."""
+        if np.shape(action) != self.action_space.shape:
+            raise ValueError(f"expected temperatures of shape {self.action_space.shape}, got {np.shape(action)}")
+        transition = self._stepper.step(np.reshape(action, (len(action), -1)))
         terminated = transition.is_over
         info = {"diverged": bool(transition.diverged[0])} if terminated else {}
         return transition.observation, float(transition.reward[0]), terminated, False, info
@@ -79,8 +85,9 @@ class KDEnv(gym.Env[np.ndarray, np.ndarray]):
 class KDVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     """A KD run as a vector environment: slot i is instance i of the batch, and every slot earns the batch reward.
 
-    Observation ``Box(N, d)``, action ``Box(N, 1)``, reward ``(N,)``. All slots end together; the step after the end
-    starts the next run (next-step autoreset) and ignores its action.
+    Observation ``Box(N, d)``, action ``Box(N, 1)``, reward ``(N,)``; with ``temperatures="separate"`` the action is
+    ``Box(N, 2)``, the teacher's and the student's temperature. All slots end together; the step after the end starts
+    the next run (next-step autoreset) and ignores its action.
 
     With ``num_runs=K`` it is K runs at once, each of another student: slot r·B + i is instance i of run r's batch and
     earns run r's reward. A run that diverges earns the penalty, is named in ``info["diverged"]`` and stays, as an
@@ -153,6 +160,11 @@ class KDVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         return self._stepper.run
 
     @property
+    def template(self) -> DistillationRun:
+        """The run behind the slots, or one of the ingredients that several share, which is not started."""
+        return self._stepper.run
+
+    @property
     def runs(self) -> ParallelRuns:
         """The several runs behind the slots.
 
@@ -180,15 +192,28 @@ class KDVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             self._had_diverged = self._stepper.runs.diverged.cpu().numpy()
         return self._stepper.observe()
 
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Update the students with the temperatures ``(N, 1)``."""
+    @property
+    def outputs(self) -> InstanceOutputs | None:
+        """Of the N instances that wait for their temperatures, on the device; None before the first reset."""
+        return self._stepper.outputs
+
+    def step(
+        self, actions: np.ndarray | Temperature
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Update the students.
+
+        Args:
+            actions: the temperatures ``(N, 1)`` or ``(N, 2)``; or those of a policy, on the runs' device, which may
+                have a factor or gradients and are not clipped to the range.
+
+        Raises:
+            ValueError: if the shape is wrong or a value is not a number.
+        """
         never = np.zeros(self.num_envs, dtype=bool)
         if self._reset_next:
             observation, info = self.reset()
             return observation, np.zeros(self.num_envs, dtype=np.float32), never, never.copy(), info
-        if np.shape(actions) != (self.num_envs, 1):
-            raise ValueError(f"expected actions of shape {(self.num_envs, 1)}, got {np.shape(actions)}")
-        transition = self._stepper.step(np.asarray(actions)[:, 0])
+        transition = self._stepper.step(actions)
         terminated = self._reset_next = transition.is_over
         info = self._divergences(transition.diverged, terminated)
         reward = self._per_slot(transition.reward.astype(np.float32))

@@ -10,10 +10,11 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from rlkd_env.data import Batch, BatchStream, seeded_generator
+from rlkd_env.data import Batch, BatchStream
 from rlkd_env.outputs import InstanceOutputs
 from rlkd_env.registry import UsageError, unknown_name
 from rlkd_env.sampler import Sampler
+from rlkd_env.seeds import seeded_generator
 
 BatchContent = Literal["pairs", "all"]
 

@@ -66,7 +66,8 @@ class InstanceOutputs:
 
     @cached_property
     def _student_log_softmax(self) -> Tensor:
-        return log_softmax(self.student_logits)
+        with torch.enable_grad():  # whoever asks first, such as a policy without gradients, the loss needs them
+            return log_softmax(self.student_logits)
 
     @cached_property
     def task_loss(self) -> Tensor:

@@ -25,7 +25,7 @@ from rlkd_env.sampler import Sampler
 from rlkd_env.state import InstanceState
 from rlkd_env.tasks import Evaluation, Task
 from rlkd_env.teacher_cache import TeacherCache
-from rlkd_env.temperature import Temperature, TemperatureRange
+from rlkd_env.temperature import Temperature, TemperatureRange, Temperatures
 
 STATE_VERSION = 2
 
@@ -52,6 +52,7 @@ class DistillationRun:
         teacher_deviation: mean standard deviation of the teacher's logits, the unit of relative temperatures.
         views: random views of every training image that are shown in turn; None shows new ones in every epoch.
         teacher_cache_bytes: memory for the teacher's logits on views that come back; 0 forwards the teacher every time.
+        temperatures: whether agents choose one temperature an instance, or one each for teacher and student.
 
     Raises:
         UsageError: if a batch is larger than the training set.
@@ -71,6 +72,7 @@ class DistillationRun:
     teacher_deviation: float = 1.0
     views: int | None = None
     teacher_cache_bytes: int = 0
+    temperatures: Temperatures = "shared"
     hooks: list[RunHook] = field(default_factory=list)
     sampler: Sampler | None = None
     """Chooses the batches in the stream's place."""

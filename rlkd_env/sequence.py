@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rlkd_env.data import Batch, BatchStream, seeded_generator
+from rlkd_env.data import Batch, BatchStream
 from rlkd_env.registry import UsageError
 from rlkd_env.sampler import Sampler
+from rlkd_env.seeds import seeded_generator
 
 if TYPE_CHECKING:
     from rlkd_env.run import DistillationRun

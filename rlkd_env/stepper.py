@@ -12,6 +12,7 @@ from torch import nn
 
 from rlkd_env.config import RunConfig, build_run
 from rlkd_env.data import DataSource
+from rlkd_env.outputs import InstanceOutputs
 from rlkd_env.parallel import ParallelResult, RunMode, check_mode, create_parallel_runs
 from rlkd_env.registry import UsageError
 from rlkd_env.rendering import TemperaturePlot
@@ -88,9 +89,19 @@ class RunStepper:
 
     @property
     def single_action_space(self) -> spaces.Box:
-        """Temperature of one instance, ``(1,)``."""
+        """Temperature of one instance, ``(1,)``, or the teacher's and the student's, ``(2,)``."""
         chosen = self.run.temperature_range
-        return spaces.Box(np.float32(chosen.minimum), np.float32(chosen.maximum), (1,), dtype=np.float32)
+        return spaces.Box(np.float32(chosen.minimum), np.float32(chosen.maximum), (self._width,), dtype=np.float32)
+
+    @property
+    def _width(self) -> int:
+        """Numbers that are chosen for an instance."""
+        return 1 if self.run.temperatures == "shared" else 2
+
+    @property
+    def outputs(self) -> InstanceOutputs | None:
+        """Of the K·B instances that wait for their temperatures; None before the first reset."""
+        return getattr(self._source, "outputs", None)
 
     def reset(self, seed: int) -> np.ndarray:
         """Start runs with seeds from this one on, and return the first observation ``(K·B, d)``."""
@@ -106,20 +117,18 @@ class RunStepper:
         state = self.run.observe() if self.runs is None else self.run.state(self.runs.outputs)
         return state.cpu().numpy().copy()
 
-    def step(self, action: np.ndarray) -> Transition:
-        """Update the students with the temperatures ``(K·B,)``; values outside the range are clipped to it.
+    def step(self, action: np.ndarray | Temperature) -> Transition:
+        """Update the students.
+
+        Args:
+            action: temperatures ``(K·B, 1)`` or ``(K·B, 2)``, as many a row as the action space has, clipped to the
+                range; or such as come from a policy, on the runs' device, which are taken as they are.
 
         Raises:
             ValueError: if the shape is wrong or a value is not a number.
         """
-        temperature = np.asarray(action, dtype=np.float32)
-        if temperature.shape != (self.num_instances,):
-            raise ValueError(f"expected {self.num_instances} temperatures, got an action of shape {temperature.shape}")
-        if np.isnan(temperature).any():
-            raise ValueError("a temperature is not a number")
-        chosen = self.run.temperature_range
-        clipped = torch.from_numpy(temperature.clip(chosen.minimum, chosen.maximum)).to(self.run.device)
-        result = self._last_result = self._source.step(Temperature.shared(clipped))
+        temperature = action if isinstance(action, Temperature) else self._read(action)
+        result = self._last_result = self._source.step(temperature)
         rewards, diverged = result.reward.reshape(-1), result.diverged.reshape(-1)
         packed = torch.cat([result.state.flatten(), rewards, diverged.to(rewards.dtype)]).cpu().numpy()
         observation, rewards_and_diverged = np.split(packed, [result.state.numel()])
@@ -127,6 +136,16 @@ class RunStepper:
         return Transition(
             observation.reshape(result.state.shape).copy(), reward, result.finished, has_diverged.astype(bool)
         )
+
+    def _read(self, action: np.ndarray) -> Temperature:
+        values, expected = np.asarray(action, dtype=np.float32), (self.num_instances, self._width)
+        if values.shape != expected:
+            raise ValueError(f"expected temperatures of shape {expected}, got an action of shape {values.shape}")
+        if np.isnan(values).any():
+            raise ValueError("a temperature is not a number")
+        chosen = self.run.temperature_range
+        clipped = torch.from_numpy(values.clip(chosen.minimum, chosen.maximum)).to(self.run.device)
+        return Temperature.of_columns(clipped)
 
     def render(self) -> np.ndarray:
         """Draw the last batch's temperatures against its difficulty as ``(height, width, 3)`` uint8.

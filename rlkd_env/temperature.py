@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 from torch import Tensor
 
 from rlkd_env.registry import UsageError, unknown_name
 
+if TYPE_CHECKING:
+    from rlkd_env.outputs import InstanceOutputs
+
 ArrayOrTensor = TypeVar("ArrayOrTensor", np.ndarray, Tensor)
 ActionScale = Literal["log", "linear"]
+Temperatures = Literal["shared", "separate"]
+"""What is chosen for an instance: one temperature for teacher and student, or one for each."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,22 @@ class Temperature:
         """Use the same ``(N,)`` temperatures for teacher and student, as the paper does."""
         return cls(teacher=temperature, student=temperature)
 
+    @classmethod
+    def of_columns(cls, columns: Tensor) -> Temperature:
+        """Read chosen temperatures: ``(N, 1)``, shared, or ``(N, 2)``, the teacher's before the student's.
+
+        There is no factor of their own: the loss is scaled by T_student · T_teacher. So a rule's pair of temperatures
+        is such a row, and its loss that of the row times the rule's factor over T_student · T_teacher.
+        """
+        if columns.shape[-1] == 1:
+            return cls.shared(columns[:, 0])
+        return cls(teacher=columns[:, 0], student=columns[:, 1])
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether one tensor holds the temperatures of teacher and student, and there is no factor of its own."""
+        return self.teacher is self.student and self.factor is None
+
     def scale(self, loss: Tensor) -> Tensor:
         """Multiply a loss ``(N,)`` by the factor, or by T_student · T_teacher where there is none."""
         return self.student * self.teacher * loss if self.factor is None else self.factor * loss
@@ -42,6 +63,11 @@ class Temperature:
         """Return the same values without gradient."""
         factor = None if self.factor is None else self.factor.detach()
         return Temperature(self.teacher.detach(), self.student.detach(), factor)
+
+    def rows(self, chosen: slice) -> Temperature:
+        """Return the temperatures of some of the instances."""
+        factor = None if self.factor is None else self.factor[chosen]
+        return Temperature(self.teacher[chosen], self.student[chosen], factor)
 
 
 @dataclass(frozen=True)
@@ -115,6 +141,15 @@ class ActionMap:
         if self.scale == "log":
             return low * (high / low) ** share
         return low + (high - low) * share
+
+    def temperature(self, action: Tensor, outputs: InstanceOutputs) -> Temperature:  # noqa: ARG002
+        """Return the temperatures of N instances.
+
+        Args:
+            action: ``(N, 1)``, or ``(N, 2)`` for teacher and student apart.
+            outputs: of the instances, which this map does not need.
+        """
+        return Temperature.of_columns(self.to_temperature(action))
 
     def to_action(self, temperature: float) -> float:
         """Return the action that gives this temperature; temperatures outside the range are clipped."""

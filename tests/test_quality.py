@@ -56,7 +56,7 @@ def imported_modules(path: Path) -> set[str]:
 
 
 LAYERS = [
-    {"registry"},
+    {"registry", "seeds"},
     {"files", "temperature", "outputs", "randomness", "distributed", "shared_norm"},
     {"data", "models"},
     {"engine"},
@@ -65,7 +65,7 @@ LAYERS = [
     {"reward", "hooks"},
     {"run"},
     {"shared_run", "parallel"},
-    {"config", "rendering", "calibration", "return_decomposition"},
+    {"config", "rendering", "calibration", "return_decomposition", "residual"},
     {"stepper"},
     {"env", "vector_env_checker"},
     {"wrappers"},

@@ -11,6 +11,7 @@ import tyro
 from experiments.config.common import without_bookkeeping
 from rlkd_env.config import OptionValue, RunConfig
 from rlkd_env.exploration import BatchContent, Exploration
+from rlkd_env.residual import DEFAULT_WIDTH
 from rlkd_env.temperature import ActionScale
 
 
@@ -29,6 +30,15 @@ class AgentConfig:
         default_factory=dict
     )
     """Arguments of the rule as NAME VALUE pairs, such as tau 2 or low 0.5s high 4s; a wrong name lists all."""
+    around: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """A rule that the agent acts around, changing its temperatures in place of choosing them from nothing: one of those
+    of --rule that neither learn along nor draw at random. The warm-up is then the rule's."""
+    around_options: Annotated[dict[str, OptionValue], tyro.conf.arg(metavar="NAME VALUE ...")] = field(
+        default_factory=dict
+    )
+    """Arguments of that rule, as --rule-options."""
+    around_width: float = DEFAULT_WIDTH
+    """Logarithm of the most that the agent multiplies or divides the rule's temperatures by; 1.386 is four times."""
     fixed_temperature: Annotated[float | str, tyro.conf.arg(metavar="T")] = 4.0
     """Temperature of the warm-up and of the rule fixed; with suffix s in teacher-logit deviations."""
     warmup_epochs: int = 10
@@ -143,7 +153,8 @@ class DistillConfig:
     @property
     def chooser(self) -> str:
         """Short name of who sets the temperatures."""
-        return self.agent.rule or ("policy" if self.agent.policy else self.agent.agent)
+        acting = self.agent.agent if self.agent.around is None else f"{self.agent.agent}-around-{self.agent.around}"
+        return self.agent.rule or ("policy" if self.agent.policy else acting)
 
     @property
     def folder(self) -> Path:

@@ -7,7 +7,7 @@ from rlkd_env.data.config import DataConfig
 from rlkd_env.data.digits import Digits
 from rlkd_env.data.duplicates import count_duplicates
 from rlkd_env.data.image_folder import ImageFolder, ImageNet, TinyImageNet
-from rlkd_env.data.images import ImageSet, MemoryImages, Preprocessing, seeded_generator
+from rlkd_env.data.images import ImageSet, MemoryImages, Preprocessing
 from rlkd_env.data.splits import DataSource, LabelledSource, Splits
 from rlkd_env.data.stream import Batch, BatchStream, Share
 from rlkd_env.data.torchvision_sets import CIFAR10, CIFAR100, FashionMNIST
@@ -48,5 +48,4 @@ __all__ = [
     "Splits",
     "count_duplicates",
     "create_source",
-    "seeded_generator",
 ]

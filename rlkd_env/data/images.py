@@ -8,23 +8,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rlkd_env.seeds import seeded_generator
+
 Request = tuple[Tensor, int | None]
 """Positions ``(N,)`` in a set, and the seed of their random views or None for none."""
-
-
-def mixed_seed(*entropy: int) -> int:
-    """Return a seed that follows from these non-negative integers alone."""
-    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def seeded_generator(*entropy: int) -> torch.Generator:
-    """Return a generator whose draws follow from these non-negative integers alone."""
-    return torch.Generator().manual_seed(mixed_seed(*entropy))
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as transforms
 
-from rlkd_env.data.images import ImageSet, Preprocessing, Request, mixed_seed
+from rlkd_env.data.images import ImageSet, Preprocessing, Request
 from rlkd_env.registry import UsageError
+from rlkd_env.seeds import mixed_seed
 
 SMALL_SIZE = 64
 """Images up to this height and width are used whole; of larger ones the middle is cut, as is usual for ImageNet."""

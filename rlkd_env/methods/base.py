@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from rlkd_env.methods.equal_gradients import mean_norm, with_equal_gradients
 from rlkd_env.models.features import Features, FeatureShapes, feature_shapes
 from rlkd_env.outputs import InstanceOutputs
 from rlkd_env.temperature import Temperature
@@ -52,6 +53,9 @@ class Method(nn.Module, ABC):
         is_stochastic: whether a loss draws from torch's global generator; the run then seeds it.
         gather: from values ``(n, ...)`` of a process' share of the batch to those of the whole batch ``(N, ...)``, for
             a memory that must be the same in all processes that share a run.
+        equal_gradients: whether each instance's gradient of the terms that depend on the temperatures, by the student's
+            logits, is scaled to the batch's mean norm; the terms' values stay.
+        num_runs: number of runs whose batches of equal size, one after the other, make up the outputs.
     """
 
     uses_features = False
@@ -61,6 +65,8 @@ class Method(nn.Module, ABC):
         super().__init__()
         self.task_weight = task_weight
         self.gather: Callable[[Tensor], Tensor] = _itself
+        self.equal_gradients = False
+        self.num_runs = 1
 
     @abstractmethod
     def logit_losses(self, outputs: InstanceOutputs, temperature: Temperature) -> dict[str, Tensor]:
@@ -72,11 +78,23 @@ class Method(nn.Module, ABC):
 
     def forward(self, outputs: InstanceOutputs, temperature: Temperature) -> dict[str, Tensor]:
         """Return all weighted terms by name, each ``(N,)``; their sum is the instance's loss."""
+        logit_losses = self.logit_losses(outputs, temperature)
+        if self.equal_gradients:
+            logit_losses = with_equal_gradients(logit_losses, outputs.student_logits, self.mean_gradient_norm)
         return {
             "task": self.task_weight * outputs.task_loss,
-            **self.logit_losses(outputs, temperature),
+            **logit_losses,
             **self.feature_losses(outputs),
         }
+
+    def mean_gradient_norm(self, norm: Tensor) -> Tensor:
+        """Return for each instance the mean norm of its run's whole batch, ``(N,)``.
+
+        Args:
+            norm: ``(N,)`` of the instances' gradients, or of those in this process' share of the batch.
+        """
+        means = mean_norm(self.gather(norm).unflatten(0, (self.num_runs, -1)))
+        return means.expand(-1, len(norm) // self.num_runs).flatten()
 
     def after_update(self, outputs: InstanceOutputs) -> None:
         """Take note of an update that was made on these outputs, such as in a memory; without gradients."""

@@ -79,6 +79,7 @@ class ParallelRuns(ABC):
 
     Attributes:
         mode: how the runs are computed: ``"stacked"``, ``"workers"`` or ``"sequence"``.
+        keeps_gradients: whether the outputs' student logits carry gradients to the students.
         seeds: of the runs, in their order.
         step_count: updates so far, the same for all.
         outputs: of the K·B instances that wait for their temperatures.
@@ -89,6 +90,7 @@ class ParallelRuns(ABC):
     """
 
     mode: str
+    keeps_gradients = False
     outputs: InstanceOutputs
     diverged: Tensor
 
@@ -163,7 +165,7 @@ class ParallelRuns(ABC):
             diverged=self.diverged,
             metrics=update.metrics,
             outputs=outputs,
-            temperature=temperature,
+            temperature=temperature.detach(),
         )
 
     def advance(self, policy: Policy, steps: int | None = None) -> ParallelResult:
@@ -179,19 +181,35 @@ class ParallelRuns(ABC):
         Raises:
             ValueError: if ``steps`` is below 1.
             RuntimeError: if the runs were not started or their schedule is over.
+            UsageError: as :meth:`check_policy`.
         """
+        self.check_policy(policy)
         if steps is not None and steps < 1:
             raise ValueError(f"the number of steps must be at least 1, not {steps}")
         if not self.seeds or self.finished:
             raise RuntimeError("the runs are over or not started: call reset()")
         end = self.total_steps if steps is None else min(self.step_count + steps, self.total_steps)
         while True:
-            with torch.no_grad():
+            with torch.set_grad_enabled(getattr(policy, "has_gradient", False)):
                 temperature = policy(self.outputs)
             result = self.step(temperature)
             epoch_over = self.step_count % self.steps_per_epoch == 0
             if self.step_count >= end or (epoch_over and result.done):
                 return result
+
+    def check_policy(self, policy: Policy) -> None:
+        """Check that a policy can choose the temperatures of all runs.
+
+        Raises:
+            UsageError: if its temperatures carry gradients that would not reach the students, or it learns along.
+        """
+        if isinstance(policy, nn.Module) and any(parameter.requires_grad for parameter in policy.parameters()):
+            raise UsageError("a policy that is learned along with one student cannot serve several runs")
+        if getattr(policy, "has_gradient", False) and not self.keeps_gradients:
+            raise UsageError(
+                f"temperatures that carry gradients need stacked runs, not the mode {self.mode}: give the rule the "
+                "option gradient False"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """Return all runs as tensors and plain values, independent of them from now on.

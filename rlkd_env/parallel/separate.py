@@ -35,9 +35,9 @@ class SequenceRuns(ParallelRuns):
         self._join([run.reset(seed) for run, seed in zip(self.runs, self.seeds, strict=True)])
 
     def _update(self, temperature: Temperature) -> Update:
-        teacher, student = (values.split(self.batch_size) for values in (temperature.teacher, temperature.student))
-        temperatures = [Temperature(*values) for values in zip(teacher, student, strict=True)]
-        results = [run.step(chosen) for run, chosen in zip(self.runs, temperatures, strict=True)]
+        starts = range(0, self.num_instances, self.batch_size)
+        parts = [temperature.rows(slice(start, start + self.batch_size)) for start in starts]
+        results = [run.step(part) for run, part in zip(self.runs, parts, strict=True)]
         self._join([result.state for result in results])
         return _join_results(results)
 
@@ -61,6 +61,7 @@ def join_outputs(outputs: list[InstanceOutputs]) -> InstanceOutputs:
     return InstanceOutputs(
         progress=first.progress,
         epoch=first.epoch,
+        step=first.step,
         **{name: _join([getattr(of_run, name) for of_run in outputs]) for name in INSTANCE_FIELDS},
     )
 

@@ -35,6 +35,7 @@ class StackedRuns(ParallelRuns):
     """
 
     mode = "stacked"
+    keeps_gradients = True
 
     def __init__(self, template: DistillationRun, num_runs: int) -> None:
         super().__init__(template, num_runs)
@@ -80,6 +81,7 @@ class StackedRuns(ParallelRuns):
                 students.append(self.template.create_student().to(self.device).train())
         self._students = StackedStudents(students)
         self._method = self.template.create_method(students[0]).to(self.device).train()
+        self._method.num_runs = self.num_runs
         recipe = self.template.recipe
         self._optimizer = recipe.create_optimizer(list(self._students.parameters.values()))
         self._schedule = recipe.create_schedule(self._optimizer, self.total_steps)
@@ -105,6 +107,7 @@ class StackedRuns(ParallelRuns):
             progress=self.step_count / self.total_steps,
             indices=batch.indices,
             epoch=self.step_count / self.steps_per_epoch,
+            step=self.step_count,
         )
 
     def _batch(self) -> Batch:

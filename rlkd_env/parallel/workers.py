@@ -90,8 +90,8 @@ class WorkerRuns(ParallelRuns):
         self._join_outputs(self._ask("start", [self.seeds[part] for part in self._parts]))
 
     def _update(self, temperature: Temperature) -> Update:
-        chosen = [values.unflatten(0, (self.num_runs, -1)) for values in (temperature.teacher, temperature.student)]
-        replies = self._ask("step", [[values[part].flatten().numpy() for values in chosen] for part in self._parts])
+        rows = [slice(part.start * self.batch_size, part.stop * self.batch_size) for part in self._parts]
+        replies = self._ask("step", [_pack_temperature(temperature.rows(chosen)) for chosen in rows])
         self._join_outputs([reply["outputs"] for reply in replies])
 
         def joined(values: list[np.ndarray]) -> Tensor:
@@ -163,9 +163,9 @@ class _Worker:
         self._runs.reset(seeds)
         return _pack(self._runs.outputs)
 
-    def step(self, temperatures: list[np.ndarray]) -> dict[str, Any]:
+    def step(self, temperature: dict[str, np.ndarray]) -> dict[str, Any]:
         """Update all students."""
-        result = self._runs.step(Temperature(*(torch.from_numpy(values) for values in temperatures)))
+        result = self._runs.step(Temperature(**{name: torch.from_numpy(value) for name, value in temperature.items()}))
         return {
             "outputs": _pack(self._runs.outputs),
             "reward": result.reward.numpy(),
@@ -213,7 +213,13 @@ def _pack(outputs: InstanceOutputs) -> dict[str, Any]:
     """Return outputs as plain values and arrays, which are quicker to send than tensors."""
     values = {name: getattr(outputs, name) for name in INSTANCE_FIELDS}
     arrays = {name: None if value is None else value.numpy() for name, value in values.items()}
-    return {"progress": outputs.progress, "epoch": outputs.epoch, **arrays}
+    return {"progress": outputs.progress, "epoch": outputs.epoch, "step": outputs.step, **arrays}
+
+
+def _pack_temperature(temperature: Temperature) -> dict[str, np.ndarray]:
+    """Return temperatures as arrays, without gradients."""
+    values = vars(temperature.detach())
+    return {name: value.numpy() for name, value in values.items() if value is not None}
 
 
 def _unpack(packed: dict[str, Any]) -> InstanceOutputs:

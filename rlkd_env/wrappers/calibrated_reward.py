@@ -9,10 +9,12 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 
-from rlkd_env.calibration import CALIBRATORS, Calibrator
+from rlkd_env.calibration import CALIBRATORS, Calibrator, Reference
 from rlkd_env.env import KDVectorEnv
+from rlkd_env.hooks import Policy
 from rlkd_env.registry import UsageError, unknown_name
 from rlkd_env.return_decomposition import ReturnDecomposition
+from rlkd_env.wrappers.residual_action import ResidualAction
 
 CALIBRATOR_NAMES = ("return_decomposition", *CALIBRATORS)
 """``uniform``: everyone earns the batch reward (the control); ``return_decomposition``: the paper's, learned online;
@@ -38,7 +40,8 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
             states and actions in ``[-1, 1]``; the others look at a KD run, so :class:`~rlkd_env.env.KDVectorEnv`,
             wrapped or not. With several runs only ``uniform``, where every slot earns its run's reward.
         calibrator: a name in :data:`CALIBRATOR_NAMES`.
-        reference: temperature that credits are relative to; None takes the geometric mean of the run's range. For
+        reference: temperature that credits are relative to, or a rule that gives it; None takes what the action 0
+            is: the geometric mean of the run's range, or the rule that the agent acts around. For
             ``return_decomposition`` it is always the action 0.
 
     Attributes:
@@ -65,9 +68,11 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
     """
 
     def __init__(
-        self, env: VectorEnv[Any, Any, Any], calibrator: str = "return_decomposition", reference: float | None = None
+        self, env: VectorEnv[Any, Any, Any], calibrator: str = "return_decomposition", reference: Reference = None
     ) -> None:
-        gym.utils.RecordConstructorArgs.__init__(self, calibrator=calibrator, reference=reference)
+        gym.utils.RecordConstructorArgs.__init__(
+            self, _disable_deepcopy=True, calibrator=calibrator, reference=reference
+        )
         VectorWrapper.__init__(self, env)
         check_calibrator(calibrator)
         base = env.unwrapped
@@ -88,7 +93,7 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
                 "run: choose return_decomposition or uniform"
             )
         else:
-            self.hook = CALIBRATORS[calibrator](self._run, reference)
+            self.hook = CALIBRATORS[calibrator](self._run, _rule_inside(env) if reference is None else reference)
             self._run.hooks.append(self.hook)
         self._unpaid = self._earned = 0.0
         self._resets = False
@@ -180,6 +185,15 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
             self._decomposition.load_state_dict(state["decomposition"])
         if self.hook is not None:
             self.hook.load_state_dict(state["hook"])
+
+
+def _rule_inside(env: VectorEnv[Any, Any, Any]) -> Policy | None:
+    """Return the rule that actions are around, if they are."""
+    while isinstance(env, VectorWrapper):
+        if isinstance(env, ResidualAction):
+            return env.action_map.around
+        env = env.env
+    return None
 
 
 def _decomposition_for(env: VectorEnv[Any, Any, Any]) -> ReturnDecomposition:

@@ -18,7 +18,7 @@ class TemperatureAction(
     """Lets agents act in ``[-1, 1]`` on a vector environment whose actions are temperatures.
 
     Args:
-        env: with a single action space ``Box(t_min, t_max, (1,))``.
+        env: with a single action space ``Box(t_min, t_max, (1,))``, or ``(2,)`` for teacher and student apart.
         scale: ``"log"``: equal steps of the action are equal ratios of the temperature; or ``"linear"``.
 
     Raises:
@@ -45,12 +45,21 @@ class TemperatureAction(
         self.action_space = batch_space(self.single_action_space, self.num_envs)
 
     def actions(self, actions: np.ndarray) -> np.ndarray:
-        """Map actions ``(N, 1)`` to temperatures ``(N, 1)``.
+        """Map actions to temperatures of the same shape, ``(N, 1)`` or ``(N, 2)``.
 
         Raises:
             ValueError: if an action is not a number, which a range of a single temperature would not show.
         """
-        actions = np.asarray(actions, dtype=np.float32)
-        if np.isnan(actions).any():
-            raise ValueError("an action is not a number")
-        return self.action_map.to_temperature(actions)
+        return self.action_map.to_temperature(check_numbers(actions))
+
+
+def check_numbers(actions: np.ndarray) -> np.ndarray:
+    """Return actions as float32.
+
+    Raises:
+        ValueError: if one is not a number.
+    """
+    actions = np.asarray(actions, dtype=np.float32)
+    if np.isnan(actions).any():
+        raise ValueError("an action is not a number")
+    return actions

@@ -29,6 +29,15 @@ def test_an_agent_finds_the_known_best_actions(name: str, steps: int, bandit: bo
     np.testing.assert_allclose(share_of_optimum, 1.0, atol=0.1)
 
 
+@pytest.mark.parametrize("name", ["td3", "ddpg"])
+def test_each_number_of_an_action_has_noise_of_its_own(name: str) -> None:
+    agent = make_agent(name, digits(temperatures="separate"), seed=0)
+    drawn = np.stack([agent.action_noise() for _ in range(100)])
+    assert drawn.shape == (100, 2)
+    assert abs(np.corrcoef(drawn.T)[0, 1]) < 0.5
+    assert make_agent("sac", digits(), seed=0).action_noise is None
+
+
 @pytest.mark.parametrize("name", sorted(AGENTS))
 def test_every_agent_runs_two_hundred_steps_of_digits(name: str) -> None:
     envs = digits()

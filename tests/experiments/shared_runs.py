@@ -23,6 +23,7 @@ from rlkd_env.distributed import Processes
 from rlkd_env.env import KDVectorEnv
 from rlkd_env.exploration import Exploration
 from rlkd_env.registry import UsageError
+from rlkd_env.residual import ResidualMap
 from rlkd_env.run import DistillationRun, Policy
 from rlkd_env.shared_run import SharedRun
 from rlkd_env.state import PAPER_FEATURES
@@ -38,6 +39,8 @@ CASES: dict[str, dict[str, Any]] = {
     "sequence": {"student": "mlp12", "sequence_phases": 3},
     "exploration": {"student": "mlp12"},
     "policy": {"student": "mlp12"},
+    "policy around a rule": {"student": "mlp12"},
+    "equal gradients": {"student": "mlp12", "equal_gradients": True},
     "rule that learns": {"student": "mlp12"},
     "rule through the student": {"student": "digits_cnn"},
     "rule that draws": {"student": "mlp12"},
@@ -68,6 +71,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         "n_steps",
         "8",
     ),
+    "around": ("--around", "lskd"),
     "indivisible": ("--batch-size", "33"),
 }
 
@@ -92,10 +96,12 @@ def dropout_student() -> nn.Module:
 def policy_of(name: str, run: DistillationRun) -> Policy | None:
     if name in RULES:
         return None
-    if name != "policy":
+    if not name.startswith("policy"):
         return FixedTemperature(4.0)
     torch.manual_seed(0)
-    return TemperaturePolicy([nn.Linear(4, 1), nn.Tanh()], PAPER_FEATURES, ActionMap(run.temperature_range))
+    bounds = run.temperature_range
+    action_map = ActionMap(bounds) if name == "policy" else ResidualMap(create_rule("lskd"), bounds)
+    return TemperaturePolicy([nn.Linear(4, 1), nn.Tanh()], PAPER_FEATURES, action_map)
 
 
 def exercise(name: str, run: DistillationRun) -> dict[str, Tensor]:

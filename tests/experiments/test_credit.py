@@ -31,6 +31,14 @@ def test_credit_is_measured_and_written(tmp_path: Path, capsys: pytest.CaptureFi
     assert "holds another measurement" in capsys.readouterr().err
 
 
+def test_credit_can_be_measured_of_two_temperatures_an_instance(tmp_path: Path) -> None:
+    out = tmp_path / "credit"
+    options = ["--student", "mlp8", "--epochs", "20", "--runs", "1", "--points", "3", "--device", "cpu"]
+    assert main(["credit", "--out", str(out), *options, "--temperatures", "separate"]) == 0
+    quality = json.loads((out / "credit.json").read_text())
+    assert quality["gradient"]["pearson"] >= 0.9
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [(["--points", "0"], "at least 1"), (["--student", "mlp9"], "unknown network"), (["--poin", "3"], "--poin")],

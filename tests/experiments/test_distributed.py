@@ -146,11 +146,18 @@ def test_only_the_first_process_prints(shared: Shared) -> None:
     assert shared.errors.count("UserWarning: You have specified a mini-batch size") == 1
 
 
-def test_a_batch_that_cannot_be_shared_is_told_once(shared: Shared) -> None:
-    assert shared.errors.count("rlkd: error: a batch of 33 images cannot be shared equally by 2 processes\n") == 1
-    assert shared.errors.count("rlkd: error") == 1
-    assert [shared.read(f"codes{rank}.json")["indivisible"] for rank in (0, 1)] == [2, 2]
-    assert not (shared.folder / "indivisible").exists()
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("indivisible", "a batch of 33 images cannot be shared equally by 2 processes"),
+        ("around", "an agent around a rule needs all outputs in one process: leave torchrun or --around away"),
+    ],
+)
+def test_what_cannot_be_shared_is_told_once(name: str, message: str, shared: Shared) -> None:
+    assert shared.errors.count(f"rlkd: error: {message}\n") == 1
+    assert shared.errors.count("rlkd: error") == 2
+    assert [shared.read(f"codes{rank}.json")[name] for rank in (0, 1)] == [2, 2]
+    assert not (shared.folder / name).exists()
 
 
 def rank_of(pid: int) -> str:

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from agents.rules import create_rule
 from rlkd_env.calibration import CALIBRATORS, LastLayer
 from rlkd_env.config import RunConfig, build_run
 from rlkd_env.env import KDVectorEnv
@@ -73,6 +74,39 @@ def test_the_counterfactual_is_what_a_fork_with_another_temperature_shows(
     calibrator = CALIBRATORS["counterfactual"](run, REFERENCE)
     run.hooks = [calibrator]
     run.step(Temperature.shared(temperature))
+    np.testing.assert_allclose(
+        calibrator.credit.numpy(), expected, rtol=2e-3, atol=2e-5 * np.abs(expected).max() + 1e-5
+    )
+
+
+@pytest.mark.parametrize("equal_gradients", [False, True])
+def test_the_reference_may_be_a_rule_with_two_temperatures_and_a_factor(
+    make_run: MakeRun, equal_gradients: bool
+) -> None:
+    """Where all gradients have the same norm, a credit is for another direction at that norm."""
+    run = make_run(batch_size=16, epochs=2, equal_gradients=equal_gradients)
+    rule = create_rule("lskd", {"gradient": False})
+    run.reset(0)
+    for step in range(6):
+        run.step(Temperature.shared(random_temperatures(16, step)))
+    chosen = torch.stack([random_temperatures(16, seed) for seed in (97, 98, 99)])
+    of_rule = rule(run.outputs)
+    reference = torch.stack([of_rule.teacher, of_rule.student, of_rule.factor])
+    as_it_was = run.fork()
+    norms = [as_it_was.method.mean_gradient_norm]
+    as_it_was.method.mean_gradient_norm = lambda norm: norms.append(norms[0](norm)) or norms[-1]
+    as_it_was.step(Temperature(*chosen))
+    expected = []
+    for instance in range(16):
+        other = chosen.clone()
+        other[:, instance] = reference[:, instance]
+        fork = run.fork()
+        fork.method.mean_gradient_norm = lambda _: norms[-1]
+        fork.step(Temperature(*other))
+        expected.append(16 * (probe_loss(fork) - probe_loss(as_it_was)))
+    calibrator = CALIBRATORS["counterfactual"](run, rule)
+    run.hooks = [calibrator]
+    run.step(Temperature(*chosen))
     np.testing.assert_allclose(
         calibrator.credit.numpy(), expected, rtol=2e-3, atol=2e-5 * np.abs(expected).max() + 1e-5
     )

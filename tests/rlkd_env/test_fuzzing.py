@@ -19,16 +19,18 @@ from torch import nn
 from agents.callbacks import StudentSelection
 from agents.export import export_policy
 from agents.policy import TemperaturePolicy
+from agents.rules import create_rule
 from agents.sb3 import make_agent
 from agents.timing import PartTimer
 from rlkd_env.data import DATASETS
 from rlkd_env.env import KDVectorEnv
 from rlkd_env.models import create_model
 from rlkd_env.models.storage import load_network, save_network
+from rlkd_env.outputs import InstanceOutputs
 from rlkd_env.reward import REWARDS
 from rlkd_env.run import DistillationRun, RunHook, StepResult
 from rlkd_env.state import FEATURES
-from rlkd_env.wrappers import CalibratedReward, TemperatureAction
+from rlkd_env.wrappers import CalibratedReward, ResidualAction, TemperatureAction
 from rlkd_env.wrappers.calibrated_reward import CALIBRATOR_NAMES
 
 SLOTS = 64
@@ -51,6 +53,8 @@ def runs(draw: st.DrawFn) -> dict[str, Any]:
         "method_options": {"temperature_squared": draw(st.booleans())},
         "reward": draw(st.sampled_from(sorted(REWARDS))),
         "reward_interval": draw(st.sampled_from((1, 3))),
+        "temperatures": draw(st.sampled_from(("shared", "separate"))),
+        "equal_gradients": draw(st.booleans()),
     }
 
 
@@ -85,7 +89,8 @@ def check_finite(file: Path) -> None:
     calibrator=st.sampled_from((None, *CALIBRATOR_NAMES)),
     teacher_size=st.sampled_from((1e-2, 10.0, LARGEST)),
     student_size=st.sampled_from((1e-2, 10.0, LARGEST)),
-    actions=arrays(np.float32, (STEPS, SLOTS, 1), elements=st.sampled_from(ACTIONS)),
+    around=st.sampled_from((None, "lskd", "dtkd", "wttm", "linear")),
+    actions=arrays(np.float32, (STEPS, SLOTS, 2), elements=st.sampled_from(ACTIONS)),
     agent_name=st.sampled_from(sorted(AGENTS)),
     states=arrays(np.float32, (32, len(FEATURES)), elements=st.floats(-LARGEST, LARGEST, width=32)),
 )
@@ -95,21 +100,21 @@ def test_no_nan_reaches_observation_reward_or_file(
     calibrator: str | None,
     teacher_size: float,
     student_size: float,
+    around: str | None,
     actions: np.ndarray,
     agent_name: str,
     states: np.ndarray,
 ) -> None:
-    envs = TemperatureAction(
-        KDVectorEnv(
-            SLOTS,
-            epochs=2,
-            device="cpu",
-            features=tuple(FEATURES),
-            teacher=scaled(digits_teacher, teacher_size),
-            student=lambda: scaled(create_model("mlp12", 10, (1, 8, 8)), student_size),
-            **options,
-        )
+    base = KDVectorEnv(
+        SLOTS,
+        epochs=2,
+        device="cpu",
+        features=tuple(FEATURES),
+        teacher=scaled(digits_teacher, teacher_size),
+        student=lambda: scaled(create_model("mlp12", 10, (1, 8, 8)), student_size),
+        **options,
     )
+    envs = TemperatureAction(base) if around is None else ResidualAction(base, create_rule(around))
     slots = envs if calibrator is None else CalibratedReward(envs, calibrator)
     run = envs.unwrapped.run
     recorder, selection = Recorder(), StudentSelection(PartTimer())
@@ -117,7 +122,7 @@ def test_no_nan_reaches_observation_reward_or_file(
 
     observation, _ = slots.reset(seed=0)
     starts_over = False
-    for action in actions:
+    for action in actions[:, :, : envs.single_action_space.shape[0]]:
         assert np.isfinite(observation).all()
         assert observation in slots.observation_space
         if np.isnan(action).any() and not starts_over:
@@ -147,7 +152,13 @@ def test_no_nan_reaches_observation_reward_or_file(
                 assert load_network(path / f"{name}.safetensors", 10, (1, 8, 8))(run.probe.images).isfinite().all()
         policy.save(path)
         check_finite(path / "policy.safetensors")
-        chosen = TemperaturePolicy.load(path).temperatures_from_state(torch.from_numpy(states))
+        loaded = TemperaturePolicy.load(path)
+    if around is not None:
+        made_up = InstanceOutputs(*torch.from_numpy(states[:, :10]).repeat(2, 1, 1), torch.arange(32) % 10)
+        for value in vars(loaded(made_up)).values():
+            assert value is None or (value.isfinite() & (value > 0)).all()
+        return
+    chosen = loaded.temperatures_from_state(torch.from_numpy(states))
     bounds = run.temperature_range
     assert (chosen >= bounds.minimum * (1 - 1e-5)).all()
     assert (chosen <= bounds.maximum * (1 + 1e-5)).all()

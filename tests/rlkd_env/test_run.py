@@ -183,6 +183,23 @@ def test_advance_equals_steps_with_the_same_policy(make_run: MakeRun) -> None:
     assert torch.equal(last.state, result.state)
 
 
+def test_a_policy_that_asks_for_the_students_probabilities_leaves_the_loss_its_gradient(
+    make_run: MakeRun,
+) -> None:
+    """The state of a run without features of the student has not computed them before."""
+
+    def policy(outputs: InstanceOutputs) -> Temperature:
+        return Temperature.shared(1.0 + 5.0 * outputs.true_class(outputs.student_probabilities))
+
+    students = []
+    for features in (("teacher_performance",), ("teacher_performance", "student_performance")):
+        run = make_run(features=features)
+        run.reset(2)
+        run.advance(policy)
+        students.append(weights(run))
+    assert_equal(*students)
+
+
 def test_advance_stops_after_the_steps_it_was_given_or_at_the_end(make_run: MakeRun) -> None:
     run = make_run()
     run.reset(0)

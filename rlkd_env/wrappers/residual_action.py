@@ -1,0 +1,79 @@
+"""Actions in [-1, 1] that change a rule's temperatures: an agent that starts from the rule, not from nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector import VectorEnv, VectorWrapper
+from gymnasium.vector.utils import batch_space
+
+from rlkd_env.env import KDVectorEnv
+from rlkd_env.hooks import Policy
+from rlkd_env.registry import UsageError
+from rlkd_env.residual import DEFAULT_WIDTH, ResidualMap
+from rlkd_env.wrappers.temperature_action import check_numbers
+
+
+class ResidualAction(
+    VectorWrapper,  # without type arguments, which it takes from Gymnasium 1.4 on
+    gym.utils.RecordConstructorArgs,
+):
+    """Lets agents act around a rule on a vector environment whose actions are temperatures.
+
+    What an action does tells :class:`~rlkd_env.residual.ResidualMap`; the action 0 everywhere makes the rule's own
+    student.
+
+    Args:
+        env: a :class:`~rlkd_env.env.KDVectorEnv`, wrapped or not. With separate temperatures an action is two numbers.
+        around: the rule: a batch's outputs in, temperatures out, and nothing else that changes it. It may read the
+            student's logits with gradient (``has_gradient``) where there is one run or all are stacked.
+        width: logarithm of the largest multiple of the rule's temperatures, which the action 1 gives.
+
+    Raises:
+        UsageError: if there is no such environment inside or its actions are mapped already, the width is not positive
+            and finite, or the rule cannot serve several runs.
+
+    Example:
+        >>> import gymnasium as gym, rlkd_env, torch
+        >>> from rlkd_env.temperature import Temperature
+        >>> envs = gym.make_vec("rlkd/Digits-v0", num_envs=64)
+        >>> envs = ResidualAction(envs, lambda outputs: Temperature.shared(torch.full(outputs.labels.shape, 4.0)))
+        >>> envs.single_action_space
+        Box(-1.0, 1.0, (1,), float32)
+    """
+
+    def __init__(self, env: VectorEnv[Any, Any, Any], around: Policy, width: float = DEFAULT_WIDTH) -> None:
+        gym.utils.RecordConstructorArgs.__init__(self, _disable_deepcopy=True, around=around, width=width)
+        super().__init__(env)
+        if not isinstance(env.unwrapped, KDVectorEnv):
+            raise UsageError(f"actions around a rule need a KDVectorEnv, not {type(env.unwrapped).__name__}")
+        self._slots = env.unwrapped
+        if env.single_action_space != self._slots.single_action_space:
+            raise UsageError("actions around a rule need an environment of temperatures: leave TemperatureAction away")
+        run = self._slots.template
+        self.action_map = ResidualMap(around, run.temperature_range, width)
+        if self._slots.num_runs > 1:
+            self._slots.runs.check_policy(around)
+        self._device = run.device
+        self.single_action_space = spaces.Box(-1.0, 1.0, env.single_action_space.shape or (1,), dtype=np.float32)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Update the students with the temperatures that the actions ``(N, 1)`` or ``(N, 2)`` make of the rule's.
+
+        Raises:
+            ValueError: if the shape is wrong or an action is not a number.
+        """
+        actions = check_numbers(actions)
+        if actions.shape != self.action_space.shape:
+            raise ValueError(f"expected actions of shape {self.action_space.shape}, got {actions.shape}")
+        outputs = self._slots.outputs
+        if outputs is None:  # the step before the first reset, which only resets
+            return self.env.step(actions)
+        with torch.set_grad_enabled(self.action_map.has_gradient):
+            temperature = self.action_map.temperature(torch.from_numpy(actions).to(self._device), outputs)
+        return self.env.step(temperature)
