@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from scipy import stats
 
-from experiments.reporting.comparison_records import TaskRecord
+from experiments.reporting.comparison_records import TaskRecord, signed
 from experiments.reporting.style import (
     COLOURS,
     DASHES,
@@ -14,6 +14,7 @@ from experiments.reporting.style import (
     Drawing,
     add_legend,
     figure_of,
+    file_name,
     new_axes,
     set_accuracy_limits,
     set_count_scale,
@@ -42,11 +43,11 @@ def draw_differences(task: TaskRecord) -> Drawing | None:
             axes.plot([difference.mean], [place + offset], "o", color=colour, fillstyle=face, markersize=6)
     axes.axvline(0.0, color=COLOURS["ink"], linewidth=1.2)
     axes.set_yticks(range(len(arms)), [arm.name for arm in arms])
-    axes.invert_yaxis()
+    axes.set_ylim(len(arms) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     last = {arm.name: arm.students["last"].difference for arm in arms}
-    clear = [f"{name} ({found.mean:+.2f})" for name, found in last.items() if found and found.is_clear_of_zero]
+    clear = [f"{name} ({signed(found.mean)})" for name, found in last.items() if found and found.is_clear_of_zero]
     caption = (
         f"Paired differences to {task.baseline} with 95 % intervals; filled: last epoch, open: student chosen by "
         "validation. Blue intervals are clear of zero, grey ones are not. "
@@ -54,7 +55,7 @@ def draw_differences(task: TaskRecord) -> Drawing | None:
     caption += (
         f"Clear of zero in the last epoch: {', '.join(clear)}." if clear else "None is clear of zero in the last epoch."
     )
-    return Drawing(f"differences_{task.name}", f"Difference to {task.baseline}", caption, figure_of(axes))
+    return Drawing(file_name(f"differences_{task.name}"), f"Difference to {task.baseline}", caption, figure_of(axes))
 
 
 def draw_cost(task: TaskRecord) -> Drawing | None:
@@ -81,10 +82,11 @@ def draw_cost(task: TaskRecord) -> Drawing | None:
     add_legend(axes)
     dearest = max(arms, key=lambda arm: arm.cost_ratio or 0.0)
     caption = (
-        "Up is better, left is cheaper; bars are 95 % intervals. Times are medians over the seeds; runs that shared a "
-        f"machine disturb each other's. The dearest arm, {dearest.name}, takes {dearest.cost_ratio:.2f} times as long."
+        "Up is better, left is cheaper; bars are 95 % intervals. Times are medians over the seeds, CPU time "
+        f"where it is known. The dearest arm, {dearest.name}, takes {dearest.cost_ratio:.2f} times as long."
+        + _greys_in_words(task)
     )
-    return Drawing(f"cost_{task.name}", "Gain against cost", caption, figure_of(axes))
+    return Drawing(file_name(f"cost_{task.name}"), "Gain against cost", caption, figure_of(axes))
 
 
 def draw_accuracies(task: TaskRecord) -> Drawing | None:
@@ -100,7 +102,7 @@ def draw_accuracies(task: TaskRecord) -> Drawing | None:
     )
     if is_cut:
         caption += " The first epochs lie below the axis."
-    return Drawing(f"accuracy_{task.name}", "Accuracy over epochs", caption, figure_of(axes))
+    return Drawing(file_name(f"accuracy_{task.name}"), "Accuracy over epochs", caption, figure_of(axes))
 
 
 def draw_temperatures(task: TaskRecord) -> Drawing | None:
@@ -114,7 +116,7 @@ def draw_temperatures(task: TaskRecord) -> Drawing | None:
         "Means over all instances of an epoch and over the seeds, of the student's temperature where teacher and "
         "student have two; bands are 95 % intervals over the seeds." + _greys_in_words(task)
     )
-    return Drawing(f"temperature_{task.name}", "Temperature over training", caption, figure_of(axes))
+    return Drawing(file_name(f"temperature_{task.name}"), "Temperature over training", caption, figure_of(axes))
 
 
 _MARKERS = {COLOURS[name]: marker for name, marker in zip((*HUES, "ink", "muted"), "os^DvPX.", strict=True)}
@@ -134,7 +136,7 @@ def _greys_in_words(task: TaskRecord) -> str:
 
 
 def _draw_curves(axes: Axes, task: TaskRecord, column: str, scale: float = 1.0) -> list[np.ndarray]:
-    """Draw a column of the histories of all arms, grey ones first; return the means ``(epochs,)``."""
+    """Draw a column of the histories of all arms, grey ones first; return means and upper bounds ``(epochs,)``."""
     chosen = _highlighted(task)
     drawn = []
     for arm in sorted(task.arms, key=lambda arm: (arm.name in chosen, arm.name == task.baseline)):
@@ -142,7 +144,7 @@ def _draw_curves(axes: Axes, task: TaskRecord, column: str, scale: float = 1.0) 
         if not len(epochs):
             continue
         mean = scale * values.mean(axis=0)
-        drawn.append(mean)
+        drawn += [mean, mean + scale * _half_interval(values)]
         if arm.name == task.baseline:
             colour, dash, label = COLOURS["ink"], "-", f"{arm.name} (baseline)"
         elif arm.name in chosen:
@@ -151,17 +153,15 @@ def _draw_curves(axes: Axes, task: TaskRecord, column: str, scale: float = 1.0) 
             axes.plot(epochs, mean, color=COLOURS["muted"], linewidth=0.8, alpha=0.6)
             continue
         axes.plot(epochs, mean, color=colour, linestyle=dash, label=label)
-        _draw_interval(axes, epochs, scale * values, colour)
+        half = scale * _half_interval(values)
+        axes.fill_between(epochs, mean - half, mean + half, color=colour, alpha=0.14, linewidth=0)
     if drawn:
         set_count_scale(axes)
         add_legend(axes)
     return drawn
 
 
-def _draw_interval(axes: Axes, epochs: np.ndarray, values: np.ndarray, colour: str) -> None:
-    count = len(values)
-    if count < 2:
-        return
-    half = stats.t.ppf(0.975, count - 1) * stats.sem(values, axis=0)
-    mean = values.mean(axis=0)
-    axes.fill_between(epochs, mean - half, mean + half, color=colour, alpha=0.14, linewidth=0)
+def _half_interval(values: np.ndarray) -> np.ndarray:
+    """Return half of the 95 % interval (Student's t) of the mean of ``(runs, epochs)`` over the runs; 0 of one run."""
+    count, epochs = values.shape
+    return stats.t.ppf(0.975, count - 1) * stats.sem(values, axis=0) if count > 1 else np.zeros(epochs)

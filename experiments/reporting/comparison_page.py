@@ -53,13 +53,16 @@ def _warnings(comparison: ComparisonRecord) -> list[str]:
 def _tiles(task: TaskRecord, is_one_of_several: bool) -> list[Tile]:
     """Return the baseline, the best arm and the best fixed temperature."""
     prefix = f"{task.name}: " if is_one_of_several else ""
-    tiles = []
+    remarks: dict[str, list[str]] = {}
     best, fixed = task.arms[0].name, task.best_fixed["last"]
-    for name, remark in ((task.baseline, "baseline"), (best, "highest mean"), (fixed, "best fixed, in hindsight")):
-        mean = None if name is None else task.arm(name).students["last"].mean
-        if mean is not None and name is not None:
-            tiles.append(Tile(f"{prefix}{name}", f"{mean.mean:.2f} %", f"{remark}, {_bounds(mean)}"))
-    return tiles
+    for name, remark in ((task.baseline, "baseline"), (best, "highest mean"), (fixed, "best fixed T in hindsight")):
+        if name is not None:
+            remarks.setdefault(name, []).append(remark)
+    means = {name: mean for name in remarks if (mean := task.arm(name).students["last"].mean) is not None}
+    return [
+        Tile(f"{prefix}{name}", f"{mean.mean:.2f} %", f"{_bounds(mean)}; {', '.join(remarks[name])}")
+        for name, mean in means.items()
+    ]
 
 
 def _result_table(task: TaskRecord) -> Table:
@@ -75,7 +78,7 @@ def _result_table(task: TaskRecord) -> Table:
         [[key for _, key in row] for row in rows],
         "Means, and in brackets 95 % intervals over the seeds. Differences are in points and paired: same first "
         "student, same batches. The best fixed temperature is chosen in hindsight, on these very figures. Cost: median "
-        "seconds of a run over the baseline's. The heads sort.",
+        "time of a run over the baseline's, CPU time where it is known. The heads sort.",
     )
 
 
@@ -110,13 +113,7 @@ def _count(arm: ArmRecord) -> str:
 
 
 def _estimate(estimate: Interval | None, sign: bool = True) -> Cell:
-    if estimate is None:
-        return "–", None
-    mean = f"{estimate.mean:+.2f}" if sign else f"{estimate.mean:.2f}"
-    if not estimate.is_known:
-        return mean, estimate.mean
-    form = "+.2f" if sign else ".2f"
-    return f"{mean} ({estimate.low:{form}} to {estimate.high:{form}})", estimate.mean
+    return ("–", None) if estimate is None else (estimate.in_words(sign), estimate.mean)
 
 
 def _bounds(estimate: Interval) -> str:

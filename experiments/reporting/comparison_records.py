@@ -47,6 +47,16 @@ class Interval:
         """Whether zero lies outside."""
         return self.is_known and (self.low > 0.0 or self.high < 0.0)
 
+    def in_words(self, sign: bool = True) -> str:
+        """Return such as ``+0.31 (−0.02 to +0.64)``; without a sign ``94.31 (93.98 to 94.64)``."""
+        mean, low, high = (signed(value) if sign else f"{value:.2f}" for value in (self.mean, self.low, self.high))
+        return f"{mean} ({low} to {high})" if self.is_known else mean
+
+
+def signed(value: float) -> str:
+    """Write points with their sign, such as ``−0.32``."""
+    return f"{value:+.2f}".replace("-", "−")
+
 
 @dataclass(frozen=True)
 class StudentFigures:

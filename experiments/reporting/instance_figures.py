@@ -131,14 +131,8 @@ def _draw_against(axes: Axes, places: np.ndarray, temperature: np.ndarray) -> st
     if len(temperature) < _LEAST:
         return None
     shown = np.linspace(0, len(temperature) - 1, min(_POINTS, len(temperature))).astype(int)
-    axes.plot(
-        *(places[shown], temperature[shown], "o"),
-        color=COLOURS["muted"],
-        markersize=2.5,
-        alpha=0.35,
-        markeredgewidth=0,
-        label="instances",
-    )
+    (points,) = axes.plot(places[shown], temperature[shown], "o", color=COLOURS["muted"], label="instances")
+    points.set(markersize=2.5, alpha=0.35, markeredgewidth=0)
     bins = _equal_bins(places)
     middle = [np.median(places[rows]) for rows in bins]
     lower, median, upper = np.array([np.quantile(temperature[rows], (0.25, 0.5, 0.75)) for rows in bins]).T

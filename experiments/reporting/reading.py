@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from experiments.reporting.comparison_records import ArmRecord, Interval, TaskRecord
+from experiments.reporting.comparison_records import ArmRecord, TaskRecord
 
 
 def describe(task: TaskRecord) -> str:
@@ -13,13 +13,13 @@ def describe(task: TaskRecord) -> str:
     mean = base.students["last"].mean
     words = f"On {task.name}, over {_seeds_in_words(base)}, {task.baseline} reaches"
     words += " no result." if mean is None else f" {mean.mean:.2f} % on the test images (last epoch)."
-    above = [f"{name} ({_interval_in_words(one)})" for name, one in known.items() if one.low > 0.0]
-    below = [f"{name} ({_interval_in_words(one)})" for name, one in known.items() if one.high < 0.0]
+    above = [f"{name} ({one.in_words()})" for name, one in known.items() if one.low > 0.0]
+    below = [f"{name} ({one.in_words()})" for name, one in known.items() if one.high < 0.0]
     rest = [name for name, one in known.items() if not one.is_clear_of_zero]
     if above:
         words += f" Better, with an interval clear of zero: {', '.join(above)}."
     if below:
-        words += f" Worse, likewise: {', '.join(below)}."
+        words += f" Worse, with an interval clear of zero: {', '.join(below)}."
     if rest:
         widest = max((known[name].high - known[name].low) / 2 for name in rest)
         others = "No arm" if not above and not below else "None of the others"
@@ -56,7 +56,3 @@ def _chance_in_words(comparisons: int, found: int) -> str:
 
 def _seeds_in_words(arm: ArmRecord) -> str:
     return "1 seed" if arm.count == 1 else f"{arm.count} seeds"
-
-
-def _interval_in_words(one: Interval) -> str:
-    return f"{one.mean:+.2f}, {one.low:+.2f} to {one.high:+.2f}"

@@ -70,8 +70,8 @@ def _warnings(run: RunRecord) -> list[str]:
         ]
     if run.summary.get("diverged"):
         return [
-            f"This run diverged at update {run.summary.get('steps')}: its loss was no longer finite. The figures are "
-            "those of the last good student."
+            f"This run diverged at update {run.figure('steps') or 0:.0f}: its loss was no longer finite. The "
+            "figures are those of the last good student."
         ]
     return []
 

@@ -34,6 +34,7 @@ _WIDTH = 4.9
 """Inches; at 72 units an inch about the width of a phone, where the text thus keeps its size."""
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
+    "text.parse_math": False,
     "font.family": "sans-serif",
     "font.size": 11,
     "axes.edgecolor": COLOURS["muted"],
@@ -112,6 +113,11 @@ def new_axes(horizontal: str, vertical: str, height: float = 3.3) -> Axes:
     return axes
 
 
+def file_name(text: str) -> str:
+    """Return a text as a file can be called, in every system."""
+    return re.sub(r"[^\w.=+-]", "_", text)
+
+
 def figure_of(axes: Axes) -> Figure:
     """Return the figure that :func:`new_axes` has made."""
     figure = axes.get_figure(root=True)
@@ -169,7 +175,7 @@ def set_accuracy_limits(axes: Axes, curves: Sequence[np.ndarray], marks: Sequenc
         return False
     everything = np.concatenate([values, np.asarray([mark for mark in marks if np.isfinite(mark)])])
     high = float(everything.max())
-    low = min(float(np.quantile(values, 0.15)), *(float(mark) for mark in marks if np.isfinite(mark)), high - 2.0)
+    low = min(float(np.quantile(values, 0.25)), *(float(mark) for mark in marks if np.isfinite(mark)), high - 2.0)
     room = 0.06 * (high - low)
     axes.set_ylim(max(low - room, 0.0), min(high + room, 100.0 + room))
     return bool(values.min() < low - room)
