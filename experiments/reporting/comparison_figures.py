@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from scipy import stats
 
-from experiments.reporting.comparison_records import TaskRecord, signed
+from experiments.reporting.comparison_records import TaskRecord
 from experiments.reporting.style import (
     COLOURS,
     DASHES,
@@ -20,6 +20,7 @@ from experiments.reporting.style import (
     set_count_scale,
     set_temperature_scale,
 )
+from experiments.reporting.words import signed
 
 _HIGHLIGHTED = 5
 """Arms that have a colour besides the baseline; the others are grey, as nobody tells twenty colours apart."""

@@ -6,6 +6,7 @@ from experiments.reporting.comparison_figures import draw_accuracies, draw_cost,
 from experiments.reporting.comparison_records import STUDENTS, ArmRecord, ComparisonRecord, Interval, TaskRecord
 from experiments.reporting.page import Page, Section, Table, Tile, settings_table
 from experiments.reporting.reading import describe
+from experiments.reporting.words import number, percent
 
 
 def comparison_page(comparison: ComparisonRecord) -> Page:
@@ -69,7 +70,7 @@ def _result_table(task: TaskRecord) -> Table:
     best = task.best_fixed["last"]
     columns = ["arm", "last epoch, %", f"over {task.baseline}", f"better than {task.baseline}"]
     columns += [] if best is None else [f"over best fixed ({best})"]
-    columns += ["chosen by validation, %", f"chosen, over {task.baseline}", "cost", "mean T", "runs"]
+    columns += ["cost", "mean T", "chosen by validation, %", f"chosen, over {task.baseline}", "runs"]
     rows = [_row(arm, task) for arm in task.arms]
     return Table(
         "Test accuracy",
@@ -93,15 +94,15 @@ def _row(arm: ArmRecord, task: TaskRecord) -> list[Cell]:
         (arm.name, arm.name),
         _estimate(last.mean, sign=False),
         ("baseline", 0.0) if is_baseline else _estimate(last.difference),
-        ("", None) if is_baseline or last.probability is None else (f"{last.probability:.0%}", last.probability),
+        ("", None) if is_baseline or last.probability is None else (percent(last.probability), last.probability),
     ]
     if task.best_fixed["last"] is not None:
         cells.append(("best fixed", 0.0) if arm.name == task.best_fixed["last"] else _estimate(last.regret))
     cells += [
-        _estimate(chosen.mean, sign=False),
-        ("baseline", 0.0) if is_baseline else _estimate(chosen.difference),
         ("–", None) if arm.cost_ratio is None else (f"{arm.cost_ratio:.2f} ×", arm.cost_ratio),
         ("–", None) if arm.mean_temperature is None else (f"{arm.mean_temperature:.2f}", arm.mean_temperature),
+        _estimate(chosen.mean, sign=False),
+        ("baseline", 0.0) if is_baseline else _estimate(chosen.difference),
         (_count(arm), arm.count),
     ]
     return cells
@@ -117,7 +118,7 @@ def _estimate(estimate: Interval | None, sign: bool = True) -> Cell:
 
 
 def _bounds(estimate: Interval) -> str:
-    return f"{estimate.low:.2f} to {estimate.high:.2f}" if estimate.is_known else "a single run"
+    return f"{number(estimate.low)} to {number(estimate.high)}" if estimate.is_known else "a single run"
 
 
 def _missing(comparison: ComparisonRecord) -> list[str]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from experiments.folder import HISTORY_FILE
 from experiments.reporting.records import History, read_history
+from experiments.reporting.words import number, signed
 from rlkd_env.files import read_json
 from rlkd_env.registry import UsageError
 
@@ -49,13 +50,8 @@ class Interval:
 
     def in_words(self, sign: bool = True) -> str:
         """Return such as ``+0.31 (−0.02 to +0.64)``; without a sign ``94.31 (93.98 to 94.64)``."""
-        mean, low, high = (signed(value) if sign else f"{value:.2f}" for value in (self.mean, self.low, self.high))
+        mean, low, high = map(signed if sign else number, (self.mean, self.low, self.high))
         return f"{mean} ({low} to {high})" if self.is_known else mean
-
-
-def signed(value: float) -> str:
-    """Write points with their sign, such as ``−0.32``."""
-    return f"{value:+.2f}".replace("-", "−")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from experiments.reporting.style import (
     set_probability_scale,
     set_temperature_scale,
 )
+from experiments.reporting.words import number
 
 _POINTS = 600
 _BINS = 8
@@ -31,10 +32,11 @@ def draw_temperature_against_confidence(run: RunRecord) -> Drawing | None:
     """Draw temperatures against the teacher's probability of the true class."""
     sample = _second_half(run)
     axes = new_axes("teacher's probability of the true class", "temperature")
-    words = _draw_against(axes, _clipped(sample["teacher_confidence"]), sample["temperature"])
+    confidence = np.clip(sample["teacher_confidence"], NEAREST_TO_0, 1.0 - NEAREST_TO_1)
+    words = _draw_against(axes, confidence, sample["temperature"])
     if words is None:
         return None
-    set_probability_scale(axes)
+    set_probability_scale(axes, confidence)
     caption = f"{words.format('the teacher is less sure of', 'it is surest of')} {_sample_in_words(run)}"
     return Drawing("temperature_against_confidence", "Temperature against teacher confidence", caption, figure_of(axes))
 
@@ -43,10 +45,11 @@ def draw_temperature_against_margin(run: RunRecord) -> Drawing | None:
     """Draw temperatures against the student's margin."""
     sample = _second_half(run)
     axes = new_axes("student's margin (top-1 minus top-2 probability)", "temperature")
-    words = _draw_against(axes, _clipped(sample["student_margin"]), sample["temperature"])
+    margin = np.clip(sample["student_margin"], NEAREST_TO_0, 1.0 - NEAREST_TO_1)
+    words = _draw_against(axes, margin, sample["temperature"])
     if words is None:
         return None
-    set_probability_scale(axes)
+    set_probability_scale(axes, margin)
     caption = f"{words.format('the student is least decided on', 'it is most decided on')} {_sample_in_words(run)}"
     return Drawing("temperature_against_margin", "Temperature against student margin", caption, figure_of(axes))
 
@@ -101,7 +104,7 @@ def draw_reward_against_temperature(run: RunRecord) -> Drawing | None:
     caption = (
         f"Means of {len(bins)} groups of equal size with 95 % intervals (Student's t), {len(reward):,} instances, "
         f"rewards by the calibrator {run.config.get('calibrator')}. Spearman's rank correlation of temperature and "
-        f"reward is {correlation:.2f}."
+        f"reward is {number(correlation)}."
     )
     if low.max() <= high.min():
         caption += " All intervals overlap: no temperature earned clearly more than another."
@@ -143,10 +146,6 @@ def _draw_against(axes: Axes, places: np.ndarray, temperature: np.ndarray) -> st
     if np.ptp(temperature) < 1e-6:
         return f"All instances have the temperature {temperature[0]:.3g}, those {{0}} and those {{1}}."
     return f"The median is {median[0]:.3g} for the images {{0}} and {median[-1]:.3g} for those {{1}}."
-
-
-def _clipped(probabilities: np.ndarray) -> np.ndarray:
-    return np.clip(probabilities, NEAREST_TO_0, 1.0 - NEAREST_TO_1)
 
 
 def _equal_bins(values: np.ndarray) -> list[np.ndarray]:

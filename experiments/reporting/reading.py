@@ -13,19 +13,19 @@ def describe(task: TaskRecord) -> str:
     mean = base.students["last"].mean
     words = f"On {task.name}, over {_seeds_in_words(base)}, {task.baseline} reaches"
     words += " no result." if mean is None else f" {mean.mean:.2f} % on the test images (last epoch)."
-    above = [f"{name} ({one.in_words()})" for name, one in known.items() if one.low > 0.0]
-    below = [f"{name} ({one.in_words()})" for name, one in known.items() if one.high < 0.0]
+    above = [f"{name} {one.in_words()}" for name, one in known.items() if one.low > 0.0]
+    below = [f"{name} {one.in_words()}" for name, one in known.items() if one.high < 0.0]
     rest = [name for name, one in known.items() if not one.is_clear_of_zero]
     if above:
-        words += f" Better, with an interval clear of zero: {', '.join(above)}."
+        words += f" Better, with an interval clear of zero: {'; '.join(above)}."
     if below:
-        words += f" Worse, with an interval clear of zero: {', '.join(below)}."
+        words += f" Worse, with an interval clear of zero: {'; '.join(below)}."
     if rest:
         widest = max((known[name].high - known[name].low) / 2 for name in rest)
         others = "No arm" if not above and not below else "None of the others"
         words += (
             f" {others} can be told from {task.baseline}: {', '.join(rest)}. That is no proof of equality; their "
-            f"intervals are up to ± {widest:.2f} points wide."
+            f"intervals are as wide as ± {widest:.2f} points."
         )
     unknown = [name for name in differences if name not in known]
     if unknown:

@@ -16,6 +16,7 @@ from experiments.reporting.style import (
     set_count_scale,
     set_temperature_scale,
 )
+from experiments.reporting.words import number, percent
 
 PARTS = ("environment", "agent", "evaluation", "logging", "checkpoint")
 
@@ -30,7 +31,7 @@ def draw_accuracy_over_epochs(run: RunRecord) -> Drawing | None:
     axes.plot(history["epoch"], training, color=COLOURS["muted"], linewidth=1.2, linestyle=":", label="training")
     axes.plot(history["epoch"], validation, color=COLOURS["blue"], label="validation")
     marks = _mark_tests(axes, run, float(history["epoch"][-1]))
-    is_cut = set_accuracy_limits(axes, [validation, training], marks)
+    is_cut = set_accuracy_limits(axes, [validation], [*marks, float(np.nanmax(training))])
     set_count_scale(axes)
     add_legend(axes)
     caption = _validation_in_words(run)
@@ -108,7 +109,7 @@ def draw_time(run: RunRecord) -> Drawing | None:
     axes.barh(list(seconds), values, color=COLOURS["blue"], height=0.62)
     for position, (value, share) in enumerate(zip(values, seconds.values(), strict=True)):
         axes.annotate(
-            f"{value:.3g} {unit}, {share / total:.0%}",
+            f"{value:.3g} {unit}, {percent(share / total)}",
             (value, position),
             (5, 0),
             textcoords="offset points",
@@ -121,7 +122,7 @@ def draw_time(run: RunRecord) -> Drawing | None:
     axes.tick_params(axis="y", length=0)
     longest = max(seconds, key=lambda part: seconds[part])
     caption = (
-        f"The largest part is the {longest}, {seconds[longest] / total:.0%}. Environment: forwards, backward and "
+        f"The largest part is the {longest}, {percent(seconds[longest] / total)}. Environment: forwards, backward and "
         "update of the networks, and rewards; agent: choosing temperatures and learning; evaluation: on the validation "
         "images; logging: curves and records; checkpoint: saving."
     )
@@ -147,7 +148,7 @@ def draw_credit(run: RunRecord) -> Drawing | None:
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     add_legend(axes)
-    words = [f"{name} {row['pearson']:.2f} (a step costs {row['cost_ratio']:.2f} ×)" for name, row in known.items()]
+    words = [f"{name} {number(row['pearson'])} (a step costs {row['cost_ratio']:.2f} ×)" for name, row in known.items()]
     caption = (
         "Correlation, within batches, of an instance's credit with what its temperature really changed; 1 is perfect, "
         f"0 is noise. Pearson: {', '.join(words)}. As rlkd credit has measured it."

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+from scipy.special import expit, logit
 
 COLOURS = {
     "ink": "#1f2531",
@@ -30,7 +31,7 @@ people with any kind of colour vision can tell apart."""
 HUES = ("blue", "vermilion", "green", "purple", "orange", "sky")
 DASHES: tuple[Any, ...] = ("-", "--", "-.", (0, (3, 1, 1, 1, 1, 1)), (0, (5, 1)), ":")
 """Told apart without any colour; as many as hues."""
-_WIDTH = 4.9
+_WIDTH = 4.7
 """Inches; at 72 units an inch about the width of a phone, where the text thus keeps its size."""
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -149,11 +150,14 @@ def set_temperature_scale(axes: Axes, values: Any) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def set_probability_scale(axes: Axes) -> None:
-    """Show probabilities on the horizontal axis, most of which lie close to 0 or 1."""
+def set_probability_scale(axes: Axes, values: np.ndarray) -> None:
+    """Show probabilities on the horizontal axis, most of which lie close to 0 or 1: in logit scale."""
+    low, high = logit([min(float(values.min()), 0.4), max(float(values.max()), 0.6)])
+    room = 0.04 * (high - low)
     axes.set_xscale("logit")
-    ticks = (0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999)
-    axes.set_xlim(0.5 * NEAREST_TO_0, 1.0 - 0.5 * NEAREST_TO_1)
+    axes.set_xlim(expit(low - room), expit(high + room))
+    left, right = axes.get_xlim()
+    ticks = [tick for tick in (0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999) if left <= tick <= right]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.xaxis.set_minor_formatter(NullFormatter())
 
@@ -164,18 +168,23 @@ def set_count_scale(axes: Axes) -> None:
 
 
 def set_accuracy_limits(axes: Axes, curves: Sequence[np.ndarray], marks: Sequence[float]) -> bool:
-    """Leave the steep first epochs of accuracies in percent below the vertical axis, where the end would be squeezed.
+    """Leave steep first epochs below the vertical axis, which would squeeze the rest.
+
+    The axis shows all that follows the first third of every curve.
+
+    Args:
+        axes: whose vertical limits are set.
+        curves: accuracies in percent, ``(epochs,)`` each.
+        marks: further accuracies that must be seen.
 
     Returns:
         Whether something is left out.
     """
-    values = np.concatenate([np.ravel(curve) for curve in curves] or [np.empty(0)])
-    values = values[np.isfinite(values)]
-    if not len(values):
+    known = [curve[np.isfinite(curve)] for curve in curves if np.isfinite(curve).any()]
+    if not known:
         return False
-    everything = np.concatenate([values, np.asarray([mark for mark in marks if np.isfinite(mark)])])
-    high = float(everything.max())
-    low = min(float(np.quantile(values, 0.25)), *(float(mark) for mark in marks if np.isfinite(mark)), high - 2.0)
+    high = max(*(float(curve.max()) for curve in known), *marks, 0.0)
+    low = min(*(float(curve[len(curve) // 3 :].min()) for curve in known), *marks, high - 2.0)
     room = 0.06 * (high - low)
     axes.set_ylim(max(low - room, 0.0), min(high + room, 100.0 + room))
-    return bool(values.min() < low - room)
+    return any(float(curve.min()) < low - room for curve in known)

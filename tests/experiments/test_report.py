@@ -298,7 +298,7 @@ def test_rewards_are_drawn_against_temperatures(run: Path) -> None:
     container = drawn(drawing).containers[0]
     middle, mean = container[0].get_data()
     assert list(mean) == pytest.approx(list(-middle), rel=0.1)
-    assert "is -1.00" in drawing.caption
+    assert "is −1.00" in drawing.caption
     assert "All intervals overlap" not in drawing.caption
     by_class = draw_temperature_by_class(record)  # 30 of them, in order of their median
     (median,) = drawn(by_class).lines
@@ -403,8 +403,8 @@ def test_a_comparisons_page_tells_the_files_statistics(reports: dict[str, Path])
 def test_the_reading_calls_better_only_what_is_clear_of_zero(comparison: Path) -> None:
     (task,) = ComparisonRecord.read(comparison).tasks
     words = describe(task)
-    assert "Better, with an interval clear of zero: better (+0.63 (+0.23 to +1.03))." in words
-    assert "Worse, with an interval clear of zero: worse (−4.12 (−4.52 to −3.72))." in words
+    assert "Better, with an interval clear of zero: better +0.63 (+0.23 to +1.03)." in words
+    assert "Worse, with an interval clear of zero: worse −4.12 (−4.52 to −3.72)." in words
     assert "None of the others can be told from T=4: same." in words
     content = comparison_content()
     for of_arm in content["statistics"]["digits"]["last"]["arms"].values():
