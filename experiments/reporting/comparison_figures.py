@@ -24,6 +24,8 @@ from experiments.reporting.words import signed
 
 _HIGHLIGHTED = 5
 """Arms that have a colour besides the baseline; the others are grey, as nobody tells twenty colours apart."""
+_BANDS = 3
+"""Arms whose intervals are drawn around their curves, the baseline among them; more bands hide each other."""
 
 
 def draw_differences(task: TaskRecord) -> Drawing | None:
@@ -96,10 +98,11 @@ def draw_accuracies(task: TaskRecord) -> Drawing | None:
     drawn = _draw_curves(axes, task, "validation_accuracy", scale=100.0)
     if not drawn:
         return None
-    is_cut = set_accuracy_limits(axes, drawn, [])
+    means, tops = zip(*drawn, strict=True)
+    is_cut = set_accuracy_limits(axes, means, [float(top[-1]) for top in tops if np.isfinite(top[-1])])
     caption = (
-        "Means over the seeds; bands are 95 % intervals of the mean (Student's t), epoch by epoch and unpaired, so "
-        "that arms whose bands overlap can still differ by the paired test above." + _greys_in_words(task)
+        f"Means over the seeds. {_bands_in_words(task)} (Student's t), epoch by epoch and unpaired, so that arms whose "
+        "bands overlap can still differ by the paired test above." + _greys_in_words(task)
     )
     if is_cut:
         caption += " The first epochs lie below the axis."
@@ -112,10 +115,10 @@ def draw_temperatures(task: TaskRecord) -> Drawing | None:
     drawn = _draw_curves(axes, task, "temperature_mean")
     if not drawn:
         return None
-    set_temperature_scale(axes, np.concatenate([np.ravel(curve) for curve in drawn]))
+    set_temperature_scale(axes, np.concatenate([curve for curves in drawn for curve in curves]))
     caption = (
         "Means over all instances of an epoch and over the seeds, of the student's temperature where teacher and "
-        "student have two; bands are 95 % intervals over the seeds." + _greys_in_words(task)
+        f"student have two. {_bands_in_words(task)} over the seeds." + _greys_in_words(task)
     )
     return Drawing(file_name(f"temperature_{task.name}"), "Temperature over training", caption, figure_of(axes))
 
@@ -136,16 +139,29 @@ def _greys_in_words(task: TaskRecord) -> str:
     return f" Grey: the {greys} other arms." if greys > 0 else ""
 
 
-def _draw_curves(axes: Axes, task: TaskRecord, column: str, scale: float = 1.0) -> list[np.ndarray]:
-    """Draw a column of the histories of all arms, grey ones first; return means and upper bounds ``(epochs,)``."""
+def _bands_in_words(task: TaskRecord) -> str:
+    """Say what the bands are."""
+    if len(task.arms) <= _BANDS:
+        return "Bands are 95 % intervals"
+    return f"Bands, of the baseline and the {_BANDS - 1} best of the others, are 95 % intervals"
+
+
+def _draw_curves(axes: Axes, task: TaskRecord, column: str, scale: float = 1.0) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Draw a column of the histories of all arms, grey ones first.
+
+    Returns:
+        Of every arm the means ``(epochs,)`` and the upper ends of what is drawn, likewise.
+    """
     chosen = _highlighted(task)
+    with_band = [task.baseline, *chosen][:_BANDS]
     drawn = []
     for arm in sorted(task.arms, key=lambda arm: (arm.name in chosen, arm.name == task.baseline)):
         epochs, values = arm.curves(column)
         if not len(epochs):
             continue
         mean = scale * values.mean(axis=0)
-        drawn += [mean, mean + scale * _half_interval(values)]
+        half = scale * _half_interval(values) if arm.name in with_band else np.zeros(len(mean))
+        drawn.append((mean, mean + half))
         if arm.name == task.baseline:
             colour, dash, label = COLOURS["ink"], "-", f"{arm.name} (baseline)"
         elif arm.name in chosen:
@@ -154,7 +170,6 @@ def _draw_curves(axes: Axes, task: TaskRecord, column: str, scale: float = 1.0) 
             axes.plot(epochs, mean, color=COLOURS["muted"], linewidth=0.8, alpha=0.6)
             continue
         axes.plot(epochs, mean, color=colour, linestyle=dash, label=label)
-        half = scale * _half_interval(values)
         axes.fill_between(epochs, mean - half, mean + half, color=colour, alpha=0.14, linewidth=0)
     if drawn:
         set_count_scale(axes)

@@ -47,10 +47,9 @@ def _chance_in_words(comparisons: int, found: int) -> str:
     """Remind of what several comparisons at once mean."""
     if comparisons < 5 or not found:
         return ""
-    by_chance = max(1, round(0.05 * comparisons))
     return (
-        f" Of {comparisons} arms that all equal the baseline, about {by_chance} would be found different by chance at "
-        "this level."
+        f" If all {comparisons} arms equalled the baseline, {0.05 * comparisons:.1f} of them would on average be found "
+        "different by chance."
     )
 
 

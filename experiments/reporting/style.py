@@ -121,7 +121,7 @@ def file_name(text: str) -> str:
 
 def figure_of(axes: Axes) -> Figure:
     """Return the figure that :func:`new_axes` has made."""
-    figure = axes.get_figure(root=True)
+    figure = axes.figure
     assert isinstance(figure, Figure)
     return figure
 
