@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from copy import deepcopy
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,26 +31,29 @@ class RunHistory(RunHook):
             start (a resumed run goes on counting), ``validation_accuracy`` and ``validation_loss`` (None where the
             student's loss is not finite), ``training_accuracy`` of the batches before their updates,
             ``temperature_mean`` and ``temperature_quantiles`` (5, 25, 50, 75 and 95 %) of the student's temperatures,
-            and ``reward``, the sum of the batch rewards.
+            and ``reward``, the sum of the batch rewards. What is not finite is None.
     """
 
     def __init__(self, selection: StudentSelection, timer: PartTimer) -> None:
         self._selection = selection
         self._timer = timer
-        self._values: dict[str, list[Tensor]] = defaultdict(list)
+        self._temperatures: list[Tensor] = []
+        self._correct: list[Tensor] = []
+        self._rewards: list[Tensor] = []
         self.epochs: list[dict[str, Any]] = []
 
     def on_step(self, run: DistillationRun, result: StepResult) -> None:  # noqa: ARG002
         """Remember one update."""
         outputs = result.outputs
-        self._values["reward"].append(result.reward.detach().reshape(1))
-        self._values["temperature"].append(result.temperature.student)
-        self._values["correct"].append(outputs.student_logits.detach().argmax(dim=-1) == outputs.labels)
+        self._rewards.append(result.reward)
+        self._temperatures.append(result.temperature.student)
+        self._correct.append(outputs.student_log_probabilities.argmax(dim=-1) == outputs.labels)
 
     def on_epoch_end(self, run: DistillationRun) -> None:
         """Sum the epoch up."""
         with self._timer.part("logging"):
-            training_accuracy, reward, mean, *quantiles = self._epoch_figures(run.device).tolist()
+            temperature, correct, reward = (values.cpu().numpy() for values in self._current().values())
+            self._temperatures, self._correct, self._rewards = [], [], []
             is_good = self._selection.last_epoch == run.epoch
             self.epochs.append(
                 {
@@ -59,21 +62,21 @@ class RunHistory(RunHook):
                     "seconds": sum(self._timer.seconds.values()),
                     "validation_accuracy": self._selection.last_accuracy if is_good else None,
                     "validation_loss": self._selection.last_loss if is_good else None,
-                    "training_accuracy": training_accuracy,
-                    "temperature_mean": mean,
-                    "temperature_quantiles": quantiles,
-                    "reward": reward,
+                    "training_accuracy": float(correct.mean()),
+                    "temperature_mean": _finite(temperature.mean(dtype=np.float64)),
+                    "temperature_quantiles": [_finite(value) for value in _quantiles(temperature)],
+                    "reward": _finite(reward.sum(dtype=np.float64)),
                 }
             )
 
-    def _epoch_figures(self, device: torch.device) -> Tensor:
-        """Return training accuracy, sum of rewards, mean and quantiles of the temperatures, and forget the values."""
-        values = {name: torch.cat([piece.to(device) for piece in pieces]) for name, pieces in self._values.items()}
-        self._values.clear()
-        temperature = values["temperature"].float()
-        quantiles = temperature.quantile(torch.tensor(QUANTILES, device=device))
-        figures = [values["correct"].float().mean(), values["reward"].float().sum(), temperature.mean(), *quantiles]
-        return torch.stack(figures)
+    def _current(self) -> dict[str, Tensor]:
+        """Return what is known of the current epoch, ``(n,)`` each on the run's device."""
+        nothing = torch.empty(0)
+        return {
+            "temperature": torch.cat(self._temperatures) if self._temperatures else nothing,
+            "correct": torch.cat(self._correct) if self._correct else nothing,
+            "reward": torch.stack(self._rewards) if self._rewards else nothing,
+        }
 
     def scalars(self) -> dict[str, float]:
         """Return the last epoch's figures by their TensorBoard tags; what is not known is left out."""
@@ -96,10 +99,24 @@ class RunHistory(RunHook):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epochs and what is known of the current one, independent of this object from now on."""
-        values = {name: torch.cat(pieces) for name, pieces in self._values.items()}
-        return {"epochs": deepcopy(self.epochs), "values": values}
+        return {"epochs": deepcopy(self.epochs), "current": self._current()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore :meth:`state_dict`."""
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        """Restore :meth:`state_dict` for a run on this device."""
         self.epochs = deepcopy(state["epochs"])
-        self._values = defaultdict(list, {name: [value] for name, value in state["values"].items()})
+        current = {name: values.to(device) for name, values in state["current"].items()}
+        self._temperatures = [current["temperature"]] if len(current["temperature"]) else []
+        self._correct = [current["correct"]] if len(current["correct"]) else []
+        self._rewards = list(current["reward"])
+
+
+def _finite(value: Any) -> float | None:
+    """Return None for what JSON does not know."""
+    return float(value) if np.isfinite(value) else None
+
+
+def _quantiles(values: np.ndarray) -> list[float]:
+    """Return what ``np.quantile`` does, in a tenth of its time for the few hundred values of a short epoch."""
+    ordered = np.sort(values)
+    places = np.array(QUANTILES) * (len(ordered) - 1)
+    return np.interp(places, np.arange(len(ordered)), ordered).tolist()

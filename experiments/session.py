@@ -327,7 +327,7 @@ class DistillSession:
         self.run.load_state_dict(checkpoint["run"])
         self._tracker.steps = self.run.step_count
         self.selection.load_state_dict(checkpoint["selection"])
-        self.history.load_state_dict(checkpoint["history"])
+        self.history.load_state_dict(checkpoint["history"], self.run.device)
         self.trace.load_state_dict(checkpoint["trace"])
         self.timer.seconds.update(checkpoint["seconds"])
         self.warmup_seconds = checkpoint["warmup_seconds"]

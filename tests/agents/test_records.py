@@ -96,7 +96,7 @@ def test_records_that_are_restored_in_the_middle_of_an_epoch_go_on_bit_for_bit(
     other = make_run(epochs=10)
     later_history, later_trace, _ = watched(other)
     other.load_state_dict(states[0])
-    later_history.load_state_dict(states[1])
+    later_history.load_state_dict(states[1], other.device)
     later_trace.load_state_dict(states[2])
     other.advance(rising)
     assert without_clock(later_history) == without_clock(history)
