@@ -318,8 +318,8 @@ class DistillSession:
             "warmup_seconds": self.warmup_seconds,
             "is_learning": self._is_learning,
         }
-        save_checkpoint(self.folder / CHECKPOINT_FOLDER, state)
         self._write_records()
+        save_checkpoint(self.folder / CHECKPOINT_FOLDER, state)
 
     def _restore(self, checkpoint: dict[str, Any]) -> None:
         if checkpoint["settings"] != self.config.settings():

@@ -87,7 +87,7 @@ def draw_temperature_by_class(run: RunRecord) -> Drawing | None:
 
 def draw_reward_against_temperature(run: RunRecord) -> Drawing | None:
     """Draw the mean of the instances' own rewards by temperature."""
-    has_reward = np.isfinite(run.trace["reward"])
+    has_reward = np.isfinite(run.trace["reward"]) & np.isfinite(run.trace["temperature"])
     temperature, reward = run.trace["temperature"][has_reward], run.trace["reward"][has_reward]
     if len(reward) < _LEAST or np.ptp(temperature) == 0.0:
         return None
@@ -112,9 +112,11 @@ def draw_reward_against_temperature(run: RunRecord) -> Drawing | None:
 
 
 def _second_half(run: RunRecord) -> dict[str, np.ndarray]:
-    """Return the part of the trace that shows what the run has arrived at."""
+    """Return the part of the trace that shows what the run has arrived at, without what a divergence has left."""
     step = run.trace["step"]
     rows = step > step.max(initial=0) / 2
+    for name in ("temperature", "teacher_confidence", "student_margin"):
+        rows &= np.isfinite(run.trace[name])
     return {name: values[rows] for name, values in run.trace.items()}
 
 

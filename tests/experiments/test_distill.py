@@ -384,7 +384,7 @@ def test_a_diverging_run_keeps_the_last_good_student(tmp_path: Path, capsys: pyt
     assert "diverged at update" in error
     assert summary(out)["diverged"]
     assert summary(out)["steps"] < 80
-    for path in out.glob("*.safetensors"):
+    for path in {*out.glob("*.safetensors")} - {out / "trace.safetensors"}:
         assert all(value.isfinite().all() for value in load_file(path).values()), path
 
 

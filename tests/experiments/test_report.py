@@ -327,10 +327,15 @@ def test_a_run_that_broke_off_is_shown_as_far_as_it_came(run: Path, capsys: pyte
     assert not list((run / "report").glob("*.png"))  # those of the earlier report are gone
 
 
-def test_a_run_that_diverged_at_once_is_told_as_such(run: Path) -> None:
+def test_a_run_that_diverged_is_told_as_such(run: Path) -> None:
     change(run / "summary.json", diverged=True, student_test_accuracy=None, student_last_test_accuracy=None)
     rows = json.loads((run / "history.json").read_text())["epochs"]
     change(run / "history.json", epochs=[row | {"validation_accuracy": None, "validation_loss": None} for row in rows])
+    trace = {name: torch.from_numpy(values) for name, values in RunRecord.read(run).trace.items()}
+    half = len(trace["step"]) * 3 // 4
+    for name in ("temperature", "student_margin"):
+        trace[name][half:] = math.nan
+    write_tensors(run / "trace.safetensors", trace)
     words = words_of(run)
     assert "This run diverged at update 80: " in words
     assert " nan" not in words.lower()
