@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable
 from copy import deepcopy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from stable_baselines3.common.logger import KVWriter, Logger
@@ -17,7 +17,8 @@ from agents.timing import PartTimer
 from rlkd_env.rendering import TemperaturePlot
 from rlkd_env.run import DistillationRun, RunHook, StepResult
 
-_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+if TYPE_CHECKING:
+    from agents.history import RunHistory
 
 
 class StudentSelection(RunHook):
@@ -37,13 +38,14 @@ class StudentSelection(RunHook):
         best_loss: its validation loss in nats.
         last_accuracy: validation accuracy of the last student.
         last_loss: its validation loss in nats.
+        last_epoch: its epoch, from 1; 0 before the first.
     """
 
     def __init__(self, timer: PartTimer) -> None:
         self._timer = timer
         self.best_student: dict[str, Tensor] | None = None
         self.last_student: dict[str, Tensor] | None = None
-        self.best_epoch = 0
+        self.best_epoch = self.last_epoch = 0
         self.best_accuracy = self.last_accuracy = 0.0
         self.best_loss = self.last_loss = float("inf")
 
@@ -54,7 +56,7 @@ class StudentSelection(RunHook):
             accuracy, loss = torch.stack([evaluation.accuracy, evaluation.loss]).tolist()
             if not math.isfinite(loss):
                 return
-            self.last_accuracy, self.last_loss = accuracy, loss
+            self.last_accuracy, self.last_loss, self.last_epoch = accuracy, loss, run.epoch
             self.last_student = deepcopy(run.student.state_dict())
             if (accuracy, -loss) > (self.best_accuracy, -self.best_loss):
                 self.best_accuracy, self.best_loss, self.best_epoch = accuracy, loss, run.epoch
@@ -76,7 +78,7 @@ class TensorBoardCurves(RunHook):
 
     Args:
         writer: of the run's event file.
-        selection: whose validation figures are drawn; must be called before this hook.
+        history: whose epochs are drawn; must be called before this hook.
         timer: whose seconds are drawn; counts the writing to the part ``logging``.
         extra: further scalars by tag, read at the end of every epoch.
     """
@@ -84,17 +86,16 @@ class TensorBoardCurves(RunHook):
     def __init__(
         self,
         writer: SummaryWriter,
-        selection: StudentSelection,
+        history: RunHistory,
         timer: PartTimer,
         extra: Callable[[], dict[str, float]] = dict,
     ) -> None:
         self._extra = extra
         self._writer = writer
-        self._selection = selection
+        self._history = history
         self._timer = timer
         self._plot: TemperaturePlot | None = None
         self._values: dict[str, list[Tensor]] = defaultdict(list)
-        self._total_reward = 0.0
 
     def on_step(self, run: DistillationRun, result: StepResult) -> None:  # noqa: ARG002
         """Remember one update."""
@@ -103,9 +104,7 @@ class TensorBoardCurves(RunHook):
             group = "exploration" if name == "mixed_share" else "student"
             values[f"{group}/{name}"].append(value)
         outputs = result.outputs
-        values["reward"].append(result.reward)
-        values["temperature"].append(result.temperature.student.detach())
-        values["correct"].append(outputs.student_logits.detach().argmax(dim=-1) == outputs.labels)
+        values["temperature"].append(result.temperature.student)
         values["confidence"].append(outputs.true_class(outputs.teacher_probabilities))
         values["student_confidence"].append(outputs.true_class(outputs.student_probabilities))
 
@@ -116,22 +115,11 @@ class TensorBoardCurves(RunHook):
             self._values.clear()
 
     def _write_epoch(self, run: DistillationRun) -> None:
-        step, values, scalars = run.step_count, self._values, {}
-        for name in [name for name in values if "/" in name]:
-            scalars[name] = torch.stack(values[name]).mean()
-        scalars["student/training_accuracy"] = torch.cat(values["correct"]).float().mean()
-        reward = torch.stack(values["reward"]).sum()
-        self._total_reward += float(reward)
-        scalars["reward/epoch"] = reward
-        scalars["reward/since_start"] = torch.tensor(self._total_reward)
-        scalars["student/validation_accuracy"] = torch.tensor(self._selection.last_accuracy)
-        scalars["student/validation_loss"] = torch.tensor(self._selection.last_loss)
-        scalars["student/learning_rate"] = torch.tensor(run.learning_rate)
+        step, values = run.step_count, self._values
+        scalars = {name: float(torch.stack(values[name]).mean()) for name in values if "/" in name}
+        scalars |= self._history.scalars()
+        scalars["student/learning_rate"] = run.learning_rate
         temperature = torch.cat(values["temperature"]).float()
-        scalars["temperature/mean"] = temperature.mean()
-        quantiles = temperature.quantile(torch.tensor(_QUANTILES, device=temperature.device))
-        for share, value in zip(_QUANTILES, quantiles, strict=True):
-            scalars[f"temperature/quantile_{share:.2f}"] = value
         for name, value in scalars.items():
             self._writer.add_scalar(name, value, step)
         for name, seconds in self._timer.seconds.items():
@@ -159,14 +147,6 @@ class TensorBoardCurves(RunHook):
             colour=torch.cat(self._values["student_confidence"]).cpu().numpy(),
             title=f"epoch {run.epoch} of {run.recipe.epochs}",
         )
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what the next epoch's curves depend on."""
-        return {"total_reward": self._total_reward}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore :meth:`state_dict`; values of a broken-off epoch are left out."""
-        self._total_reward = state["total_reward"]
 
 
 class _AgentWriter(KVWriter):

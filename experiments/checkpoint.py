@@ -13,7 +13,7 @@ import torch
 from rlkd_env.files import write_atomically
 from rlkd_env.registry import UsageError
 
-_HEADER = b"rlkd checkpoint 1\n"
+_HEADER = b"rlkd checkpoint 2\n"
 """Begins every checkpoint; then comes the SHA-256 of the rest, as PyTorch does not notice flipped bits."""
 LATEST = "checkpoint.pt"
 PREVIOUS = "checkpoint-previous.pt"

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import tyro
 
-from experiments.config import BenchConfig, CreditConfig, DistillConfig, TeacherConfig, as_arguments
+from experiments.config import BenchConfig, CreditConfig, DistillConfig, ReportConfig, TeacherConfig, as_arguments
 from experiments.folder import CONFIG_FILE
 from experiments.presets import read_config_file, read_preset
 from rlkd_env.distributed import is_first_process, started_processes
@@ -22,13 +22,14 @@ from rlkd_env.registry import UsageError
 
 StoredConfig = DistillConfig | TeacherConfig
 """Configs that a folder keeps, for a run that is resumed."""
-AnyConfig = StoredConfig | CreditConfig | BenchConfig
+AnyConfig = StoredConfig | CreditConfig | BenchConfig | ReportConfig
 
 _COMMANDS: dict[str, Any] = {
     "distill": DistillConfig,
     "teacher": TeacherConfig,
     "credit": CreditConfig,
     "bench": BenchConfig,
+    "report": ReportConfig,
 }
 """Options by command. Command NAME is run by the function ``run_NAME`` of the module ``experiments.NAME``, which is
 imported only then."""
@@ -43,7 +44,7 @@ def parse(arguments: Sequence[str]) -> AnyConfig:
         SystemExit: after ``--help``.
     """
     config = _parse_once(arguments)
-    if isinstance(config, CreditConfig):
+    if isinstance(config, CreditConfig | ReportConfig):
         return config
     valid = config.as_dict()
     defaults: dict[str, Any] = {}

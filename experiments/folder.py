@@ -9,6 +9,10 @@ from rlkd_env.registry import UsageError
 
 CONFIG_FILE = "config.json"
 SUMMARY_FILE = "summary.json"
+HISTORY_FILE = "history.json"
+TRACE_FILE = "trace.safetensors"
+REPORT_FILE = "report.html"
+REPORT_FOLDER = "report"
 STUDENT_FILE = "student.safetensors"
 LAST_STUDENT_FILE = "student_last.safetensors"
 CHECKPOINT_FOLDER = "checkpoint"
@@ -16,6 +20,10 @@ TENSORBOARD_FOLDER = "tensorboard"
 _CONTENT = (
     CONFIG_FILE,
     SUMMARY_FILE,
+    HISTORY_FILE,
+    TRACE_FILE,
+    REPORT_FILE,
+    REPORT_FOLDER,
     STUDENT_FILE,
     LAST_STUDENT_FILE,
     "policy.safetensors",

@@ -20,24 +20,28 @@ from torch.utils.tensorboard import SummaryWriter
 from agents.callbacks import StudentSelection, TensorBoardCurves, agent_logger
 from agents.checkpoint import agent_state, load_agent_state, load_random_state, random_state
 from agents.export import export_policy
+from agents.history import RunHistory
 from agents.policy import TemperaturePolicy
 from agents.rules import FixedTemperature, Rule, RuleSetting, check_function, create_rule
 from agents.sb3 import continue_from, make_agent
 from agents.timing import PartTimer, TimedVectorEnv
+from agents.trace import InstanceTrace, TracedRewards
 from experiments.checkpoint import load_checkpoint, save_checkpoint
 from experiments.config import DistillConfig
 from experiments.folder import (
     CHECKPOINT_FOLDER,
     CONFIG_FILE,
+    HISTORY_FILE,
     LAST_STUDENT_FILE,
     STUDENT_FILE,
     TENSORBOARD_FOLDER,
+    TRACE_FILE,
     clear_folder,
 )
 from experiments.progress import ProgressBar
 from rlkd_env.config import OptionValue
 from rlkd_env.env import KDVectorEnv
-from rlkd_env.files import write_json
+from rlkd_env.files import write_json, write_tensors
 from rlkd_env.models.storage import save_network
 from rlkd_env.registry import UsageError
 from rlkd_env.run import DistillationRun, Policy, RunHook, StepResult
@@ -78,6 +82,8 @@ class DistillSession:
     Attributes:
         timer: seconds by part: ``environment``, ``agent``, ``evaluation``, ``logging``, ``checkpoint``.
         selection: the students that are kept.
+        history: figures of every epoch.
+        trace: a sample of instances and their temperatures.
         warmup_seconds: seconds of the environment in the warm-up.
 
     Raises:
@@ -90,6 +96,8 @@ class DistillSession:
         self.folder = config.folder
         self.timer = PartTimer()
         self.selection = StudentSelection(self.timer)
+        self.history = RunHistory(self.selection, self.timer)
+        self.trace = InstanceTrace()
         self.warmup_seconds = 0.0
         self._tracker = _Tracker()
         self._last_checkpoint = time.monotonic()
@@ -129,7 +137,8 @@ class DistillSession:
             wrapped = ResidualAction(env, self._around, options.around_width)
         env, self._action_map = wrapped, wrapped.action_map
         if self._policy is None and options.calibrator != "uniform":
-            env = self._calibrated = CalibratedReward(env, options.calibrator)
+            self._calibrated = CalibratedReward(env, options.calibrator)
+            env = TracedRewards(self._calibrated, self.trace)
         return env
 
     @property
@@ -158,12 +167,10 @@ class DistillSession:
         """
         resumed = self._start()
         writer = SummaryWriter(str(self.folder / TENSORBOARD_FOLDER), purge_step=self.steps + 1 if resumed else None)
-        curves = TensorBoardCurves(writer, self.selection, self.timer, self._calibration_figures)
-        if resumed:
-            curves.load_state_dict(resumed["curves"])
-        self._writer, self._curves = writer, curves
+        self._writer = writer
+        curves = TensorBoardCurves(writer, self.history, self.timer, self._calibration_figures)
         bar = ProgressBar(self.run.total_steps, self.steps, self.selection, self.config.output.progress)
-        watchers: list[RunHook] = [self._tracker, self.selection, curves, bar]
+        watchers: list[RunHook] = [self._tracker, self.selection, self.history, self.trace, curves, bar]
         self.run.hooks = watchers
         try:
             with self._catching_interrupts():
@@ -179,7 +186,7 @@ class DistillSession:
         self.save_results()
 
     def save_results(self) -> None:
-        """Write the students that are kept and the agent's policy."""
+        """Write the students that are kept, the agent's policy, and what the run was like so far."""
         config, splits = self.config.run, self.run.splits
         card = (config.student_name, splits.num_classes, splits.image_shape, config.student_options)
         if self.selection.best_student is not None:
@@ -188,6 +195,11 @@ class DistillSession:
             save_network(self.folder / LAST_STUDENT_FILE, self.selection.last_student, *card)
         if self.agent is not None:
             export_policy(self.agent, self.run.state.names, self._action_map).save(self.folder)
+        self._write_records()
+
+    def _write_records(self) -> None:
+        write_json(self.folder / HISTORY_FILE, self.history.content())
+        write_tensors(self.folder / TRACE_FILE, self.trace.tensors())
 
     def safe_point(self) -> None:
         """Save a checkpoint if one is due, and stop if the user asked for it; called where the state is consistent.
@@ -242,17 +254,17 @@ class DistillSession:
         )
         return create_rule(name, options, setting)
 
-    def _start(self) -> dict[str, Any] | None:
-        """Prepare the folder and the run; return the checkpoint that it goes on from, if any."""
+    def _start(self) -> bool:
+        """Prepare the folder and the run; return whether it goes on from a checkpoint."""
         output = self.config.output
         checkpoint = load_checkpoint(self.folder / CHECKPOINT_FOLDER) if output.resume else None
         if checkpoint is not None:
             self._restore(checkpoint)
-            return checkpoint
+            return True
         clear_folder(self.folder)
         write_json(self.folder / CONFIG_FILE, self.config.settings())
         self.run.reset(output.seed)
-        return None
+        return False
 
     def _warm_up(self) -> None:
         before = self.timer.seconds["environment"]
@@ -315,7 +327,8 @@ class DistillSession:
             "settings": self.config.settings(),
             "run": self.run.state_dict(),
             "selection": self.selection.state_dict(),
-            "curves": self._curves.state_dict(),
+            "history": self.history.state_dict(),
+            "trace": self.trace.state_dict(),
             "agent": None if self.agent is None else agent_state(self.agent),
             "calibration": None if self._calibrated is None else self._calibrated.state_dict(),
             "random": random_state(),
@@ -323,6 +336,7 @@ class DistillSession:
             "warmup_seconds": self.warmup_seconds,
             "is_learning": self._is_learning,
         }
+        self._write_records()
         save_checkpoint(self.folder / CHECKPOINT_FOLDER, state)
 
     def _restore(self, checkpoint: dict[str, Any]) -> None:
@@ -331,6 +345,8 @@ class DistillSession:
         self.run.load_state_dict(checkpoint["run"])
         self._tracker.steps = self.run.step_count
         self.selection.load_state_dict(checkpoint["selection"])
+        self.history.load_state_dict(checkpoint["history"], self.run.device)
+        self.trace.load_state_dict(checkpoint["trace"])
         self.timer.seconds.update(checkpoint["seconds"])
         self.warmup_seconds = checkpoint["warmup_seconds"]
         self._is_learning = checkpoint["is_learning"]

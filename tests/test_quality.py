@@ -129,4 +129,7 @@ def test_the_built_wheel_runs_outside_the_checkout(tmp_path: Path) -> None:
     assert where.startswith(str(tmp_path / "site"))
     command = ["-m", "experiments", "distill", "--rule", "fixed", "--epochs", "1", "--no-progress", "--device", "cpu"]
     run(*command, cwd=tmp_path, **site)
-    assert (tmp_path / "runs" / "digits-kd-fixed-seed0" / "summary.json").is_file()
+    made = Path("runs", "digits-kd-fixed-seed0")
+    assert (tmp_path / made / "summary.json").is_file()
+    run("-m", "experiments", "report", str(made), cwd=tmp_path, **site)
+    assert (tmp_path / made / "report.html").is_file()

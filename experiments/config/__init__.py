@@ -4,6 +4,15 @@ from experiments.config.bench import BenchConfig
 from experiments.config.common import as_arguments
 from experiments.config.credit import CreditConfig
 from experiments.config.distill import DistillConfig, OutputConfig
+from experiments.config.report import ReportConfig
 from experiments.config.teacher import TeacherConfig
 
-__all__ = ["BenchConfig", "CreditConfig", "DistillConfig", "OutputConfig", "TeacherConfig", "as_arguments"]
+__all__ = [
+    "BenchConfig",
+    "CreditConfig",
+    "DistillConfig",
+    "OutputConfig",
+    "ReportConfig",
+    "TeacherConfig",
+    "as_arguments",
+]

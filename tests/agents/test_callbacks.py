@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from agents.callbacks import StudentSelection, TensorBoardCurves
+from agents.history import RunHistory
 from agents.rules import FixedTemperature
 from agents.timing import PartTimer
 from rlkd_env.exploration import Exploration
@@ -125,7 +126,8 @@ class RecordingWriter:
 def drawn_curves(run: DistillationRun) -> RecordingWriter:
     writer, timer = RecordingWriter(), PartTimer()
     selection = StudentSelection(timer)
-    run.hooks = [selection, TensorBoardCurves(writer, selection, timer)]  # type: ignore[arg-type]
+    history = RunHistory(selection, timer)
+    run.hooks = [selection, history, TensorBoardCurves(writer, history, timer)]  # type: ignore[arg-type]
     run.reset(0)
     run.advance(FixedTemperature(4.0))
     return writer

@@ -33,6 +33,12 @@ def summary(out: Path) -> dict[str, Any]:
     return json.loads((out / "summary.json").read_text())
 
 
+def without_clock(out: Path) -> list[dict[str, Any]]:
+    """The run's history but for its seconds."""
+    epochs = json.loads((out / "history.json").read_text())["epochs"]
+    return [{name: value for name, value in epoch.items() if name != "seconds"} for epoch in epochs]
+
+
 def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")} if folder.exists() else set()
 
@@ -47,7 +53,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_folder_holds_what_the_readme_says(finished: Path) -> None:
     expected = {"config.json", "summary.json", "student.safetensors", "student_last.safetensors"}
-    expected |= {"policy.safetensors", "policy.json", "tensorboard"}
+    expected |= {"policy.safetensors", "policy.json", "tensorboard", "history.json", "trace.safetensors"}
     assert expected <= files(finished)
     assert not [name for name in files(finished) if "/." in f"/{name}"]  # no temporary file is left
 
@@ -106,6 +112,20 @@ def test_the_curves_have_readable_tags(finished: Path) -> None:
     assert means[2] != 4.0
     rewards = [event.value for event in events.Scalars("reward/epoch")]
     assert events.Scalars("reward/since_start")[-1].value == pytest.approx(sum(rewards), abs=1e-5)
+
+
+def test_history_and_trace_agree_with_the_curves_and_the_summary(finished: Path) -> None:
+    epochs = without_clock(finished)
+    events = EventAccumulator(str(finished / "tensorboard")).Reload()
+    for tag, name in (("student/validation_accuracy", "validation_accuracy"), ("temperature/mean", "temperature_mean")):
+        values = [event.value for event in events.Scalars(tag)]
+        assert values == pytest.approx([epoch[name] for epoch in epochs])
+    assert epochs[-1]["validation_accuracy"] == summary(finished)["student_last_val_accuracy"]
+    trace = load_file(finished / "trace.safetensors")
+    has_reward = trace["reward"].isfinite()
+    assert bool(has_reward[trace["epoch"] > 2].all())  # after the warm-up the rewards are decomposed
+    assert not bool(has_reward[trace["epoch"] <= 2].any())
+    assert trace["temperature"][trace["epoch"] <= 2].unique().tolist() == [4.0]
 
 
 def test_the_policy_can_be_used_frozen_on_another_run(finished: Path, tmp_path: Path) -> None:
@@ -364,7 +384,7 @@ def test_a_diverging_run_keeps_the_last_good_student(tmp_path: Path, capsys: pyt
     assert "diverged at update" in error
     assert summary(out)["diverged"]
     assert summary(out)["steps"] < 80
-    for path in out.glob("*.safetensors"):
+    for path in {*out.glob("*.safetensors")} - {out / "trace.safetensors"}:
         assert all(value.isfinite().all() for value in load_file(path).values()), path
 
 
@@ -400,8 +420,11 @@ def test_a_killed_run_that_is_resumed_ends_as_if_it_had_not_been_killed(parts: t
         (killed / "checkpoint" / PREVIOUS).unlink(missing_ok=True)
     time.sleep(1.1)  # TensorBoard orders event files by the second in their names
     assert main(["distill", "--out", str(killed), "--resume", "--no-progress"]) == 0
-    for name in ("student.safetensors", "student_last.safetensors", "policy.safetensors"):
+    for name in ("student.safetensors", "student_last.safetensors", "policy.safetensors", "trace.safetensors"):
         assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
+    assert without_clock(whole) == without_clock(killed)
+    clock = [epoch["seconds"] for epoch in json.loads((killed / "history.json").read_text())["epochs"]]
+    assert clock == sorted(clock)
     same = ("student_test_accuracy", "student_last_test_accuracy", "student_epoch", "steps", "epochs")
     assert {key: summary(whole)[key] for key in same} == {key: summary(killed)[key] for key in same}
     curves = EventAccumulator(str(killed / "tensorboard")).Reload()

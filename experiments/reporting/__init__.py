@@ -1,0 +1,1 @@
+"""What ``rlkd report`` reads, draws and writes about runs and comparisons."""
