@@ -13,6 +13,7 @@ import torch
 from gymnasium.vector import VectorEnv
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from torch.utils.tensorboard import SummaryWriter
 
@@ -58,10 +59,12 @@ class _Tracker(RunHook):
     def __init__(self) -> None:
         self.steps = 0
         self.diverged = torch.tensor(False)
+        self.temperature_sum = torch.tensor(0.0, dtype=torch.float64)
 
     def on_step(self, run: DistillationRun, result: StepResult) -> None:
         self.steps = run.step_count
         self.diverged = result.diverged
+        self.temperature_sum = self.temperature_sum.to(run.device) + result.temperature.student.mean()
 
 
 class DistillSession:
@@ -77,6 +80,7 @@ class DistillSession:
         timer: seconds by part: ``environment``, ``agent``, ``evaluation``, ``logging``, ``checkpoint``.
         selection: the students that are kept.
         warmup_seconds: seconds of the environment in the warm-up.
+        watchers: further hooks that watch the run; they must neither change it nor need a checkpoint.
 
     Raises:
         UsageError: if an option is invalid.
@@ -89,6 +93,7 @@ class DistillSession:
         self.timer = PartTimer()
         self.selection = StudentSelection(self.timer)
         self.warmup_seconds = 0.0
+        self.watchers: list[RunHook] = []
         self._tracker = _Tracker()
         self._last_checkpoint = time.monotonic()
         self._stop_requested = False
@@ -142,6 +147,11 @@ class DistillSession:
         """Whether the run ended because loss or logits were no longer finite."""
         return bool(self._tracker.diverged)
 
+    @property
+    def mean_temperature(self) -> float | None:
+        """Mean over all updates and instances of the student's temperature; None before the first update."""
+        return float(self._tracker.temperature_sum) / self.steps if self.steps else None
+
     def execute(self) -> None:
         """Make the whole run, or what is left of it, and write students and policy.
 
@@ -150,13 +160,10 @@ class DistillSession:
             UsageError: if the checkpoint to resume from is damaged or belongs to another run.
         """
         resumed = self._start()
-        writer = SummaryWriter(str(self.folder / TENSORBOARD_FOLDER), purge_step=self.steps + 1 if resumed else None)
-        curves = TensorBoardCurves(writer, self.selection, self.timer, self._calibration_figures)
-        if resumed:
-            curves.load_state_dict(resumed["curves"])
-        self._writer, self._curves = writer, curves
+        self._open_curves(resumed)
         bar = ProgressBar(self.run.total_steps, self.steps, self.selection, self.config.output.progress)
-        watchers: list[RunHook] = [self._tracker, self.selection, curves, bar]
+        curves = [] if self._curves is None else [self._curves]
+        watchers: list[RunHook] = [self._tracker, self.selection, *curves, bar, *self.watchers]
         self.run.hooks = watchers
         try:
             with self._catching_interrupts():
@@ -168,7 +175,8 @@ class DistillSession:
         finally:
             self.run.hooks = []
             bar.close()
-            writer.close()
+            if self._writer is not None:
+                self._writer.close()
         self.save_results()
 
     def save_results(self) -> None:
@@ -236,6 +244,18 @@ class DistillSession:
         self.run.reset(output.seed)
         return None
 
+    def _open_curves(self, resumed: dict[str, Any] | None) -> None:
+        """Prepare TensorBoard's curves, of a run that goes on from where its checkpoint was taken."""
+        self._writer: SummaryWriter | None = None
+        self._curves: TensorBoardCurves | None = None
+        if not self.config.output.tensorboard:
+            return
+        purge_step = self.steps + 1 if resumed else None
+        self._writer = SummaryWriter(str(self.folder / TENSORBOARD_FOLDER), purge_step=purge_step)
+        self._curves = TensorBoardCurves(self._writer, self.selection, self.timer, self._calibration_figures)
+        if resumed and resumed["curves"] is not None:
+            self._curves.load_state_dict(resumed["curves"])
+
     def _warm_up(self) -> None:
         before = self.timer.seconds["environment"]
         self._advance(self._fixed, self.warmup_steps)
@@ -262,7 +282,7 @@ class DistillSession:
 
     def _act_and_learn(self, agent: BaseAlgorithm, watchers: list[RunHook]) -> None:
         """Alternate between the agent's phases to the end of the run."""
-        agent.set_logger(agent_logger(self._writer, self.run))
+        agent.set_logger(agent_logger(self._writer, self.run) if self._writer is not None else Logger(None, []))
         looks = [] if self._calibrated is None or self._calibrated.hook is None else [self._calibrated.hook]
         while self.steps < self.run.total_steps and not self.diverged:
             if self._is_learning or self.learns_now():
@@ -292,12 +312,14 @@ class DistillSession:
 
     def _save_checkpoint(self) -> None:
         self._last_checkpoint = time.monotonic()
-        self._writer.flush()  # what has been drawn before a checkpoint must survive a kill after it
+        if self._writer is not None:
+            self._writer.flush()  # what has been drawn before a checkpoint must survive a kill after it
         state = {
             "settings": self.config.settings(),
             "run": self.run.state_dict(),
             "selection": self.selection.state_dict(),
-            "curves": self._curves.state_dict(),
+            "curves": None if self._curves is None else self._curves.state_dict(),
+            "temperature_sum": self._tracker.temperature_sum,
             "agent": None if self.agent is None else agent_state(self.agent),
             "calibration": None if self._calibrated is None else self._calibrated.state_dict(),
             "random": random_state(),
@@ -312,6 +334,7 @@ class DistillSession:
             raise UsageError(f"the checkpoint in {self.folder} belongs to a run with other settings")
         self.run.load_state_dict(checkpoint["run"])
         self._tracker.steps = self.run.step_count
+        self._tracker.temperature_sum = checkpoint["temperature_sum"]
         self.selection.load_state_dict(checkpoint["selection"])
         self.timer.seconds.update(checkpoint["seconds"])
         self.warmup_seconds = checkpoint["warmup_seconds"]

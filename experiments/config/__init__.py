@@ -1,9 +1,21 @@
 """The commands' options as typed dataclasses: every field is a command-line option and a key of a config file."""
 
 from experiments.config.bench import BenchConfig
-from experiments.config.common import as_arguments
+from experiments.config.common import as_arguments, config_hash
+from experiments.config.compare import CompareConfig
 from experiments.config.credit import CreditConfig
 from experiments.config.distill import DistillConfig, OutputConfig
 from experiments.config.teacher import TeacherConfig
+from experiments.config.validate import ValidateConfig
 
-__all__ = ["BenchConfig", "CreditConfig", "DistillConfig", "OutputConfig", "TeacherConfig", "as_arguments"]
+__all__ = [
+    "BenchConfig",
+    "CompareConfig",
+    "CreditConfig",
+    "DistillConfig",
+    "OutputConfig",
+    "TeacherConfig",
+    "ValidateConfig",
+    "as_arguments",
+    "config_hash",
+]
