@@ -80,6 +80,7 @@ class DistillSession:
         timer: seconds by part: ``environment``, ``agent``, ``evaluation``, ``logging``, ``checkpoint``.
         selection: the students that are kept.
         warmup_seconds: seconds of the environment in the warm-up.
+        cpu_seconds: of this process, all threads together, in :meth:`execute`; other processes do not disturb them.
         watchers: further hooks that watch the run; they must neither change it nor need a checkpoint.
 
     Raises:
@@ -93,6 +94,7 @@ class DistillSession:
         self.timer = PartTimer()
         self.selection = StudentSelection(self.timer)
         self.warmup_seconds = 0.0
+        self.cpu_seconds = 0.0
         self.watchers: list[RunHook] = []
         self._tracker = _Tracker()
         self._last_checkpoint = time.monotonic()
@@ -159,6 +161,7 @@ class DistillSession:
             RunInterrupted: after Ctrl-C, with everything saved.
             UsageError: if the checkpoint to resume from is damaged or belongs to another run.
         """
+        self._cpu_clock = time.process_time()
         resumed = self._start()
         self._open_curves(resumed)
         bar = ProgressBar(self.run.total_steps, self.steps, self.selection, self.config.output.progress)
@@ -173,6 +176,7 @@ class DistillSession:
                 elif self.agent is not None:
                     self._act_and_learn(self.agent, watchers)
         finally:
+            self._count_cpu_seconds()
             self.run.hooks = []
             bar.close()
             if self._writer is not None:
@@ -310,7 +314,13 @@ class DistillSession:
         metrics = {} if self._calibrated is None else self._calibrated.metrics
         return {f"calibration/{name}": value for name, value in metrics.items()}
 
+    def _count_cpu_seconds(self) -> None:
+        now = time.process_time()
+        self.cpu_seconds += now - self._cpu_clock
+        self._cpu_clock = now
+
     def _save_checkpoint(self) -> None:
+        self._count_cpu_seconds()
         self._last_checkpoint = time.monotonic()
         if self._writer is not None:
             self._writer.flush()  # what has been drawn before a checkpoint must survive a kill after it
@@ -325,6 +335,7 @@ class DistillSession:
             "random": random_state(),
             "seconds": dict(self.timer.seconds),
             "warmup_seconds": self.warmup_seconds,
+            "cpu_seconds": self.cpu_seconds,
             "is_learning": self._is_learning,
         }
         save_checkpoint(self.folder / CHECKPOINT_FOLDER, state)
@@ -338,6 +349,7 @@ class DistillSession:
         self.selection.load_state_dict(checkpoint["selection"])
         self.timer.seconds.update(checkpoint["seconds"])
         self.warmup_seconds = checkpoint["warmup_seconds"]
+        self.cpu_seconds = checkpoint["cpu_seconds"]
         self._is_learning = checkpoint["is_learning"]
         observation = self._slots.observe()
         if self._calibrated is not None:

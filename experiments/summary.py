@@ -63,6 +63,7 @@ def summarize(session: DistillSession) -> dict[str, Any]:
         "epochs": session.steps // run.steps_per_epoch,
         "steps": session.steps,
         "seconds": sum(seconds.values()),
+        "cpu_seconds": session.cpu_seconds,
         **{
             f"{part}_seconds": seconds[part] for part in ("agent", "environment", "evaluation", "logging", "checkpoint")
         },

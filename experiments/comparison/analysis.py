@@ -39,9 +39,7 @@ def analyze(rows: Sequence[Row], tasks: Sequence[str], baseline: str, fixed_arms
     return result
 
 
-def _of_student(
-    by_arm: dict[str, list[Row]], student: str, baseline: str, fixed_arms: Sequence[str]
-) -> dict[str, Any]:
+def _of_student(by_arm: dict[str, list[Row]], student: str, baseline: str, fixed_arms: Sequence[str]) -> dict[str, Any]:
     accuracies = {arm: _by_seed(of_arm, student) for arm, of_arm in by_arm.items()}
     means = {arm: statistics.fmean(accuracies[arm].values()) for arm in fixed_arms if accuracies.get(arm)}
     best_fixed = max(means, key=lambda arm: means[arm]) if means else None
@@ -81,13 +79,18 @@ def _by_seed(rows: list[Row], student: str) -> dict[int, float]:
 
 
 def _runs(rows: list[Row], baseline: list[Row]) -> dict[str, Any]:
-    """Numbers of runs, and what they cost: medians, as single times are disturbed by whatever else was running."""
-    seconds, of_baseline = _median(rows, "seconds"), _median(baseline, "seconds")
+    """Return numbers of runs and their medians.
+
+    The cost is taken from seconds of the process on CPUs, as whatever else is running disturbs times on the clock.
+    """
+    clock = "cpu_seconds" if _median(rows, "cpu_seconds") and _median(baseline, "cpu_seconds") else "seconds"
+    seconds, of_baseline = _median(rows, clock), _median(baseline, clock)
     return {
         "count": len(rows),
         "diverged": sum(row.diverged for row in rows),
         "failed": sum(bool(row.error) for row in rows),
-        "seconds": seconds,
+        "seconds": _median(rows, "seconds"),
+        "cpu_seconds": _median(rows, "cpu_seconds"),
         "cost_ratio": seconds / of_baseline if seconds and of_baseline else None,
         "agent_share": _median(rows, "agent_share"),
         "mean_temperature": _median(rows, "mean_temperature"),

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
@@ -21,9 +21,10 @@ from experiments.config.compare import CompareOptions
 from rlkd_env.parallel.workers import available_cores
 from rlkd_env.registry import UsageError
 
-Executor = Callable[[Sequence[PlannedRun], CompareOptions, CountEpochs], Iterator[Outcome]]
-"""Makes runs, yields what came of each as soon as it is over, and counts epochs meanwhile. Closing the iterator stops
-what is under way."""
+Executor = Callable[[Sequence[PlannedRun], CompareOptions, CountEpochs], Generator[Outcome, None, None]]
+"""Makes runs, yields what came of each as soon as it is over, and counts epochs meanwhile.
+
+Closing it stops what is under way."""
 
 _LOOK_SECONDS = 0.5
 
@@ -32,7 +33,9 @@ class WorkersLost(Exception):  # noqa: N818 (not an error of the program)
     """A worker process was killed, for instance because memory ran out."""
 
 
-def in_processes(runs: Sequence[PlannedRun], options: CompareOptions, count: CountEpochs) -> Iterator[Outcome]:
+def in_processes(
+    runs: Sequence[PlannedRun], options: CompareOptions, count: CountEpochs
+) -> Generator[Outcome, None, None]:
     """Make runs in worker processes, which live as long as there are runs, as their imports take seconds.
 
     Raises:
@@ -61,13 +64,15 @@ def in_processes(runs: Sequence[PlannedRun], options: CompareOptions, count: Cou
         pool.shutdown(cancel_futures=True)
 
 
-def in_sequence(runs: Sequence[PlannedRun], options: CompareOptions, count: CountEpochs) -> Iterator[Outcome]:
+def in_sequence(
+    runs: Sequence[PlannedRun], options: CompareOptions, count: CountEpochs
+) -> Generator[Outcome, None, None]:
     """Make one run after the other in this process."""
     for run in runs:
         yield make_run(run, options.threads, count)
 
 
-def on_ray(runs: Sequence[PlannedRun], options: CompareOptions, count: CountEpochs) -> Iterator[Outcome]:
+def on_ray(runs: Sequence[PlannedRun], options: CompareOptions, count: CountEpochs) -> Generator[Outcome, None, None]:
     """Make runs on the Ray cluster that ``RAY_ADDRESS`` names, or on one of this machine's own.
 
     Its machines must share the folder of the comparison, the working folder and the data.
@@ -127,6 +132,10 @@ def _count(epochs: int) -> None:
         _epochs.value += epochs
 
 
+def _count_nothing(epochs: int) -> None:
+    """Leave the counting to the caller, who is on another machine."""
+
+
 def _work_on_ray(run: PlannedRun, threads: int, folder: str) -> Outcome:
     os.chdir(folder)  # of the options' relative paths
-    return make_run(run, threads, lambda epochs: None)
+    return make_run(run, threads, _count_nothing)

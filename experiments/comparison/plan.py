@@ -157,13 +157,9 @@ def _distill_config(config: CompareConfig, task: str, of_task: Options, arm: str
     """Lay an arm's options over the task's, and these over the comparison's; the parser checks them."""
     from experiments.cli import parse  # which imports this command's options
 
-    options = config.common()
-    for of, layer in ((f"task {task}", of_task), (f"arm {arm}", of_arm)):
-        try:
-            options = _laid_over_choices(options, _expanded(layer))
-        except UsageError as error:
-            raise UsageError(f"{of}: {error}") from None
     try:
+        options = _laid_over_choices(config.common(), _expanded(of_task))
+        options = _laid_over_choices(options, _expanded(of_arm))
         parsed = parse(["distill", *as_arguments(options)])
     except UsageError as error:
         raise UsageError(f"arm {arm} on task {task}: {error}") from None

@@ -28,7 +28,8 @@ class Row:
         last_test_accuracy: of the last epoch's student; None if the run failed.
         chosen_test_accuracy: of the student with the best validation accuracy; likewise.
         chosen_epoch: its epoch, from 1.
-        seconds: of the whole run, without imports and data.
+        seconds: of the whole run on the clock, without imports and data.
+        cpu_seconds: of its process, likewise, which other processes do not disturb; None on a GPU.
         agent_share: share of them in which the agent learned.
         mean_temperature: over all updates and instances.
         diverged: whether the run ended because loss or logits were not finite; its students are the last good ones,
@@ -40,14 +41,15 @@ class Row:
     arm: str
     task: str
     seed: int
-    last_test_accuracy: float | None
-    chosen_test_accuracy: float | None
-    chosen_epoch: int | None
-    seconds: float | None
-    agent_share: float | None
-    mean_temperature: float | None
-    diverged: bool
-    config_hash: str
+    last_test_accuracy: float | None = None
+    chosen_test_accuracy: float | None = None
+    chosen_epoch: int | None = None
+    seconds: float | None = None
+    cpu_seconds: float | None = None
+    agent_share: float | None = None
+    mean_temperature: float | None = None
+    diverged: bool = False
+    config_hash: str = ""
     error: str = ""
 
     def accuracy(self, student: str) -> float | None:
@@ -66,11 +68,14 @@ def row_of(outcome: Outcome) -> Row:
         return _failed(run, outcome.error or "failed")
     seconds = summary["seconds"]
     return Row(
-        *(run.arm, run.task, run.seed),
+        arm=run.arm,
+        task=run.task,
+        seed=run.seed,
         last_test_accuracy=_accuracy(summary, "student_last_test_accuracy"),
         chosen_test_accuracy=_accuracy(summary, "student_test_accuracy"),
         chosen_epoch=summary["student_epoch"],
         seconds=seconds,
+        cpu_seconds=summary["cpu_seconds"] if summary["device"] == "cpu" else None,
         agent_share=summary["agent_seconds"] / seconds if seconds else 0.0,
         mean_temperature=summary["mean_temperature"],
         diverged=summary["diverged"],
@@ -93,4 +98,4 @@ def _accuracy(summary: dict[str, Any], name: str) -> float:
 
 
 def _failed(run: PlannedRun, error: str) -> Row:
-    return Row(run.arm, run.task, run.seed, *[None] * 6, diverged=False, config_hash=run.hash, error=error)
+    return Row(run.arm, run.task, run.seed, config_hash=run.hash, error=error)

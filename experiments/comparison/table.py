@@ -73,8 +73,8 @@ def _marks(runs: dict[str, Any]) -> str:
 def _note(of_task: dict[str, Any]) -> str:
     counts = {runs["count"] for runs in of_task["runs"].values()}
     return (
-        f"{min(counts)} seeds an arm, paired: same first student, same batches. In brackets 95 % intervals, Student's t: "
-        "bootstrap intervals are too narrow for so few seeds (comparison.json has them too). The best fixed temperature "
-        "is chosen in hindsight, on these very figures. cost: median seconds of a run over the baseline's; runs that "
-        "shared a machine disturb each other's times."
+        f"{min(counts)} seeds an arm, paired: same first student, same batches. In brackets 95 % intervals, Student's "
+        "t: bootstrap intervals are too narrow for so few seeds (comparison.json has them too). The best fixed "
+        "temperature is chosen in hindsight, on these very figures. cost: median seconds of a run over the baseline's, "
+        "on a CPU those that its process computed; runs that share a machine still disturb each other a little."
     )

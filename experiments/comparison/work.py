@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from experiments.comparison.plan import PlannedRun
+from experiments.config import DistillConfig
 from experiments.distill import complete, prepare
 from experiments.folder import CHECKPOINT_FOLDER
 from experiments.session import RunInterrupted
@@ -73,7 +74,7 @@ def make_run(run: PlannedRun, threads: int, count: CountEpochs) -> Outcome:
     counter = EpochCounter(run.config.run.epochs, count)
     with using_threads(threads):
         try:
-            outcome = Outcome(run, _resume(run, counter) or _make(run, counter, overwrite=True))
+            outcome = Outcome(run, _resume(run, counter) or _make(_with(run, overwrite=True), counter))
         except RunInterrupted:
             raise
         except Exception as error:  # the user's network or data may raise anything; the other runs go on
@@ -87,19 +88,23 @@ def _resume(run: PlannedRun, counter: EpochCounter) -> dict[str, Any] | None:
     if run.has_other_settings() or not (run.config.folder / CHECKPOINT_FOLDER).is_dir():
         return None
     try:
-        return _make(run, counter, resume=True)
+        return _make(_with(run, resume=True), counter)
     except UsageError:
         return None
 
 
-def _make(run: PlannedRun, counter: EpochCounter, **how: bool) -> dict[str, Any]:
-    session = prepare(replace(run.config, output=replace(run.config.output, **how)))
+def _with(run: PlannedRun, overwrite: bool = False, resume: bool = False) -> DistillConfig:
+    return replace(run.config, output=replace(run.config.output, overwrite=overwrite, resume=resume))
+
+
+def _make(config: DistillConfig, counter: EpochCounter) -> dict[str, Any]:
+    session = prepare(config)
     session.watchers.append(counter)
     return complete(session)
 
 
 @contextmanager
-def using_threads(threads: int) -> Any:
+def using_threads(threads: int) -> Iterator[None]:
     """Let PyTorch use so many threads of the CPU, and as many as before afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

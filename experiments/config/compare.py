@@ -41,7 +41,7 @@ class CompareOptions:
     first_seed: int = 0
     """The first of them."""
     baseline: str = "auto"
-    """Arm that differences are taken to; auto is the fixed temperature of --fixed-temperature, added if it is missing."""
+    """Arm that differences are taken to; auto is that of --fixed-temperature, added if it is missing."""
     executor: ExecutorName = "processes"
     """Who makes the runs: worker processes, this process in sequence, or a Ray cluster that shares the folder."""
     jobs: int = 0
