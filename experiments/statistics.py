@@ -48,13 +48,27 @@ def estimate_mean(values: Sequence[float]) -> Estimate:
     if not len(values):
         raise ValueError("the mean of no values is not defined")
     sample = np.asarray(values, dtype=float)
-    mean = float(sample.mean())
     if len(sample) == 1:
-        return Estimate(mean, 1, None, None)
-    if np.ptp(sample) == 0.0:  # which both methods answer with NaN
-        return Estimate(mean, len(sample), (mean, mean), (mean, mean))
-    interval = stats.t.interval(LEVEL, df=len(sample) - 1, loc=mean, scale=stats.sem(sample))
-    return Estimate(mean, len(sample), _as_pair(interval), _as_pair(_bootstrap(sample)))
+        return Estimate(float(sample[0]), 1, None, None)
+    return Estimate(float(sample.mean()), len(sample), student_interval(sample), bootstrap_interval(sample))
+
+
+def student_interval(sample: np.ndarray) -> tuple[float, float]:
+    """Return Student's t interval of the mean of at least two values."""
+    mean = float(sample.mean())
+    if np.ptp(sample) == 0.0:  # which SciPy answers with NaN
+        return mean, mean
+    low, high = stats.t.interval(LEVEL, df=len(sample) - 1, loc=mean, scale=stats.sem(sample))
+    return float(low), float(high)
+
+
+def bootstrap_interval(sample: np.ndarray) -> tuple[float, float]:
+    """Return the percentile bootstrap of the mean, from draws that are the same whenever the sample is."""
+    result = stats.bootstrap(
+        (sample,), np.mean, n_resamples=_RESAMPLES, confidence_level=LEVEL, method="percentile", random_state=0
+    )
+    low, high = result.confidence_interval
+    return float(low), float(high)
 
 
 def paired_difference(values: Sequence[float], reference: Sequence[float]) -> Estimate:
@@ -77,16 +91,3 @@ def probability_of_improvement(values: Sequence[float], reference: Sequence[floa
         ValueError: if there are no values.
     """
     return float(stats.mannwhitneyu(values, reference).statistic) / (len(values) * len(reference))
-
-
-def _bootstrap(sample: np.ndarray) -> Any:
-    """Return the percentile interval, from draws that are the same whenever the sample is."""
-    result = stats.bootstrap(
-        (sample,), np.mean, n_resamples=_RESAMPLES, confidence_level=LEVEL, method="percentile", random_state=0
-    )
-    return result.confidence_interval
-
-
-def _as_pair(interval: Any) -> tuple[float, float]:
-    low, high = interval
-    return float(low), float(high)

@@ -65,10 +65,11 @@ def run_validate(config: ValidateConfig) -> int:
             check_folder(distill.folder, overwrite=False, resume=False)
         stack.enter_context(using_threads(recorded["threads"]))
         try:
-            again = complete(prepare(distill))
+            complete(prepare(distill))
         except RunInterrupted:
             print("\ninterrupted: nothing has been compared", file=sys.stderr)
             return 130
+        again = read_json(distill.folder / SUMMARY_FILE)
     reasons = why_bits_may_differ(recorded, again)
     checks = [*_settings_and_files(recorded, path.parent), *compare(recorded, again, config.tolerance, bool(reasons))]
     _print(checks, reasons, config.tolerance)
@@ -146,20 +147,24 @@ def _is_time(name: str) -> bool:
 
 
 def _print(checks: list[Check], reasons: list[str], tolerance: float) -> None:
+    """Print the accuracies, and whatever else is not the same."""
     table = Table(box=box.SIMPLE)
     for column in ("figure", "recorded", "again", ""):
-        table.add_column(column)
+        table.add_column(column, no_wrap=column == "figure")
     for check in checks:
-        verdict = "same" if check.recorded == check.again else "near" if check.holds else "differs"
-        table.add_row(check.name, _text(check.recorded), _text(check.again), verdict)
+        is_same = check.recorded == check.again
+        if check.name.endswith("_accuracy") or not is_same:
+            verdict = "same" if is_same else "near" if check.holds else "differs"
+            table.add_row(check.name, _text(check.recorded), _text(check.again), verdict)
     console = Console()
     console.print(table)
     expected = f"accuracies may differ by {tolerance:g}: {'; '.join(reasons)}" if reasons else "bits have to be equal"
     console.print(expected, highlight=False)
     count = sum(not check.holds for check in checks)
-    console.print(f"{count} of {len(checks)} differ" if count else "the summary holds", highlight=False)
+    told = f"{count} of {len(checks)} figures do not hold" if count else f"all {len(checks)} figures hold"
+    console.print(told, highlight=False)
 
 
 def _text(value: Any) -> str:
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 24 else f"{text[:20]} ..."
+    return text if len(text) <= 16 else f"{text[:14]} …"
