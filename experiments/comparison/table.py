@@ -21,7 +21,7 @@ def print_tables(statistics: dict[str, Any]) -> None:
     """
     console = Console()
     if not console.is_terminal:
-        console.width = 140  # of a file, which has none
+        console.width = 160  # of a file, which has none
     for task, of_task in statistics.items():
         for student, title in _TITLES.items():
             console.print(_table(f"{task}, {title}: test accuracy in %", of_task, of_task[student]))
@@ -73,7 +73,7 @@ def _marks(runs: dict[str, Any]) -> str:
 def _note(of_task: dict[str, Any]) -> str:
     counts = {runs["count"] for runs in of_task["runs"].values()}
     return (
-        f"{min(counts)} seeds an arm, paired: same first student, same batches. In brackets 95 % intervals, Student's "
+        f"Seeds an arm: {min(counts)}, paired: same first student, same batches. In brackets 95 % intervals, Student's "
         "t: bootstrap intervals are too narrow for so few seeds (comparison.json has them too). The best fixed "
         "temperature is chosen in hindsight, on these very figures. cost: median seconds of a run over the baseline's, "
         "on a CPU those that its process computed; runs that share a machine still disturb each other a little."

@@ -174,7 +174,7 @@ def test_a_run_that_is_broken_off_goes_on_from_its_checkpoint(tmp_path: Path) ->
 
 
 def start(out: Path, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "experiments", "compare", "--out", str(out), "--jobs", "2", *QUICK, *options]
+    command = [sys.executable, "-m", "experiments", "compare", "--out", str(out), "--jobs", "1", *QUICK, *options]
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
 
 
