@@ -14,7 +14,16 @@ from typing import Any, cast
 
 import tyro
 
-from experiments.config import BenchConfig, CreditConfig, DistillConfig, ReportConfig, TeacherConfig, as_arguments
+from experiments.config import (
+    BenchConfig,
+    CompareConfig,
+    CreditConfig,
+    DistillConfig,
+    ReportConfig,
+    TeacherConfig,
+    ValidateConfig,
+    as_arguments,
+)
 from experiments.folder import CONFIG_FILE
 from experiments.presets import read_config_file, read_preset
 from rlkd_env.distributed import is_first_process, started_processes
@@ -22,13 +31,15 @@ from rlkd_env.registry import UsageError
 
 StoredConfig = DistillConfig | TeacherConfig
 """Configs that a folder keeps, for a run that is resumed."""
-AnyConfig = StoredConfig | CreditConfig | BenchConfig | ReportConfig
+AnyConfig = StoredConfig | CreditConfig | BenchConfig | CompareConfig | ReportConfig | ValidateConfig
 
 _COMMANDS: dict[str, Any] = {
     "distill": DistillConfig,
     "teacher": TeacherConfig,
     "credit": CreditConfig,
     "bench": BenchConfig,
+    "compare": CompareConfig,
+    "validate": ValidateConfig,
     "report": ReportConfig,
 }
 """Options by command. Command NAME is run by the function ``run_NAME`` of the module ``experiments.NAME``, which is
@@ -44,7 +55,7 @@ def parse(arguments: Sequence[str]) -> AnyConfig:
         SystemExit: after ``--help``.
     """
     config = _parse_once(arguments)
-    if isinstance(config, CreditConfig | ReportConfig):
+    if isinstance(config, CreditConfig | ReportConfig | ValidateConfig):
         return config
     valid = config.as_dict()
     defaults: dict[str, Any] = {}
@@ -54,7 +65,7 @@ def parse(arguments: Sequence[str]) -> AnyConfig:
         defaults |= read_config_file(Path(config.output.config), valid)
     if defaults:
         config = cast(StoredConfig, _parse_once([arguments[0], *as_arguments(defaults), *arguments[1:]]))
-    if isinstance(config, BenchConfig):
+    if isinstance(config, BenchConfig | CompareConfig):
         return config
     if config.output.resume and (config.folder / CONFIG_FILE).is_file():
         stored = read_config_file(config.folder / CONFIG_FILE, valid)

@@ -29,13 +29,13 @@ def run_distill(config: DistillConfig) -> int:
         UsageError: if an option is invalid; the folder has not been touched then.
     """
     if started_processes() > 1:
-        return distill_shared(config, _prepare, _finish)
+        return distill_shared(config, prepare, _finish)
     if check_run_folder(config.folder, config.output):
         return 0
-    return _finish(config, _prepare(config), nullcontext)
+    return _finish(config, prepare(config), nullcontext)
 
 
-def _prepare(config: DistillConfig, processes: Processes | None = None) -> DistillSession:
+def prepare(config: DistillConfig, processes: Processes | None = None) -> DistillSession:
     """Build the run and what drives it; nothing is written but, perhaps, a cached teacher."""
     bar: tqdm | None = None
     is_shown = config.output.progress and (processes is None or processes.is_first)
@@ -53,14 +53,33 @@ def _prepare(config: DistillConfig, processes: Processes | None = None) -> Disti
     return DistillSession(config, run)
 
 
+def complete(
+    session: DistillSession, leading: Callable[[DistillSession], AbstractContextManager[Any]] = nullcontext
+) -> dict[str, Any]:
+    """Make the run that is prepared, write its summary and return it.
+
+    Args:
+        session: of the run.
+        leading: context in which the run is made, but not summarized.
+
+    Raises:
+        RunInterrupted: after Ctrl-C, with everything saved.
+        UsageError: if the checkpoint to resume from is damaged or belongs to another run.
+    """
+    with leading(session):
+        session.execute()
+    summary = summarize(session)
+    write_json(session.folder / SUMMARY_FILE, summary)
+    return summary
+
+
 def _finish(
     config: DistillConfig, session: DistillSession, leading: Callable[[DistillSession], AbstractContextManager[Any]]
 ) -> int:
     """Make the run that is prepared and tell what came of it."""
     folder, run = config.folder, session.run
     try:
-        with leading(session):
-            session.execute()
+        summary = complete(session, leading)
     except RunInterrupted:
         print(
             f"\ninterrupted at update {session.steps} of {run.total_steps}: "
@@ -68,8 +87,6 @@ def _finish(
             file=sys.stderr,
         )
         return 130
-    summary = summarize(session)
-    write_json(folder / SUMMARY_FILE, summary)
     print_summary(summary, folder)
     if session.diverged:
         kept = f"the last good student is in {folder}" if session.selection.last_student else "there is no good student"

@@ -47,7 +47,7 @@ def read_preset(name: str, command: str, valid: Iterable[str]) -> dict[str, Any]
         if not found or step in ("", ".", "..", _METHODS):
             raise unknown_name("preset", name, preset_names(command))
         for file in found:
-            options = _laid_over(options, read_config_file(file, valid))
+            options = laid_over(options, read_config_file(file, valid))
     return options
 
 
@@ -76,7 +76,7 @@ def read_config_file(path: Path, valid: Iterable[str]) -> dict[str, Any]:
     return options
 
 
-def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+def laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """Merge two layers; options that are themselves pairs of names and values are merged likewise."""
     merged = below | above
     for name in below.keys() & above.keys():

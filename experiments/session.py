@@ -14,6 +14,7 @@ import torch
 from gymnasium.vector import VectorEnv
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from torch.utils.tensorboard import SummaryWriter
 
@@ -64,10 +65,12 @@ class _Tracker(RunHook):
     def __init__(self) -> None:
         self.steps = 0
         self.diverged = torch.tensor(False)
+        self.temperature_sum = torch.tensor(0.0, dtype=torch.float64)
 
     def on_step(self, run: DistillationRun, result: StepResult) -> None:
         self.steps = run.step_count
         self.diverged = result.diverged
+        self.temperature_sum = self.temperature_sum.to(run.device) + result.temperature.student.mean()
 
 
 class DistillSession:
@@ -85,6 +88,8 @@ class DistillSession:
         history: figures of every epoch.
         trace: a sample of instances and their temperatures.
         warmup_seconds: seconds of the environment in the warm-up.
+        cpu_seconds: of this process, all threads together, in :meth:`execute`; other processes do not disturb them.
+        watchers: further hooks that watch the run; they must neither change it nor need a checkpoint.
 
     Raises:
         UsageError: if an option is invalid.
@@ -99,6 +104,8 @@ class DistillSession:
         self.history = RunHistory(self.selection, self.timer)
         self.trace = InstanceTrace()
         self.warmup_seconds = 0.0
+        self.cpu_seconds = 0.0
+        self.watchers: list[RunHook] = []
         self._tracker = _Tracker()
         self._last_checkpoint = time.monotonic()
         self._stop_requested = False
@@ -158,6 +165,11 @@ class DistillSession:
         """Whether the run ended because loss or logits were no longer finite."""
         return bool(self._tracker.diverged)
 
+    @property
+    def mean_temperature(self) -> float | None:
+        """Mean over all updates and instances of the student's temperature; None before the first update."""
+        return float(self._tracker.temperature_sum) / self.steps if self.steps else None
+
     def execute(self) -> None:
         """Make the whole run, or what is left of it, and write students and policy.
 
@@ -165,12 +177,13 @@ class DistillSession:
             RunInterrupted: after Ctrl-C, with everything saved.
             UsageError: if the checkpoint to resume from is damaged or belongs to another run.
         """
+        self._cpu_clock = time.process_time()
         resumed = self._start()
-        writer = SummaryWriter(str(self.folder / TENSORBOARD_FOLDER), purge_step=self.steps + 1 if resumed else None)
-        self._writer = writer
-        curves = TensorBoardCurves(writer, self.history, self.timer, self._calibration_figures)
+        self._open_curves(resumed)
         bar = ProgressBar(self.run.total_steps, self.steps, self.selection, self.config.output.progress)
-        watchers: list[RunHook] = [self._tracker, self.selection, self.history, self.trace, curves, bar]
+        curves = [] if self._curves is None else [self._curves]
+        records: list[RunHook] = [self.selection, self.history, self.trace]
+        watchers: list[RunHook] = [self._tracker, *records, *curves, bar, *self.watchers]
         self.run.hooks = watchers
         try:
             with self._catching_interrupts():
@@ -180,9 +193,11 @@ class DistillSession:
                 elif self.agent is not None:
                     self._act_and_learn(self.agent, watchers)
         finally:
+            self._count_cpu_seconds()
             self.run.hooks = []
             bar.close()
-            writer.close()
+            if self._writer is not None:
+                self._writer.close()
         self.save_results()
 
     def save_results(self) -> None:
@@ -266,6 +281,16 @@ class DistillSession:
         self.run.reset(output.seed)
         return False
 
+    def _open_curves(self, resumed: bool) -> None:
+        """Prepare TensorBoard's curves, of a run that goes on from where its checkpoint was taken."""
+        self._writer: SummaryWriter | None = None
+        self._curves: TensorBoardCurves | None = None
+        if not self.config.output.tensorboard:
+            return
+        purge_step = self.steps + 1 if resumed else None
+        self._writer = SummaryWriter(str(self.folder / TENSORBOARD_FOLDER), purge_step=purge_step)
+        self._curves = TensorBoardCurves(self._writer, self.history, self.timer, self._calibration_figures)
+
     def _warm_up(self) -> None:
         before = self.timer.seconds["environment"]
         self._advance(self._fixed if self._around is None else self._around, self.warmup_steps)
@@ -292,7 +317,7 @@ class DistillSession:
 
     def _act_and_learn(self, agent: BaseAlgorithm, watchers: list[RunHook]) -> None:
         """Alternate between the agent's phases to the end of the run."""
-        agent.set_logger(agent_logger(self._writer, self.run))
+        agent.set_logger(agent_logger(self._writer, self.run) if self._writer is not None else Logger(None, []))
         looks = [] if self._calibrated is None or self._calibrated.hook is None else [self._calibrated.hook]
         while self.steps < self.run.total_steps and not self.diverged:
             if self._is_learning or self.learns_now():
@@ -320,20 +345,29 @@ class DistillSession:
         metrics = {} if self._calibrated is None else self._calibrated.metrics
         return {f"calibration/{name}": value for name, value in metrics.items()}
 
+    def _count_cpu_seconds(self) -> None:
+        now = time.process_time()
+        self.cpu_seconds += now - self._cpu_clock
+        self._cpu_clock = now
+
     def _save_checkpoint(self) -> None:
+        self._count_cpu_seconds()
         self._last_checkpoint = time.monotonic()
-        self._writer.flush()  # what has been drawn before a checkpoint must survive a kill after it
+        if self._writer is not None:
+            self._writer.flush()  # what has been drawn before a checkpoint must survive a kill after it
         state = {
             "settings": self.config.settings(),
             "run": self.run.state_dict(),
             "selection": self.selection.state_dict(),
             "history": self.history.state_dict(),
             "trace": self.trace.state_dict(),
+            "temperature_sum": self._tracker.temperature_sum,
             "agent": None if self.agent is None else agent_state(self.agent),
             "calibration": None if self._calibrated is None else self._calibrated.state_dict(),
             "random": random_state(),
             "seconds": dict(self.timer.seconds),
             "warmup_seconds": self.warmup_seconds,
+            "cpu_seconds": self.cpu_seconds,
             "is_learning": self._is_learning,
         }
         self._write_records()
@@ -344,11 +378,13 @@ class DistillSession:
             raise UsageError(f"the checkpoint in {self.folder} belongs to a run with other settings")
         self.run.load_state_dict(checkpoint["run"])
         self._tracker.steps = self.run.step_count
+        self._tracker.temperature_sum = checkpoint["temperature_sum"]
         self.selection.load_state_dict(checkpoint["selection"])
         self.history.load_state_dict(checkpoint["history"], self.run.device)
         self.trace.load_state_dict(checkpoint["trace"])
         self.timer.seconds.update(checkpoint["seconds"])
         self.warmup_seconds = checkpoint["warmup_seconds"]
+        self.cpu_seconds = checkpoint["cpu_seconds"]
         self._is_learning = checkpoint["is_learning"]
         observation = self._slots.observe()
         if self._calibrated is not None:

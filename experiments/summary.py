@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,13 @@ from torch import Tensor
 from agents.callbacks import StudentSelection
 from agents.rules import FixedTemperature
 from agents.timing import PartTimer
-from experiments.config import DistillConfig, OutputConfig
+from experiments.config import DistillConfig, OutputConfig, config_hash
 from experiments.folder import SUMMARY_FILE, check_folder
 from experiments.session import DistillSession
-from experiments.versions import versions
+from experiments.versions import processor, versions
 from rlkd_env.config import build_run
 from rlkd_env.data import ImageSet, count_duplicates, create_source
-from rlkd_env.files import read_json
+from rlkd_env.files import read_json, tensors_hash
 from rlkd_env.run import DistillationRun
 
 
@@ -55,10 +56,14 @@ def summarize(session: DistillSession) -> dict[str, Any]:
         "student_epoch": selection.best_epoch,
         "student_last_test_accuracy": _test_accuracy(run, selection.last_student, test),
         "student_last_val_accuracy": selection.last_accuracy,
+        "student_sha256": _hash(selection.best_student),
+        "student_last_sha256": _hash(selection.last_student),
+        "mean_temperature": _finite(session.mean_temperature),
         "diverged": session.diverged,
         "epochs": session.steps // run.steps_per_epoch,
         "steps": session.steps,
         "seconds": sum(seconds.values()),
+        "cpu_seconds": session.cpu_seconds,
         **{
             f"{part}_seconds": seconds[part] for part in ("agent", "environment", "evaluation", "logging", "checkpoint")
         },
@@ -66,7 +71,11 @@ def summarize(session: DistillSession) -> dict[str, Any]:
         "seed": config.output.seed,
         "device": str(run.device),
         "processes": run.num_processes,
+        "threads": torch.get_num_threads(),
+        "processor": processor(run.device),
         "versions": versions(),
+        "config_hash": config_hash(config.settings()),
+        "settings": config.settings(),
     }
     if config.output.student_alone:
         alone = train_student_alone(config, run.teacher)
@@ -116,6 +125,15 @@ def _test_accuracy(run: DistillationRun, student: dict[str, Tensor] | None, test
     network = run.create_student().to(run.device)
     network.load_state_dict(student)
     return _accuracy(run, network, test)
+
+
+def _hash(student: dict[str, Tensor] | None) -> str | None:
+    return None if student is None else tensors_hash(student)
+
+
+def _finite(number: float | None) -> float | None:
+    """Return None for what JSON does not know, such as the mean temperature of a run that diverged."""
+    return number if number is not None and math.isfinite(number) else None
 
 
 def _step_costs(session: DistillSession) -> dict[str, float | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -93,3 +94,13 @@ def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], path: Path
                 f"{path}: {name!r} has shape {tuple(tensors[name].shape)}, expected {tuple(expected[name].shape)}"
             )
     module.load_state_dict(tensors)
+
+
+def tensors_hash(tensors: dict[str, Tensor]) -> str:
+    """Return the SHA-256 of named tensors, in hexadecimal digits: of their names, types, shapes and bits."""
+    content = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        content.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        content.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return content.hexdigest()

@@ -1,18 +1,23 @@
 """The commands' options as typed dataclasses: every field is a command-line option and a key of a config file."""
 
 from experiments.config.bench import BenchConfig
-from experiments.config.common import as_arguments
+from experiments.config.common import as_arguments, config_hash
+from experiments.config.compare import CompareConfig
 from experiments.config.credit import CreditConfig
 from experiments.config.distill import DistillConfig, OutputConfig
 from experiments.config.report import ReportConfig
 from experiments.config.teacher import TeacherConfig
+from experiments.config.validate import ValidateConfig
 
 __all__ = [
     "BenchConfig",
+    "CompareConfig",
     "CreditConfig",
     "DistillConfig",
     "OutputConfig",
     "ReportConfig",
     "TeacherConfig",
+    "ValidateConfig",
     "as_arguments",
+    "config_hash",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -13,6 +14,7 @@ _NOT_SETTINGS = (
     "preset",
     "checkpoint_seconds",
     "progress",
+    "tensorboard",
     "download",
     "workers",
 )
@@ -25,17 +27,26 @@ def without_bookkeeping(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in plain.items() if name not in _NOT_SETTINGS}
 
 
+def config_hash(settings: dict[str, Any]) -> str:
+    """Return a short name of settings: the first 16 hexadecimal digits of their SHA-256, whatever their order."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def as_arguments(options: dict[str, Any]) -> list[str]:
-    """Write options as command-line arguments, so that one parser checks both."""
+    """Write options as command-line arguments, so that one parser checks both; options inside of options as JSON."""
     arguments = []
     for name, value in options.items():
         flag = f"--{name.replace('_', '-')}"
         if isinstance(value, bool):
             arguments.append(flag if value else f"--no-{name.replace('_', '-')}")
         elif isinstance(value, dict):
-            arguments += [flag, *(str(part) for pair in value.items() for part in pair)]
+            arguments += [flag, *(_as_text(part) for pair in value.items() for part in pair)]
         elif isinstance(value, list | tuple):
             arguments += [flag, *map(str, value)]
         else:
             arguments += [flag, str(value)]
     return arguments
+
+
+def _as_text(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, dict) else str(value)

@@ -129,6 +129,8 @@ class OutputConfig:
     """Least time between two checkpoints."""
     progress: bool = True
     """Show a progress bar."""
+    tensorboard: bool = True
+    """Write TensorBoard's curves, which on small students take longer than the run itself."""
 
 
 @dataclass(frozen=True)

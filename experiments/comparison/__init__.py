@@ -1,0 +1,1 @@
+"""Arms × tasks × seeds: which runs that makes, who makes them, and what they say."""

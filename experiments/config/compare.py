@@ -1,0 +1,103 @@
+"""Options of ``rlkd compare``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from experiments.config.common import without_bookkeeping
+from experiments.config.distill import AgentConfig, ExplorationConfig
+from rlkd_env.config import RunConfig
+
+ExecutorName = Literal["processes", "sequence", "ray"]
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """What is compared: arms on tasks, each with the same seeds."""
+
+    rules: tuple[str, ...] = ()
+    """Arms with these rules; all takes every rule. fixed is the arm T=4, after --fixed-temperature."""
+    temperatures: tuple[str, ...] = ()
+    """Arms T=1, T=2, ... with these fixed temperatures; with suffix s in teacher-logit deviations."""
+    agents: tuple[str, ...] = ()
+    """Arms with these agents, one for each of --calibrators."""
+    calibrators: tuple[str, ...] = ()
+    """Calibrators of the agents, in arms such as ppo-uniform; none takes --calibrator, in arms such as ppo."""
+    policies: Annotated[dict[str, str], tyro.conf.arg(metavar="NAME FILE ...")] = field(default_factory=dict)
+    """Arms with saved policies that act frozen, as NAME FILE pairs."""
+    student_alone: bool = False
+    """An arm student_alone too: the same student without a teacher."""
+    arms: Annotated[dict[str, str], tyro.conf.arg(metavar="NAME OPTIONS ...")] = field(default_factory=dict)
+    """Further arms as NAME OPTIONS pairs: options of rlkd distill, in YAML such as '{rule: lskd}'; a preset is one."""
+    tasks: Annotated[dict[str, str], tyro.conf.arg(metavar="NAME OPTIONS ...")] = field(default_factory=dict)
+    """Tasks, likewise; they come before the options of this command, and arms before both. None means one task, of
+    the data set's name."""
+    seeds: int = 10
+    """Seeds of every arm: students start and batches are drawn alike in all arms."""
+    first_seed: int = 0
+    """The first of them."""
+    baseline: str = "auto"
+    """Arm that differences are taken to; auto is that of --fixed-temperature, added if it is missing."""
+    executor: ExecutorName = "processes"
+    """Who makes the runs: worker processes, this process in sequence, or a Ray cluster that shares the folder."""
+    jobs: int = 0
+    """Runs at a time; 0 means as many as there are cores. Ray takes what the cluster has."""
+    threads: int = 1
+    """Threads of every run on a CPU."""
+    out: str = "auto"
+    """Folder of the comparison; auto is comparisons/NAME of the preset or config file, or of the data set."""
+    overwrite: bool = False
+    """Replace runs in the folder that were made with other settings. Runs with the same ones are never repeated."""
+    preset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Ready-made comparison: digits, fashion_mnist or cifar100."""
+    config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """JSON or YAML file with any of these options as keys; the command line comes before it."""
+    tensorboard: bool = False
+    """Write TensorBoard's curves of every run."""
+    progress: bool = True
+    """Show a progress bar."""
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """Compare rules, agents and policies over tasks and seeds; the same command goes on with a comparison that stopped.
+
+    The options of `rlkd distill` hold for all tasks and arms.
+    """
+
+    comparison: CompareOptions = field(default_factory=CompareOptions)
+    agent: AgentConfig = field(default_factory=AgentConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
+
+    presets = "compare"
+
+    @property
+    def output(self) -> CompareOptions:
+        """Where a preset and a config file are named."""
+        return self.comparison
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all options by name."""
+        return {**asdict(self.comparison), **self.common()}
+
+    def common(self) -> dict[str, Any]:
+        """Return the options of ``rlkd distill`` that hold for all tasks and arms."""
+        return {**asdict(self.agent), **asdict(self.run), **asdict(self.exploration)}
+
+    def settings(self) -> dict[str, Any]:
+        """Return the options that determine the results."""
+        return without_bookkeeping(self.as_dict())
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the comparison."""
+        options = self.comparison
+        if options.out != "auto":
+            return Path(options.out)
+        named = Path(options.config).stem if options.config else options.preset
+        return Path("comparisons") / (named or self.run.dataset.rpartition(":")[2])

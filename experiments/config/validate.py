@@ -1,0 +1,26 @@
+"""Options of ``rlkd validate``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True)
+class ValidateConfig:
+    """Make a run again from its summary alone, and compare.
+
+    Students and figures have to be the same, bit for bit, where processor, number of threads and versions are; anywhere
+    else, and on a GPU, figures may differ by a tolerance.
+    """
+
+    summary: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SUMMARY")]
+    """The summary.json of a run, or its folder."""
+    tolerance: float = 0.03
+    """Greatest difference of an accuracy where the bits may differ."""
+    out: str | None = None
+    """Folder for the run that is made; None makes it in a temporary one."""
+    progress: bool = True
+    """Show a progress bar."""
