@@ -71,8 +71,12 @@ class StudentSelection(RunHook):
         vars(self).update(deepcopy(state))
 
 
+_PICTURES = 12
+"""Of a run; every epoch's would take as long as the epochs of Digits themselves."""
+
+
 class TensorBoardCurves(RunHook):
-    """Writes a run's curves once an epoch, at the KD step that ends it.
+    """Writes a run's curves once an epoch, at the KD step that ends it, and a few pictures.
 
     Tensors of the epoch stay on the device until then.
 
@@ -127,9 +131,9 @@ class TensorBoardCurves(RunHook):
         for name, number in self._extra().items():
             self._writer.add_scalar(name, number, step)
         self._writer.add_histogram("temperature/histogram", temperature, step)
-        self._writer.add_image(
-            "temperature/against_teacher_confidence", self._draw(run, temperature), step, dataformats="HWC"
-        )
+        if run.finished or run.epoch % math.ceil(run.recipe.epochs / _PICTURES) == 0:
+            picture = self._draw(run, temperature)
+            self._writer.add_image("temperature/against_teacher_confidence", picture, step, dataformats="HWC")
         if run.explorer is not None:
             scores = run.explorer.scores
             self._writer.add_histogram("exploration/score", scores[scores.isfinite()], step)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from experiments.comparison.analysis import analyze
 from experiments.comparison.executors import EXECUTORS, WorkersLost
 from experiments.comparison.plan import Plan, PlannedRun, check_folders, check_test_set, make_plan
-from experiments.comparison.rows import Row, row_of, write_csv
+from experiments.comparison.rows import COMPARISON_FILE, COMPARISON_VERSION, CSV_FILE, Row, row_of, write_csv
 from experiments.comparison.table import print_tables
 from experiments.comparison.work import Outcome
 from experiments.config import CompareConfig
@@ -23,9 +23,7 @@ from experiments.versions import versions
 from rlkd_env.files import write_json
 from rlkd_env.registry import UsageError
 
-COMPARISON_FILE, CSV_FILE = "comparison.json", "comparison.csv"
 _LOCK_FILE = ".lock"
-_VERSION = 1
 
 
 def run_compare(config: CompareConfig) -> int:
@@ -128,7 +126,7 @@ def _write(config: CompareConfig, plan: Plan, outcomes: dict[str, Outcome]) -> t
     tasks = [task for task in plan.tasks if (task, plan.baseline) in finished]
     statistics = analyze(rows, tasks, plan.baseline, plan.fixed_arms())
     content = {
-        "version": _VERSION,
+        "version": COMPARISON_VERSION,
         "settings": config.settings(),
         "tasks": plan.tasks,
         "arms": plan.arms,

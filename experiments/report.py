@@ -6,10 +6,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from experiments.comparison.rows import COMPARISON_FILE
 from experiments.config import ReportConfig
 from experiments.folder import CONFIG_FILE
 from experiments.reporting.comparison_page import comparison_page
-from experiments.reporting.comparison_records import COMPARISON_FILE, ComparisonRecord
+from experiments.reporting.comparison_records import ComparisonRecord
 from experiments.reporting.page import Page, write_page
 from experiments.reporting.records import RunRecord
 from experiments.reporting.run_page import run_page

@@ -50,7 +50,7 @@ def summarize(session: DistillSession) -> dict[str, Any]:
         "exploration": None if session.run.explorer is None else asdict(session.run.explorer.settings),
         "learn_interval": config.agent.learn_interval if session.agent is not None else None,
         "data": _data_figures(run, test),
-        "teacher_test_accuracy": _accuracy(run, run.teacher, test),
+        "teacher_test_accuracy": _teacher_accuracy(run, test),
         "student_test_accuracy": _test_accuracy(run, selection.best_student, test),
         "student_val_accuracy": selection.best_accuracy,
         "student_epoch": selection.best_epoch,
@@ -113,6 +113,19 @@ def _data_figures(run: DistillationRun, test: ImageSet | None) -> dict[str, int 
         "test": None if test is None else len(test),
         "test_duplicates": None if test is None else count_duplicates(splits.teacher_train, test),
     }
+
+
+_known_teachers: dict[tuple[str, str], float] = {}
+
+
+def _teacher_accuracy(run: DistillationRun, test: ImageSet | None) -> float | None:
+    """Evaluate the teacher, once in a process that makes many runs with it: it may take longer than a run."""
+    if test is None:
+        return None
+    key = (str(_hash(run.teacher.state_dict())), test.fingerprint())
+    if key not in _known_teachers:
+        _known_teachers[key] = float(run.task.evaluate(run.teacher, test).accuracy)
+    return _known_teachers[key]
 
 
 def _accuracy(run: DistillationRun, network: torch.nn.Module, test: ImageSet | None) -> float | None:

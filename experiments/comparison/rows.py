@@ -12,6 +12,10 @@ from experiments.comparison.plan import PlannedRun
 from experiments.comparison.work import Outcome
 from rlkd_env.files import write_atomically
 
+COMPARISON_FILE, CSV_FILE = "comparison.json", "comparison.csv"
+"""In a comparison's folder."""
+COMPARISON_VERSION = 1
+"""Of the form of the former."""
 LAST, CHOSEN = "last", "chosen"
 """Which student is meant: that of the last epoch, or the one with the best validation accuracy."""
 STUDENTS = (LAST, CHOSEN)

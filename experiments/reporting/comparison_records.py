@@ -10,15 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from experiments.comparison.rows import CHOSEN, COMPARISON_FILE, COMPARISON_VERSION, LAST
 from experiments.folder import HISTORY_FILE
 from experiments.reporting.records import History, read_history
 from experiments.reporting.words import number, signed
 from rlkd_env.files import read_json
 from rlkd_env.registry import UsageError
 
-COMPARISON_FILE = "comparison.json"
-COMPARISON_VERSION = 1
-STUDENTS = {"last": "last epoch", "chosen": "chosen by validation"}
+STUDENTS = {LAST: "last epoch", CHOSEN: "chosen by validation"}
 """Which student statistics are of: its key in the file, and in words."""
 
 
