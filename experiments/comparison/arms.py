@@ -24,7 +24,7 @@ def create_arms(config: CompareConfig) -> dict[str, Options]:
     """
     options, arms = config.comparison, dict[str, Options]()
     fixed = {"rule": "fixed", "policy": None}
-    temperatures: list[float | str] = list(options.temperatures)
+    temperatures: list[float | str] = list(options.fixed_temperatures)
     rules = [name for rule in options.rules for name in (RULES if rule == ALL_RULES else (rule,))]
     if "fixed" in rules or options.baseline == "auto":
         temperatures.append(config.agent.fixed_temperature)

@@ -21,7 +21,7 @@ class CompareOptions:
 
     rules: tuple[str, ...] = ()
     """Arms with these rules; all takes every rule. fixed is the arm T=4, after --fixed-temperature."""
-    temperatures: tuple[str, ...] = ()
+    fixed_temperatures: tuple[str, ...] = ()
     """Arms T=1, T=2, ... with these fixed temperatures; with suffix s in teacher-logit deviations."""
     agents: tuple[str, ...] = ()
     """Arms with these agents, one for each of --calibrators."""

@@ -24,7 +24,17 @@ from experiments.session import DistillSession
 
 TIMES = ("seconds", "cpu_seconds", "agent_share")
 QUICK = ("--epochs", "4", "--warmup-epochs", "1", "--seeds", "2", "--no-progress", "--device", "cpu")
-ARMS = ("--rules", "lskd", "--temperatures", "1", "--agents", "ppo", "--calibrators", "uniform", "--student-alone")
+ARMS = (
+    "--rules",
+    "lskd",
+    "--fixed-temperatures",
+    "1",
+    "--agents",
+    "ppo",
+    "--calibrators",
+    "uniform",
+    "--student-alone",
+)
 
 
 def compare(out: Path, *options: str) -> int:

@@ -25,7 +25,7 @@ def plan(*options: str) -> Plan:
 
 def test_ready_made_arms_have_speaking_names() -> None:
     found = plan(
-        *("--rules", "fixed", "lskd", "--temperatures", "8", "2s", "1.0", "--agents", "ppo", "sac"),
+        *("--rules", "fixed", "lskd", "--fixed-temperatures", "8", "2s", "1.0", "--agents", "ppo", "sac"),
         *("--calibrators", "uniform", "gradient", "--policies", "mine", "runs/mine", "--student-alone"),
         *("--arms", "strong", "{rule: lskd, method-options: {kd_weight: 9}}", "--seeds", "2", "--first-seed", "7"),
     )
@@ -82,7 +82,7 @@ def test_a_preset_is_laid_under_the_command_line() -> None:
 def test_ready_made_comparisons_sweep_eight_temperatures_at_least(name: str) -> None:
     found = plan("--preset", name)
     assert len(found.fixed_arms()) >= 8
-    assert {"T=4", "student_alone", "ppo-return_decomposition", "ppo-uniform", "lskd"} <= set(found.arms)
+    assert {"T=4", "student_alone", "ppo-return_decomposition", "lskd-weight9"} <= set(found.arms)
     assert found.runs[0].config.run.dataset == name
     assert len({run.hash for run in found.runs}) == len(found.runs)
 
@@ -132,8 +132,8 @@ BAD_INPUT = [
     (["--rules", "lskdd"], "unknown rule 'lskdd'. Did you mean 'lskd'? Valid: all"),
     (["--agents", "pppo"], "arm pppo on task digits: unknown agent 'pppo'. Did you mean 'ppo'?"),
     (["--agents", "ppo", "--calibrators", "gradien"], "arm ppo-gradien on task digits: unknown calibrator"),
-    (["--temperatures", "hot"], "'hot' is no temperature"),
-    (["--temperatures", "0"], "arm T=0 on task digits"),
+    (["--fixed-temperatures", "hot"], "'hot' is no temperature"),
+    (["--fixed-temperatures", "0"], "arm T=0 on task digits"),
     (["--policies", "mine", "/nowhere"], "arm mine on task digits: /nowhere"),
     (["--arms", "mine", "{rule: lskd, rule_options: {tau: 2, tao: 3}}"], "unknown option of rule 'lskd' 'tao'"),
     (["--arms", "mine", "{rules: lskd}"], "arm mine on task digits: unknown option 'rules'. Did you mean 'rule'?"),
