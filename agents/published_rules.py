@@ -112,9 +112,10 @@ class DTKD(_LogitRule):
         student, teacher = self.student_logits(outputs).amax(dim=-1), self.teacher_logits(outputs).amax(dim=-1)
         total = student + teacher
         usable = torch.minimum(student, teacher) > _SMALLEST_SHARE * total.abs()
-        doubled = 2.0 * self.tau / total.where(usable, torch.ones_like(total))
+        divisor = total.where(usable, torch.ones_like(total))
+        of_teacher, of_student = (2.0 * self.tau * (largest / divisor) for largest in (teacher, student))
         reference = torch.full_like(total, self.tau)
-        return Temperature((doubled * teacher).where(usable, reference), (doubled * student).where(usable, reference))
+        return Temperature(of_teacher.where(usable, reference), of_student.where(usable, reference))
 
 
 class TTM(Rule):

@@ -154,6 +154,13 @@ def test_rules_that_learn_or_draw_cannot_be_acted_around(name: str) -> None:
     assert message.endswith(f"Valid: {', '.join(FUNCTIONS)}")
 
 
+def test_dtkd_is_finite_for_the_smallest_logits_there_are() -> None:
+    smallest = torch.full((3, 10), 1e-40)
+    chosen = create_rule("dtkd", {"tau": 4.0})(InstanceOutputs(smallest, smallest, torch.arange(3)))
+    torch.testing.assert_close(chosen.student, torch.full((3,), 4.0))
+    torch.testing.assert_close(chosen.teacher, torch.full((3,), 4.0))
+
+
 def test_a_rule_without_a_name_cannot_be_saved(tmp_path: Path) -> None:
     nameless = policy(ResidualMap(lambda outputs: Temperature.shared(outputs.labels.float() + 1.0), BOUNDS))
     assert nameless(batch()).student.shape == (9,)
