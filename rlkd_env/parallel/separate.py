@@ -61,6 +61,7 @@ def join_outputs(outputs: list[InstanceOutputs]) -> InstanceOutputs:
     return InstanceOutputs(
         progress=first.progress,
         epoch=first.epoch,
+        num_runs=sum(part.num_runs for part in outputs),
         **{name: _join([getattr(of_run, name) for of_run in outputs]) for name in INSTANCE_FIELDS},
     )
 

@@ -105,6 +105,7 @@ class StackedRuns(ParallelRuns):
             progress=self.step_count / self.total_steps,
             indices=batch.indices,
             epoch=self.step_count / self.steps_per_epoch,
+            num_runs=self.num_runs,
         )
 
     def _batch(self) -> Batch:

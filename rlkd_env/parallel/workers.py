@@ -213,7 +213,7 @@ def _pack(outputs: InstanceOutputs) -> dict[str, Any]:
     """Return outputs as plain values and arrays, which are quicker to send than tensors."""
     values = {name: getattr(outputs, name) for name in INSTANCE_FIELDS}
     arrays = {name: None if value is None else value.numpy() for name, value in values.items()}
-    return {"progress": outputs.progress, "epoch": outputs.epoch, **arrays}
+    return {"progress": outputs.progress, "epoch": outputs.epoch, "num_runs": outputs.num_runs, **arrays}
 
 
 def _unpack(packed: dict[str, Any]) -> InstanceOutputs:

@@ -1,7 +1,8 @@
 """Wrappers around the environments."""
 
 from rlkd_env.wrappers.calibrated_reward import CalibratedReward
+from rlkd_env.wrappers.coefficient_action import CoefficientAction
 from rlkd_env.wrappers.exploration import EfficientExploration
 from rlkd_env.wrappers.temperature_action import TemperatureAction
 
-__all__ = ["CalibratedReward", "EfficientExploration", "TemperatureAction"]
+__all__ = ["CalibratedReward", "CoefficientAction", "EfficientExploration", "TemperatureAction"]
