@@ -111,8 +111,14 @@ class LabelledSource(DataSource):
         def part(positions: np.ndarray) -> ImageSet:
             return images.subset(torch.from_numpy(np.sort(positions)))
 
-        parts = (train, probe, validation, teacher_train)
-        return Splits(*map(part, parts), num_classes, part(reserve[:_LARGEST_PART]))
+        return Splits(
+            train=part(train),
+            probe=part(probe),
+            validation=part(validation),
+            teacher_train=part(teacher_train),
+            num_classes=num_classes,
+            reserve=part(reserve[:_LARGEST_PART]),
+        )
 
 
 def stratified(
