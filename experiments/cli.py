@@ -14,19 +14,27 @@ from typing import Any, cast
 
 import tyro
 
-from experiments.config import BenchConfig, CreditConfig, DistillConfig, TeacherConfig, as_arguments
+from experiments.config import (
+    BenchConfig,
+    CreditConfig,
+    DistillConfig,
+    TeacherConfig,
+    TrainAgentConfig,
+    as_arguments,
+)
 from experiments.folder import CONFIG_FILE
 from experiments.presets import read_config_file, read_preset
 from rlkd_env.distributed import is_first_process, started_processes
 from rlkd_env.registry import UsageError
 
-StoredConfig = DistillConfig | TeacherConfig
+StoredConfig = DistillConfig | TeacherConfig | TrainAgentConfig
 """Configs that a folder keeps, for a run that is resumed."""
 AnyConfig = StoredConfig | CreditConfig | BenchConfig
 
 _COMMANDS: dict[str, Any] = {
     "distill": DistillConfig,
     "teacher": TeacherConfig,
+    "train-agent": TrainAgentConfig,
     "credit": CreditConfig,
     "bench": BenchConfig,
 }

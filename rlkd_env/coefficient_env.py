@@ -18,7 +18,7 @@ from rlkd_env.registry import UsageError
 from rlkd_env.temperature import Temperature
 
 DECISIONS = 20
-"""Decisions an episode, unless told otherwise."""
+"""Decisions a run, unless told otherwise."""
 _MAX_SEED = 2**31 - 1
 
 
@@ -33,20 +33,23 @@ class CoefficientVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     Args:
         runs: the K runs, or several sets of as many, which take turns episode by episode.
         rule: the rule; None takes that of the usual features.
-        held_steps: updates an action is held for; None makes 20 decisions a run.
+        decisions: actions a run, each held for an equal part of its updates.
         scale: coefficient at an action of 1.
 
+    Attributes:
+        decisions: actions a run.
+
     Raises:
-        UsageError: if ``held_steps`` is below 1, the scale is not positive, or the sets differ in their number of runs.
+        UsageError: if a run has no room for the decisions, the scale is not positive, or the sets are of other sizes.
 
     Example:
         >>> from rlkd_env.config import RunConfig, build_run
         >>> from rlkd_env.parallel import create_parallel_runs
         >>> run = build_run(RunConfig(reward="log_probe_loss", reward_interval=24))
-        >>> envs = CoefficientVectorEnv(create_parallel_runs(run, 8, "stacked"), held_steps=24)
+        >>> envs = CoefficientVectorEnv(create_parallel_runs(run, 8, "stacked"))
         >>> observations, infos = envs.reset(seed=0)
         >>> observations.shape, envs.action_space.shape
-        ((8, 7), (8, 6))
+        ((8, 5), (8, 4))
     """
 
     metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012 (Gymnasium's own form)
@@ -55,7 +58,7 @@ class CoefficientVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self,
         runs: ParallelRuns | Sequence[ParallelRuns],
         rule: CoefficientRule | None = None,
-        held_steps: int | None = None,
+        decisions: int = DECISIONS,
         scale: float = 2.0,
     ) -> None:
         self._sets = [runs] if isinstance(runs, ParallelRuns) else list(runs)
@@ -64,7 +67,7 @@ class CoefficientVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             raise UsageError("the sets of runs that take turns must have the same number of runs")
         self.rule = rule or CoefficientRule()
         self.scale = check_scale(scale)
-        self._held_steps = [held_steps_of(held_steps, runs.total_steps) for runs in self._sets]
+        self.decisions = min(check_decisions(decisions, runs.total_steps) for runs in self._sets)
         self.single_observation_space, self.single_action_space = coefficient_spaces(self.rule)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
@@ -112,7 +115,8 @@ class CoefficientVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         """Return the sum of the rewards ``(K,)`` and the last result of the updates with these coefficients."""
         runs, chosen = self.runs, self.runs.template.temperature_range
         total = torch.zeros(self.num_envs, device=runs.device)
-        for _ in range(self._held_steps[self._turn]):
+        end = next_decision(runs.step_count, runs.total_steps, self.decisions)
+        while runs.step_count < end:
             temperatures = self.rule.temperatures(coefficients, runs.outputs)
             result = runs.step(Temperature.shared(temperatures.clamp(chosen.minimum, chosen.maximum)))
             total += result.reward
@@ -124,17 +128,21 @@ class CoefficientVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         return self.rule.context(self.runs.outputs).cpu().numpy()
 
 
-def held_steps_of(held_steps: int | None, total_steps: int) -> int:
-    """Return the updates that an action is held for.
+def check_decisions(decisions: int, total_steps: int) -> int:
+    """Return the number of decisions a run.
 
     Raises:
-        UsageError: if there is less than one.
+        UsageError: if it is below 1, or above the number of updates.
     """
-    if held_steps is None:
-        return -(-total_steps // DECISIONS)
-    if held_steps < 1:
-        raise UsageError(f"an action must be held for at least 1 update, not {held_steps}")
-    return held_steps
+    if not 1 <= decisions <= total_steps:
+        raise UsageError(f"a run of {total_steps} updates has room for 1 to {total_steps} decisions, not {decisions}")
+    return decisions
+
+
+def next_decision(step: int, total_steps: int, decisions: int) -> int:
+    """Return the update before which the action changes that was chosen at ``step``: they are held equally long."""
+    number = step * decisions // total_steps + 1
+    return -(-total_steps * number // decisions)
 
 
 def check_scale(scale: float) -> float:

@@ -19,10 +19,8 @@ from rlkd_env.state import InstanceState
 
 COEFFICIENT_FEATURES = (
     "student_performance",
-    "student_entropy",
     "teacher_uncertainty",
-    "teacher_relative_spread",
-    "student_relative_spread",
+    "logit_correlation",
 )
 _LEAST_LOSS = 1e-4
 """Share of the loss of guessing at which the context's figure ends."""

@@ -5,5 +5,14 @@ from experiments.config.common import as_arguments
 from experiments.config.credit import CreditConfig
 from experiments.config.distill import DistillConfig, OutputConfig
 from experiments.config.teacher import TeacherConfig
+from experiments.config.train_agent import TrainAgentConfig
 
-__all__ = ["BenchConfig", "CreditConfig", "DistillConfig", "OutputConfig", "TeacherConfig", "as_arguments"]
+__all__ = [
+    "BenchConfig",
+    "CreditConfig",
+    "DistillConfig",
+    "OutputConfig",
+    "TeacherConfig",
+    "TrainAgentConfig",
+    "as_arguments",
+]

@@ -7,7 +7,14 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from rlkd_env.coefficient_env import check_scale, coefficient_spaces, coefficients_of, held_steps_of
+from rlkd_env.coefficient_env import (
+    DECISIONS,
+    check_decisions,
+    check_scale,
+    coefficient_spaces,
+    coefficients_of,
+    next_decision,
+)
 from rlkd_env.coefficients import CoefficientRule
 from rlkd_env.env import KDEnv
 
@@ -23,36 +30,36 @@ class CoefficientAction(gym.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarr
     Args:
         env: a :class:`~rlkd_env.env.KDEnv`, whose own range cuts the rule's temperatures off.
         rule: the rule; None takes that of the usual features.
-        held_steps: updates an action is held for; None makes 20 decisions a run.
+        decisions: actions a run, each held for an equal part of its updates.
         scale: coefficient at an action of 1.
 
     Raises:
-        UsageError: if ``held_steps`` is below 1 or the scale is not positive.
+        UsageError: if the run has no room for the decisions, or the scale is not positive.
 
     Example:
         >>> import gymnasium as gym, rlkd_env
         >>> env = gym.make("rlkd/Digits-v0", reward="log_probe_loss", reward_interval=24)
-        >>> env = CoefficientAction(env, held_steps=24)
+        >>> env = CoefficientAction(env, decisions=20)
         >>> observation, info = env.reset(seed=0)
         >>> observation.shape, env.action_space.shape
-        ((7,), (6,))
+        ((5,), (4,))
     """
 
     def __init__(
         self,
         env: gym.Env[np.ndarray, np.ndarray],
         rule: CoefficientRule | None = None,
-        held_steps: int | None = None,
+        decisions: int = DECISIONS,
         scale: float = 2.0,
     ) -> None:
-        gym.utils.RecordConstructorArgs.__init__(self, rule=rule, held_steps=held_steps, scale=scale)
+        gym.utils.RecordConstructorArgs.__init__(self, rule=rule, decisions=decisions, scale=scale)
         super().__init__(env)
         base = env.unwrapped
         if not isinstance(base, KDEnv):
             raise TypeError(f"expected a KDEnv, got {base}")
         self._run = base.run
         self.rule = rule or CoefficientRule()
-        self.held_steps = held_steps_of(held_steps, self._run.total_steps)
+        self.decisions = check_decisions(decisions, self._run.total_steps)
         self.scale = check_scale(scale)
         self.observation_space, self.action_space = coefficient_spaces(self.rule)
 
@@ -64,11 +71,13 @@ class CoefficientAction(gym.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarr
         return self._context(), info
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Update the student ``held_steps`` times, or to the run's end, with the coefficients of an action ``(n,)``."""
+        """Update the student up to the next decision with the coefficients of an action ``(n,)``."""
         coefficients = coefficients_of(np.asarray(action)[None], self.rule, self.scale, self._run.device)
         total = 0.0
-        for _ in range(self.held_steps):
-            temperatures = self.rule.temperatures(coefficients, self._run.outputs)
+        run = self._run
+        end = next_decision(run.step_count, run.total_steps, self.decisions)
+        while run.step_count < end:
+            temperatures = self.rule.temperatures(coefficients, run.outputs)
             _, reward, terminated, truncated, info = self.env.step(temperatures.cpu().numpy())
             total += float(reward)
             if terminated or truncated:

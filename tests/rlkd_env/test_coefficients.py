@@ -12,7 +12,7 @@ import torch
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 
-from rlkd_env.coefficient_env import CoefficientVectorEnv
+from rlkd_env.coefficient_env import CoefficientVectorEnv, next_decision
 from rlkd_env.coefficients import CoefficientRule
 from rlkd_env.env import KDEnv
 from rlkd_env.outputs import InstanceOutputs
@@ -100,13 +100,13 @@ def test_the_context_tells_progress_loss_and_means() -> None:
 def test_a_slot_is_the_wrapper_on_the_run_of_its_seed(mode: str, make_run: MakeRun) -> None:
     rule = CoefficientRule()
     chosen = [actions(3, rule.num_coefficients) * share for share in (1.0, 0.5, -1.0, 0.2)]
-    envs = CoefficientVectorEnv(create_parallel_runs(make_run(**COEFFICIENTS), 3, mode), rule, held_steps=4)
+    envs = CoefficientVectorEnv(create_parallel_runs(make_run(**COEFFICIENTS), 3, mode), rule, decisions=3)
     observations, _ = envs.reset(seed=5)
     together = [envs.step(action) for action in chosen[:3]]
     assert together[-1][2].all()
     assert not together[-2][2].any()
     for slot in range(3):
-        env = CoefficientAction(KDEnv(run=make_run(**COEFFICIENTS)), rule, held_steps=4)
+        env = CoefficientAction(KDEnv(run=make_run(**COEFFICIENTS)), rule, decisions=3)
         observation, _ = env.reset(seed=5 + slot)
         np.testing.assert_allclose(observation, observations[slot], rtol=1e-4, atol=1e-5)
         for action, (context, reward, terminated, _, _) in zip(chosen, together, strict=False):
@@ -119,7 +119,7 @@ def test_a_slot_is_the_wrapper_on_the_run_of_its_seed(mode: str, make_run: MakeR
 
 def test_rewards_add_up_to_the_fall_of_the_log_probe_loss(make_run: MakeRun) -> None:
     run = make_run(**COEFFICIENTS)
-    env = CoefficientAction(KDEnv(run=run), held_steps=4)
+    env = CoefficientAction(KDEnv(run=run), decisions=3)
     env.reset(seed=0)
     before = run.task.evaluate(run.student, run.probe).loss.log()
     rewards = [env.step(np.zeros(env.rule.num_coefficients, np.float32))[1] for _ in range(3)]
@@ -130,7 +130,7 @@ def test_rewards_add_up_to_the_fall_of_the_log_probe_loss(make_run: MakeRun) -> 
 
 def test_sets_of_runs_take_turns_and_can_be_chosen(make_run: MakeRun) -> None:
     sets = [create_parallel_runs(make_run(epochs=epochs), 2, "stacked") for epochs in (1, 2)]
-    envs = CoefficientVectorEnv(sets, held_steps=2)
+    envs = CoefficientVectorEnv(sets, decisions=2)
     lengths = []
     for options in (None, None, None, {"turn": 1}):
         envs.reset(seed=0, options=options)
@@ -138,20 +138,26 @@ def test_sets_of_runs_take_turns_and_can_be_chosen(make_run: MakeRun) -> None:
     assert lengths == [4, 8, 4, 8]
 
 
-def test_a_run_makes_twenty_decisions_unless_told_otherwise(make_run: MakeRun) -> None:
-    assert CoefficientAction(KDEnv(run=make_run(epochs=15))).held_steps == 3
+@pytest.mark.parametrize(("total", "decisions"), [(480, 20), (50, 20), (7, 7), (7, 1), (41, 20)])
+def test_a_run_has_as_many_decisions_as_told_equally_long(total: int, decisions: int) -> None:
+    ends = [0]
+    while ends[-1] < total:
+        ends.append(next_decision(ends[-1], total, decisions))
+    lengths = np.diff(ends)
+    assert (ends[-1], len(lengths)) == (total, decisions)
+    assert lengths.max() - lengths.min() <= 1
 
 
 def test_the_environments_keep_their_contracts(make_run: MakeRun) -> None:
-    env = CoefficientAction(gym.make("rlkd/Digits-v0", device="cpu", epochs=3, **COEFFICIENTS), held_steps=4)
+    env = CoefficientAction(gym.make("rlkd/Digits-v0", device="cpu", epochs=3, **COEFFICIENTS), decisions=3)
     check_env(env, skip_render_check=True)
     check_env_for_sb3(env)
-    check_vector_env(CoefficientVectorEnv(create_parallel_runs(make_run(**COEFFICIENTS), 3, "stacked"), held_steps=4))
+    check_vector_env(CoefficientVectorEnv(create_parallel_runs(make_run(**COEFFICIENTS), 3, "stacked"), decisions=3))
 
 
 def test_diverged_runs_end_with_the_penalty(make_run: MakeRun) -> None:
     run = make_run(learning_rate=1e6, **COEFFICIENTS)
-    envs = CoefficientVectorEnv(create_parallel_runs(run, 2, "stacked"), held_steps=4)
+    envs = CoefficientVectorEnv(create_parallel_runs(run, 2, "stacked"), decisions=3)
     envs.reset(seed=0)
     none = np.zeros(envs.action_space.shape, np.float32)
     while True:
@@ -165,14 +171,14 @@ def test_diverged_runs_end_with_the_penalty(make_run: MakeRun) -> None:
 
 def test_bad_settings_are_told(make_run: MakeRun) -> None:
     runs = create_parallel_runs(make_run(), 2, "stacked")
-    for wrong in ({"held_steps": 0}, {"scale": 0.0}):
+    for wrong in ({"decisions": 0}, {"decisions": 13}, {"scale": 0.0}):
         with pytest.raises(UsageError):
             CoefficientVectorEnv(runs, **wrong)
     with pytest.raises(UsageError, match="same number"):
         CoefficientVectorEnv([runs, create_parallel_runs(make_run(), 3, "stacked")])
     with pytest.raises(UsageError, match="from a positive to a greater one"):
         CoefficientRule(low=2.0, high=1.0)
-    envs = CoefficientVectorEnv(runs)
+    envs = CoefficientVectorEnv(runs, decisions=3)
     envs.reset(seed=0)
     with pytest.raises(ValueError, match="expected actions of shape"):
         envs.step(np.zeros((2, 3), np.float32))
