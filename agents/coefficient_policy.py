@@ -48,7 +48,9 @@ class CoefficientPolicy(nn.Module):
     @torch.no_grad()
     def forward(self, outputs: InstanceOutputs) -> Temperature:
         """Choose the temperatures of a batch of a run, or of several runs at once."""
-        return Temperature.shared(self.rule.temperatures(self.coefficients(outputs), outputs))
+        inputs = self.rule.inputs(outputs)
+        coefficients = self.network(self.rule.context(outputs, inputs))
+        return Temperature.shared(self.rule.temperatures(coefficients, outputs, inputs))
 
     def temperatures(
         self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, progress: float = 0.0

@@ -35,7 +35,7 @@ class CoefficientForm:
 
     Args:
         name: ``"constant"``: the same coefficients all through; ``"linear"``: linear in the run's progress;
-            ``"context"``: linear in all of the context.
+            ``"context"``: also, that of the constant linear in all of the context.
         rule: whose contexts and coefficients they are.
 
     Raises:
@@ -46,19 +46,21 @@ class CoefficientForm:
         if name not in FORMS:
             raise unknown_name("form", name, FORMS)
         self.rule = rule
-        self._inputs = {"constant": 0, "linear": 1, "context": len(rule.context_names)}[name]
+        self._slopes = 0 if name == "constant" else rule.num_coefficients
+        self._others = len(rule.context_names) - 1 if name == "context" else 0
 
     @property
     def num_parameters(self) -> int:
         """Number of parameters D."""
-        return self.rule.num_coefficients * (1 + self._inputs)
+        return self.rule.num_coefficients + self._slopes + self._others
 
     def unpack(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Return weights ``(P, n, d)`` and biases ``(P, n)`` of P candidates ``(P, D)``."""
-        count = self.rule.num_coefficients
-        biases, slopes = parameters.split([count, count * self._inputs], dim=1)
+        sizes = [self.rule.num_coefficients, self._slopes, self._others]
+        biases, slopes, others = parameters.split(sizes, dim=1)
         weights = parameters.new_zeros(*biases.shape, len(self.rule.context_names))
-        weights[..., : self._inputs] = slopes.unflatten(1, (count, self._inputs))
+        weights[:, : self._slopes, 0] = slopes  # progress is the first of a context
+        weights[:, 0, 1 : 1 + self._others] = others
         return weights, biases
 
     def policy(self, parameters: Tensor) -> CoefficientPolicy:
@@ -84,9 +86,10 @@ class Candidates:
 
     def __call__(self, outputs: InstanceOutputs) -> Temperature:
         """Choose the temperatures of the K runs' batches."""
-        context = self._rule.context(outputs)
+        inputs = self._rule.inputs(outputs)
+        context = self._rule.context(outputs, inputs)
         coefficients = torch.einsum("knd,kd->kn", self._weights, context) + self._biases
-        return Temperature.shared(self._rule.temperatures(coefficients, outputs))
+        return Temperature.shared(self._rule.temperatures(coefficients, outputs, inputs))
 
 
 class Evolution:
@@ -142,6 +145,7 @@ class Evolution:
 
         self.generation = 0
         self._fitness: list[list[float]] = []
+        self._centres: list[np.ndarray] = []
         draws = np.random.default_rng([self._seed, 0])
         options = {
             "popsize": self._population,
@@ -164,8 +168,12 @@ class Evolution:
         }
 
     def policy(self) -> CoefficientPolicy:
-        """Return the policy in the middle of the search, which is better than its luckiest candidate."""
-        return self._form.policy(torch.from_numpy(np.array(self._search.mean)))
+        """Return the policy in the middle of the search, averaged over the last half of the generations.
+
+        With figures as noisy as these the luckiest candidate is not the best one, and the middle wanders.
+        """
+        centres = self._centres[self.generation // 2 :] or [np.zeros(self._form.num_parameters)]
+        return self._form.policy(torch.from_numpy(np.mean(centres, axis=0)))
 
     def state_dict(self) -> dict[str, Any]:
         """Return every generation's fitness, from which, with the seed, the whole search follows."""
@@ -180,6 +188,7 @@ class Evolution:
     def _tell(self, candidates: np.ndarray, fitness: list[float]) -> None:
         self._search.tell(list(candidates), fitness)
         self._fitness.append(fitness)
+        self._centres.append(np.array(self._search.mean))
         self.generation += 1
 
     def _figures(self, candidates: Tensor) -> np.ndarray:

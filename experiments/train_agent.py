@@ -26,6 +26,7 @@ from experiments.folder import (
 )
 from experiments.held_out import HeldOutRuns, print_held_out
 from experiments.instances import Instance, InstanceSet, read_instance_set
+from experiments.policy_figure import draw_policy
 from experiments.versions import versions
 from rlkd_env.coefficient_env import CoefficientVectorEnv
 from rlkd_env.coefficients import CoefficientRule
@@ -36,6 +37,7 @@ from rlkd_env.reward import RewardMeter
 from rlkd_env.temperature import parse_bound
 
 EVOLUTION = "cma"
+FIGURE_FILE = "policy.png"
 _NEVER = 2**30
 """Reward interval of runs whose rewards nobody asks for."""
 _LOOKS = 16
@@ -154,6 +156,9 @@ class TrainingSession:
             for runs in self._held_out:
                 on_device = deepcopy(policy).to(runs.template.device)
                 rows.append(runs.compare(on_device, options.sweep, bar.update))
+        if self._held_out:
+            runs, policy_there = self._held_out[0], deepcopy(policy).to(self._held_out[0].template.device)
+            draw_policy(policy_there, runs.template, runs.instance.seeds.start, self.folder / FIGURE_FILE)
         summary = {
             "settings": self.config.settings(),
             "updates": self._step,

@@ -69,31 +69,36 @@ class CoefficientRule:
         """What the numbers of a context are."""
         return ("progress", "batch_loss", *self.features)
 
-    def context(self, outputs: InstanceOutputs) -> Tensor:
+    def context(self, outputs: InstanceOutputs, inputs: Tensor | None = None) -> Tensor:
         """Return what a policy knows of every run: ``(K, d)`` values in ``[-1, 1]``.
 
         They are the run's progress, the logarithm of the student's mean cross-entropy in the batch (1 is that of
         guessing, 0 a hundredth of it), and the batch means of the features.
+
+        Args:
+            outputs: of N instances of K runs.
+            inputs: their :meth:`inputs`, if they are known already.
         """
         loss = outputs.by_run(outputs.student_cross_entropy).mean(dim=1).float() / math.log(outputs.num_classes)
         loss = 1.0 + loss.nan_to_num(nan=1.0).clamp(_LEAST_LOSS, 1.0).log10() / 2.0
         progress = torch.full_like(loss, 2.0 * outputs.progress - 1.0)
-        means = outputs.by_run(self._inputs(outputs)).mean(dim=1)
+        means = outputs.by_run(self.inputs(outputs) if inputs is None else inputs).mean(dim=1)
         return torch.cat([torch.stack([progress, loss], dim=1), means], dim=1).clamp(-1.0, 1.0)
 
-    def temperatures(self, coefficients: Tensor, outputs: InstanceOutputs) -> Tensor:
+    def temperatures(self, coefficients: Tensor, outputs: InstanceOutputs, inputs: Tensor | None = None) -> Tensor:
         """Return the temperatures ``(N,)`` of the batches of K runs.
 
         Args:
             coefficients: ``(K, n)``, of the constant and of the features.
             outputs: of N instances.
+            inputs: their :meth:`inputs`, if they are known already.
         """
         spread = outputs.by_run(outputs.teacher_logits.float().std(dim=-1, correction=0))
-        inputs = outputs.by_run(self._inputs(outputs))
-        weighted = coefficients[:, :1] + torch.einsum("kbf,kf->kb", inputs, coefficients[:, 1:])
+        by_run = outputs.by_run(self.inputs(outputs) if inputs is None else inputs)
+        weighted = coefficients[:, :1] + torch.einsum("kbf,kf->kb", by_run, coefficients[:, 1:])
         return (spread.mean(dim=1, keepdim=True) * self._squash(weighted).exp()).flatten()
 
-    def _inputs(self, outputs: InstanceOutputs) -> Tensor:
+    def inputs(self, outputs: InstanceOutputs) -> Tensor:
         """Return the features ``(N, n - 1)``, from -1 to 1."""
         values = self.state(outputs)
         return 2.0 * (values - self.state.low) / (self.state.high - self.state.low) - 1.0

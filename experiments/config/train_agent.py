@@ -29,8 +29,8 @@ class TrainingConfig:
     coefficient_features: tuple[str, ...] = COEFFICIENT_FEATURES
     """Features of an instance that have a coefficient in log T; a wrong name lists all."""
     form: PolicyForm = "linear"
-    """What evolution lets the coefficients depend on: nothing, the run's progress, or all of the context. An agent's
-    network sees all."""
+    """What evolution lets the coefficients depend on: nothing (constant), the run's progress (linear), or also, that of
+    the constant, the batch's loss and mean features (context). An agent's network sees all."""
     num_runs: int = 128
     """Runs at once of every instance."""
     updates: int = 60

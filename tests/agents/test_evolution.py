@@ -46,7 +46,7 @@ def make_evolution(runs: ParallelRuns, form: str = "linear", fitness: str = "con
     return Evolution([runs], [SEEDS], CoefficientForm(form, RULE), 4, 0.3, fitness, seed)
 
 
-@pytest.mark.parametrize(("form", "parameters"), [("constant", 3), ("linear", 6), ("context", 15)])
+@pytest.mark.parametrize(("form", "parameters"), [("constant", 3), ("linear", 6), ("context", 9)])
 def test_a_candidates_runs_follow_the_policy_of_its_parameters(form: str, parameters: int) -> None:
     chosen = CoefficientForm(form, RULE)
     assert chosen.num_parameters == parameters
