@@ -36,7 +36,8 @@ class Digits(DataSource):
     """800 images train the teacher and 300 of those the student; 150 probe, 150 validation, 697 test.
 
     So few images are the regime in which a student of 12 units learns more from a teacher than from the labels. With
-    other sizes of the first two parts or of the validation, the test set is what is left.
+    other sizes of the first two parts or of the validation, the test set is what is left; it is the same for every
+    ``split_seed``.
     """
 
     default_teacher = "digits_cnn"
@@ -65,19 +66,27 @@ class Digits(DataSource):
         )
 
     def test_set(self) -> ImageSet:
-        """Return the images, 697 unless told otherwise, that no part of :meth:`splits` holds."""
+        """Return the images, 697 unless told otherwise, that no part of :meth:`splits` holds, whatever its seed."""
         return _image_set(self._parts()["test"])
 
     def _parts(self) -> dict[str, np.ndarray]:
-        """Return the positions of every part."""
+        """Return the positions of every part; those of the test set do not depend on the split's seed."""
+        parts = self._draw(np.arange(len(_load()[1])), seed=0)
+        if self.config.split_seed:
+            others = np.setdiff1d(np.arange(len(_load()[1])), parts["test"])
+            parts |= self._draw(others, self.config.split_seed) | {"test": parts["test"]}
+        return parts
+
+    def _draw(self, positions: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+        """Draw the parts out of some positions; what is left is the test set."""
         labels, config = _load()[1], self.config
         parts: dict[str, np.ndarray] = {}
 
         def draw(part: str, positions: np.ndarray, size: int) -> np.ndarray:
-            parts[part], rest = stratified(positions, labels, size, config.split_seed, part)
+            parts[part], rest = stratified(positions, labels, size, seed, part)
             return rest
 
-        rest = draw("teacher", np.arange(len(labels)), config.teacher_images or TEACHER_IMAGES)
+        rest = draw("teacher", positions, config.teacher_images or TEACHER_IMAGES)
         parts["reserve"] = draw("training", parts["teacher"], config.train_images or STUDENT_IMAGES)
         rest = draw("probe", rest, PROBE_IMAGES)
         parts["test"] = draw("validation", rest, config.validation_images or VALIDATION_IMAGES)
