@@ -1,4 +1,4 @@
-"""From a trained stable-baselines3 model to a :class:`~agents.policy.TemperaturePolicy`."""
+"""From a trained stable-baselines3 model to a plain policy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
+from agents.coefficient_policy import CoefficientPolicy
 from agents.policy import Affine, TemperaturePolicy
+from rlkd_env.coefficients import CoefficientRule
 from rlkd_env.registry import UsageError
 from rlkd_env.residual import ResidualMap
 from rlkd_env.temperature import ActionMap
@@ -34,9 +36,32 @@ def export_policy(
     Raises:
         UsageError: if the agent's network is of a kind that cannot be exported.
     """
-    layers = [*_observation_layers(agent), *_actor_layers(agent)]
-    plain = [_plain(layer) for block in layers for layer in _flatten(block)]
-    return TemperaturePolicy([deepcopy(layer).cpu() for layer in plain], features, action_map)
+    return TemperaturePolicy(_network(agent), features, action_map)
+
+
+def export_coefficient_policy(agent: BaseAlgorithm, rule: CoefficientRule, scale: float) -> CoefficientPolicy:
+    """Copy the deterministic policy out of an agent that chooses coefficients.
+
+    Args:
+        agent: any agent of :data:`agents.sb3.AGENTS`, trained on a
+            :class:`~rlkd_env.coefficient_env.CoefficientVectorEnv`.
+        rule: of that environment.
+        scale: likewise.
+
+    Returns:
+        A policy whose coefficients are ``scale`` times ``agent.predict(observation, deterministic=True)``.
+
+    Raises:
+        UsageError: if the agent's network is of a kind that cannot be exported.
+    """
+    scales = torch.full((rule.num_coefficients,), scale)
+    return CoefficientPolicy([*_network(agent), _affine(scales, torch.zeros_like(scales))], rule)
+
+
+def _network(agent: BaseAlgorithm) -> list[nn.Module]:
+    """Return copies of the layers from the observation to the deterministic action in ``[-1, 1]``."""
+    blocks = [*_observation_layers(agent), *_actor_layers(agent)]
+    return [deepcopy(_plain(layer)).cpu() for block in blocks for layer in _flatten(block)]
 
 
 def _observation_layers(agent: BaseAlgorithm) -> list[nn.Module]:

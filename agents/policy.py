@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,51 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from agents.policy_files import DESCRIPTION_FILE, LAYERS, WEIGHTS_FILE, Affine, read_policy, write_policy
 from agents.rules import check_function, recreate_rule
-from rlkd_env.files import load_weights, read_json, read_tensors, write_json, write_tensors
 from rlkd_env.outputs import InstanceOutputs
-from rlkd_env.registry import Registry, UsageError
+from rlkd_env.registry import UsageError
 from rlkd_env.residual import ResidualMap
 from rlkd_env.state import InstanceState
 from rlkd_env.temperature import ActionMap, Temperature, TemperatureRange
 
-POLICY_FORMAT = 1
-WEIGHTS_FILE = "policy.safetensors"
-DESCRIPTION_FILE = "policy.json"
-
-
-class Affine(nn.Module):
-    """Scale and shift every feature: a frozen normalisation.
-
-    Args:
-        num_features: width of the input ``(N, num_features)``.
-    """
-
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, num_features: int) -> None:
-        super().__init__()
-        self.register_buffer("scale", torch.ones(num_features))
-        self.register_buffer("shift", torch.zeros(num_features))
-        self.num_features = num_features
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Return ``values * scale + shift``."""
-        return values * self.scale + self.shift
-
-
-LAYERS: Registry[Callable[..., nn.Module]] = Registry("layer")
-"""The layers a saved policy may have, by the name in its description."""
-for _layer in (nn.Linear, Affine, nn.Hardtanh, nn.Tanh, nn.ReLU, nn.ELU, nn.LeakyReLU, nn.SiLU, nn.GELU):
-    LAYERS.register(_layer.__name__)(_layer)
-_LAYER_ARGUMENTS: dict[type[nn.Module], tuple[str, ...]] = {
-    nn.Linear: ("in_features", "out_features"),
-    Affine: ("num_features",),
-    nn.Hardtanh: ("min_val", "max_val"),
-    nn.ELU: ("alpha",),
-    nn.LeakyReLU: ("negative_slope",),
-}
+KIND = "temperature"
+"""Of a description that does not tell its kind, too."""
 
 
 class TemperaturePolicy(nn.Module):
@@ -153,17 +117,11 @@ class TemperaturePolicy(nn.Module):
 
     def save(self, folder: Path | str) -> None:
         """Write ``policy.safetensors`` and ``policy.json`` into a folder, each atomically."""
-        folder = Path(folder)
-        write_tensors(folder / WEIGHTS_FILE, self.network.state_dict())
         description = {
-            "format": POLICY_FORMAT,
             "features": list(self.features),
             "action_map": _describe_map(self.action_map),
-            "layers": [_describe(layer) for layer in self.network],
-            "weights_sha256": hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest(),
-            "versions": {"torch": torch.__version__},
         }
-        write_json(folder / DESCRIPTION_FILE, description)
+        write_policy(Path(folder), self.network, description)
 
     @classmethod
     def load(cls, path: Path | str) -> TemperaturePolicy:
@@ -173,24 +131,14 @@ class TemperaturePolicy(nn.Module):
             path: the folder, or one of its two files.
 
         Raises:
-            UsageError: if a file is missing, damaged, of another format or does not belong to the other.
+            UsageError: if a file is missing, damaged, of another format or kind, or does not belong to the other.
         """
-        path = Path(path)
-        folder = path.parent if path.name in (WEIGHTS_FILE, DESCRIPTION_FILE) else path
-        description, weights = read_json(folder / DESCRIPTION_FILE), folder / WEIGHTS_FILE
-        if not isinstance(description, dict) or description.get("format") != POLICY_FORMAT:
-            raise UsageError(f"{folder / DESCRIPTION_FILE} is not a policy of format {POLICY_FORMAT}")
-        tensors, _ = read_tensors(weights)
-        if hashlib.sha256(weights.read_bytes()).hexdigest() != description.get("weights_sha256"):
-            raise UsageError(f"{weights} is damaged or does not belong to {folder / DESCRIPTION_FILE}")
-        try:
-            action_map = _recreate_map(description["action_map"])
-            layers = [LAYERS[layer["type"]](**layer["arguments"]) for layer in description["layers"]]
-            policy = cls(layers, description["features"], action_map)
-        except (KeyError, TypeError) as error:
-            raise UsageError(f"{folder / DESCRIPTION_FILE} is damaged: {error!r}") from None
-        load_weights(policy.network, tensors, weights)
-        policy._check_shapes(folder / DESCRIPTION_FILE)
+
+        def create(layers: Sequence[nn.Module], description: dict[str, Any]) -> TemperaturePolicy:
+            return cls(layers, description["features"], _recreate_map(description["action_map"]))
+
+        policy = read_policy(path, KIND, create)
+        policy._check_shapes(Path(path))
         return policy
 
     @torch.no_grad()
@@ -220,10 +168,4 @@ def _recreate_map(description: dict[str, Any]) -> ActionMap | ResidualMap:
     return ResidualMap(check_function(recreate_rule(description["around"])), bounds, description["width"])
 
 
-def _describe(layer: nn.Module) -> dict[str, Any]:
-    if type(layer).__name__ not in LAYERS:
-        raise UsageError(f"a policy with the layer {layer} cannot be saved")
-    return {
-        "type": type(layer).__name__,
-        "arguments": {name: getattr(layer, name) for name in _LAYER_ARGUMENTS.get(type(layer), ())},
-    }
+__all__ = ["DESCRIPTION_FILE", "LAYERS", "WEIGHTS_FILE", "Affine", "TemperaturePolicy"]

@@ -101,6 +101,15 @@ if find_spec("sb3_contrib") is not None:
     AGENTS.register("trpo")(AgentFamily("sb3_contrib", "TRPO", _batched, _BANDIT_ON_POLICY))
 
 
+def default_options(name: str, num_envs: int) -> dict[str, Any]:
+    """Return the arguments that :func:`make_agent` gives an agent's class for this number of slots.
+
+    Raises:
+        UsageError: if the agent is unknown.
+    """
+    return AGENTS[name].defaults(num_envs)
+
+
 def make_agent(
     name: str,
     env: VectorEnv[Any, Any, Any] | VecEnv,
@@ -169,4 +178,4 @@ def continue_from(agent: BaseAlgorithm, observation: np.ndarray) -> None:
         normalizer.old_obs = observation.copy()
 
 
-__all__ = ["AGENTS", "VectorEnvAdapter", "continue_from", "make_agent"]
+__all__ = ["AGENTS", "VectorEnvAdapter", "continue_from", "default_options", "make_agent"]

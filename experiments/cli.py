@@ -21,6 +21,7 @@ from experiments.config import (
     DistillConfig,
     ReportConfig,
     TeacherConfig,
+    TrainAgentConfig,
     ValidateConfig,
     as_arguments,
 )
@@ -29,13 +30,14 @@ from experiments.presets import read_config_file, read_preset
 from rlkd_env.distributed import is_first_process, started_processes
 from rlkd_env.registry import UsageError
 
-StoredConfig = DistillConfig | TeacherConfig
+StoredConfig = DistillConfig | TeacherConfig | TrainAgentConfig
 """Configs that a folder keeps, for a run that is resumed."""
 AnyConfig = StoredConfig | CreditConfig | BenchConfig | CompareConfig | ReportConfig | ValidateConfig
 
 _COMMANDS: dict[str, Any] = {
     "distill": DistillConfig,
     "teacher": TeacherConfig,
+    "train-agent": TrainAgentConfig,
     "credit": CreditConfig,
     "bench": BenchConfig,
     "compare": CompareConfig,

@@ -28,6 +28,7 @@ _CONTENT = (
     LAST_STUDENT_FILE,
     "policy.safetensors",
     "policy.json",
+    "policy.png",
     CHECKPOINT_FOLDER,
     TENSORBOARD_FOLDER,
 )

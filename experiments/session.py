@@ -22,6 +22,7 @@ from agents.callbacks import StudentSelection, TensorBoardCurves, agent_logger
 from agents.checkpoint import agent_state, load_agent_state, load_random_state, random_state
 from agents.export import export_policy
 from agents.history import RunHistory
+from agents.policies import load_policy
 from agents.policy import TemperaturePolicy
 from agents.rules import FixedTemperature, Rule, RuleSetting, check_function, create_rule
 from agents.sb3 import continue_from, make_agent
@@ -241,8 +242,8 @@ class DistillSession:
             raise UsageError("--rule-options needs a --rule that takes them")
         if options.policy is None:
             return None
-        policy = TemperaturePolicy.load(options.policy).to(self.run.device)
-        if policy.features != self.run.state.names:
+        policy = load_policy(options.policy).to(self.run.device)
+        if isinstance(policy, TemperaturePolicy) and policy.features != self.run.state.names:
             raise UsageError(
                 f"the policy {options.policy} reads the features {', '.join(policy.features)}, "
                 f"but the run has {', '.join(self.run.state.names)}: pass --features {' '.join(policy.features)}"

@@ -57,7 +57,7 @@ class RunConfig(DataConfig):
     """What the agent sees of an instance; a wrong name lists all."""
     reward: str = "probe_loss"
     """What the agent is paid for after every update: the fall of the excess training loss (train_progress, free), of
-    the loss on probe images (probe_loss), or of their error rate (probe_accuracy)."""
+    the loss on probe images (probe_loss) or its logarithm (log_probe_loss), or of their error rate (probe_accuracy)."""
     reward_interval: int = 1
     """Updates between two measurements of the reward; above 1 the reward is delayed."""
     divergence_penalty: float = -10.0

@@ -40,6 +40,7 @@ class InstanceOutputs:
         images: ``(N, channels, height, width)`` as both networks saw them, or None where no method asked for features.
         student_features: maps and pooled feature of the student, with gradient, or None likewise.
         teacher_features: of the teacher, no gradient, or None likewise.
+        num_runs: runs K whose batches, equally many instances each, stand here one after the other.
     """
 
     student_logits: Tensor
@@ -54,6 +55,7 @@ class InstanceOutputs:
     images: Tensor | None = None
     student_features: Features | None = None
     teacher_features: Features | None = None
+    num_runs: int = 1
 
     def with_student_logits(self, student_logits: Tensor) -> InstanceOutputs:
         """Return the same instances with other student logits ``(N, C)``."""
@@ -110,6 +112,10 @@ class InstanceOutputs:
         if self.label_share is None:
             return torch.zeros_like(self.labels, dtype=torch.bool)
         return self.label_share < 1.0
+
+    def by_run(self, values: Tensor) -> Tensor:
+        """View ``(N, ...)`` values as ``(K, N / K, ...)``, a row of instances for every run."""
+        return values.unflatten(0, (self.num_runs, -1))
 
     def true_class(self, values: Tensor) -> Tensor:
         """Pick the true class' entry of ``(N, C)`` values, giving ``(N,)``."""

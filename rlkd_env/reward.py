@@ -55,6 +55,12 @@ def probe_loss(measurement: Measurement) -> Tensor:
     return measurement.evaluate_probe().loss
 
 
+@REWARDS.register("log_probe_loss")
+def log_probe_loss(measurement: Measurement) -> Tensor:
+    """Logarithm of the cross-entropy on the probe images: its fall is a share of the loss, early and late alike."""
+    return measurement.evaluate_probe().loss.log()
+
+
 @REWARDS.register("probe_accuracy")
 def probe_accuracy(measurement: Measurement) -> Tensor:
     """Share of wrong predictions on the probe images."""

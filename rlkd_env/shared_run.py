@@ -258,12 +258,11 @@ class SharedRun(DistillationRun):
     def _evaluate(self, images: ImageSet) -> Evaluation:
         """Evaluate this process's part of a set and return the whole set's figures."""
         part = self._parts[id(images)]
-        figures = torch.zeros(2, device=self.device)
+        figures = torch.zeros(3, device=self.device)
         if len(part):
             local = self.task.evaluate(self.student, part)
-            figures = torch.stack([local.accuracy, local.loss]) * (len(part) / len(images))
-        accuracy, loss = self.processes.total(figures)
-        return Evaluation(accuracy, loss)
+            figures = torch.stack([local.accuracy, local.loss, local.confidence]) * (len(part) / len(images))
+        return Evaluation(*self.processes.total(figures))
 
 
 def _parallel(module: nn.Module) -> nn.Module:

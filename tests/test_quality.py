@@ -61,13 +61,13 @@ LAYERS = [
     {"data", "models"},
     {"engine"},
     {"tasks", "methods", "state", "recipe", "sampler", "teacher_cache"},
-    {"teacher", "exploration", "sequence"},
+    {"teacher", "exploration", "sequence", "coefficients"},
     {"reward", "hooks"},
     {"run"},
     {"shared_run", "parallel"},
     {"config", "rendering", "calibration", "return_decomposition", "residual"},
     {"stepper"},
-    {"env", "vector_env_checker"},
+    {"env", "coefficient_env", "vector_env_checker"},
     {"wrappers"},
 ]
 """Rooms of rlkd_env from the bottom up; a room imports from those below and from itself."""

@@ -7,6 +7,7 @@ from experiments.config.credit import CreditConfig
 from experiments.config.distill import DistillConfig, OutputConfig
 from experiments.config.report import ReportConfig
 from experiments.config.teacher import TeacherConfig
+from experiments.config.train_agent import TrainAgentConfig
 from experiments.config.validate import ValidateConfig
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "OutputConfig",
     "ReportConfig",
     "TeacherConfig",
+    "TrainAgentConfig",
     "ValidateConfig",
     "as_arguments",
     "config_hash",

@@ -22,7 +22,8 @@ class AgentConfig:
     agent: str = "ppo"
     """Learns online: ppo, a2c, sac, td3 or ddpg; with sb3-contrib also tqc, crossq and trpo."""
     policy: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """A saved policy (folder, policy.json or policy.safetensors) that acts frozen in place of an agent."""
+    """A saved policy (folder, policy.json or policy.safetensors) that acts frozen in place of an agent; pretrained is
+    the one that comes with the package."""
     rule: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """A rule that acts in place of an agent: fixed (plain KD), linear, cosine, random, public_agent, entropy,
     difficulty, lskd, normkd, ttm, wttm, dtkd or ctkd. lskd's KL weight is --method-options kd_weight 9."""

@@ -13,22 +13,18 @@ from rlkd_env.data.images import ImageSet, MemoryImages
 from rlkd_env.data.splits import DataSource, Splits, stratified
 from rlkd_env.registry import UsageError
 
-_SPLIT_SEED = 0
 TEACHER_IMAGES = 800
 STUDENT_IMAGES = 300
 PROBE_IMAGES = 150
 VALIDATION_IMAGES = 150
 TEST_IMAGES = 697
+"""Of the parts that are drawn unless others are asked for."""
 
 
 @lru_cache(maxsize=1)
 def _load() -> tuple[np.ndarray, np.ndarray]:
     pixels, labels = load_digits(return_X_y=True)
     return (pixels / 16.0).astype(np.float32).reshape(-1, 1, 8, 8), labels.astype(np.int64)
-
-
-def _stratified(indices: np.ndarray, size: int, part: str) -> tuple[np.ndarray, np.ndarray]:
-    return stratified(indices, _load()[1], size, _SPLIT_SEED, part)
 
 
 def _image_set(indices: np.ndarray) -> ImageSet:
@@ -39,7 +35,9 @@ def _image_set(indices: np.ndarray) -> ImageSet:
 class Digits(DataSource):
     """800 images train the teacher and 300 of those the student; 150 probe, 150 validation, 697 test.
 
-    So few images are the regime in which a student of 12 units learns more from a teacher than from the labels.
+    So few images are the regime in which a student of 12 units learns more from a teacher than from the labels. With
+    other sizes of the first two parts or of the validation, the test set is what is left; it is the same for every
+    ``split_seed``.
     """
 
     default_teacher = "digits_cnn"
@@ -48,31 +46,48 @@ class Digits(DataSource):
 
     def __init__(self, config: DataConfig | None = None) -> None:
         super().__init__(config)
-        for option in ("train_images", "teacher_images", "validation_images", "split_seed", "image_size"):
-            if getattr(self.config, option) != getattr(DataConfig(), option):
-                raise UsageError(f"the parts of digits are fixed: {option} has no effect there")
+        if self.config.image_size is not None:
+            raise UsageError("the images of digits are 8 by 8: image_size has no effect there")
 
     def splits(self) -> Splits:
-        """Return the stratified parts; the same at every call."""
-        teacher_train, rest = self._teacher_and_rest()
-        student_train, _ = _stratified(teacher_train, STUDENT_IMAGES, "training")
-        probe, rest = _stratified(rest, PROBE_IMAGES, "probe")
-        validation, _ = _stratified(rest, VALIDATION_IMAGES, "validation")
+        """Return the stratified parts; the same at every call.
+
+        Raises:
+            UsageError: if there are fewer images than the parts ask for.
+        """
+        parts = self._parts()
         return Splits(
-            train=_image_set(student_train),
-            probe=_image_set(probe),
-            validation=_image_set(validation),
-            teacher_train=_image_set(teacher_train),
+            train=_image_set(parts["training"]),
+            probe=_image_set(parts["probe"]),
+            validation=_image_set(parts["validation"]),
+            teacher_train=_image_set(parts["teacher"]),
             num_classes=10,
+            reserve=_image_set(parts["reserve"]),
         )
 
     def test_set(self) -> ImageSet:
-        """Return the 697 images that no part of :meth:`splits` holds."""
-        _, rest = self._teacher_and_rest()
-        _, rest = _stratified(rest, PROBE_IMAGES, "probe")
-        _, test = _stratified(rest, VALIDATION_IMAGES, "validation")
-        return _image_set(test)
+        """Return the images, 697 unless told otherwise, that no part of :meth:`splits` holds, whatever its seed."""
+        return _image_set(self._parts()["test"])
 
-    @staticmethod
-    def _teacher_and_rest() -> tuple[np.ndarray, np.ndarray]:
-        return _stratified(np.arange(len(_load()[1])), TEACHER_IMAGES, "teacher")
+    def _parts(self) -> dict[str, np.ndarray]:
+        """Return the positions of every part; those of the test set do not depend on the split's seed."""
+        parts = self._draw(np.arange(len(_load()[1])), seed=0)
+        if self.config.split_seed:
+            others = np.setdiff1d(np.arange(len(_load()[1])), parts["test"])
+            parts |= self._draw(others, self.config.split_seed) | {"test": parts["test"]}
+        return parts
+
+    def _draw(self, positions: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+        """Draw the parts out of some positions; what is left is the test set."""
+        labels, config = _load()[1], self.config
+        parts: dict[str, np.ndarray] = {}
+
+        def draw(part: str, positions: np.ndarray, size: int) -> np.ndarray:
+            parts[part], rest = stratified(positions, labels, size, seed, part)
+            return rest
+
+        rest = draw("teacher", positions, config.teacher_images or TEACHER_IMAGES)
+        parts["reserve"] = draw("training", parts["teacher"], config.train_images or STUDENT_IMAGES)
+        rest = draw("probe", rest, PROBE_IMAGES)
+        parts["test"] = draw("validation", rest, config.validation_images or VALIDATION_IMAGES)
+        return parts

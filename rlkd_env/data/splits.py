@@ -13,7 +13,7 @@ from rlkd_env.data.config import DataConfig
 from rlkd_env.data.images import ImageSet
 from rlkd_env.registry import UsageError
 
-_LARGEST_VALIDATION = 2500
+_LARGEST_PART = 2500
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Splits:
         validation: which student to keep.
         teacher_train: gradients of the teacher; contains ``train``.
         num_classes: number of classes C.
+        reserve: images of ``teacher_train``, at most 2,500, that the student does not train on; empty where it trains
+            on all, and None where the source does not tell them.
     """
 
     train: ImageSet
@@ -33,6 +35,7 @@ class Splits:
     validation: ImageSet
     teacher_train: ImageSet
     num_classes: int
+    reserve: ImageSet | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -47,6 +50,7 @@ class Splits:
             self.validation.to(device),
             self.teacher_train.to(device),
             self.num_classes,
+            None if self.reserve is None else self.reserve.to(device),
         )
 
 
@@ -96,18 +100,25 @@ class LabelledSource(DataSource):
         config, everything = self.config, np.arange(len(labels))
         validation_size = config.validation_images
         if validation_size is None:
-            validation_size = min(len(labels) // 10, _LARGEST_VALIDATION)
+            validation_size = min(len(labels) // 10, _LARGEST_PART)
         probe_size = min(config.probe_size, len(labels) // 10)
         probe, rest = stratified(everything, labels, probe_size, config.split_seed, "probe")
         validation, rest = stratified(rest, labels, validation_size, config.split_seed, "validation")
         teacher_train, _ = stratified(rest, labels, config.teacher_images or len(rest), config.split_seed, "teacher")
         train_size = config.train_images or len(teacher_train)
-        train, _ = stratified(teacher_train, labels, train_size, config.split_seed, "training")
+        train, reserve = stratified(teacher_train, labels, train_size, config.split_seed, "training")
 
         def part(positions: np.ndarray) -> ImageSet:
             return images.subset(torch.from_numpy(np.sort(positions)))
 
-        return Splits(part(train), part(probe), part(validation), part(teacher_train), num_classes)
+        return Splits(
+            train=part(train),
+            probe=part(probe),
+            validation=part(validation),
+            teacher_train=part(teacher_train),
+            num_classes=num_classes,
+            reserve=part(reserve[:_LARGEST_PART]),
+        )
 
 
 def stratified(

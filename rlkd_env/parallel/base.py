@@ -299,4 +299,5 @@ def stack_evaluations(evaluations: list[Evaluation]) -> Evaluation:
     return Evaluation(
         torch.stack([evaluation.accuracy for evaluation in evaluations]),
         torch.stack([evaluation.loss for evaluation in evaluations]),
+        torch.stack([evaluation.confidence for evaluation in evaluations]),
     )

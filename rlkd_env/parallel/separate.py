@@ -62,6 +62,7 @@ def join_outputs(outputs: list[InstanceOutputs]) -> InstanceOutputs:
         progress=first.progress,
         epoch=first.epoch,
         step=first.step,
+        num_runs=sum(part.num_runs for part in outputs),
         **{name: _join([getattr(of_run, name) for of_run in outputs]) for name in INSTANCE_FIELDS},
     )
 

@@ -108,6 +108,7 @@ class StackedRuns(ParallelRuns):
             indices=batch.indices,
             epoch=self.step_count / self.steps_per_epoch,
             step=self.step_count,
+            num_runs=self.num_runs,
         )
 
     def _batch(self) -> Batch:

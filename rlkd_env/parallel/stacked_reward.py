@@ -45,6 +45,8 @@ def _picks(evaluate: Callable[[], Evaluation], run: Tensor) -> Callable[[], Eval
 
     def pick() -> Evaluation:
         everyone = evaluate()
-        return Evaluation(everyone.accuracy.gather(0, run), everyone.loss.gather(0, run))
+        return Evaluation(
+            *(figures.gather(0, run) for figures in (everyone.accuracy, everyone.loss, everyone.confidence))
+        )
 
     return pick

@@ -50,7 +50,7 @@ class StackedStudents:
 
     @torch.no_grad()
     def evaluate(self, images: ImageSet) -> Evaluation:
-        """Measure every student on the same images: accuracy and mean cross-entropy, ``(K,)`` each."""
+        """Measure every student on the same images: accuracy, mean cross-entropy and confidence, ``(K,)`` each."""
         self._network.eval()
         chunks = images.chunks(max(1, _EVALUATION_ROWS // self.count))
         logits = torch.cat([self._forward_shared(chunk) for chunk in chunks], dim=1)
@@ -59,7 +59,7 @@ class StackedStudents:
         accuracy = (logits.argmax(dim=-1) == labels).float().mean(dim=1)
         log_probabilities = log_softmax(logits.flatten(0, 1)).unflatten(0, logits.shape[:2])
         of_labels = log_probabilities.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
-        return Evaluation(accuracy, -of_labels.mean(dim=1))
+        return Evaluation(accuracy, -of_labels.mean(dim=1), of_labels.exp().mean(dim=1))
 
     def _forward_shared(self, images: Tensor) -> Tensor:
         if self._layers is None:

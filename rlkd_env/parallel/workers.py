@@ -213,7 +213,8 @@ def _pack(outputs: InstanceOutputs) -> dict[str, Any]:
     """Return outputs as plain values and arrays, which are quicker to send than tensors."""
     values = {name: getattr(outputs, name) for name in INSTANCE_FIELDS}
     arrays = {name: None if value is None else value.numpy() for name, value in values.items()}
-    return {"progress": outputs.progress, "epoch": outputs.epoch, "step": outputs.step, **arrays}
+    counts = {"progress": outputs.progress, "epoch": outputs.epoch, "step": outputs.step, "num_runs": outputs.num_runs}
+    return {**counts, **arrays}
 
 
 def _pack_temperature(temperature: Temperature) -> dict[str, np.ndarray]:

@@ -20,10 +20,12 @@ class Evaluation:
     Attributes:
         accuracy: share of correct top-1 predictions.
         loss: mean cross-entropy in nats.
+        confidence: mean probability of the true class: an accuracy without steps.
     """
 
     accuracy: Tensor
     loss: Tensor
+    confidence: Tensor
 
 
 class Task(ABC):

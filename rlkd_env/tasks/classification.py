@@ -46,7 +46,8 @@ class Classification(Task):
         logits = torch.cat([network(self.engine.images(chunk)) for chunk in images.chunks(_EVALUATION_BATCH)])
         network.train(was_training)
         accuracy = (logits.argmax(dim=-1) == images.labels).float().mean()
-        return Evaluation(accuracy, F.cross_entropy(logits, images.labels))
+        losses = F.cross_entropy(logits, images.labels, reduction="none")
+        return Evaluation(accuracy, losses.mean(), (-losses).exp().mean())
 
     @staticmethod
     def _outputs(batch: Batch, student_logits: Tensor, teacher_logits: Tensor) -> InstanceOutputs:

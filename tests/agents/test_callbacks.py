@@ -38,7 +38,7 @@ class ScriptedRun(SimpleNamespace):
 
     def evaluate_validation(self) -> Evaluation:
         accuracy, loss = self.figures[self.epoch - 1]
-        return Evaluation(torch.tensor(accuracy), torch.tensor(loss))
+        return Evaluation(torch.tensor(accuracy), torch.tensor(loss), torch.tensor(accuracy))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,32 @@
+"""Saved policies by the kind that they tell, and the one that comes with the package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from agents import coefficient_policy, policy
+from agents.coefficient_policy import CoefficientPolicy
+from agents.policy import TemperaturePolicy
+from agents.policy_files import policy_folder, read_description
+from rlkd_env.registry import Registry
+
+PRETRAINED = "pretrained"
+_PRETRAINED_FOLDER = Path(__file__).parent / "pretrained"
+
+KINDS: Registry[Callable[[Path], TemperaturePolicy | CoefficientPolicy]] = Registry("kind of policy")
+KINDS.register(policy.KIND)(TemperaturePolicy.load)
+KINDS.register(coefficient_policy.KIND)(CoefficientPolicy.load)
+
+
+def load_policy(path: Path | str) -> TemperaturePolicy | CoefficientPolicy:
+    """Read a saved policy of any kind; nothing is unpickled.
+
+    Args:
+        path: its folder, one of its two files, or the word ``pretrained`` for the policy that comes with the package.
+
+    Raises:
+        UsageError: if a file is missing, damaged, of another format, or does not belong to the other.
+    """
+    folder = _PRETRAINED_FOLDER if str(path) == PRETRAINED else policy_folder(path)
+    return KINDS[str(read_description(folder)["kind"])](folder)

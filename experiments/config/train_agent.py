@@ -1,0 +1,116 @@
+"""Options of ``rlkd train-agent``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from experiments.config.common import without_bookkeeping
+from rlkd_env.coefficient_env import DECISIONS
+from rlkd_env.coefficients import COEFFICIENT_FEATURES
+from rlkd_env.config import OptionValue
+from rlkd_env.parallel import RunMode
+
+PolicyForm = Literal["constant", "linear", "context"]
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """What is trained, on which runs, and for how long."""
+
+    agent: str = "cma"
+    """Who learns: cma (evolution on how the students end), or an agent of rlkd distill (ppo, sac, ...), paid with the
+    fall of the log probe loss."""
+    instances: str = "digits300"
+    """Instance set: a YAML file, or the name of one that comes with the package (digits300, diverse)."""
+    coefficient_features: tuple[str, ...] = COEFFICIENT_FEATURES
+    """Features of an instance that have a coefficient in log T; a wrong name lists all."""
+    form: PolicyForm = "linear"
+    """What evolution lets the coefficients depend on: nothing (constant), the run's progress (linear), or also, that of
+    the constant, the batch's loss and mean features (context). An agent's network sees all."""
+    num_runs: int = 128
+    """Runs at once of every instance."""
+    updates: int = 60
+    """Generations of evolution, or updates of an agent."""
+    minutes: float | None = None
+    """Time after which training ends, if it comes before the updates' end."""
+    population: int = 16
+    """Candidates a generation of evolution; each has num_runs / population runs, with the same seeds for all."""
+    fitness: str = "confidence"
+    """What evolution looks at on the probe images at a run's end: loss, confidence (mean probability of the true class)
+    or accuracy."""
+    initial_deviation: float = 0.3
+    """Deviation of evolution's first candidates around T = 1 deviation of the teacher's logits."""
+    probe_images: int = 1000
+    """Images that fitness and reward are measured on: the probe, and as many as there are of those that neither train
+    the student nor validate nor test it."""
+    decisions: int = DECISIONS
+    """Actions of an agent a run, each held for an equal part of its updates."""
+    coefficient_scale: float = 2.0
+    """Coefficient at an agent's action of 1."""
+    discount: float = 1.0
+    """Discount of an agent's rewards from one decision to the next."""
+    agent_options: Annotated[dict[str, OptionValue], tyro.conf.arg(metavar="NAME VALUE ...")] = field(
+        default_factory=dict
+    )
+    """Arguments of the agent's class as NAME VALUE pairs, such as learning_rate 3e-4."""
+    run_mode: RunMode = "auto"
+    """How several runs are computed: stacked, workers, sequence, or auto for the fastest."""
+    sweep: tuple[float | str, ...] = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0)
+    """Fixed temperatures that the policy is compared with on the held-out runs; with suffix s in deviations of the
+    teacher's logits."""
+    evaluation_interval: int = 10
+    """Updates from one look at the held-out runs' validation images to the next; 0 looks only at the end."""
+    device: str = "auto"
+    """Device such as cpu or cuda:0; auto takes a GPU where there is one."""
+    seed: int = 0
+    """Seed of the training."""
+
+
+@dataclass(frozen=True)
+class TrainingOutputConfig:
+    """Where the policy goes, and how a training starts, stops and goes on."""
+
+    out: str = "auto"
+    """Folder for policy, summary and curves; auto is runs/agent-INSTANCES-AGENT-seedN."""
+    overwrite: bool = False
+    """Replace the training in the folder."""
+    resume: bool = False
+    """Go on with the training in the folder, with the settings it was started with."""
+    config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    """JSON or YAML file with any of these options as keys; the command line comes before it."""
+    preset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Ready-made config by name, such as digits300 or pretrained; a wrong name lists all."""
+    checkpoint_seconds: float = 30.0
+    """Least time between two checkpoints."""
+    progress: bool = True
+    """Show a progress bar."""
+
+
+@dataclass(frozen=True)
+class TrainAgentConfig:
+    """Train a temperature policy over many runs, for `rlkd distill --policy`, and compare it on held-out ones."""
+
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    output: TrainingOutputConfig = field(default_factory=TrainingOutputConfig)
+
+    presets = "train-agent"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all options by name."""
+        return {**asdict(self.training), **asdict(self.output)}
+
+    def settings(self) -> dict[str, Any]:
+        """Return the options that determine the policy; what ``config.json`` holds."""
+        return without_bookkeeping(self.as_dict())
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the training."""
+        if self.output.out != "auto":
+            return Path(self.output.out)
+        options = self.training
+        return Path("runs") / f"agent-{Path(options.instances).stem}-{options.agent}-seed{options.seed}"
