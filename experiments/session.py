@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from functools import partial
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -22,13 +18,11 @@ from agents.callbacks import StudentSelection, TensorBoardCurves, agent_logger
 from agents.checkpoint import agent_state, load_agent_state, load_random_state, random_state
 from agents.export import export_policy
 from agents.history import RunHistory
-from agents.policies import load_policy
-from agents.policy import TemperaturePolicy
-from agents.rules import FixedTemperature, Rule, RuleSetting, check_function, create_rule
 from agents.sb3 import continue_from, make_agent
 from agents.timing import PartTimer, TimedVectorEnv
 from agents.trace import InstanceTrace, TracedRewards
 from experiments.checkpoint import load_checkpoint, save_checkpoint
+from experiments.choosers import fixed_temperature, frozen_policy, rule_to_act_around
 from experiments.config import DistillConfig
 from experiments.folder import (
     CHECKPOINT_FOLDER,
@@ -40,14 +34,13 @@ from experiments.folder import (
     TRACE_FILE,
     clear_folder,
 )
+from experiments.interrupts import Interrupts
 from experiments.progress import ProgressBar
-from rlkd_env.config import OptionValue
 from rlkd_env.env import KDVectorEnv
 from rlkd_env.files import write_json, write_tensors
 from rlkd_env.models.storage import save_network
 from rlkd_env.registry import UsageError
 from rlkd_env.run import DistillationRun, Policy, RunHook, StepResult
-from rlkd_env.temperature import parse_bound
 from rlkd_env.wrappers import CalibratedReward, EfficientExploration, ResidualAction, TemperatureAction
 from rlkd_env.wrappers.calibrated_reward import check_calibrator
 
@@ -109,7 +102,7 @@ class DistillSession:
         self.watchers: list[RunHook] = []
         self._tracker = _Tracker()
         self._last_checkpoint = time.monotonic()
-        self._stop_requested = False
+        self._interrupts = Interrupts()
         self._is_learning = False
         options = config.agent
         if options.learn_interval < 1:
@@ -120,9 +113,9 @@ class DistillSession:
             raise UsageError(
                 f"the seconds between checkpoints must not be negative, not {config.output.checkpoint_seconds:g}"
             )
-        self._fixed = FixedTemperature(parse_bound(options.fixed_temperature, run.teacher_deviation))
-        self._around = self._rule_to_act_around()
-        self._policy = self._frozen_policy()
+        self._fixed = fixed_temperature(options, run)
+        self._around = rule_to_act_around(options, run, config.output.seed)
+        self._policy = frozen_policy(options, run, config.output.seed)
         self.agent: BaseAlgorithm | None = None
         self._calibrated: CalibratedReward | None = None
         self._slots = KDVectorEnv(run=run)
@@ -187,7 +180,7 @@ class DistillSession:
         watchers: list[RunHook] = [self._tracker, *records, *curves, bar, *self.watchers]
         self.run.hooks = watchers
         try:
-            with self._catching_interrupts():
+            with self._interrupts.caught():
                 self._warm_up()
                 if self._policy is not None:
                     self._advance(self.run.policy or self._policy, self.run.total_steps)
@@ -224,51 +217,12 @@ class DistillSession:
             RunInterrupted: after Ctrl-C.
         """
         due = time.monotonic() - self._last_checkpoint >= self.config.output.checkpoint_seconds
-        if due or self._stop_requested:
+        if due or self._interrupts.stop_requested:
             with self.timer.part("checkpoint"):
                 self._save_checkpoint()
-        if self._stop_requested:
+        if self._interrupts.stop_requested:
             self.save_results()
             raise RunInterrupted
-
-    def _frozen_policy(self) -> Policy | None:
-        options = self.config.agent
-        if options.policy is not None and options.rule is not None:
-            raise UsageError("--policy and --rule exclude each other")
-        if options.rule is not None:
-            self.run.create_policy = partial(self._create_rule, options.rule, options.rule_options)
-            return self.run.create_policy(self.config.output.seed)  # a wrong option is told now; the run makes its own
-        if options.rule_options:
-            raise UsageError("--rule-options needs a --rule that takes them")
-        if options.policy is None:
-            return None
-        policy = load_policy(options.policy).to(self.run.device)
-        if isinstance(policy, TemperaturePolicy) and policy.features != self.run.state.names:
-            raise UsageError(
-                f"the policy {options.policy} reads the features {', '.join(policy.features)}, "
-                f"but the run has {', '.join(self.run.state.names)}: pass --features {' '.join(policy.features)}"
-            )
-        return policy
-
-    def _rule_to_act_around(self) -> Rule | None:
-        options = self.config.agent
-        if options.around is None:
-            if options.around_options:
-                raise UsageError("--around-options needs an --around that takes them")
-            return None
-        if options.policy is not None or options.rule is not None:
-            raise UsageError("--around is for an agent: it excludes --policy and --rule")
-        if self.run.num_processes > 1:
-            raise UsageError("an agent around a rule needs all outputs in one process: leave torchrun or --around away")
-        return check_function(self._create_rule(options.around, options.around_options, self.config.output.seed))
-
-    def _create_rule(self, name: str, options: dict[str, OptionValue], seed: int) -> Rule:
-        """Create a rule for the run."""
-        run = self.run
-        setting = RuleSetting(
-            run.temperature_range, self._fixed.temperature, run.teacher_deviation, run.splits.num_classes, seed
-        )
-        return create_rule(name, options, setting)
 
     def _start(self) -> bool:
         """Prepare the folder and the run; return whether it goes on from a checkpoint."""
@@ -393,23 +347,6 @@ class DistillSession:
         if self.agent is not None:
             load_agent_state(self.agent, checkpoint["agent"])
         load_random_state(checkpoint["random"])
-
-    @contextmanager
-    def _catching_interrupts(self) -> Iterator[None]:
-        """Turn the first Ctrl-C into a stop at the next safe point; a second one ends at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def request_stop(signum: int, frame: Any) -> None:  # noqa: ARG001
-            self._stop_requested = True
-            signal.signal(signal.SIGINT, previous)
-
-        previous = signal.signal(signal.SIGINT, request_stop)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, previous)
 
 
 class _RunCallback(BaseCallback):
