@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from agents.export import export_policy
+from agents.policies import PRETRAINED
 from agents.rules import FixedTemperature
 from agents.sb3 import make_agent
 from experiments.config import BenchConfig
@@ -124,9 +125,13 @@ def ppo_acting(config: BenchConfig) -> Arm:
     """A run under an agent's policy that does not learn, on the device."""
     run = _started(config)
     env = TemperatureAction(KDVectorEnv(run=run))
-    policy = export_policy(make_agent(config.agent.agent, env, seed=0), run.state.names, env.action_map)
+    policy = export_policy(make_agent(_learner(config), env, seed=0), run.state.names, env.action_map)
     policy = policy.to(run.device)
     return lambda steps: _ignore(run.advance(policy, steps))
+
+
+def _learner(config: BenchConfig) -> str:
+    return "ppo" if config.agent.agent == PRETRAINED else config.agent.agent
 
 
 def _learning(config: BenchConfig, calibrator: str) -> Arm:
@@ -134,7 +139,7 @@ def _learning(config: BenchConfig, calibrator: str) -> Arm:
     env = TemperatureAction(KDVectorEnv(run=run))
     wrapped = env if calibrator == "uniform" else CalibratedReward(env, calibrator)
     options: dict[str, Any] = {"seed": 0, **config.agent.agent_options}
-    agent = make_agent(config.agent.agent, wrapped, **options)
+    agent = make_agent(_learner(config), wrapped, **options)
     made = 0
 
     def learn(steps: int) -> None:

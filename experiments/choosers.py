@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from agents.policies import load_policy
+from agents.policies import PRETRAINED, load_policy
 from agents.policy import TemperaturePolicy
 from agents.rules import FixedTemperature, Rule, RuleSetting, check_function, create_rule
 from experiments.config.distill import AgentConfig
@@ -36,12 +36,16 @@ def frozen_policy(options: AgentConfig, run: DistillationRun, seed: int) -> Poli
         return run.create_policy(seed)  # a wrong option is told now; the run makes its own
     if options.rule_options:
         raise UsageError("--rule-options needs a --rule that takes them")
-    if options.policy is None:
+    path = options.policy or (PRETRAINED if options.agent == PRETRAINED else None)
+    if path is None:
         return None
-    policy = load_policy(options.policy).to(run.device)
+    asks_for_learning = options.bandit or options.agent_options or options.calibrator != AgentConfig.calibrator
+    if options.policy is None and asks_for_learning:
+        raise UsageError("--bandit, --agent-options and --calibrator are for an agent that learns, such as --agent ppo")
+    policy = load_policy(path).to(run.device)
     if isinstance(policy, TemperaturePolicy) and policy.features != run.state.names:
         raise UsageError(
-            f"the policy {options.policy} reads the features {', '.join(policy.features)}, "
+            f"the policy {path} reads the features {', '.join(policy.features)}, "
             f"but the run has {', '.join(run.state.names)}: pass --features {' '.join(policy.features)}"
         )
     return policy
@@ -59,6 +63,8 @@ def rule_to_act_around(options: AgentConfig, run: DistillationRun, seed: int) ->
         return None
     if options.policy is not None or options.rule is not None:
         raise UsageError("--around is for an agent: it excludes --policy and --rule")
+    if options.agent == PRETRAINED:
+        raise UsageError("--around is for an agent that learns, such as --agent ppo")
     if run.num_processes > 1:
         raise UsageError("an agent around a rule needs all outputs in one process: leave torchrun or --around away")
     return check_function(_create_rule(options, run, options.around, options.around_options, seed))

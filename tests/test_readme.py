@@ -33,7 +33,7 @@ def test_the_policy_example_runs_as_printed(tmp_path: Path, monkeypatch: pytest.
     from experiments.cli import main
 
     monkeypatch.chdir(tmp_path)
-    assert main(["distill", "--epochs", "3", "--no-progress", "--device", "cpu"]) == 0
+    assert main(["distill", "--agent", "ppo", "--epochs", "3", "--no-progress", "--device", "cpu"]) == 0
     given = {"student_logits": torch.randn(9, 10), "teacher_logits": torch.randn(9, 10), "labels": torch.arange(9)}
     exec(PYTHON[1], given)
     assert given["temperature"].shape == (9,)
@@ -74,4 +74,4 @@ def test_the_changelog_counts_the_features_right() -> None:
 
 def test_the_default_config_is_what_the_readme_says() -> None:
     config = DistillConfig()
-    assert str(config.folder) == "runs/digits-kd-ppo-seed0"
+    assert str(config.folder) == "runs/digits-kd-pretrained-seed0"

@@ -19,8 +19,9 @@ from rlkd_env.temperature import ActionScale
 class AgentConfig:
     """Who sets the temperatures."""
 
-    agent: str = "ppo"
-    """Learns online: ppo, a2c, sac, td3 or ddpg; with sb3-contrib also tqc, crossq and trpo."""
+    agent: str = "pretrained"
+    """Learns online: ppo, a2c, sac, td3 or ddpg; with sb3-contrib also tqc, crossq and trpo. Or pretrained: the policy
+    of the package, which was learned on other runs and acts frozen."""
     policy: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """A saved policy (folder, policy.json or policy.safetensors) that acts frozen in place of an agent; pretrained is
     the one that comes with the package."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from agents.history import HISTORY_VERSION, QUANTILES
+from agents.policies import PRETRAINED
 from experiments.credit import CREDIT_FILE
 from experiments.folder import CONFIG_FILE, HISTORY_FILE, SUMMARY_FILE, TRACE_FILE
 from rlkd_env.files import read_json, read_tensors
@@ -121,7 +122,8 @@ class RunRecord:
     @property
     def has_agent(self) -> bool:
         """Whether an agent learns in the run, not a rule or a saved policy."""
-        return not self.config.get("rule") and not self.config.get("policy")
+        is_frozen = self.config.get("rule") or self.config.get("policy") or self.config.get("agent") == PRETRAINED
+        return not is_frozen
 
     @property
     def warmup_epochs(self) -> int:

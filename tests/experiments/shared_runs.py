@@ -56,7 +56,7 @@ RULES: dict[str, tuple[str, dict[str, Any]]] = {
     "rule through the student": ("dtkd", {}),
     "rule that draws": ("random", {}),
 }
-QUICK = ("--warmup-epochs", "2", "--no-progress", "--device", "cpu", "--precision", EXACT)
+QUICK = ("--agent", "ppo", "--warmup-epochs", "2", "--no-progress", "--device", "cpu", "--precision", EXACT)
 PAPER = ("--student", "mlp12", "--explore-first-epoch", "8", "--explore-interval", "4", "--learn-interval", "3")
 COMMANDS: dict[str, tuple[str, ...]] = {
     "default": (*PAPER, "--epochs", "24"),

@@ -95,7 +95,8 @@ def test_the_json_says_the_same_and_what_it_means(finished: Path) -> None:
 
 
 def test_every_run_is_what_distill_does(finished: Path, tmp_path: Path) -> None:
-    options = ["--epochs", "4", "--warmup-epochs", "1", "--seed", "1", "--calibrator", "uniform", "--device", "cpu"]
+    options = ["--agent", "ppo", "--epochs", "4", "--warmup-epochs", "1", "--seed", "1", "--calibrator", "uniform"]
+    options += ["--device", "cpu"]
     with work.using_threads(1):
         assert main(["distill", "--out", str(tmp_path / "a"), "--no-progress", *options]) == 0
     for name in ("student.safetensors", "student_last.safetensors", "policy.safetensors", "config.json"):

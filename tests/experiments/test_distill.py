@@ -22,7 +22,7 @@ from experiments.checkpoint import LATEST, PREVIOUS
 from experiments.cli import main
 from rlkd_env.models.storage import load_network
 
-QUICK = ("--epochs", "20", "--warmup-epochs", "2", "--no-progress", "--device", "cpu")
+QUICK = ("--agent", "ppo", "--epochs", "20", "--warmup-epochs", "2", "--no-progress", "--device", "cpu")
 
 
 def distill(out: Path, *options: str) -> int:
@@ -389,7 +389,8 @@ def test_a_diverging_run_keeps_the_last_good_student(tmp_path: Path, capsys: pyt
 
 
 def run_process(out: Path, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "experiments", "distill", "--out", str(out), "--no-progress", "--device", "cpu"]
+    command = [sys.executable, "-m", "experiments", "distill", "--agent", "ppo", "--out", str(out), "--no-progress"]
+    command += ["--device", "cpu"]
     return subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -401,8 +402,11 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
-PAPER = ("--reward-interval", "3", "--explore-first-epoch", "8", "--explore-interval", "4", "--learn-interval", "6")
-FIRST_ORDER = ("--calibrator", "gradient", "--no-explore")
+PAPER = (
+    *("--agent", "ppo", "--reward-interval", "3", "--learn-interval", "6"),
+    *("--explore-first-epoch", "8", "--explore-interval", "4"),
+)
+FIRST_ORDER = ("--agent", "ppo", "--calibrator", "gradient", "--no-explore")
 
 
 @pytest.mark.parametrize("parts", [("--agent", "sac"), PAPER, FIRST_ORDER], ids=["sac", "paper", "gradient"])

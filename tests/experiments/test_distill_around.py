@@ -15,7 +15,7 @@ from experiments.session import DistillSession
 from rlkd_env.residual import ResidualMap
 from rlkd_env.wrappers.calibrated_reward import CALIBRATOR_NAMES
 
-QUICK = ("--no-progress", "--device", "cpu")
+QUICK = ("--agent", "ppo", "--no-progress", "--device", "cpu")
 AROUND = ("--around", "lskd", "--around-options", "tau", "3", "--around-width", "0.7", "--warmup-epochs", "1")
 
 

@@ -11,7 +11,7 @@ from agents.rules import RULES
 from experiments.cli import main
 from experiments.session import DistillSession
 
-QUICK = ("--no-progress", "--device", "cpu")
+QUICK = ("--agent", "ppo", "--no-progress", "--device", "cpu")
 
 
 def distill(out: Path, *options: str, epochs: int = 2) -> int:

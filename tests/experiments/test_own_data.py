@@ -50,7 +50,7 @@ def distill(data: Path, teacher: Path) -> Distill:
     def run(out: Path, *options: str) -> int:
         defaults = ["--dataset", "arrays", "--data-path", str(data), "--teacher", str(teacher), "--student", "cnn4"]
         small = ["--epochs", "3", "--warmup-epochs", "1", "--batch-size", "32", "--no-progress", "--device", "cpu"]
-        return main(["distill", *defaults, *small, "--out", str(out), *options])
+        return main(["distill", "--agent", "ppo", *defaults, *small, "--out", str(out), *options])
 
     return run
 
@@ -172,7 +172,7 @@ def test_fashion_mnist_is_distilled_from_its_preset(tmp_path: Path) -> None:
     options = ["--train-images", "1000", "--epochs", "6", "--warmup-epochs", "1", "--teacher-model", "cnn8"]
     options += ["--teacher-images", "4000", "--student", "cnn8", "--validation-images", "500", "--no-progress"]
     arguments = ["--preset", "fashion_mnist/dkd", "--teacher", str(tmp_path / "t"), "--out", str(tmp_path / "run")]
-    assert main(["distill", *arguments, *options, "--device", "cpu"]) == 0
+    assert main(["distill", "--agent", "ppo", *arguments, *options, "--device", "cpu"]) == 0
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["data"]["train"] == 1000
     assert summary["student_last_test_accuracy"] > 0.4
@@ -188,7 +188,7 @@ def test_the_preset_of_cifar100_starts_with_weights_of_the_field(tmp_path: Path)
     torch.save({"model": create_model("resnet56", 100, (3, 32, 32)).state_dict()}, weights)
     options = ["--train-images", "256", "--validation-images", "128", "--probe-size", "64", "--epochs", "2"]
     preset = ["--preset", "cifar100/resnet56-resnet20/kd", "--teacher", str(weights), "--warmup-epochs", "1"]
-    arguments = [*preset, *options, "--no-progress", "--device", "cpu", "--data-path", str(tmp_path)]
+    arguments = [*preset, *options, "--agent", "ppo", "--no-progress", "--device", "cpu", "--data-path", str(tmp_path)]
     assert main(["distill", *arguments, "--out", str(tmp_path / "run")]) == 0
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert (summary["dataset"], summary["student"], summary["steps"]) == ("cifar100", "resnet20", 8)

@@ -56,7 +56,7 @@ def real_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run as rlkd distill leaves it."""
     out = tmp_path_factory.mktemp("runs") / "ppo"
     options = ["--epochs", "20", "--warmup-epochs", "2", "--student-alone", "--no-progress", "--device", "cpu"]
-    assert main(["distill", "--out", str(out), *options]) == 0
+    assert main(["distill", "--agent", "ppo", "--out", str(out), *options]) == 0
     (out / "credit.json").write_text(json.dumps(CREDIT))
     return out
 

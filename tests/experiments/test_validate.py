@@ -21,7 +21,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with an agent that explores, on the threads that this process has."""
     out = tmp_path_factory.mktemp("runs") / "ppo"
     options = ["--epochs", "12", "--warmup-epochs", "2", "--explore-first-epoch", "5", "--seed", "3"]
-    assert main(["distill", "--out", str(out), "--no-progress", "--device", "cpu", *options]) == 0
+    assert main(["distill", "--agent", "ppo", "--out", str(out), "--no-progress", "--device", "cpu", *options]) == 0
     return out
 
 
