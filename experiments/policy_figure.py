@@ -62,13 +62,13 @@ def draw_policy(policy: Policy, run: DistillationRun, seed: int, path: Path) -> 
     for (low, high), alpha in (((0, 4), 0.2), ((1, 3), 0.4)):
         over_time.fill_between(steps, quantiles[low], quantiles[high], color="C0", alpha=alpha, linewidth=0)
     over_time.plot(steps, quantiles[2], color="C0")
-    over_time.set(xlabel="update", ylabel="temperature", title="median, half and nine tenths of a batch", yscale="log")
+    over_time.set(xlabel="update", ylabel="temperature", title="median, 50 % and 90 % of a batch", yscale="log")
     over_time.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     over_time.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     over_time.yaxis.set_minor_formatter(NullFormatter())
     for axes, (moment, title) in zip(moments, _MOMENTS.items(), strict=True):
         difficulty, temperature, confidence = np.concatenate([np.empty((3, 0)), *record.instances[moment]], axis=1)
-        axes.set(xscale="logit", xlabel="difficulty (1 − student's p of the true class)", title=title)
+        axes.set(xscale="logit", xlabel="difficulty, 1 − student's p", title=title)
         inside = difficulty.clip(_NEAREST, 1.0 - _NEAREST)
         points = axes.scatter(inside, temperature, c=confidence, s=8, cmap="viridis", vmin=0.0, vmax=1.0)
         axes.set_xlim(_NEAREST * 0.7, 1.0 - _NEAREST * 0.7)

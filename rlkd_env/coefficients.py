@@ -3,6 +3,7 @@
 The rule is ``log T_i = log(unit) + squash(w · x_i)``: the unit is the mean standard deviation of the teacher's logits
 in the run's batch, and ``x_i`` holds a constant 1 and named features of the instance. Nothing in it depends on the size
 of the teacher's logits or on the number of classes, so coefficients ``w`` found on one task can be used on another.
+Where several processes share a run, each takes the means over its own share of the batch.
 """
 
 from __future__ import annotations
