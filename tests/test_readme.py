@@ -42,7 +42,7 @@ def test_the_policy_example_runs_as_printed(tmp_path: Path, monkeypatch: pytest.
 def test_every_command_in_the_readme_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run.yaml").write_text("epochs: 3\n")
-    commands = re.findall(r"`(rlkd (?:distill|teacher|compare|train-agent|report|validate)[^`]*)`", README)
+    commands = re.findall(r"`(rlkd (?:distill|teacher|compare|train-agent|report|validate) [^`]+)`", README)
     commands += [f"rlkd distill {options}" for options in re.findall(r"`(--[a-z][^`]*)`", README)]
     assert len(commands) >= 12
     for command in commands:
