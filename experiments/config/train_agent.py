@@ -24,25 +24,25 @@ class TrainingConfig:
     agent: str = "cma"
     """Who learns: cma (evolution on how the students end), or an agent of rlkd distill (ppo, sac, ...), paid with the
     fall of the log probe loss."""
-    instances: str = "digits300"
-    """Instance set: a YAML file, or the name of one that comes with the package (digits300, diverse)."""
+    instances: str = "digits"
+    """Instance set: a YAML file, or the name of one that comes with the package (digits, digits300, diverse)."""
     coefficient_features: tuple[str, ...] = COEFFICIENT_FEATURES
     """Features of an instance that have a coefficient in log T; a wrong name lists all."""
     form: PolicyForm = "linear"
     """What evolution lets the coefficients depend on: nothing (constant), the run's progress (linear), or also, that of
     the constant, the batch's loss and mean features (context). An agent's network sees all."""
-    num_runs: int = 128
+    num_runs: int = 48
     """Runs at once of every instance."""
-    updates: int = 60
+    updates: int = 40
     """Generations of evolution, or updates of an agent."""
     minutes: float | None = None
     """Time after which training ends, if it comes before the updates' end."""
-    population: int = 16
+    population: int = 12
     """Candidates a generation of evolution; each has num_runs / population runs, with the same seeds for all."""
     fitness: str = "confidence"
     """What evolution looks at on the probe images at a run's end: loss, confidence (mean probability of the true class)
     or accuracy."""
-    initial_deviation: float = 0.3
+    initial_deviation: float = 0.2
     """Deviation of evolution's first candidates around T = 1 deviation of the teacher's logits."""
     probe_images: int = 1000
     """Images that fitness and reward are measured on: the probe, and as many as there are of those that neither train
@@ -83,7 +83,7 @@ class TrainingOutputConfig:
     config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
     """JSON or YAML file with any of these options as keys; the command line comes before it."""
     preset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """Ready-made config by name, such as digits300 or pretrained; a wrong name lists all."""
+    """Ready-made config by name, such as digits or pretrained; a wrong name lists all."""
     checkpoint_seconds: float = 30.0
     """Least time between two checkpoints."""
     progress: bool = True
