@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from matplotlib.axes import Axes
 from scipy import stats
 
-from experiments.reporting.comparison_records import TaskRecord
+from experiments.reporting.comparison_records import ArmRecord, TaskRecord
 from experiments.reporting.style import (
     COLOURS,
     DASHES,
@@ -24,6 +26,8 @@ from experiments.reporting.words import signed
 
 _HIGHLIGHTED = 5
 """Arms that have a colour besides the baseline; the others are grey, as nobody tells twenty colours apart."""
+_FAR_OFF = 2.0
+"""An arm whose difference is further than this many times most others' (0.75 quantile) is left outside of an axis."""
 _BANDS = 3
 """Arms whose intervals are drawn around their curves, the baseline among them; more bands hide each other."""
 
@@ -45,6 +49,14 @@ def draw_differences(task: TaskRecord) -> Drawing | None:
                 axes.plot([difference.low, difference.high], [place + offset] * 2, color=colour, linewidth=width)
             axes.plot([difference.mean], [place + offset], "o", color=colour, fillstyle=face, markersize=6)
     axes.axvline(0.0, color=COLOURS["ink"], linewidth=1.2)
+    outside = _cut_off(arms, axes.set_xlim)
+    for place, arm in enumerate(arms):
+        if arm in outside and (found := arm.students["last"].difference):
+            edge, align = (0.02, "left") if found.mean < 0 else (0.98, "right")
+            arrow = "\N{LEFTWARDS ARROW}" if found.mean < 0 else "\N{RIGHTWARDS ARROW}"
+            where = axes.get_yaxis_transform()
+            text = axes.text(edge, place, f"{arrow} {signed(found.mean)}", transform=where, ha=align, va="bottom")
+            text.set(fontsize=9, color=COLOURS["ink"])
     axes.set_yticks(range(len(arms)), [arm.name for arm in arms])
     axes.set_ylim(len(arms) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
@@ -58,7 +70,31 @@ def draw_differences(task: TaskRecord) -> Drawing | None:
     caption += (
         f"Clear of zero in the last epoch: {', '.join(clear)}." if clear else "None is clear of zero in the last epoch."
     )
+    caption += _outside_in_words(outside)
     return Drawing(file_name(f"differences_{task.name}"), f"Difference to {task.baseline}", caption, figure_of(axes))
+
+
+def _cut_off(arms: list[ArmRecord], set_limits: Callable[[float, float], object]) -> list[ArmRecord]:
+    """Leave arms whose difference is many times the others' outside of an axis, and return them."""
+    ends = {arm.name: _ends(arm) for arm in arms}
+    bound = _FAR_OFF * float(np.quantile([max(map(abs, pair)) for pair in ends.values()], 0.75))
+    outside = [arm for arm in arms if (found := arm.students["last"].difference) and abs(found.mean) > bound]
+    if outside:
+        inside = [ends[arm.name] for arm in arms if arm not in outside]
+        low, high = min(0.0, *(pair[0] for pair in inside)), max(0.0, *(pair[1] for pair in inside))
+        margin = 0.05 * (high - low)
+        set_limits(max(low, -bound) - margin, min(high, bound) + margin)
+    return outside
+
+
+def _ends(arm: ArmRecord) -> tuple[float, float]:
+    found = arm.students["last"].difference
+    assert found is not None
+    return (found.low, found.high) if found.is_known else (found.mean, found.mean)
+
+
+def _outside_in_words(arms: list[ArmRecord]) -> str:
+    return f" Outside of the axis: {', '.join(arm.name for arm in arms)}." if arms else ""
 
 
 def draw_cost(task: TaskRecord) -> Drawing | None:
@@ -82,12 +118,14 @@ def draw_cost(task: TaskRecord) -> Drawing | None:
             axes.plot([cost, cost], [difference.low, difference.high], color=colour, linewidth=1.2, alpha=0.6)
         label = arm.name if arm.name in chosen or arm.name == task.baseline else None
         axes.plot([cost], [difference.mean], _MARKERS[colour], color=colour, markersize=7, label=label)
+    outside = _cut_off(arms, axes.set_ylim)
     add_legend(axes)
     dearest = max(arms, key=lambda arm: arm.cost_ratio or 0.0)
     caption = (
         "Up is better, left is cheaper; bars are 95 % intervals. Times are medians over the seeds, CPU time "
         f"where it is known. The dearest arm, {dearest.name}, takes {dearest.cost_ratio:.2f} times as long."
         + _greys_in_words(task)
+        + _outside_in_words(outside)
     )
     return Drawing(file_name(f"cost_{task.name}"), "Gain against cost", caption, figure_of(axes))
 
