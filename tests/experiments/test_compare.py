@@ -184,8 +184,17 @@ def test_a_run_that_is_broken_off_goes_on_from_its_checkpoint(tmp_path: Path) ->
         assert (run.config.folder / name).read_bytes() == (whole.folder / name).read_bytes()
 
 
+# Ctrl-C is heard also where the tests themselves run in the background, where shells switch it off.
+ENTRY = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from experiments.cli import entry_point
+entry_point()
+"""
+
+
 def start(out: Path, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "experiments", "compare", "--out", str(out), "--jobs", "1", *QUICK, *options]
+    command = [sys.executable, "-c", ENTRY, "compare", "--out", str(out), "--jobs", "1", *QUICK, *options]
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
 
 
