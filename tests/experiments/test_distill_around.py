@@ -58,7 +58,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(
     safe_point = DistillSession.safe_point
 
     def stop_in_the_sixth_epoch(session: DistillSession) -> None:
-        session._stop_requested = session.run.epoch >= 5
+        session._interrupts.stop_requested = session.run.epoch >= 5
         safe_point(session)
 
     with monkeypatch.context() as patched:

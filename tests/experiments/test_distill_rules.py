@@ -72,7 +72,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(options: list[str], tmp_path: Path, m
     safe_point = DistillSession.safe_point
 
     def stop_in_the_third_epoch(session: DistillSession) -> None:
-        session._stop_requested = session.run.epoch == 2
+        session._interrupts.stop_requested = session.run.epoch == 2
         safe_point(session)
 
     with monkeypatch.context() as patched:
