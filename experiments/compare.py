@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -67,13 +68,14 @@ def _check_arms(plan: Plan) -> None:
 def _compare(config: CompareConfig, plan: Plan) -> int:
     """Make the runs, with the folder to ourselves."""
     folder = config.folder
-    outcomes = {run.name: Outcome(run, summary) for run in plan.runs if (summary := run.summary())}
+    outcomes = _finished(plan.runs)
     missing = [run for run in plan.runs if run.name not in outcomes]
     _write(config, plan, outcomes)
     code, again = 0, f"go on with the same command; what is finished is in {folder}"
     try:
         _make(config, plan, missing, outcomes)
     except (KeyboardInterrupt, RunInterrupted):
+        outcomes |= _finished(missing)  # with the run that was just ending
         print(f"\ninterrupted after {len(outcomes)} of {len(plan.runs)} runs: {again}", file=sys.stderr)
         code = 130
     except WorkersLost:
@@ -88,6 +90,10 @@ def _compare(config: CompareConfig, plan: Plan) -> int:
     for row in failed:
         print(f"rlkd: {row.task}/{row.arm}/seed{row.seed} failed: {row.error}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _finished(runs: Iterable[PlannedRun]) -> dict[str, Outcome]:
+    return {run.name: Outcome(run, summary) for run in runs if (summary := run.summary())}
 
 
 def _make(config: CompareConfig, plan: Plan, missing: list[PlannedRun], outcomes: dict[str, Outcome]) -> None:
