@@ -59,12 +59,12 @@ RULES: dict[str, tuple[str, dict[str, Any]]] = {
 QUICK = ("--agent", "ppo", "--warmup-epochs", "2", "--no-progress", "--device", "cpu", "--precision", EXACT)
 PAPER = ("--student", "mlp12", "--explore-first-epoch", "8", "--explore-interval", "4", "--learn-interval", "3")
 COMMANDS: dict[str, tuple[str, ...]] = {
-    "default": (*PAPER, "--epochs", "24"),
+    "default": (*PAPER, "--epochs", "12"),
     "uniform": (
         "--student",
         "digits_cnn",
         "--epochs",
-        "12",
+        "5",
         "--calibrator",
         "uniform",
         "--agent-options",
