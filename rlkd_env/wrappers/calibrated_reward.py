@@ -141,7 +141,7 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
         """Add to the credits what they leave of the interval's reward, once it is measured."""
         self.metrics = {"reward_spread": float(credit.std())}
         self._earned += batch_reward
-        self._unpaid += batch_reward - credit.mean()
+        self._unpaid += batch_reward - float(credit.mean())
         if self._run is None or self._run.reward.is_measured:
             credit = credit + self._unpaid
             if self._decomposition is not None and learns:

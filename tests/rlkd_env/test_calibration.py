@@ -152,6 +152,16 @@ def test_last_layer_credit_from_a_few_probe_images_at_a_time_agrees_still() -> N
     assert looked == [16] * math.ceil(run.total_steps / 4)
 
 
+def test_what_a_delayed_reward_leaves_unpaid_is_a_plain_number(make_run: MakeRun) -> None:
+    """Checkpoints are read without unpickling, so they hold no NumPy scalars."""
+    envs = CalibratedReward(TemperatureAction(KDVectorEnv(run=make_run(batch_size=16, reward_interval=3))))
+    envs.reset(seed=0)
+    envs.step(np.zeros((16, 1), np.float32))
+    state = envs.state_dict()
+    assert type(state["unpaid"]) is float
+    assert type(state["earned"]) is float
+
+
 def test_last_layer_credit_goes_on_from_its_state(make_run: MakeRun) -> None:
     run = make_run(batch_size=16, reward="train_progress")
     run.reset(0)
