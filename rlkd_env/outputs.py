@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from rlkd_env.data.boxes import Regions
     from rlkd_env.models.features import Features
 
 _REGISTER = 16
@@ -41,6 +42,9 @@ class InstanceOutputs:
         student_features: maps and pooled feature of the student, with gradient, or None likewise.
         teacher_features: of the teacher, no gradient, or None likewise.
         num_runs: runs K whose batches, equally many instances each, stand here one after the other.
+        further_loss: ``(N,)`` of what the student's task asks for besides the classes, with gradient, or None: of a
+            detector, where boxes are.
+        regions: which parts of which images the instances are, or None where they are whole images.
     """
 
     student_logits: Tensor
@@ -56,6 +60,8 @@ class InstanceOutputs:
     student_features: Features | None = None
     teacher_features: Features | None = None
     num_runs: int = 1
+    further_loss: Tensor | None = None
+    regions: Regions | None = None
 
     def with_student_logits(self, student_logits: Tensor) -> InstanceOutputs:
         """Return the same instances with other student logits ``(N, C)``."""
@@ -73,8 +79,13 @@ class InstanceOutputs:
 
     @cached_property
     def task_loss(self) -> Tensor:
-        """``(N,)`` cross-entropy of the student in nats, with gradient."""
-        return self._cross_entropy(self._student_log_softmax)
+        """``(N,)`` loss of the student's own task, with gradient: cross-entropy in nats, and what else it asks for."""
+        return self._class_loss if self.further_loss is None else self._class_loss + self.further_loss
+
+    @cached_property
+    def _class_loss(self) -> Tensor:
+        with torch.enable_grad():
+            return self._cross_entropy(self._student_log_softmax)
 
     @cached_property
     def student_log_probabilities(self) -> Tensor:
@@ -99,7 +110,7 @@ class InstanceOutputs:
     @cached_property
     def student_cross_entropy(self) -> Tensor:
         """``(N,)`` in nats, without gradient."""
-        return self.task_loss.detach()
+        return self._class_loss.detach()
 
     @cached_property
     def teacher_cross_entropy(self) -> Tensor:

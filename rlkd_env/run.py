@@ -86,6 +86,8 @@ class DistillationRun:
     policy: nn.Module | None = field(init=False, default=None)
     """The run's own, if it has one."""
     optimizer: torch.optim.Optimizer = field(init=False)
+    method_optimizer: torch.optim.Optimizer | None = field(init=False, default=None)
+    """Of the method's parameters that it does not leave to the run's optimiser."""
     batch: Batch = field(init=False)
     """That waits for its temperatures."""
     outputs: InstanceOutputs = field(init=False)
@@ -98,7 +100,7 @@ class DistillationRun:
     def __post_init__(self) -> None:
         self.device = self.splits.train.labels.device
         self.frozen_teacher = self.task.engine.freeze(self.teacher, self.splits.image_shape)
-        self._stream = BatchStream(self.splits.train, self.batch_size, 0, self.views)
+        self._stream = self._create_stream(0)
         self.steps_per_epoch = self._stream.batches_per_epoch
         self.total_steps = self.steps_per_epoch * self.recipe.epochs
         probe = self.splits.probe
@@ -109,7 +111,7 @@ class DistillationRun:
     @property
     def batch_size(self) -> int:
         """Instances a batch, N."""
-        return self.recipe.batch_size
+        return self.recipe.batch_size * self.task.instances_per_image
 
     @property
     def num_processes(self) -> int:
@@ -180,7 +182,7 @@ class DistillationRun:
             ValueError: if there are not N temperatures.
         """
         self._check_ready()
-        count = len(self.batch.labels)
+        count = len(self.outputs.labels)
         if temperature.student.shape != (count,) or temperature.teacher.shape != (count,):
             raise ValueError(
                 f"expected {count} temperatures each for teacher and student, "
@@ -193,9 +195,12 @@ class DistillationRun:
         with self._step_randomness(self.method.is_stochastic):
             losses = self.trained_method(outputs, temperature)
         loss = torch.stack(list(losses.values())).sum(dim=0).mean()
-        self.optimizer.zero_grad(set_to_none=True)
+        optimizers = [self.optimizer] if self.method_optimizer is None else [self.optimizer, self.method_optimizer]
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self.optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         self._schedule.step()
         with torch.no_grad():
             self.method.after_update(outputs)
@@ -276,6 +281,7 @@ class DistillationRun:
             "method": self.method.state_dict(),
             "policy": {} if self.policy is None else self.policy.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "method_optimizer": None if self.method_optimizer is None else self.method_optimizer.state_dict(),
             "schedule": self._schedule.state_dict(),
             "reward": self.reward.state_dict(),
             "sampler": None if self.sampler is None else self.sampler.state_dict(),
@@ -305,6 +311,8 @@ class DistillationRun:
         if self.policy is not None:
             self.policy.load_state_dict(kept)
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.method_optimizer is not None:
+            self.method_optimizer.load_state_dict(state["method_optimizer"])
         self._schedule.load_state_dict(state["schedule"])
         self.step_count = state["step_count"]
         if self.sampler is not None:
@@ -365,15 +373,19 @@ class DistillationRun:
             self.method = self.create_method(self.student).to(self.device).train()
             self.policy = None if self.create_policy is None else self.create_policy(seed).to(self.device)
         self.trained_student, self.trained_method = self.student, self.method
-        self._is_stochastic = is_stochastic(self.student)
-        parameters = [*self.student.parameters(), *self.method.parameters()]
+        self._is_stochastic = self.task.is_stochastic or is_stochastic(self.student)
+        self.method_optimizer = self.method.create_optimizer()
+        groups = [] if self.method_optimizer is None else self.method_optimizer.param_groups
+        own = {id(parameter) for group in groups for parameter in group["params"]}
+        parameters = [*self.student.parameters()]
+        parameters += [parameter for parameter in self.method.parameters() if id(parameter) not in own]
         if self.policy is not None:
             parameters += [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
         self.optimizer = self.recipe.create_optimizer(parameters)
         self._schedule = self.recipe.create_schedule(self.optimizer, self.total_steps)
 
     def _create_stream(self, seed: int) -> BatchStream:
-        return BatchStream(self.splits.train, self.batch_size, seed, self.views)
+        return BatchStream(self.splits.train, self.recipe.batch_size, seed, self.views)
 
     def _check_ready(self) -> None:
         if not self._started or self.finished:
@@ -382,6 +394,8 @@ class DistillationRun:
     def _create_cache(self) -> TeacherCache | None:
         """Return a memory of the teacher's logits if it pays."""
         train, stream = self.splits.train, self._stream
+        if not self.task.follows_logits:
+            return None
         if not TeacherCache.pays(train, stream, self.splits.num_classes, self.recipe.epochs, self.teacher_cache_bytes):
             return None
         return TeacherCache(self.task.engine, self.frozen_teacher, train, stream)
@@ -444,7 +458,7 @@ class DistillationRun:
         return metrics
 
     def _measurement(self) -> Measurement:
-        return Measurement(self.outputs, lambda: self.task.evaluate(self.student, self.probe))
+        return Measurement(self.outputs, lambda: self.task.evaluate_probe(self.student, self.probe))
 
 
 __all__ = ["DistillationRun", "Policy", "RunHook", "StepResult"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rlkd_env.data.arrays import Arrays
+from rlkd_env.data.boxes import Boxes, Regions
 from rlkd_env.data.config import DataConfig
 from rlkd_env.data.digits import Digits
 from rlkd_env.data.duplicates import count_duplicates
@@ -38,12 +39,14 @@ __all__ = [
     "DATASETS",
     "Batch",
     "BatchStream",
+    "Boxes",
     "DataConfig",
     "DataSource",
     "ImageSet",
     "LabelledSource",
     "MemoryImages",
     "Preprocessing",
+    "Regions",
     "Share",
     "Splits",
     "count_duplicates",

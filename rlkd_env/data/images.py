@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rlkd_env.data.boxes import Boxes
 from rlkd_env.seeds import seeded_generator
 
 Request = tuple[Tensor, int | None]
@@ -78,7 +79,8 @@ class ImageSet(ABC):
     """Images with their classes.
 
     Attributes:
-        labels: ``(n,)`` int64, on the device that images are handed out on.
+        labels: ``(n,)`` int64, on the device that images are handed out on. Of images for detection it is the class of
+            the largest object from 1, or 0 where there is none: what the parts of the data are stratified by.
     """
 
     labels: Tensor
@@ -116,6 +118,10 @@ class ImageSet(ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """Return a short text that differs for other images or labels."""
+
+    def take_boxes(self, positions: Tensor, view: int | None = None) -> Boxes | None:  # noqa: ARG002
+        """Return where the objects of the images that :meth:`take` gives are; None of a set for classification."""
+        return None
 
     def follow(self, requests: Iterator[Request]) -> Iterator[Tensor]:
         """Take one batch after the other, as :meth:`take` does; a set that reads from disk reads ahead."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,6 +13,8 @@ from sklearn.model_selection import train_test_split
 from rlkd_env.data.config import DataConfig
 from rlkd_env.data.images import ImageSet
 from rlkd_env.registry import UsageError
+
+TaskName = Literal["classification", "detection"]
 
 _LARGEST_PART = 2500
 
@@ -63,12 +66,14 @@ class DataSource(ABC):
     Attributes:
         default_teacher: name of the teacher when the user names none.
         default_student: name of the student when the user names none.
-        trains_its_teacher: whether a run without a teacher trains one first, which takes seconds.
+        trains_its_teacher: whether a run without a teacher trains one first.
+        task: what the networks are to do, a name in :data:`~rlkd_env.tasks.TASKS`.
     """
 
     default_teacher: str
     default_student: str
     trains_its_teacher = False
+    task: TaskName = "classification"
 
     def __init__(self, config: DataConfig | None = None) -> None:
         self.config = config or DataConfig()

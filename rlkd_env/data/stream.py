@@ -10,6 +10,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from rlkd_env.data.boxes import Boxes
 from rlkd_env.data.images import ImageSet, Request
 from rlkd_env.registry import UsageError
 from rlkd_env.seeds import mixed_seed, seeded_generator
@@ -30,6 +31,7 @@ class Batch:
         partner_labels: ``(N,)`` classes of the images that were mixed in, or None where nothing was. Labels and
             indices are those of the image with the larger share.
         label_share: ``(N,)`` shares of the labels' images in the mix, in ``(0, 1]``, or None likewise.
+        boxes: where the objects of the images are, or None in classification.
     """
 
     images: Tensor
@@ -38,6 +40,7 @@ class Batch:
     view: int | None = None
     partner_labels: Tensor | None = None
     label_share: Tensor | None = None
+    boxes: Boxes | None = None
 
 
 @dataclass(frozen=True)
@@ -109,8 +112,9 @@ class BatchStream:
         if step != self._next_step:
             self._ahead = self._data.follow(self._requests(step))
         self._next_step = step + 1
-        indices = self.share.of(self.indices(step))
-        return Batch(next(self._ahead), self._data.labels[indices], indices, self.view(step))
+        indices, view = self.share.of(self.indices(step)), self.view(step)
+        boxes = self._data.take_boxes(indices, self.view_seed(view))
+        return Batch(next(self._ahead), self._data.labels[indices], indices, view, boxes=boxes)
 
     def indices(self, step: int) -> Tensor:
         """Return ``(N,)`` positions of a step's images, those of the whole batch, in the training set."""
@@ -135,8 +139,9 @@ class BatchStream:
             purpose: other purposes get other views.
         """
         indices, view = self.share.of(indices), self.view(step)
-        images = self._data.take(indices, self.view_seed(view, purpose))
-        return Batch(images, self._data.labels[indices], indices, None if purpose else view)
+        seed = self.view_seed(view, purpose)
+        images, boxes = self._data.take(indices, seed), self._data.take_boxes(indices, seed)
+        return Batch(images, self._data.labels[indices], indices, None if purpose else view, boxes=boxes)
 
     def view_seed(self, view: int, purpose: int = 0) -> int:
         """Return the seed of the random views of this number."""

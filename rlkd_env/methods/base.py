@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from rlkd_env.methods.equal_gradients import mean_norm, with_equal_gradients
@@ -43,7 +44,8 @@ class Pair:
 class Method(nn.Module, ABC):
     """A distillation loss per instance, in named parts.
 
-    Parameters of a method (adapters, embeddings) are trained by the run's optimiser together with the student.
+    Parameters of a method (adapters, embeddings) are trained by the run's optimiser together with the student, but for
+    those that :meth:`create_optimizer` names.
 
     Args:
         task_weight: weight of the task's own loss (cross-entropy).
@@ -95,6 +97,10 @@ class Method(nn.Module, ABC):
         """
         means = mean_norm(self.gather(norm).unflatten(0, (self.num_runs, -1)))
         return means.expand(-1, len(norm) // self.num_runs).flatten()
+
+    def create_optimizer(self) -> torch.optim.Optimizer | None:
+        """Return an optimiser of those parameters that the run's must not train; None where it trains them all."""
+        return None
 
     def after_update(self, outputs: InstanceOutputs) -> None:
         """Take note of an update that was made on these outputs, such as in a memory; without gradients."""

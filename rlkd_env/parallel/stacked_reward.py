@@ -45,8 +45,9 @@ def _picks(evaluate: Callable[[], Evaluation], run: Tensor) -> Callable[[], Eval
 
     def pick() -> Evaluation:
         everyone = evaluate()
-        return Evaluation(
-            *(figures.gather(0, run) for figures in (everyone.accuracy, everyone.loss, everyone.confidence))
+        accuracy, loss, confidence = (
+            figures.gather(0, run) for figures in (everyone.accuracy, everyone.loss, everyone.confidence)
         )
+        return Evaluation(accuracy, loss, confidence)
 
     return pick

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from rlkd_env.data import Batch, ImageSet
+from rlkd_env.data import Batch, ImageSet, Splits
 from rlkd_env.engine import Engine
 from rlkd_env.outputs import InstanceOutputs
 
@@ -18,22 +18,36 @@ class Evaluation:
     """How good a network is on a set; tensors without dimensions, on the network's device.
 
     Attributes:
-        accuracy: share of correct top-1 predictions.
-        loss: mean cross-entropy in nats.
+        accuracy: share of correct top-1 predictions; of a detector its AP. The task's ``metric`` says which.
+        loss: mean cross-entropy in nats; of a detector the sum of all its losses.
         confidence: mean probability of the true class: an accuracy without steps.
+        details: further figures by name, such as a detector's AP50.
     """
 
     accuracy: Tensor
     loss: Tensor
     confidence: Tensor
+    details: dict[str, float] = field(default_factory=dict)
 
 
 class Task(ABC):
-    """The task's forward pass and evaluation.
+    """How the networks of a task are forwarded, trained and evaluated.
 
     Args:
         engine: how networks are computed; None computes plainly, on a CPU.
+
+    Attributes:
+        metric: what :attr:`Evaluation.accuracy` is, in a word.
+        instances_per_image: instances of every image, each with a temperature of its own.
+        is_stochastic: whether a forward in training draws from torch's global generator, whatever the networks.
+        follows_logits: whether all that temperatures change is in the logits of :meth:`forward`, an image an instance,
+            so that logits may be kept, forwarded again and stacked.
     """
+
+    metric = "accuracy"
+    instances_per_image = 1
+    is_stochastic = False
+    follows_logits = True
 
     def __init__(self, engine: Engine | None = None) -> None:
         self.engine = engine or Engine(torch.device("cpu"))
@@ -52,11 +66,33 @@ class Task(ABC):
         Args:
             student: its outputs carry gradients.
             teacher: in evaluation mode; forwarded without gradients.
-            batch: N images.
+            batch: of images, of each ``instances_per_image`` instances.
             with_features: whether the outputs hold images and features too.
             teacher_logits: ``(N, C)`` if they are known already; the teacher is not forwarded then.
         """
 
     @abstractmethod
+    def training_loss(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Return a network's own loss on a batch, without a teacher; no dimensions, with gradient."""
+
+    @abstractmethod
+    def teacher_logits(self, teacher: nn.Module, images: ImageSet, limit: int) -> Tensor:
+        """Return a teacher's logits ``(n, C)`` on up to ``limit`` images, as it is compared with in training.
+
+        Args:
+            teacher: in evaluation mode.
+            images: to forward, in order.
+            limit: number of images.
+        """
+
+    @abstractmethod
     def evaluate(self, network: nn.Module, images: ImageSet) -> Evaluation:
         """Measure a network in evaluation mode; its mode is the same afterwards."""
+
+    def evaluate_probe(self, network: nn.Module, images: ImageSet) -> Evaluation:
+        """Measure a network for a reward, which happens after many an update; likewise."""
+        return self.evaluate(network, images)
+
+    def num_logits(self, splits: Splits) -> int:
+        """Return the number C of classes that networks for this data tell apart."""
+        return splits.num_classes

@@ -11,6 +11,7 @@ from rlkd_env.outputs import InstanceOutputs
 from rlkd_env.tasks.base import Evaluation, Task
 
 _EVALUATION_BATCH = 1024
+_TEACHER_BATCH = 256
 
 
 class Classification(Task):
@@ -37,6 +38,15 @@ class Classification(Task):
         outputs = self._outputs(batch, student_logits, teacher_logits)
         outputs.images, outputs.student_features, outputs.teacher_features = images, student_features, teacher_features
         return outputs
+
+    def training_loss(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Return the mean cross-entropy in nats."""
+        return F.cross_entropy(self.engine.forward(network, self.engine.images(batch.images)), batch.labels)
+
+    @torch.no_grad()
+    def teacher_logits(self, teacher: nn.Module, images: ImageSet, limit: int) -> Tensor:
+        """Return the logits ``(limit, C)``."""
+        return torch.cat([teacher(chunk) for chunk in images.chunks(_TEACHER_BATCH, limit=limit)])
 
     @torch.no_grad()
     def evaluate(self, network: nn.Module, images: ImageSet) -> Evaluation:
