@@ -36,6 +36,8 @@ class TeacherTrainingConfig:
     """L2 penalty on all parameters."""
     schedule: ScheduleName = "cosine"
     """Learning-rate schedule: cosine to zero, step (times 0.1 at 5/8, 6/8, 7/8 of the training) or constant."""
+    proposals: int = 64
+    """Detection only: region proposals of every image that are classified in an update."""
     precision: Precision = "auto"
     """Number format of the network's products: float32 or bfloat16; auto is the latter where the hardware has it."""
     seed: int = 0

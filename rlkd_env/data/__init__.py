@@ -9,7 +9,7 @@ from rlkd_env.data.digits import Digits
 from rlkd_env.data.duplicates import count_duplicates
 from rlkd_env.data.image_folder import ImageFolder, ImageNet, TinyImageNet
 from rlkd_env.data.images import ImageSet, MemoryImages, Preprocessing
-from rlkd_env.data.splits import DataSource, LabelledSource, Splits
+from rlkd_env.data.splits import DataSource, LabelledSource, Splits, TaskName
 from rlkd_env.data.stream import Batch, BatchStream, Share
 from rlkd_env.data.torchvision_sets import CIFAR10, CIFAR100, FashionMNIST
 from rlkd_env.data.user_dataset import UserDataset
@@ -32,7 +32,16 @@ def create_source(config: DataConfig) -> DataSource:
     Raises:
         UsageError: if the name is unknown or cannot be imported.
     """
-    return UserDataset(config) if ":" in config.dataset else DATASETS[config.dataset](config)
+    return source_class(config.dataset)(config)
+
+
+def source_class(name: str) -> type[DataSource]:
+    """Return what makes the data set of this name.
+
+    Raises:
+        UsageError: if the name is unknown.
+    """
+    return UserDataset if ":" in name else DATASETS[name]
 
 
 __all__ = [
@@ -49,6 +58,8 @@ __all__ = [
     "Regions",
     "Share",
     "Splits",
+    "TaskName",
     "count_duplicates",
     "create_source",
+    "source_class",
 ]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -67,12 +68,14 @@ class DataSource(ABC):
         default_teacher: name of the teacher when the user names none.
         default_student: name of the student when the user names none.
         trains_its_teacher: whether a run without a teacher trains one first.
-        task: what the networks are to do, a name in :data:`~rlkd_env.tasks.TASKS`.
+        teacher_recipe: fields of its :class:`~rlkd_env.teacher.TeacherRecipe` that are not the defaults.
+        task: what the networks are to do, see :func:`~rlkd_env.tasks.create_task`.
     """
 
     default_teacher: str
     default_student: str
     trains_its_teacher = False
+    teacher_recipe: Mapping[str, Any] = {}
     task: TaskName = "classification"
 
     def __init__(self, config: DataConfig | None = None) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from rlkd_env.data.splits import TaskName
 from rlkd_env.methods.equal_gradients import mean_norm, with_equal_gradients
 from rlkd_env.models.features import Features, FeatureShapes, feature_shapes
 from rlkd_env.outputs import InstanceOutputs
@@ -52,6 +53,7 @@ class Method(nn.Module, ABC):
 
     Attributes:
         uses_features: whether the outputs must hold images and features.
+        tasks: that the method is for.
         is_stochastic: whether a loss draws from torch's global generator; the run then seeds it.
         gather: from values ``(n, ...)`` of a process' share of the batch to those of the whole batch ``(N, ...)``, for
             a memory that must be the same in all processes that share a run.
@@ -61,6 +63,7 @@ class Method(nn.Module, ABC):
     """
 
     uses_features = False
+    tasks: tuple[TaskName, ...] = ("classification",)
     is_stochastic = False
 
     def __init__(self, task_weight: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rlkd_env.data.splits import TaskName
 from rlkd_env.methods.base import Pair
 from rlkd_env.methods.kd import KD
 from rlkd_env.outputs import InstanceOutputs
@@ -23,6 +24,7 @@ class FeatureMethod(KD):
     """
 
     uses_features = True
+    tasks: tuple[TaskName, ...] = ("classification",)
 
     def __init__(self, task_weight: float, kd_weight: float, feature_weight: float, temperature_squared: bool) -> None:
         super().__init__(task_weight, kd_weight, temperature_squared)
