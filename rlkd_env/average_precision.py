@@ -1,6 +1,7 @@
 """COCO's average precision of a detector, by pycocotools.
 
-Lin et al. 2014, arXiv 1405.0312: precision at 101 recalls, averaged over the classes and over ten thresholds of overlap.
+Lin et al. 2014, arXiv 1405.0312: precision at 101 recalls, averaged over the classes and over ten thresholds of
+overlap.
 """
 
 from __future__ import annotations
