@@ -36,8 +36,8 @@ def fetch(weights: Any, name: str) -> dict[str, Tensor]:
     except (OSError, HTTPException, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(
-            f"torchvision's weights of {name} cannot be downloaded here ({reason}). Train from scratch (pretrained=none,"
-            f" rlkd teacher), or load {weights.url} elsewhere and put it into {torch.hub.get_dir()}/checkpoints; "
+            f"torchvision's weights of {name} cannot be downloaded here ({reason}). Train from scratch (pretrained=none"
+            f", rlkd teacher), or load {weights.url} elsewhere and put it into {torch.hub.get_dir()}/checkpoints; "
             "a whole detector's file can be named too (--teacher file.pth --teacher-model fasterrcnn/resnet50)"
         ) from None
 
