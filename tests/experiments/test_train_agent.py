@@ -142,8 +142,8 @@ def test_every_preset_names_an_instance_set() -> None:
         ("train: [{name: a, seeds: [5, 5]}]", "every entry needs a name and seeds"),
         ("train: [{name: a, seeds: [0, 5], epoch: 3}]", "unknown argument 'epoch'. Did you mean 'epochs'?"),
         ("train: [{name: a, seeds: [0, 5], teacher_recipe: {size: 3}}]", "unknown option of the teacher of a: 'size'"),
-        ("train: [{name: a, seeds: [0, 5]}]\ntest: []", "unknown key in the instance set"),
-        ("train: [", "cannot be read"),
+        ("train: [{name: a, seeds: [0, 5]}]\ntest: []", "unknown option in the config"),
+        ("train: [", "neither JSON nor YAML"),
     ],
 )
 def test_wrong_instance_sets_end_with_exit_code_2(
