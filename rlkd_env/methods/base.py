@@ -51,6 +51,7 @@ class Method(nn.Module, ABC):
         task_weight: weight of the task's own loss (cross-entropy).
 
     Attributes:
+        uses_temperature: whether a loss depends on the temperatures.
         uses_features: whether the outputs must hold images and features.
         is_stochastic: whether a loss draws from torch's global generator; the run then seeds it.
         gather: from values ``(n, ...)`` of a process' share of the batch to those of the whole batch ``(N, ...)``, for
@@ -60,6 +61,7 @@ class Method(nn.Module, ABC):
         num_runs: number of runs whose batches of equal size, one after the other, make up the outputs.
     """
 
+    uses_temperature = True
     uses_features = False
     is_stochastic = False
 

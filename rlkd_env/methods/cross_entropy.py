@@ -12,6 +12,8 @@ from rlkd_env.temperature import Temperature
 class CrossEntropy(Method):
     """The cross-entropy alone; temperatures have no effect."""
 
+    uses_temperature = False
+
     def __init__(self) -> None:
         super().__init__(task_weight=1.0)
 
