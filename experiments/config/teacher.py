@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
-from experiments.config.common import without_bookkeeping
+from experiments.config.common import CommandConfig
 from rlkd_env.data import DataConfig, create_source
 from rlkd_env.engine import Precision
 from rlkd_env.models import file_stem
@@ -61,21 +61,13 @@ class TeacherTrainingConfig:
 
 
 @dataclass(frozen=True)
-class TeacherConfig:
+class TeacherConfig(CommandConfig):
     """Train a teacher and save it for `rlkd distill --teacher`."""
 
     data: DataConfig = field(default_factory=DataConfig)
     output: TeacherTrainingConfig = field(default_factory=TeacherTrainingConfig)
 
     presets = "teacher"
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return all options by name."""
-        return {**asdict(self.data), **asdict(self.output)}
-
-    def settings(self) -> dict[str, Any]:
-        """Return the options that determine the teacher; what ``config.json`` holds."""
-        return without_bookkeeping(self.as_dict())
 
     @property
     def folder(self) -> Path:

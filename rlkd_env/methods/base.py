@@ -52,6 +52,7 @@ class Method(nn.Module, ABC):
         task_weight: weight of the task's own loss (cross-entropy).
 
     Attributes:
+        uses_temperature: whether a loss depends on the temperatures.
         uses_features: whether the outputs must hold images and features.
         tasks: that the method is for.
         is_stochastic: whether a loss draws from torch's global generator; the run then seeds it.
@@ -62,6 +63,7 @@ class Method(nn.Module, ABC):
         num_runs: number of runs whose batches of equal size, one after the other, make up the outputs.
     """
 
+    uses_temperature = True
     uses_features = False
     tasks: tuple[TaskName, ...] = ("classification",)
     is_stochastic = False

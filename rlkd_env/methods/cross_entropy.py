@@ -14,6 +14,7 @@ class CrossEntropy(Method):
     """The cross-entropy alone; temperatures have no effect."""
 
     tasks: tuple[TaskName, ...] = ("classification", "detection")
+    uses_temperature = False
 
     def __init__(self) -> None:
         super().__init__(task_weight=1.0)

@@ -29,10 +29,11 @@ class FeatureMethod(KD):
     def __init__(self, task_weight: float, kd_weight: float, feature_weight: float, temperature_squared: bool) -> None:
         super().__init__(task_weight, kd_weight, temperature_squared)
         self.feature_weight = feature_weight
+        self.uses_temperature = kd_weight != 0
 
     def logit_losses(self, outputs: InstanceOutputs, temperature: Temperature) -> dict[str, Tensor]:
         """Return KD's KL term ``(N,)``, or no term where its weight is 0."""
-        return super().logit_losses(outputs, temperature) if self.kd_weight else {}
+        return super().logit_losses(outputs, temperature) if self.uses_temperature else {}
 
 
 def require_stages(pair: Pair, method: str) -> None:
