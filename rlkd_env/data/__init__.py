@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from rlkd_env.data.arrays import Arrays
 from rlkd_env.data.boxes import Boxes, Regions
+from rlkd_env.data.coco import COCO
 from rlkd_env.data.config import DataConfig
+from rlkd_env.data.detection_set import DetectionSet, MemoryDetectionSet
 from rlkd_env.data.digits import Digits
+from rlkd_env.data.digits_detection import DigitsDetection
 from rlkd_env.data.duplicates import count_duplicates
 from rlkd_env.data.image_folder import ImageFolder, ImageNet, TinyImageNet
 from rlkd_env.data.images import ImageSet, MemoryImages, Preprocessing
@@ -13,6 +16,7 @@ from rlkd_env.data.splits import DataSource, LabelledSource, Splits, TaskName
 from rlkd_env.data.stream import Batch, BatchStream, Share
 from rlkd_env.data.torchvision_sets import CIFAR10, CIFAR100, FashionMNIST
 from rlkd_env.data.user_dataset import UserDataset
+from rlkd_env.data.voc import VOC
 from rlkd_env.registry import Registry
 
 DATASETS: Registry[type[DataSource]] = Registry("data set")
@@ -24,6 +28,9 @@ DATASETS.register("arrays")(Arrays)
 DATASETS.register("image_folder")(ImageFolder)
 DATASETS.register("imagenet")(ImageNet)
 DATASETS.register("tiny_imagenet")(TinyImageNet)
+DATASETS.register("digits_detection")(DigitsDetection)
+DATASETS.register("coco")(COCO)
+DATASETS.register("voc")(VOC)
 
 
 def create_source(config: DataConfig) -> DataSource:
@@ -51,8 +58,10 @@ __all__ = [
     "Boxes",
     "DataConfig",
     "DataSource",
+    "DetectionSet",
     "ImageSet",
     "LabelledSource",
+    "MemoryDetectionSet",
     "MemoryImages",
     "Preprocessing",
     "Regions",
