@@ -134,7 +134,8 @@ class DetectionFiles(LabelledSource):
         return self._image_set(files, is_train=False)
 
     def _image_set(self, files: AnnotatedFiles, is_train: bool) -> DetectionSet:
-        size, config = self.config.image_size or self.default_size, self.config
+        config = self.config
+        size = self.default_size if config.image_size is None else config.image_size
         if size < 1:
             raise UsageError(f"images must be at least 1 by 1, not {size} by {size}")
         annotations = _annotations(files, size)

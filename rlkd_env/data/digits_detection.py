@@ -45,7 +45,7 @@ class DigitsDetection(DataSource):
     def __init__(self, config: DataConfig | None = None) -> None:
         super().__init__(config)
         self._is_flipped = is_flipped(self.config, usual=False)
-        self._size = self.config.image_size or SIZE
+        self._size = SIZE if self.config.image_size is None else self.config.image_size
         if self._size < MIN_SIZE:
             raise UsageError(f"scenes of digits need an image_size of at least {MIN_SIZE}, not {self._size}")
 
