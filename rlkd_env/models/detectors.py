@@ -6,6 +6,7 @@ scaled nor normalised, and boxes are in their pixels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
@@ -17,6 +18,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops.poolers import LevelMapper
 
 from rlkd_env.models.detector_backbones import OWN_BACKBONES, TORCHVISION_BACKBONES, create_pyramid
 from rlkd_env.models.features import Taps
@@ -37,25 +39,27 @@ class DetectorOptions:
         head_width: of the two hidden layers that see a proposal.
         roi_size: height and width of the part of a map that they see.
         finest_stride: pixels of the image a pixel of the pyramid's finest map, at least.
-        anchor_scale: size of a map's anchors in its strides; proposals 3.5 times as large are read from the same map.
         training_proposals: kept of an image in training, both of each map before and of all after suppression.
         testing_proposals: the same in evaluation.
         sampled_proposals: of an image, that the box head is trained on.
         detections: at most, of an image.
         pretrained: ``none``, ``backbone`` for weights of ImageNet or ``coco`` for those of a whole detector, both
             torchvision's, with frozen batch normalisation and first layers as there.
+        anchor_scale: size of a map's anchors in its strides; proposals from 3.5 times that size on are read from the
+            next map. By default 8 with torchvision's backbones, which is torchvision's, and 4 with ours, both halved
+            until the coarsest anchors are at most 1.5 times the images' shorter side; with ``coco`` always 8.
     """
 
     fpn_channels: int
     head_width: int
     roi_size: int
     finest_stride: int
-    anchor_scale: float
     training_proposals: int
     testing_proposals: int
     sampled_proposals: int
     detections: int = 100
     pretrained: str = "none"
+    anchor_scale: float | None = None
 
     @classmethod
     def of(cls, backbone: str, image_shape: tuple[int, int, int], given: Mapping[str, Any]) -> DetectorOptions:
@@ -74,22 +78,21 @@ class DetectorOptions:
             head_width=128 if is_own else 1024,
             roi_size=5 if is_own else 7,
             finest_stride=2 if is_own else 4,
-            anchor_scale=4.0 if is_own else 8.0,
             training_proposals=proposals,
             testing_proposals=max(64, proposals // 2),
-            sampled_proposals=min(512, max(32, proposals // 4)),
+            sampled_proposals=max(32, min(512, pixels // 128)),
         )
         known = {field.name: field for field in fields(cls)}
         for name, value in given.items():
             if name not in known:
                 raise unknown_name("option of a detector", name, known)
-            default = getattr(options, name)
             if name == "pretrained":
                 if value not in PRETRAINED:
                     raise unknown_name("kind of pretrained weights", value, PRETRAINED)
-            elif isinstance(value, bool) or not isinstance(value, int | type(default)) or value <= 0:
-                kind = "whole number" if isinstance(default, int) else "number"
-                raise UsageError(f"the option {name!r} of a detector is a {kind} above 0, not {value!r}")
+                continue
+            kind, described = (int | float, "number") if name == "anchor_scale" else (int, "whole number")
+            if isinstance(value, bool) or not isinstance(value, kind) or value <= 0:
+                raise UsageError(f"the option {name!r} of a detector is a {described} above 0, not {value!r}")
         return replace(options, **given)
 
 
@@ -104,6 +107,7 @@ class Detector(FasterRCNN):
         num_classes: number of classes C, without the background.
         image_shape: channels, height, width.
         options: all others.
+        anchor_scale: size of a map's anchors in its strides.
 
     Raises:
         UsageError: if the images are smaller than two pixels of the coarsest stage.
@@ -116,22 +120,21 @@ class Detector(FasterRCNN):
     """torchvision's published files have older names."""
 
     def __init__(
-        self, pyramid: Pyramid, num_classes: int, image_shape: tuple[int, int, int], options: DetectorOptions
+        self,
+        pyramid: Pyramid,
+        num_classes: int,
+        image_shape: tuple[int, int, int],
+        options: DetectorOptions,
+        anchor_scale: float,
     ) -> None:
-        shorter = min(image_shape[1:])
         coarsest = pyramid.strides[-1]
-        if shorter < 2 * coarsest:
+        if min(image_shape[1:]) < 2 * coarsest:
             raise UsageError(
                 f"a detector whose maps are {coarsest} times smaller than the image needs images of at least "
                 f"{2 * coarsest} by {2 * coarsest} pixels, not {image_shape[1]} by {image_shape[2]}: "
                 "choose a backbone with fewer stages, such as fasterrcnn/resnet20"
             )
-        scale = options.anchor_scale
-        # Anchors of the subsampled map, which has twice the stride, would be larger than the images.
-        while 2 * coarsest * scale > 1.5 * shorter:
-            scale /= 2
-        levels = [str(level) for level in range(len(pyramid.strides))]
-        sizes = tuple((scale * stride,) for stride in (*pyramid.strides, 2 * coarsest))
+        sizes = tuple((anchor_scale * stride,) for stride in (*pyramid.strides, 2 * coarsest))
         channels = options.fpn_channels
         super().__init__(
             pyramid,
@@ -141,7 +144,7 @@ class Detector(FasterRCNN):
             rpn_pre_nms_top_n_test=options.testing_proposals,
             rpn_post_nms_top_n_test=options.testing_proposals,
             rpn_batch_size_per_image=min(256, 4 * options.sampled_proposals),
-            box_roi_pool=MultiScaleRoIAlign(levels, options.roi_size, 2, canonical_scale=28 * scale, canonical_level=4),
+            box_roi_pool=_region_pooling(pyramid.strides, options.roi_size, anchor_scale),
             box_head=TwoMLPHead(channels * options.roi_size**2, options.head_width),
             box_predictor=FastRCNNPredictor(options.head_width, num_classes + 1),
             box_detections_per_img=options.detections,
@@ -149,7 +152,7 @@ class Detector(FasterRCNN):
         )
         self.transform = _Padding(coarsest)
         self.taps = Taps(
-            stages=tuple(f"backbone.fpn.layer_blocks.{level}" for level in levels),
+            stages=tuple(f"backbone.fpn.layer_blocks.{level}" for level in range(len(pyramid.strides))),
             preactivations=(),
             classifier="roi_heads.box_predictor.cls_score",
         )
@@ -187,6 +190,19 @@ class _Padding(nn.Module):
         original_image_sizes: list[tuple[int, int]],  # noqa: ARG002
     ) -> list[dict[str, Tensor]]:
         return detections
+
+
+def _region_pooling(strides: tuple[int, ...], size: int, anchor_scale: float) -> MultiScaleRoIAlign:
+    """Return the module that cuts proposals out of the maps: out of torchvision's where anchors are of 8 strides."""
+    levels = [str(level) for level in range(len(strides))]
+    canonical_size, canonical_level = 28 * anchor_scale, 4
+    pooling = MultiScaleRoIAlign(levels, size, 2, canonical_scale=canonical_size, canonical_level=canonical_level)
+    # Otherwise found by rounding the ratio of map and image, which goes wrong where much was padded.
+    pooling.scales = [1 / stride for stride in strides]
+    pooling.map_levels = LevelMapper(
+        int(math.log2(strides[0])), int(math.log2(strides[-1])), canonical_size, canonical_level
+    )
+    return pooling
 
 
 def check_detector(backbone: str) -> None:
@@ -227,7 +243,17 @@ def create_detector(
         is_frozen=options.pretrained != "none",
         is_filled=is_filled and options.pretrained == "backbone",
     )
-    detector = Detector(pyramid, num_classes, image_shape, options)
+    anchor_scale = options.anchor_scale or _anchor_scale(backbone, image_shape, pyramid, options.pretrained)
+    detector = Detector(pyramid, num_classes, image_shape, options, anchor_scale)
     if options.pretrained == "coco":
         load_coco(detector, backbone, is_filled)
     return detector
+
+
+def _anchor_scale(backbone: str, image_shape: tuple[int, int, int], pyramid: Pyramid, pretrained: str) -> float:
+    """Return the size of anchors in strides, as :class:`DetectorOptions` says."""
+    scale = 4.0 if backbone in OWN_BACKBONES else 8.0
+    subsampled = 2 * pyramid.strides[-1]
+    while pretrained != "coco" and scale * subsampled > 1.5 * min(image_shape[1:]):
+        scale /= 2
+    return scale
