@@ -37,11 +37,38 @@ def require_stages(pair: Pair, method: str) -> None:
     """Check that both networks show feature maps.
 
     Raises:
-        UsageError: if one has none.
+        UsageError: if one has none, or the instances are not whole images.
     """
+    require_whole_images(pair, method)
     for network, shapes in (("student", pair.student), ("teacher", pair.teacher)):
         if not shapes.stages:
             raise UsageError(f"method {method!r} needs networks with feature maps; the {network} has none")
+
+
+def require_whole_images(pair: Pair, method: str) -> None:
+    """Check that an instance is an image, as a method needs whose features are an image's.
+
+    Raises:
+        UsageError: if the networks are detectors.
+    """
+    if pair.object_classes is not None:
+        raise UsageError(
+            f"method {method!r} compares features of whole images: for detectors choose a method such as kd, dkd, fpn "
+            "or icd"
+        )
+
+
+def require_detectors(pair: Pair, method: str) -> int:
+    """Check that the networks are detectors; return the number of classes of their objects.
+
+    Raises:
+        UsageError: if they classify whole images.
+    """
+    if pair.object_classes is None:
+        raise UsageError(
+            f"method {method!r} compares detectors: choose a data set with boxes, or a method such as kd, dkd or vid"
+        )
+    return pair.object_classes
 
 
 def at_least_float32(values: Tensor) -> Tensor:
