@@ -23,7 +23,8 @@ class CrossAttention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.query, self.key, self.value, self.output = (nn.Linear(width, width) for _ in range(4))
+        self.query, self.value, self.output = (nn.Linear(width, width) for _ in range(3))
+        self.key = nn.Linear(width, width, bias=False)  # one for all positions would fall out of the softmax
 
     def project(self, queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries ``(B, K, D)``, keys and values ``(B, S, D)`` as the heads see them: ``(B, H, ..., D / H)``."""
@@ -83,7 +84,7 @@ class InstanceDecoder(nn.Module):
         self.num_classes = num_classes
         self.width = width
         self.encoder = _mlp(num_classes + width + 10, width, width)
-        self.position = nn.Linear(width, width)
+        self.position = nn.Linear(width, width, bias=False)
         self.attention = CrossAttention(width, heads)
         self.attention_norm = nn.LayerNorm(width)
         self.feed_forward = nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, width))
