@@ -96,11 +96,14 @@ def test_methods_for_whole_images_refuse_detectors(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["fpn", "icd"])
-def test_outputs_without_regions_are_refused(name: str) -> None:
+def test_outputs_without_regions_or_features_are_refused(name: str) -> None:
     method = create_method(name, pair_with_maps(8, 16)).double()
     outputs = detection_outputs(random_maps(3, 8), random_maps(3, 16))
     outputs.regions = None
     with pytest.raises(ValueError, match="whose instances are regions of images"):
+        method.feature_losses(outputs)
+    outputs.student_features = None
+    with pytest.raises(ValueError, match="needs outputs with features"):
         method.feature_losses(outputs)
 
 
