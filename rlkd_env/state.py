@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -16,27 +17,45 @@ from torch import Tensor
 from rlkd_env.outputs import InstanceOutputs
 from rlkd_env.registry import Registry, UsageError
 
+if TYPE_CHECKING:
+    from rlkd_env.data.boxes import Regions
+
 PAPER_FEATURES = ("teacher_performance", "student_performance", "student_uncertainty", "progress")
 """The state of arXiv 2407.00115, section 3.2, and the run's progress, which makes it Markov in time."""
 
 
+_NO_REGIONS = (
+    "the features objectness and overlap are those of region proposals: choose a data set with boxes, or other features"
+)
+
+
 @dataclass(frozen=True)
 class Feature:
-    """A number per instance and its true bounds, to which values are clipped."""
+    """A number per instance and its true bounds, to which values are clipped.
+
+    Attributes:
+        compute: from outputs to values ``(N,)``.
+        low: smallest value.
+        high: largest value.
+        needs_regions: whether the instances must be regions of images, as those of detectors are.
+    """
 
     compute: Callable[[InstanceOutputs], Tensor]
     low: float
     high: float
+    needs_regions: bool = False
 
 
 FEATURES: Registry[Feature] = Registry("feature")
 
 
-def feature(low: float, high: float) -> Callable[[Callable[[InstanceOutputs], Tensor]], Feature]:
+def feature(
+    low: float, high: float, needs_regions: bool = False
+) -> Callable[[Callable[[InstanceOutputs], Tensor]], Feature]:
     """Register the decorated function as a feature of its own name with values in ``[low, high]``."""
 
     def register(compute: Callable[[InstanceOutputs], Tensor]) -> Feature:
-        return FEATURES.register(compute.__name__)(Feature(compute, low, high))
+        return FEATURES.register(compute.__name__)(Feature(compute, low, high, needs_regions))
 
     return register
 
@@ -66,13 +85,36 @@ class InstanceState:
         """Be copied by the features' names; those of the processes that share a run hold the same functions."""
         return InstanceState, (self.names,)
 
+    def check(self, has_regions: bool) -> None:
+        """Check that the instances of a run have all the features.
+
+        Args:
+            has_regions: whether the instances are regions of images.
+
+        Raises:
+            UsageError: if a feature is one of regions, and the instances are whole images.
+        """
+        if not has_regions and any(chosen.needs_regions for chosen in self._features):
+            raise UsageError(_NO_REGIONS)
+
     def __call__(self, outputs: InstanceOutputs) -> Tensor:
-        """Return the state ``(N, d)`` in float32, finite and within the bounds whatever the logits hold."""
+        """Return the state ``(N, d)`` in float32, finite and within the bounds whatever the logits hold.
+
+        Raises:
+            UsageError: if a feature is one of regions, and the instances are whole images.
+        """
         columns = [chosen.compute(outputs).float() for chosen in self._features]
         state = torch.stack(columns, dim=-1)
         if self.low.device != state.device:
             self.low, self.high = self.low.to(state.device), self.high.to(state.device)
         return state.nan_to_num_().clamp_(self.low, self.high)
+
+
+def _regions(outputs: InstanceOutputs) -> Regions:
+    """Return which parts of which images the instances are, if they are any."""
+    if outputs.regions is None:
+        raise UsageError(_NO_REGIONS)
+    return outputs.regions
 
 
 def _margin(probabilities: Tensor) -> Tensor:
@@ -202,3 +244,15 @@ def teacher_correct(outputs: InstanceOutputs) -> Tensor:
 def student_correct(outputs: InstanceOutputs) -> Tensor:
     """1 where the student predicts the true class, else 0."""
     return (outputs.student_logits.argmax(dim=-1) == outputs.labels).float()
+
+
+@feature(0.0, 1.0, needs_regions=True)
+def objectness(outputs: InstanceOutputs) -> Tensor:
+    """Probability, as the student's proposal network sees it, that there is an object in the region."""
+    return _regions(outputs).objectness
+
+
+@feature(0.0, 1.0, needs_regions=True)
+def overlap(outputs: InstanceOutputs) -> Tensor:
+    """Intersection over union of the region with the real box that it was matched with; 0 without boxes."""
+    return _regions(outputs).overlap

@@ -40,6 +40,11 @@ class Boxes:
         """That the boxes are on."""
         return self.classes.device
 
+    @property
+    def is_single(self) -> Tensor:
+        """``(B, M)`` whether there is a box that holds one object, which networks are trained on."""
+        return (self.classes > 0) & ~self.is_crowd
+
     def take(self, positions: Tensor) -> Boxes:
         """Return the boxes of the images at ``(m,)`` positions."""
         positions = positions.to(self.device)
@@ -66,8 +71,7 @@ class Boxes:
 
     def trainable(self) -> list[tuple[Tensor, Tensor]]:
         """Return of every image corners ``(m, 4)`` and classes ``(m,)`` of its boxes, without crowds and padding."""
-        is_single = (self.classes > 0) & ~self.is_crowd
-        images = zip(self.corners, self.classes, is_single, strict=True)
+        images = zip(self.corners, self.classes, self.is_single, strict=True)
         return [(corners[chosen], classes[chosen]) for corners, classes, chosen in images]
 
 

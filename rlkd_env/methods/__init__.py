@@ -11,6 +11,8 @@ from rlkd_env.methods.base import Method, Pair
 from rlkd_env.methods.crd import CRD
 from rlkd_env.methods.cross_entropy import CrossEntropy
 from rlkd_env.methods.dkd import DKD, decoupled_divergences, dkd_loss
+from rlkd_env.methods.fpn import FPN
+from rlkd_env.methods.icd import ICD
 from rlkd_env.methods.kd import KD, kd_loss
 from rlkd_env.methods.pkt import PKT, pkt_loss
 from rlkd_env.methods.sp import SP, sp_loss
@@ -27,6 +29,8 @@ METHODS.register("vid")(VID)
 METHODS.register("crd")(CRD)
 METHODS.register("srrl")(SRRL)
 METHODS.register("adain")(AdaIN)
+METHODS.register("fpn")(FPN)
+METHODS.register("icd")(ICD)
 METHODS.register("cross_entropy")(CrossEntropy)
 
 
@@ -68,6 +72,8 @@ def create_method(name: str, pair: Pair | None = None, **options: Any) -> Method
 __all__ = [
     "CRD",
     "DKD",
+    "FPN",
+    "ICD",
     "KD",
     "METHODS",
     "PKT",

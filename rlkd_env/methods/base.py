@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,9 @@ from rlkd_env.methods.equal_gradients import mean_norm, with_equal_gradients
 from rlkd_env.models.features import Features, FeatureShapes, feature_shapes
 from rlkd_env.outputs import InstanceOutputs
 from rlkd_env.temperature import Temperature
+
+if TYPE_CHECKING:
+    from rlkd_env.data.boxes import Regions
 
 
 @dataclass(frozen=True)
@@ -25,21 +29,32 @@ class Pair:
         teacher: sizes of the teacher's.
         teacher_network: frozen and in evaluation mode.
         labels: ``(n,)`` classes of all training images.
+        object_classes: number of classes of the objects that detectors find, without the background; None where
+            networks classify whole images.
     """
 
     student: FeatureShapes
     teacher: FeatureShapes
     teacher_network: nn.Module
     labels: Tensor
+    object_classes: int | None = None
 
     @classmethod
-    def of(cls, student: nn.Module, teacher: nn.Module, images: Tensor, labels: Tensor) -> Pair:
+    def of(
+        cls,
+        student: nn.Module,
+        teacher: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        object_classes: int | None = None,
+    ) -> Pair:
         """Describe two networks by what they make of some images ``(N, channels, height, width)``.
 
         Raises:
             UsageError: if a network has no taps.
         """
-        return cls(feature_shapes(student, images), feature_shapes(teacher, images), teacher, labels)
+        student_shapes, teacher_shapes = feature_shapes(student, images), feature_shapes(teacher, images)
+        return cls(student_shapes, teacher_shapes, teacher, labels, object_classes)
 
 
 class Method(nn.Module, ABC):
@@ -124,3 +139,14 @@ def features_of(outputs: InstanceOutputs) -> tuple[Features, Features]:
     if outputs.student_features is None or outputs.teacher_features is None:
         raise ValueError("this method needs outputs with features: see forward_with_features")
     return outputs.student_features, outputs.teacher_features
+
+
+def regions_of(outputs: InstanceOutputs) -> Regions:
+    """Return which parts of which images the instances are.
+
+    Raises:
+        ValueError: if they are whole images.
+    """
+    if outputs.regions is None:
+        raise ValueError("this method needs outputs whose instances are regions of images")
+    return outputs.regions

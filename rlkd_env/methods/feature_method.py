@@ -47,6 +47,19 @@ def require_stages(pair: Pair, method: str) -> None:
             raise UsageError(f"method {method!r} needs networks with feature maps; the {network} has none")
 
 
+def require_detectors(pair: Pair, method: str) -> int:
+    """Check that the networks are detectors; return the number of classes of their objects.
+
+    Raises:
+        UsageError: if they classify whole images.
+    """
+    if pair.object_classes is None:
+        raise UsageError(
+            f"method {method!r} compares detectors: choose a data set with boxes, or a method such as kd, dkd or vid"
+        )
+    return pair.object_classes
+
+
 def at_least_float32(values: Tensor) -> Tensor:
     """Return values in float32 or finer: similarities of a batch differ by less than half precision can tell."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

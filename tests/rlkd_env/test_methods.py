@@ -112,7 +112,7 @@ def test_cross_entropy_method_ignores_the_teacher() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("kdd", {}, "Did you mean 'kd'.*Valid: .*cross_entropy, dkd, kd"),
+        ("kdd", {}, "Did you mean 'kd'.*Valid: .*cross_entropy, dkd, fpn, icd, kd"),
         ("kd", {"weight": 1}, "kd_weight, task_weight"),
     ],
 )

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rlkd_env.data.boxes import Boxes, Regions
 from rlkd_env.outputs import InstanceOutputs
 from rlkd_env.registry import UsageError
 from rlkd_env.state import FEATURES, PAPER_FEATURES, InstanceState
@@ -19,6 +20,14 @@ def worked_example() -> InstanceOutputs:
     student = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8]]).log()
     teacher = torch.tensor([[0.9, 0.05, 0.05], [0.25, 0.25, 0.5]]).log()
     return InstanceOutputs(student, teacher, torch.tensor([0, 1]), progress=0.25)
+
+
+def proposals(objectness: list[float], overlap: list[float]) -> Regions:
+    """Regions of one image without boxes."""
+    count = len(objectness)
+    boxes = Boxes(torch.zeros(1, 0, 4), torch.zeros(1, 0, dtype=torch.int64), torch.zeros(1, 0, dtype=torch.bool))
+    images = torch.zeros(count, dtype=torch.int64)
+    return Regions(torch.zeros(count, 4), images, torch.tensor(objectness), torch.tensor(overlap), boxes)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +91,8 @@ def test_the_default_state_is_the_papers() -> None:
 )
 def test_every_feature_stays_finite_and_within_its_bounds(values: list[float], label: int) -> None:
     logits = torch.tensor(values).view(2, 3)
-    outputs = InstanceOutputs(logits, logits.flip(0), torch.tensor([label, 2 - label]))
+    regions = proposals(objectness=values[:2], overlap=values[2:4])
+    outputs = InstanceOutputs(logits, logits.flip(0), torch.tensor([label, 2 - label]), regions=regions)
     state = InstanceState(list(FEATURES))
     observed = state(outputs)
     assert observed.isfinite().all()
@@ -100,3 +110,21 @@ def test_every_feature_stays_finite_and_within_its_bounds(values: list[float], l
 def test_bad_feature_lists_are_refused(features: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         InstanceState(features)
+
+
+def test_regions_have_objectness_and_overlap_beside_the_features_of_images() -> None:
+    outputs = worked_example()
+    outputs.regions = proposals(objectness=[1.0, 0.125], overlap=[0.75, 0.0])
+    state = InstanceState(["progress", "objectness", "overlap"])
+    state.check(has_regions=True)
+    torch.testing.assert_close(state(outputs), torch.tensor([[0.25, 1.0, 0.75], [0.25, 0.125, 0.0]]))
+
+
+@pytest.mark.parametrize("name", ["objectness", "overlap"])
+def test_whole_images_have_no_features_of_regions(name: str) -> None:
+    state = InstanceState(["progress", name])
+    with pytest.raises(UsageError, match="those of region proposals: choose a data set with boxes, or other features"):
+        state.check(has_regions=False)
+    with pytest.raises(UsageError, match="those of region proposals"):
+        state(worked_example())
+    InstanceState().check(has_regions=False)

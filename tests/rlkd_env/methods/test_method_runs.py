@@ -20,7 +20,9 @@ from rlkd_env.outputs import InstanceOutputs
 from rlkd_env.registry import UsageError
 from rlkd_env.temperature import Temperature
 
-FEATURE_METHODS = [name for name in METHODS if METHODS[name].uses_features]
+FEATURE_METHODS = [
+    name for name, method in METHODS.items() if method.uses_features and "classification" in method.tasks
+]
 OPTIONS = {"crd": {"negatives": 64}}
 
 

@@ -1,0 +1,153 @@
+"""What instance-conditional distillation asks a decoder for: real boxes, and made-up ones among them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rlkd_env.data.boxes import Boxes
+
+_FAKES_A_BOX = 5
+_MOST_QUERIES = 300
+_JITTER = 0.3
+_MARGIN = 0.03
+_SCALE_BINS = 5
+_SMALLEST_SCALE = 0.04
+_LONGEST_WAVE = 10000.0
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Boxes of B images that a decoder is asked for, K an image; in fractions of the image's width and height.
+
+    Attributes:
+        classes: ``(B, K)`` int64 from 0, without the background.
+        corners: ``(B, K, 4)`` left, top, right and bottom.
+        sizes: ``(B, K, 2)`` width and height, a pixel at least.
+        centres: ``(B, K, 2)`` points near the boxes' centres, from which a decoder must find the boxes.
+        is_real: ``(B, K)`` whether there is such an object in the image.
+        is_used: ``(B, K)`` whether the decoder is asked; the others fill the images up to K.
+        num_real: number of the first queries of each image among which the real ones are.
+    """
+
+    classes: Tensor
+    corners: Tensor
+    sizes: Tensor
+    centres: Tensor
+    is_real: Tensor
+    is_used: Tensor
+    num_real: int
+
+    @property
+    def offsets(self) -> Tensor:
+        """``(B, K, 4)`` distances from the points to the boxes' left, top, right and bottom."""
+        return torch.cat([self.centres - self.corners[..., :2], self.corners[..., 2:] - self.centres], dim=-1)
+
+    def vectors(self, num_classes: int, width: int) -> Tensor:
+        """Describe the boxes: class (one-hot), point (sines and cosines) and size (one-hot in five bins a side).
+
+        Args:
+            num_classes: C, without the background.
+            width: of the point's description, half of it a coordinate.
+
+        Returns:
+            ``(B, K, C + width + 10)``.
+        """
+        classes = F.one_hot(self.classes, num_classes).to(self.centres.dtype)
+        points = sines_and_cosines(self.centres, width // 2).flatten(start_dim=-2)
+        scales = F.one_hot(scale_bins(self.sizes), _SCALE_BINS).to(self.centres.dtype).flatten(start_dim=-2)
+        return torch.cat([classes, points, scales], dim=-1)
+
+
+def sample_queries(boxes: Boxes, height: int, width: int) -> Queries:
+    """Return the real boxes of B images, and five made-up ones for each, as queries; drawn from the global generator.
+
+    A made-up box has class and size of a real one of the batch, and a place of its own: its centre is drawn from the
+    whole image. What reaches over the image's edges is cut. The point that stands for a box lies up to 0.3 of its
+    width and height from its centre, real or not. Boxes of crowds are left out, and where an image would have more than
+    300 queries, made-up ones are.
+
+    Args:
+        boxes: of the images, in pixels.
+        height: of the images in pixels.
+        width: likewise.
+    """
+    size = torch.tensor([width, height], dtype=boxes.corners.dtype, device=boxes.device)
+    real_corners, real_classes, is_real = _real_first(boxes)
+    num_real, num_fakes = is_real.shape[1], min(_FAKES_A_BOX * is_real.shape[1], _MOST_QUERIES)
+    real_corners = (real_corners / size.repeat(2)).clamp(0.0, 1.0)
+    counts = is_real.sum(dim=1, keepdim=True)
+    fakes = torch.minimum(_FAKES_A_BOX * counts, (_MOST_QUERIES - counts).clamp(min=0))
+
+    sources = _draw_boxes(is_real, num_fakes)
+    sizes = (real_corners[..., 2:] - real_corners[..., :2]).flatten(end_dim=1)[sources]
+    centres = _MARGIN + (1.0 - 2.0 * _MARGIN) * torch.rand_like(sizes)
+    fake_corners = torch.cat([centres - sizes / 2.0, centres + sizes / 2.0], dim=-1).clamp(0.0, 1.0)
+
+    corners = torch.cat([real_corners, fake_corners], dim=1)
+    sizes = torch.maximum(corners[..., 2:] - corners[..., :2], 1.0 / size)
+    jitter = _JITTER * (2.0 * torch.rand_like(sizes) - 1.0)
+    is_used = torch.arange(num_fakes, device=boxes.device) < fakes
+    return Queries(
+        classes=torch.cat([real_classes, real_classes.flatten()[sources]], dim=1),
+        corners=corners,
+        sizes=sizes,
+        centres=(corners[..., :2] + corners[..., 2:]) / 2.0 + jitter * sizes,
+        is_real=torch.cat([is_real, torch.zeros_like(is_used)], dim=1),
+        is_used=torch.cat([is_real, is_used], dim=1),
+        num_real=num_real,
+    )
+
+
+def sines_and_cosines(positions: Tensor, channels: int) -> Tensor:
+    """Describe positions in [0, 1] by waves of lengths from 1 to almost 10000, in a geometric series.
+
+    Args:
+        positions: ``(...)``.
+        channels: an even number.
+
+    Returns:
+        ``(..., channels)``, first the sines, then the cosines.
+    """
+    steps = torch.arange(channels // 2, dtype=positions.dtype, device=positions.device) / (channels // 2)
+    angles = positions.unsqueeze(-1) * (2.0 * math.pi / _LONGEST_WAVE**steps)
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+def scale_bins(sizes: Tensor) -> Tensor:
+    """Sort sides by their length: below 0.08 of the image's, to 0.16, to 0.32, to 0.64, and longer.
+
+    The authors' code has 64, 128, 256 and 512 pixels, in images whose shorter side is 800.
+
+    Args:
+        sizes: ``(...)`` in fractions of the image's side, positive.
+
+    Returns:
+        ``(...)`` int64 from 0 to 4.
+    """
+    return (sizes / _SMALLEST_SCALE).log2().clamp(0.0, _SCALE_BINS - 1.0).long()
+
+
+def _real_first(boxes: Boxes) -> tuple[Tensor, Tensor, Tensor]:
+    """Return corners, classes from 0 and whether there is a box, with as many places as an image has boxes at most.
+
+    Data sets pad their images to the one with the most boxes of all, which may be ten times those of a batch: to find
+    the batch's own number costs a synchronisation, but far less than the queries. There is always a place, so that
+    what follows needs no case without any.
+    """
+    is_real = F.pad(boxes.is_single, (0, 1))
+    corners, classes = F.pad(boxes.corners, (0, 0, 0, 1)), F.pad(boxes.classes, (0, 1))
+    order = is_real.byte().argsort(dim=1, descending=True, stable=True)[:, : max(int(is_real.sum(dim=1).max()), 1)]
+    is_real = is_real.gather(1, order)
+    classes = torch.where(is_real, classes.gather(1, order) - 1, 0)
+    return corners.gather(1, order.unsqueeze(-1).expand(-1, -1, 4)), classes, is_real
+
+
+def _draw_boxes(is_real: Tensor, count: int) -> Tensor:
+    """Draw real boxes of the batch, ``count`` an image, as positions ``(B, count)`` in its flattened boxes."""
+    weights = (is_real | ~is_real.any()).flatten().float()  # without any real box, empty places are drawn
+    return torch.multinomial(weights, len(is_real) * count, replacement=True).view(-1, count)
