@@ -28,12 +28,20 @@ if find_spec("gymnasium") is not None:
         "COCO": "coco",
         "VOC": "voc",
     }
+    _DETECTION_RECIPE = {  # the defaults are those of Digits
+        "epochs": 20,
+        "learning_rate": 0.02,
+        "weight_decay": 1e-4,
+        "method_options": {"task_weight": 1.0, "kd_weight": 1.0},
+        "reward": "train_progress",
+    }
     for _name, _dataset in _DATASETS.items():
+        _recipe = _DETECTION_RECIPE if _name in ("DigitsDetection", "COCO", "VOC") else {}
         register(
             id=f"rlkd/{_name}-v0",
             entry_point="rlkd_env.env:KDEnv",
             vector_entry_point="rlkd_env.env:KDVectorEnv",
-            kwargs={"dataset": _dataset},
+            kwargs={"dataset": _dataset, **_recipe},
         )
 
 __all__ = ["UsageError"]

@@ -105,7 +105,7 @@ class RunConfig(DataConfig):
 
     @classmethod
     def from_keywords(cls, keywords: dict[str, Any]) -> RunConfig:
-        """Build a config from keyword arguments.
+        """Build a config from keyword arguments; without a batch size it is :func:`default_batch_size`.
 
         Raises:
             UsageError: if a keyword is unknown.
@@ -114,7 +114,7 @@ class RunConfig(DataConfig):
         for keyword in keywords:
             if keyword not in names:
                 raise unknown_name("argument", keyword, names)
-        return cls(**keywords)
+        return cls(**{"batch_size": default_batch_size(instances_per_image(keywords)), **keywords})
 
     @property
     def student_name(self) -> str:
@@ -124,6 +124,11 @@ class RunConfig(DataConfig):
             UsageError: if the data set is unknown.
         """
         return create_source(self).default_student if self.student == "auto" else self.student
+
+
+def default_batch_size(per_image: int) -> int:
+    """Return the images a batch that have so many instances each: 64 of one, or 8 of region proposals."""
+    return RunConfig.batch_size if per_image == 1 else 8
 
 
 def instances_per_image(settings: Mapping[str, Any]) -> int:

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from rlkd_env.config import RunConfig, instances_per_image
+from rlkd_env.config import default_batch_size, instances_per_image
 from rlkd_env.outputs import InstanceOutputs
 from rlkd_env.parallel import ParallelRuns, RunMode
 from rlkd_env.registry import UsageError
@@ -252,7 +252,7 @@ def _slots(num_envs: int | None, num_runs: int, batch_size: int | None, per_imag
     if num_runs < 1:
         raise UsageError(f"the number of runs must be at least 1, not {num_runs}")
     if batch_size is None:
-        batch_size = RunConfig.batch_size if num_envs is None else num_envs // (num_runs * per_image)
+        batch_size = default_batch_size(per_image) if num_envs is None else num_envs // (num_runs * per_image)
     if num_envs is None:
         num_envs = num_runs * batch_size * per_image
     if num_envs != num_runs * batch_size * per_image:
