@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from rlkd_env.average_precision import Detections, average_precision
 from rlkd_env.data import BatchStream, DataConfig, DataSource, MemoryDetectionSet, create_source
 from rlkd_env.data import detection_files as detection_files_module
 from rlkd_env.data.detection_set import StreamedDetectionSet
@@ -217,6 +219,18 @@ def test_training_images_without_any_box_are_refused(tmp_path: Path) -> None:
     write({**coco(10), "annotations": []}, tmp_path / "train.json", tmp_path / "images")
     with pytest.raises(UsageError, match=r"train\.json has no box to train on"):
         source_of(tmp_path).splits()
+
+
+def test_boxes_of_the_fitted_images_are_perfect_detections_in_the_files(tmp_path: Path) -> None:
+    root = edited(tmp_path, BOX, [20, 3, 17, 15], [1, 1, 3, 3], [30, 16, 50, 50])
+    images = training_set(root, image_size=33)
+    detections = [
+        Detections(images.in_files(position, corners), torch.ones(len(classes)), classes)
+        for position, (corners, classes) in enumerate(images.boxes.trainable())
+    ]
+    assert average_precision(images.ground_truth(), detections)["AP"] == pytest.approx(1.0)
+    moved = [replace(found, corners=found.corners + 2.0) for found in detections]
+    assert average_precision(images.ground_truth(), moved)["AP"] < 0.5
 
 
 def row_of(table: str, **changes: object) -> dict[str, Any]:
