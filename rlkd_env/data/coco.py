@@ -89,7 +89,10 @@ def read_coco(path: Path, folder: Path) -> AnnotatedFiles:
         left, top, width, height = _box(row, where)
         area = _value(row, "area", "number", where) if "area" in row else width * height
         corners = (left, top, left + width, top + height)
-        files.rows.append((places[image], corners, classes[category], bool(row.get("iscrowd", 0)), area))
+        is_crowd = row.get("iscrowd", 0)
+        if is_crowd not in (0, 1):
+            raise UsageError(f"{where} needs 0 or 1 as iscrowd, not {is_crowd!r}")
+        files.rows.append((places[image], corners, classes[category], bool(is_crowd), area))
     return files
 
 

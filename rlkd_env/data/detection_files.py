@@ -162,5 +162,5 @@ def _annotations(files: AnnotatedFiles, size: int) -> Annotations:
     visible = objects.inside(sizes, size, size)
     if len(visible) < len(objects):
         count = len(objects) - len(visible)
-        print(f"rlkd: left out: {count} boxes of {files.name} without area in their image", file=sys.stderr)  # noqa: T201
+        print(f"rlkd: boxes of {files.name} without area in their image, left out: {count}", file=sys.stderr)  # noqa: T201
     return Annotations.of_objects(sizes, visible, files.class_names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from rlkd_env.average_precision import Detections, average_precision
 from rlkd_env.data import BatchStream, DataConfig, DataSource, MemoryDetectionSet, create_source
 from rlkd_env.data import detection_files as detection_files_module
 from rlkd_env.data.detection_set import StreamedDetectionSet
@@ -183,7 +185,9 @@ def test_boxes_are_cut_at_the_border_and_left_out_where_nothing_is_left(
     found = [row["bbox"] for row in images.ground_truth()["annotations"] if row["image_id"] == 1]
     assert found == [*([] if expected is None else [expected]), BOX]
     said = capsys.readouterr().err
-    assert ("left out: 1 boxes of" in said) == (expected is None)
+    assert (f"boxes of {tmp_path / 'train.json'} without area in their image, left out: 1\n" in said) == (
+        expected is None
+    )
     corners, _ = images.boxes.mirrored(torch.ones(20), 20).trainable()[0]
     assert (corners[:, 2:] > corners[:, :2]).all()  # detectors refuse others
     assert corners.min() >= 0.0
@@ -215,6 +219,18 @@ def test_training_images_without_any_box_are_refused(tmp_path: Path) -> None:
     write({**coco(10), "annotations": []}, tmp_path / "train.json", tmp_path / "images")
     with pytest.raises(UsageError, match=r"train\.json has no box to train on"):
         source_of(tmp_path).splits()
+
+
+def test_boxes_of_the_fitted_images_are_perfect_detections_in_the_files(tmp_path: Path) -> None:
+    root = edited(tmp_path, BOX, [20, 3, 17, 15], [1, 1, 3, 3], [30, 16, 50, 50])
+    images = training_set(root, image_size=33)
+    detections = [
+        Detections(images.in_files(position, corners), torch.ones(len(classes)), classes)
+        for position, (corners, classes) in enumerate(images.boxes.trainable())
+    ]
+    assert average_precision(images.ground_truth(), detections)["AP"] == pytest.approx(1.0)
+    moved = [replace(found, corners=found.corners + 2.0) for found in detections]
+    assert average_precision(images.ground_truth(), moved)["AP"] < 0.5
 
 
 def row_of(table: str, **changes: object) -> dict[str, Any]:
@@ -251,6 +267,7 @@ def row_of(table: str, **changes: object) -> dict[str, Any]:
         (row_of("annotations", bbox=[1, 2, 3, float("nan")]), "annotation 2 needs a number as bbox, not nan"),
         (row_of("annotations", bbox=[1, 2, float("inf"), 4]), "annotation 2 needs a number as bbox, not inf"),
         (row_of("annotations", area="big"), "annotation 2 needs a number as area, not 'big'"),
+        (row_of("annotations", iscrowd="0"), "annotation 2 needs 0 or 1 as iscrowd, not '0'"),
         (row_of("categories", id=7), "category 7 is listed twice"),
         (row_of("categories", name=None), "category 3 needs a text as name, not None"),
     ],
@@ -268,9 +285,10 @@ def test_annotations_that_contradict_the_format_or_themselves_are_refused(
 def test_missing_and_broken_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"neither train.json nor annotations/instances_train2017.json; pass"):
         source_of(tmp_path / "missing").splits()
-    (tmp_path / "train.json").write_text('{"images": [')
-    with pytest.raises(UsageError, match=r"train\.json cannot be read as JSON"):
-        source_of(tmp_path).splits()
+    for broken in ('{"images": [', "", "[" * 100_000):
+        (tmp_path / "train.json").write_text(broken)
+        with pytest.raises(UsageError, match=r"train\.json cannot be read as JSON"):
+            source_of(tmp_path).splits()
 
 
 def test_other_classes_in_other_parts_are_refused(tmp_path: Path) -> None:
