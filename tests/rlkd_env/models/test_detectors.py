@@ -160,7 +160,7 @@ def test_anchors_lie_where_the_maps_see() -> None:
 
 @pytest.mark.parametrize(
     ("backbone", "shape", "scale"),
-    [("cnn8", GREY, 4), ("cnn8", (1, 16, 16), 2), ("resnet18", COLOUR, 1), ("resnet18", (3, 416, 352), 8)],
+    [("cnn8", GREY, 8), ("cnn8", (1, 16, 16), 2), ("resnet18", COLOUR, 1), ("resnet18", (3, 416, 352), 8)],
 )
 def test_anchors_follow_from_strides_and_size(backbone: str, shape: tuple[int, int, int], scale: int) -> None:
     network = detector(backbone, shape=shape)
@@ -296,6 +296,12 @@ def test_without_a_network_the_message_names_ways_without(downloads: Path, backb
     ) as error:
         detector(backbone, shape=COLOUR, pretrained=kind)
     assert "\n" not in str(error.value)
+
+
+def test_a_damaged_download_is_told(downloads: Path) -> None:
+    (downloads / "resnet18-f37072fd.pth").write_bytes(b"not weights")
+    with pytest.raises(UsageError, match="torchvision's weights of resnet18 cannot be loaded here"):
+        detector("resnet18", shape=COLOUR, pretrained="backbone")
 
 
 @pytest.mark.parametrize("channels", [3, 1])
