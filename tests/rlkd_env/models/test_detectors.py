@@ -417,7 +417,7 @@ def coco_format(targets: list[dict[str, Tensor]]) -> dict:
 
 
 def test_a_small_detector_learns() -> None:
-    """100 updates give an AP50 of 0.99; an untrained one has 0."""
+    """120 updates gave an AP50 of 0.99 or more with each of three seeds."""
     images, targets = squares(128, seed=1)
     network = detector("cnn8", classes=2, shape=(1, 48, 48), fpn_channels=32, head_width=64, roi_size=5).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
