@@ -46,8 +46,8 @@ class DetectorOptions:
         pretrained: ``none``, ``backbone`` for weights of ImageNet or ``coco`` for those of a whole detector, both
             torchvision's, with frozen batch normalisation and first layers as there.
         anchor_scale: size of a map's anchors in its strides; proposals from 3.5 times that size on are read from the
-            next map. By default 8 with torchvision's backbones, which is torchvision's, and 4 with ours, both halved
-            until the coarsest anchors are at most 1.5 times the images' shorter side; with ``coco`` always 8.
+            next map. By default torchvision's 8, halved until the coarsest anchors are at most 1.5 times the images'
+            shorter side; with ``coco`` not halved.
     """
 
     fpn_channels: int
@@ -243,16 +243,16 @@ def create_detector(
         is_frozen=options.pretrained != "none",
         is_filled=is_filled and options.pretrained == "backbone",
     )
-    anchor_scale = options.anchor_scale or _anchor_scale(backbone, image_shape, pyramid, options.pretrained)
+    anchor_scale = options.anchor_scale or _anchor_scale(image_shape, pyramid, options.pretrained)
     detector = Detector(pyramid, num_classes, image_shape, options, anchor_scale)
     if options.pretrained == "coco":
         load_coco(detector, backbone, is_filled)
     return detector
 
 
-def _anchor_scale(backbone: str, image_shape: tuple[int, int, int], pyramid: Pyramid, pretrained: str) -> float:
+def _anchor_scale(image_shape: tuple[int, int, int], pyramid: Pyramid, pretrained: str) -> float:
     """Return the size of anchors in strides, as :class:`DetectorOptions` says."""
-    scale = 4.0 if backbone in OWN_BACKBONES else 8.0
+    scale = 8.0
     subsampled = 2 * pyramid.strides[-1]
     while pretrained != "coco" and scale * subsampled > 1.5 * min(image_shape[1:]):
         scale /= 2

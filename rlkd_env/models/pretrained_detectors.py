@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from http.client import HTTPException
 from typing import Any
@@ -29,14 +30,14 @@ def fetch(weights: Any, name: str) -> dict[str, Tensor]:
         name: of the network, for the message.
 
     Raises:
-        UsageError: if they are not in the cache and cannot be downloaded.
+        UsageError: if they are not in the cache and cannot be downloaded, or the file there is damaged.
     """
     try:
         return weights.get_state_dict(progress=True, check_hash=True, map_location="cpu", weights_only=True)
-    except (OSError, HTTPException, RuntimeError) as error:
+    except (OSError, EOFError, HTTPException, RuntimeError, pickle.UnpicklingError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(
-            f"torchvision's weights of {name} cannot be downloaded here ({reason}). Train from scratch (pretrained=none"
+            f"torchvision's weights of {name} cannot be loaded here ({reason}). Train from scratch (pretrained=none"
             f", rlkd teacher), or load {weights.url} elsewhere and put it into {torch.hub.get_dir()}/checkpoints; "
             "a whole detector's file can be named too (--teacher file.pth --teacher-model fasterrcnn/resnet50)"
         ) from None
@@ -51,15 +52,14 @@ def fit_weights(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -
     fitted = dict(tensors)
     for name, tensor in tensors.items():
         wanted = expected.get(name)
-        if wanted is None or tensor.shape == wanted.shape:
+        if wanted is None or tensor.dim() != wanted.dim():
             continue
         if tensor.dim() == 4 and (tensor.shape[1], wanted.shape[1]) == (3, 1):
             fitted[name] = tensor.sum(dim=1, keepdim=True)
         elif name.startswith(PREDICTOR):
             per_class = 4 if "bbox_pred" in name else 1
-            rows = tensor.unflatten(0, (-1, per_class))
-            if (len(rows), wanted.shape[0]) == (91, 81 * per_class):
-                fitted[name] = rows[_coco_classes()].flatten(0, 1)
+            if (tensor.shape[0], wanted.shape[0]) == (91 * per_class, 81 * per_class):
+                fitted[name] = tensor.unflatten(0, (91, per_class))[_coco_classes()].flatten(0, 1)
     return fitted
 
 

@@ -160,7 +160,7 @@ def test_anchors_lie_where_the_maps_see() -> None:
 
 @pytest.mark.parametrize(
     ("backbone", "shape", "scale"),
-    [("cnn8", GREY, 4), ("cnn8", (1, 16, 16), 2), ("resnet18", COLOUR, 1), ("resnet18", (3, 416, 352), 8)],
+    [("cnn8", GREY, 8), ("cnn8", (1, 16, 16), 2), ("resnet18", COLOUR, 1), ("resnet18", (3, 416, 352), 8)],
 )
 def test_anchors_follow_from_strides_and_size(backbone: str, shape: tuple[int, int, int], scale: int) -> None:
     network = detector(backbone, shape=shape)
@@ -298,6 +298,12 @@ def test_without_a_network_the_message_names_ways_without(downloads: Path, backb
     assert "\n" not in str(error.value)
 
 
+def test_a_damaged_download_is_told(downloads: Path) -> None:
+    (downloads / "resnet18-f37072fd.pth").write_bytes(b"not weights")
+    with pytest.raises(UsageError, match="torchvision's weights of resnet18 cannot be loaded here"):
+        detector("resnet18", shape=COLOUR, pretrained="backbone")
+
+
 @pytest.mark.parametrize("channels", [3, 1])
 @pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v3_small"])
 def test_a_backbones_weights_are_loaded_and_frozen(downloads: Path, backbone: str, channels: int) -> None:
@@ -411,7 +417,7 @@ def coco_format(targets: list[dict[str, Tensor]]) -> dict:
 
 
 def test_a_small_detector_learns() -> None:
-    """100 updates give an AP50 of 0.99; an untrained one has 0."""
+    """120 updates gave an AP50 of 0.99 or more with each of three seeds."""
     images, targets = squares(128, seed=1)
     network = detector("cnn8", classes=2, shape=(1, 48, 48), fpn_channels=32, head_width=64, roi_size=5).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
