@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from agents.policy_files import read_policy, write_policy
+from agents.network_policy import NetworkPolicy
 from rlkd_env.coefficients import CoefficientRule
 from rlkd_env.outputs import InstanceOutputs
 from rlkd_env.temperature import Temperature
 
-KIND = "coefficients"
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
-class CoefficientPolicy(nn.Module):
+class CoefficientPolicy(NetworkPolicy):
     """Context of a run in, coefficients of its batch's temperatures out.
 
     The coefficients are chosen anew for every batch, from what is at hand there: progress, the batch's loss and the
@@ -33,12 +33,11 @@ class CoefficientPolicy(nn.Module):
         >>> temperature = policy.temperatures(student_logits, teacher_logits, labels, progress)  # doctest: +SKIP
     """
 
+    kind = "coefficients"
+
     def __init__(self, layers: Sequence[nn.Module], rule: CoefficientRule) -> None:
-        super().__init__()
-        self.network = nn.Sequential(*layers)
+        super().__init__(layers)
         self.rule = rule
-        self.requires_grad_(False)
-        self.eval()
 
     @torch.no_grad()
     def coefficients(self, outputs: InstanceOutputs) -> Tensor:
@@ -52,40 +51,17 @@ class CoefficientPolicy(nn.Module):
         coefficients = self.network(self.rule.context(outputs, inputs))
         return Temperature.shared(self.rule.temperatures(coefficients, outputs, inputs))
 
-    def temperatures(
-        self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, progress: float = 0.0
-    ) -> Tensor:
-        """Choose the temperatures of a batch in any KD code.
-
-        Args:
-            student_logits: ``(N, C)``.
-            teacher_logits: ``(N, C)``.
-            labels: ``(N,)`` integer classes.
-            progress: share of the training that is over, in ``[0, 1]``.
-
-        Returns:
-            ``(N,)``.
-        """
-        return self(InstanceOutputs(student_logits, teacher_logits, labels, progress)).student
-
-    def save(self, folder: Path | str) -> None:
-        """Write ``policy.safetensors`` and ``policy.json`` into a folder, each atomically."""
-        rule = {"features": list(self.rule.features), "low": self.rule.low, "high": self.rule.high}
-        write_policy(Path(folder), self.network, {"kind": KIND, "rule": rule})
+    def description(self) -> dict[str, Any]:
+        """Return the rule as plain values."""
+        return {"rule": {"features": list(self.rule.features), "low": self.rule.low, "high": self.rule.high}}
 
     @classmethod
-    def load(cls, path: Path | str) -> CoefficientPolicy:
-        """Read a saved policy; nothing is unpickled.
-
-        Args:
-            path: the folder, or one of its two files.
+    def from_description(cls, layers: Sequence[nn.Module], description: dict[str, Any]) -> Self:
+        """Make the policy that a description tells.
 
         Raises:
-            UsageError: if a file is missing, damaged, of another format or kind, or does not belong to the other.
+            KeyError: if it lacks a value.
+            TypeError: if one is of another type.
         """
-
-        def create(layers: Sequence[nn.Module], description: dict[str, Any]) -> CoefficientPolicy:
-            rule = description["rule"]
-            return cls(layers, CoefficientRule(tuple(rule["features"]), rule["low"], rule["high"]))
-
-        return read_policy(path, KIND, create)
+        rule = description["rule"]
+        return cls(layers, CoefficientRule(tuple(rule["features"]), rule["low"], rule["high"]))

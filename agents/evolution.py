@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -19,7 +19,8 @@ from rlkd_env.registry import UsageError, unknown_name
 from rlkd_env.tasks import Evaluation
 from rlkd_env.temperature import Temperature
 
-FORMS = ("constant", "linear", "context")
+PolicyForm = Literal["constant", "linear", "context"]
+"""What a policy's coefficients depend on, as :class:`CoefficientForm` has it."""
 FITNESS: dict[str, Callable[[Evaluation], Tensor]] = {
     "loss": lambda probe: probe.loss.log(),
     "confidence": lambda probe: (1.0 - probe.confidence).log(),
@@ -42,9 +43,9 @@ class CoefficientForm:
         UsageError: if the name is unknown.
     """
 
-    def __init__(self, name: str, rule: CoefficientRule) -> None:
-        if name not in FORMS:
-            raise unknown_name("form", name, FORMS)
+    def __init__(self, name: PolicyForm, rule: CoefficientRule) -> None:
+        if name not in get_args(PolicyForm):
+            raise unknown_name("form", name, get_args(PolicyForm))
         self.rule = rule
         self._slopes = 0 if name == "constant" else rule.num_coefficients
         self._others = len(rule.context_names) - 1 if name == "context" else 0

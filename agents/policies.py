@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from agents import coefficient_policy, policy
 from agents.coefficient_policy import CoefficientPolicy
 from agents.policy import TemperaturePolicy
 from agents.policy_files import policy_folder, read_description
@@ -15,8 +14,8 @@ PRETRAINED = "pretrained"
 _PRETRAINED_FOLDER = Path(__file__).parent / "pretrained"
 
 KINDS: Registry[Callable[[Path], TemperaturePolicy | CoefficientPolicy]] = Registry("kind of policy")
-KINDS.register(policy.KIND)(TemperaturePolicy.load)
-KINDS.register(coefficient_policy.KIND)(CoefficientPolicy.load)
+KINDS.register(TemperaturePolicy.kind)(TemperaturePolicy.load)
+KINDS.register(CoefficientPolicy.kind)(CoefficientPolicy.load)
 
 
 def load_policy(path: Path | str) -> TemperaturePolicy | CoefficientPolicy:

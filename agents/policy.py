@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from agents.policy_files import DESCRIPTION_FILE, LAYERS, WEIGHTS_FILE, Affine, read_policy, write_policy
+from agents.network_policy import NetworkPolicy
+from agents.policy_files import DESCRIPTION_FILE, LAYERS, UNTOLD_KIND, WEIGHTS_FILE, Affine
 from agents.rules import check_function, recreate_rule
 from rlkd_env.outputs import InstanceOutputs
 from rlkd_env.registry import UsageError
@@ -18,11 +19,11 @@ from rlkd_env.residual import ResidualMap
 from rlkd_env.state import InstanceState
 from rlkd_env.temperature import ActionMap, Temperature, TemperatureRange
 
-KIND = "temperature"
-"""Of a description that does not tell its kind, too."""
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
-class TemperaturePolicy(nn.Module):
+class TemperaturePolicy(NetworkPolicy):
     """State of an instance in, its temperature out.
 
     Args:
@@ -36,15 +37,14 @@ class TemperaturePolicy(nn.Module):
         >>> temperature = policy.temperatures(student_logits, teacher_logits, labels, progress)  # doctest: +SKIP
     """
 
+    kind = UNTOLD_KIND
+
     def __init__(
         self, layers: Sequence[nn.Module], features: Sequence[str], action_map: ActionMap | ResidualMap
     ) -> None:
-        super().__init__()
-        self.network = nn.Sequential(*layers)
+        super().__init__(layers)
         self.state = InstanceState(features)
         self.action_map = action_map
-        self.requires_grad_(False)
-        self.eval()
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -66,48 +66,6 @@ class TemperaturePolicy(nn.Module):
             raise ValueError("this policy acts around a rule, which reads more than the state: use choose()")
         return self.action_map.to_temperature(self.network(state).squeeze(-1))
 
-    def choose(
-        self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, progress: float = 0.0
-    ) -> Temperature:
-        """Choose the temperatures of a batch in any KD code, also those that differ between teacher and student.
-
-        Where they are around a rule that reads the student's logits, its gradient by them is kept.
-
-        Args:
-            student_logits: ``(N, C)``.
-            teacher_logits: ``(N, C)``.
-            labels: ``(N,)`` integer classes.
-            progress: share of the training that is over, in ``[0, 1]``.
-
-        Returns:
-            The temperatures ``teacher`` and ``student``, each ``(N,)``; its ``scale`` multiplies the KL loss ``(N,)``
-            as plain KD multiplies it by T².
-        """
-        return self(InstanceOutputs(student_logits, teacher_logits, labels, progress))
-
-    @torch.no_grad()
-    def temperatures(
-        self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, progress: float = 0.0
-    ) -> Tensor:
-        """Choose the temperatures of a batch in any KD code, where they are the same for teacher and student.
-
-        Args:
-            student_logits: as :meth:`choose` takes them, like the other arguments.
-            teacher_logits: likewise.
-            labels: likewise.
-            progress: likewise.
-
-        Returns:
-            ``(N,)``.
-
-        Raises:
-            ValueError: if teacher and student have different ones, or the loss a factor of its own.
-        """
-        chosen = self.choose(student_logits, teacher_logits, labels, progress)
-        if not chosen.is_shared:
-            raise ValueError("this policy's temperatures differ between teacher and student: use choose()")
-        return chosen.student
-
     def forward(self, outputs: InstanceOutputs) -> Temperature:
         """Choose the temperatures of a batch of a :class:`~rlkd_env.run.DistillationRun`."""
         with torch.no_grad():
@@ -115,29 +73,28 @@ class TemperaturePolicy(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.has_gradient):
             return self.action_map.temperature(action, outputs)
 
-    def save(self, folder: Path | str) -> None:
-        """Write ``policy.safetensors`` and ``policy.json`` into a folder, each atomically."""
-        description = {
-            "features": list(self.features),
-            "action_map": _describe_map(self.action_map),
-        }
-        write_policy(Path(folder), self.network, description)
-
-    @classmethod
-    def load(cls, path: Path | str) -> TemperaturePolicy:
-        """Read a saved policy; nothing is unpickled.
-
-        Args:
-            path: the folder, or one of its two files.
+    def description(self) -> dict[str, Any]:
+        """Return features and action map as plain values.
 
         Raises:
-            UsageError: if a file is missing, damaged, of another format or kind, or does not belong to the other.
+            UsageError: if the policy acts around what is no rule with a name.
         """
+        return {"features": list(self.features), "action_map": _describe_map(self.action_map)}
 
-        def create(layers: Sequence[nn.Module], description: dict[str, Any]) -> TemperaturePolicy:
-            return cls(layers, description["features"], _recreate_map(description["action_map"]))
+    @classmethod
+    def from_description(cls, layers: Sequence[nn.Module], description: dict[str, Any]) -> Self:
+        """Make the policy that a description tells.
 
-        policy = read_policy(path, KIND, create)
+        Raises:
+            KeyError: if it lacks a value.
+            TypeError: if one is of another type.
+        """
+        return cls(layers, description["features"], _recreate_map(description["action_map"]))
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read a saved policy, as :meth:`NetworkPolicy.load`, and check the shape of its actions."""
+        policy = super().load(path)
         policy._check_shapes(Path(path))
         return policy
 

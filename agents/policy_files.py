@@ -16,6 +16,8 @@ from rlkd_env.registry import Registry, UsageError
 POLICY_FORMAT = 1
 WEIGHTS_FILE = "policy.safetensors"
 DESCRIPTION_FILE = "policy.json"
+UNTOLD_KIND = "temperature"
+"""Of the policies whose description does not tell its kind."""
 
 
 class Affine(nn.Module):
@@ -52,13 +54,13 @@ _LAYER_ARGUMENTS: dict[type[nn.Module], tuple[str, ...]] = {
 }
 
 
-class NetworkPolicy(Protocol):
+class HasNetwork(Protocol):
     """A policy whose weights are those of one network."""
 
     network: nn.Sequential
 
 
-P = TypeVar("P", bound=NetworkPolicy)
+P = TypeVar("P", bound=HasNetwork)
 
 
 def write_policy(folder: Path, network: nn.Sequential, description: dict[str, Any]) -> None:
@@ -89,7 +91,7 @@ def read_policy(path: Path | str, kind: str, create: Callable[[Sequence[nn.Modul
 
     Args:
         path: the folder, or one of its two files.
-        kind: that the description must tell; one that tells none is of the kind ``"temperature"``.
+        kind: that the description must tell; one that tells none is of :data:`UNTOLD_KIND`.
         create: makes the policy from its layers, whose weights are read afterwards, and its description.
 
     Raises:
@@ -126,7 +128,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     description = read_json(folder / DESCRIPTION_FILE)
     if not isinstance(description, dict) or description.get("format") != POLICY_FORMAT:
         raise UsageError(f"{folder / DESCRIPTION_FILE} is not a policy of format {POLICY_FORMAT}")
-    return {"kind": "temperature", **description}
+    return {"kind": UNTOLD_KIND, **description}
 
 
 def _describe(layer: nn.Module) -> dict[str, Any]:

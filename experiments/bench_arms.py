@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from agents.export import export_policy
@@ -16,9 +15,9 @@ from agents.policies import PRETRAINED
 from agents.rules import FixedTemperature
 from agents.sb3 import make_agent
 from experiments.config import BenchConfig
+from experiments.plain_kd import TEMPERATURE, plain_kd
 from rlkd_env.config import build_run
 from rlkd_env.data import BatchStream, DataConfig, DataSource, ImageSet, MemoryImages, Preprocessing, Splits
-from rlkd_env.engine import Engine
 from rlkd_env.env import KDVectorEnv
 from rlkd_env.models import create_model
 from rlkd_env.registry import Registry, UsageError
@@ -88,10 +87,10 @@ ARMS: Registry[Callable[[BenchConfig], Arm]] = Registry("arm")
 
 
 @ARMS.register("plain_kd")
-def plain_kd(config: BenchConfig) -> Arm:
+def _plain_kd(config: BenchConfig) -> Arm:
     """Knowledge distillation at one temperature and nothing else, computed by the same engine."""
     run = build_bench_run(config)
-    return _plain_kd(run, run.task.engine)
+    return plain_kd(run, run.task.engine)
 
 
 def _register_lever(name: str, folds: bool = True, **engine: Any) -> None:
@@ -99,7 +98,7 @@ def _register_lever(name: str, folds: bool = True, **engine: Any) -> None:
 
     def create(config: BenchConfig) -> Arm:
         run = build_bench_run(config, teacher_cache_mib=0, **engine)
-        return _plain_kd(run, run.task.engine, teacher=None if folds else run.task.engine.prepare(run.teacher))
+        return plain_kd(run, run.task.engine, teacher=None if folds else run.task.engine.prepare(run.teacher))
 
     ARMS.register(f"plain_kd_{name}")(create)
 
@@ -116,7 +115,7 @@ _register_lever("both_folded_compiled", precision="bfloat16", memory_format="cha
 def fixed(config: BenchConfig) -> Arm:
     """A run under the rule that gives every instance the same temperature."""
     run = _started(config)
-    policy = FixedTemperature(4.0)
+    policy = FixedTemperature(TEMPERATURE)
     return lambda steps: _ignore(run.advance(policy, steps))
 
 
@@ -174,47 +173,14 @@ def _started(config: BenchConfig) -> DistillationRun:
     return run
 
 
-def _plain_kd(run: DistillationRun, engine: Engine, teacher: torch.nn.Module | None = None) -> Arm:
-    """Write plain KD out: what a user without this project would run."""
-    frozen = run.frozen_teacher if teacher is None else teacher
-    student = engine.prepare(run.create_student().to(run.device)).train()
-    if run.create_method(student).uses_features:
-        raise UsageError("plain KD has no features: bench a method of logits, such as --method kd")
-    optimizer = run.recipe.create_optimizer(student.parameters())
-    stream = BatchStream(run.splits.train, run.batch_size, seed=0)
-    step = 0
-
-    def advance(steps: int) -> None:
-        nonlocal step
-        for _ in range(steps):
-            batch = stream.batch(step)
-            images = engine.images(batch.images)
-            with torch.no_grad():
-                teacher_logits = engine.forward(frozen, images)
-            loss = _kd(engine.forward(student, images), teacher_logits, batch.labels)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            step += 1
-
-    return advance
-
-
-def _kd(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, temperature: float = 4.0) -> Tensor:
-    student = F.log_softmax(student_logits / temperature, dim=-1)
-    teacher = F.log_softmax(teacher_logits / temperature, dim=-1)
-    divergence = F.kl_div(student, teacher, reduction="batchmean", log_target=True)
-    return 0.1 * F.cross_entropy(student_logits, labels) + 0.9 * temperature**2 * divergence
-
-
 def cost_by_part(run: DistillationRun, steps: int) -> dict[str, float]:
     """Return milliseconds of the parts of a step, each alone: medians over ``steps``."""
     run.reset(0)
     engine, batch = run.task.engine, run.batch
     images = engine.images(batch.images)
-    temperature = Temperature.shared(torch.full((run.batch_size,), 4.0, device=run.device))
+    temperature = Temperature.shared(torch.full((run.batch_size,), TEMPERATURE, device=run.device))
     frozen = run.frozen_teacher
-    stream = BatchStream(run.splits.train, run.batch_size, seed=0)
+    stream = BatchStream(run.splits.train, run.recipe.batch_size, seed=0)
     losses: list[Tensor] = []
 
     def forward_teacher() -> None:
@@ -225,10 +191,12 @@ def cost_by_part(run: DistillationRun, steps: int) -> dict[str, float]:
         outputs = run.task.forward(run.student, frozen, batch, teacher_logits=run.outputs.teacher_logits)
         losses[:] = [torch.stack(list(run.method(outputs, temperature).values())).sum(dim=0).mean()]
 
+    networks: dict[str, Callable[[], object]] = {"teacher": forward_teacher, "student_and_loss": make_loss}
+    if not run.task.follows_logits:  # the teacher classifies what the student proposes
+        networks = {"networks_and_loss": make_loss}
     parts: dict[str, Callable[[], object]] = {
         "batch": lambda: stream.batch(stream._next_step + 1),
-        "teacher": forward_teacher,
-        "student_and_loss": make_loss,
+        **networks,
         "backward": lambda: losses[0].backward(),
         "optimizer": run.optimizer.step,
         "state": lambda: run.state(replace(run.outputs)),

@@ -48,9 +48,13 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
             older = _read(previous)
         except UsageError:
             raise error from None
-        raise UsageError(
-            f"{error}; delete it to go on from the older {previous} (update {older['run']['step_count']})"
-        ) from None
+        raise UsageError(f"{error}; delete it to go on from the older {previous} ({_moment(older)})") from None
+
+
+def _moment(state: dict[str, Any]) -> str:
+    """Say how far a run is; a teacher's training counts epochs alone."""
+    run = state["run"]
+    return f"update {run['step_count']}" if "step_count" in run else f"epoch {run['epoch']}"
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def _create_rule(
         run.temperature_range,
         fixed_temperature(options, run).temperature,
         run.teacher_deviation,
-        run.splits.num_classes,
+        run.task.num_logits(run.splits),
         seed,
     )
     return create_rule(name, arguments, setting)

@@ -8,17 +8,16 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import bootstrap
 
 from agents.rules import FixedTemperature
 from experiments.instances import Instance
+from experiments.statistics import paired_difference
 from rlkd_env.data import ImageSet
 from rlkd_env.hooks import Policy
 from rlkd_env.parallel import ParallelRuns, RunMode, create_parallel_runs
 from rlkd_env.registry import UsageError
 from rlkd_env.temperature import parse_bound
 
-CONFIDENCE = 0.95
 _RUNS_AT_ONCE = 128
 
 
@@ -85,8 +84,8 @@ class HeldOutRuns:
             "best_fixed": best,
             "policy": float(own.mean()),
             "policy_spread": float(own.std(ddof=1)) if len(own) > 1 else 0.0,
-            "to_best_fixed": paired_difference(own, fixed[best]),
-            "to_t4": paired_difference(own, fixed["4"]) if "4" in fixed else None,
+            "to_best_fixed": _difference(own, fixed[best]),
+            "to_t4": _difference(own, fixed["4"]) if "4" in fixed else None,
         }
 
     def close(self) -> None:
@@ -101,17 +100,6 @@ class HeldOutRuns:
         return self._runs[count]
 
 
-def paired_difference(one: np.ndarray, other: np.ndarray) -> dict[str, float]:
-    """Return the mean of ``one - other`` and its 95 % bootstrap interval (percentile, 9,999 draws)."""
-    differences = one - other
-    mean = float(differences.mean())
-    if len(differences) < 2 or np.ptp(differences) == 0.0:
-        return {"mean": mean, "low": mean, "high": mean}
-    found = bootstrap((differences,), np.mean, confidence_level=CONFIDENCE, method="percentile", rng=0)
-    low, high = found.confidence_interval
-    return {"mean": mean, "low": float(low), "high": float(high)}
-
-
 def print_held_out(rows: Sequence[dict[str, Any]]) -> None:
     """Print a line an instance: accuracies in percent, differences in points with their interval."""
     table = Table(title="held-out runs: test accuracy, and paired differences in points with their 95 % interval")
@@ -124,6 +112,13 @@ def print_held_out(rows: Sequence[dict[str, Any]]) -> None:
         differences = (_points(row["to_best_fixed"]), _points(row["to_t4"]))
         table.add_row(row["instance"], str(end - first), best, *accuracies, *differences)
     Console(width=120).print(table)
+
+
+def _difference(one: np.ndarray, other: np.ndarray) -> dict[str, float]:
+    """Return the mean of ``one - other`` with its bootstrap interval; that of a single run is a point."""
+    found = paired_difference(one.tolist(), other.tolist())
+    low, high = found.bootstrap_interval or (found.mean, found.mean)
+    return {"mean": found.mean, "low": low, "high": high}
 
 
 def _points(difference: dict[str, float] | None) -> str:

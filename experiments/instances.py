@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
+from experiments.presets import read_config_file
 from rlkd_env.config import RunConfig, build_run, select_device
 from rlkd_env.data import ImageSet, create_source
 from rlkd_env.data.images import MemoryImages
@@ -93,15 +93,9 @@ def read_instance_set(name: str) -> InstanceSet:
         path = Path(name)
     elif not path.is_file():
         raise unknown_name("instance set", name, [file.stem for file in INSTANCE_SETS.glob("*.yaml")])
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"the instance set {path} cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict) or not content.get("train"):
+    content = read_config_file(path, ("common", "train", "held_out"))
+    if not content.get("train"):
         raise UsageError(f"the instance set {path} has no list 'train'")
-    for key in content:
-        if key not in ("common", "train", "held_out"):
-            raise unknown_name(f"key in the instance set {path}:", key, ("common", "train", "held_out"))
     common = content.get("common") or {}
     parts = (content["train"], content.get("held_out") or [])
     train, held_out = (tuple(_instance({**common, **entry}, path) for entry in part) for part in parts)

@@ -161,8 +161,9 @@ class DistillSession:
 
     @property
     def mean_temperature(self) -> float | None:
-        """Mean over all updates and instances of the student's temperature; None before the first update."""
-        return float(self._tracker.temperature_sum) / self.steps if self.steps else None
+        """Mean over all updates and instances of the student's temperature; None where none had an effect so far."""
+        has_any = self.steps > 0 and self.run.method.uses_temperature
+        return float(self._tracker.temperature_sum) / self.steps if has_any else None
 
     def execute(self) -> None:
         """Make the whole run, or what is left of it, and write students and policy.

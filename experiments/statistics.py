@@ -64,8 +64,9 @@ def student_interval(sample: np.ndarray) -> tuple[float, float]:
 
 def bootstrap_interval(sample: np.ndarray) -> tuple[float, float]:
     """Return the percentile bootstrap of the mean, from draws that are the same whenever the sample is."""
+    draws = np.random.default_rng(0)
     result = stats.bootstrap(
-        (sample,), np.mean, n_resamples=_RESAMPLES, confidence_level=LEVEL, method="percentile", random_state=0
+        (sample,), np.mean, n_resamples=_RESAMPLES, confidence_level=LEVEL, method="percentile", random_state=draws
     )
     low, high = result.confidence_interval
     return float(low), float(high)

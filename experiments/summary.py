@@ -23,6 +23,7 @@ from rlkd_env.config import build_run
 from rlkd_env.data import ImageSet, count_duplicates, create_source
 from rlkd_env.files import read_json, tensors_hash
 from rlkd_env.run import DistillationRun
+from rlkd_env.tasks import Evaluation
 
 
 def train_student_alone(config: DistillConfig, teacher: torch.nn.Module) -> StudentSelection:
@@ -40,8 +41,10 @@ def summarize(session: DistillSession) -> dict[str, Any]:
     config, run, selection, seconds = session.config, session.run, session.selection, session.timer.seconds
     test = create_source(config.run).test_set()
     test = test if test is None else test.to(run.device)
+    best, last = (_evaluate(run, student, test) for student in (selection.best_student, selection.last_student))
     summary: dict[str, Any] = {
         "dataset": config.run.dataset,
+        "metric": run.task.metric,
         "student": config.run.student_name,
         "method": config.run.method,
         "temperature_from": config.chooser,
@@ -51,10 +54,12 @@ def summarize(session: DistillSession) -> dict[str, Any]:
         "learn_interval": config.agent.learn_interval if session.agent is not None else None,
         "data": _data_figures(run, test),
         "teacher_test_accuracy": _teacher_accuracy(run, test),
-        "student_test_accuracy": _test_accuracy(run, selection.best_student, test),
+        "student_test_accuracy": _accuracy(best),
+        "student_test_details": _details(best),
         "student_val_accuracy": selection.best_accuracy,
         "student_epoch": selection.best_epoch,
-        "student_last_test_accuracy": _test_accuracy(run, selection.last_student, test),
+        "student_last_test_accuracy": _accuracy(last),
+        "student_last_test_details": _details(last),
         "student_last_val_accuracy": selection.last_accuracy,
         "student_sha256": _hash(selection.best_student),
         "student_last_sha256": _hash(selection.last_student),
@@ -79,9 +84,9 @@ def summarize(session: DistillSession) -> dict[str, Any]:
     }
     if config.output.student_alone:
         alone = train_student_alone(config, run.teacher)
-        summary["student_alone_test_accuracy"] = _test_accuracy(run, alone.best_student, test)
+        summary["student_alone_test_accuracy"] = _accuracy(_evaluate(run, alone.best_student, test))
         summary["student_alone_val_accuracy"] = alone.best_accuracy
-        summary["student_alone_last_test_accuracy"] = _test_accuracy(run, alone.last_student, test)
+        summary["student_alone_last_test_accuracy"] = _accuracy(_evaluate(run, alone.last_student, test))
     return summary
 
 
@@ -128,16 +133,20 @@ def _teacher_accuracy(run: DistillationRun, test: ImageSet | None) -> float | No
     return _known_teachers[key]
 
 
-def _accuracy(run: DistillationRun, network: torch.nn.Module, test: ImageSet | None) -> float | None:
-    return None if test is None else float(run.task.evaluate(network, test).accuracy)
-
-
-def _test_accuracy(run: DistillationRun, student: dict[str, Tensor] | None, test: ImageSet | None) -> float | None:
-    if student is None:
+def _evaluate(run: DistillationRun, student: dict[str, Tensor] | None, test: ImageSet | None) -> Evaluation | None:
+    if student is None or test is None:
         return None
     network = run.create_student().to(run.device)
     network.load_state_dict(student)
-    return _accuracy(run, network, test)
+    return run.task.evaluate(network, test)
+
+
+def _accuracy(evaluation: Evaluation | None) -> float | None:
+    return None if evaluation is None else float(evaluation.accuracy)
+
+
+def _details(evaluation: Evaluation | None) -> dict[str, float]:
+    return {} if evaluation is None else evaluation.details
 
 
 def _hash(student: dict[str, Tensor] | None) -> str | None:
@@ -162,7 +171,9 @@ def _step_costs(session: DistillSession) -> dict[str, float | None]:
 
 def print_summary(summary: dict[str, Any], folder: object) -> None:
     """Print the table of a finished run."""
-    table = Table(title=f"{summary['dataset']}, {summary['method']}, temperatures from {summary['temperature_from']}")
+    metric = "" if summary.get("metric", "accuracy") == "accuracy" else f", {summary['metric']}"
+    title = f"{summary['dataset']}, {summary['method']}, temperatures from {summary['temperature_from']}{metric}"
+    table = Table(title=title)
     for column in ("", "validation", "test"):
         table.add_column(column, justify="left" if not column else "right")
     table.add_row("teacher", "", _percent(summary["teacher_test_accuracy"]))

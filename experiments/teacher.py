@@ -20,7 +20,6 @@ from rlkd_env.files import write_json
 from rlkd_env.models import check_model
 from rlkd_env.models.storage import save_network
 from rlkd_env.registry import UsageError
-from rlkd_env.tasks import Classification
 from rlkd_env.teacher import TEACHER_FILE, TeacherTraining
 
 CARD_FILE = "teacher.json"
@@ -41,7 +40,8 @@ def run_teacher(config: TeacherConfig) -> int:
     source = create_source(config.data)
     device = select_device(output.device)
     splits = source.splits().to(device)
-    training = TeacherTraining(splits, recipe)
+    training = TeacherTraining(splits, recipe, source.task)
+    task = training.task
     history: list[dict[str, float]] = []
     seconds = 0.0
     checkpoint = load_checkpoint(folder / CHECKPOINT_FOLDER) if output.resume else None
@@ -59,7 +59,6 @@ def run_teacher(config: TeacherConfig) -> int:
         state = {"run": training.state_dict(), "history": history, "seconds": seconds + time.monotonic() - started}
         save_checkpoint(folder / CHECKPOINT_FOLDER, state)
 
-    task = Classification()
     with tqdm(total=recipe.epochs, initial=training.epoch, desc="teacher", disable=not output.progress) as bar:
         try:
             while not training.finished:
@@ -81,7 +80,8 @@ def run_teacher(config: TeacherConfig) -> int:
         "data": asdict(config.data),
         "recipe": asdict(recipe),
         "validation_accuracy": history[-1]["validation_accuracy"],
-        "test_accuracy": _test_accuracy(training.network, test, device),
+        "metric": task.metric,
+        **_test_figures(training, test, device),
         "seed": recipe.seed,
         "seconds": seconds,
         "history": history,
@@ -111,14 +111,17 @@ def _check_folder(config: TeacherConfig) -> None:
         )
 
 
-def _test_accuracy(network: torch.nn.Module, test: ImageSet | None, device: torch.device) -> float | None:
-    return None if test is None else float(Classification().evaluate(network, test.to(device)).accuracy)
+def _test_figures(training: TeacherTraining, test: ImageSet | None, device: torch.device) -> dict[str, Any]:
+    if test is None:
+        return {"test_accuracy": None}
+    evaluation = training.task.evaluate(training.network, test.to(device))
+    return {"test_accuracy": float(evaluation.accuracy), "test_details": evaluation.details}
 
 
 def _tell(config: TeacherConfig, card: dict[str, Any]) -> None:
     test = "no test set" if card["test_accuracy"] is None else f"test {card['test_accuracy']:.2%}"
     print(
-        f"teacher {card['recipe']['model']} on {config.data.dataset}: "
+        f"teacher {card['recipe']['model']} on {config.data.dataset}, {card['metric']}: "
         f"validation {card['validation_accuracy']:.2%}, {test}"
     )
     print(f"use it with: rlkd distill --dataset {config.data.dataset} --teacher {config.folder}")

@@ -24,6 +24,9 @@ if find_spec("gymnasium") is not None:
         "ImageNet": "imagenet",
         "Arrays": "arrays",
         "ImageFolder": "image_folder",
+        "DigitsDetection": "digits_detection",
+        "COCO": "coco",
+        "VOC": "voc",
     }
     for _name, _dataset in _DATASETS.items():
         register(

@@ -36,16 +36,23 @@ class Calibrator(RunHook, ABC):
 
     Attributes:
         credit: ``(N,)`` of the latest update, on the run's device; None before the first.
+        forwards_images: whether it forwards probe images, each of which must then be an instance.
 
     Raises:
-        UsageError: if the reference is not positive and finite.
+        UsageError: if the reference is not positive and finite, or the instances are not images where they must be.
     """
+
+    forwards_images = True
 
     def __init__(self, run: DistillationRun, reference: Reference = None) -> None:
         bounds = run.temperature_range
         self.reference = reference if reference is not None else (bounds.minimum * bounds.maximum) ** 0.5
         if not callable(self.reference) and not 0 < self.reference < float("inf"):
             raise UsageError(f"the reference temperature must be positive and finite, not {self.reference:g}")
+        if self.forwards_images and not run.task.follows_logits:
+            raise UsageError(
+                "this calibrator looks at whole images: for region proposals there are uniform and return_decomposition"
+            )
         self.credit: Tensor | None = None
 
     @abstractmethod
@@ -97,6 +104,8 @@ def _logit_gradient(run: DistillationRun, temperature: Temperature) -> Tensor:
 
 class Uniform(Calibrator):
     """No credit: every instance earns the batch reward. The control."""
+
+    forwards_images = False
 
     def before_update(self, run: DistillationRun, temperature: Temperature) -> None:  # noqa: ARG002
         """Credit nobody."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -11,10 +11,10 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
-from rlkd_env.data import BatchStream, DataConfig, DataSource, Splits, create_source
+from rlkd_env.data import BatchStream, DataConfig, DataSource, Splits, TaskName, create_source, source_class
 from rlkd_env.distributed import Processes
 from rlkd_env.engine import MemoryFormat, Precision, choose_engine
-from rlkd_env.methods import Method, Pair, check_method, create_method
+from rlkd_env.methods import METHODS, Method, Pair, check_method, create_method
 from rlkd_env.models import check_model, create_model
 from rlkd_env.models.find_taps import add_taps
 from rlkd_env.randomness import seeded
@@ -25,7 +25,7 @@ from rlkd_env.run import DistillationRun
 from rlkd_env.sequence import Sequence, SequenceSampler
 from rlkd_env.shared_run import SharedRun
 from rlkd_env.state import PAPER_FEATURES, InstanceState
-from rlkd_env.tasks import Classification
+from rlkd_env.tasks import Task, create_task
 from rlkd_env.teacher import TeacherRecipe, cached_teacher, load_teacher
 from rlkd_env.temperature import Temperatures, resolve_range
 
@@ -71,7 +71,9 @@ class RunConfig(DataConfig):
     epochs: int = 120
     """Passes of the student over its training images."""
     batch_size: int = 64
-    """Images an update; every one is a slot of the vector environment."""
+    """Images an update; every one, or in detection every one of its proposals, is a slot of the vector environment."""
+    proposals: int = 32
+    """Detection only: region proposals of every image that are distilled, the background among them."""
     learning_rate: float = 0.05
     """Student's learning rate at the start."""
     momentum: float = 0.9
@@ -124,6 +126,17 @@ class RunConfig(DataConfig):
         return create_source(self).default_student if self.student == "auto" else self.student
 
 
+def instances_per_image(settings: Mapping[str, Any]) -> int:
+    """Return how many slots an image takes in a run of these keyword arguments: more than one in detection.
+
+    Raises:
+        UsageError: if the data set is unknown.
+    """
+    dataset = settings.get("dataset", RunConfig.dataset)
+    task = dataset.task if isinstance(dataset, DataSource) else source_class(dataset).task
+    return settings.get("proposals", RunConfig.proposals) if task == "detection" else 1
+
+
 def select_device(name: str) -> torch.device:
     """Return the device of this name, or the best one there is for ``"auto"``.
 
@@ -141,16 +154,20 @@ def select_device(name: str) -> torch.device:
 
 
 @torch.no_grad()
-def teacher_logit_deviation(teacher: nn.Module, splits: Splits, images: int = 1024) -> float:
-    """Mean over training images of the standard deviation of the teacher's logits: its unit of temperature.
+def teacher_logit_deviation(teacher: nn.Module, splits: Splits, task: Task, images: int = 1024) -> float:
+    """Mean over instances of up to so many training images of the deviation of the teacher's logits: its unit.
 
     Raises:
         UsageError: if the teacher's classes are not the data's.
     """
     teacher.eval()
-    logits = torch.cat([teacher(chunk) for chunk in splits.train.chunks(256, limit=images)])
-    if logits.shape[-1] != splits.num_classes:
-        raise UsageError(f"the teacher knows {logits.shape[-1]} classes, but the data has {splits.num_classes}")
+    logits, background = (
+        task.teacher_logits(teacher, splits.train, images),
+        task.num_logits(splits) - splits.num_classes,
+    )
+    known = logits.shape[-1] - background
+    if known != splits.num_classes:
+        raise UsageError(f"the teacher knows {known} classes, but the data has {splits.num_classes}")
     return float(logits.std(dim=-1, correction=0).mean())
 
 
@@ -187,8 +204,8 @@ def build_run(
         raise unknown_name("choice of temperatures", config.temperatures, get_args(Temperatures))
     if config.probe_size < 1:
         raise UsageError(f"the probe needs at least 1 image, not {config.probe_size}")
-    check_method(config.method, config.method_options)  # an unknown method or option is told at once
     source = dataset or create_source(config)
+    _check_task(source.task, config, processes)
     student_name = source.default_student if config.student == "auto" else config.student
     if student is None:
         check_model(student_name)  # an unknown name is told before a teacher is trained
@@ -204,10 +221,11 @@ def build_run(
         trial = create_student().to(device)
         create_its_method(trial)
     engine = choose_engine(device, trial, config.precision, config.memory_format, config.compile)
-    deviation = teacher_logit_deviation(teacher, splits)
+    task = create_task(source.task, engine, config.proposals)
+    deviation = teacher_logit_deviation(teacher, splits, task)
     run_class = partial(SharedRun, processes=processes) if processes else DistillationRun
     run = run_class(
-        task=Classification(engine),
+        task=task,
         splits=splits,
         teacher=teacher,
         create_student=create_student,
@@ -229,6 +247,24 @@ def build_run(
     return run
 
 
+def _check_task(task: TaskName, config: RunConfig, processes: Processes | None) -> None:
+    """Check that what is asked for goes with the task of the data.
+
+    Raises:
+        UsageError: if the method or one of its options is unknown, or something does not go with the task.
+    """
+    method = check_method(config.method, config.method_options)
+    if task not in method.tasks:
+        names = ", ".join(name for name, known in METHODS.items() if task in known.tasks)
+        raise UsageError(f"method {config.method!r} is not for {task}. Valid: {names}")
+    if task == "classification":
+        return
+    if processes and processes.count > 1:
+        raise UsageError("a detector's run cannot be shared by several processes yet: leave torchrun away")
+    if config.sequence_phases:
+        raise UsageError("sequence learning orders images by their one loss, which detection lacks: leave it away")
+
+
 def _student_factory(config: RunConfig, name: str, splits: Splits) -> Callable[[], nn.Module]:
     """Return what creates the student."""
     options: dict[str, Any] = dict(config.student_options)
@@ -248,7 +284,8 @@ def _find_teacher(
             f"a teacher for {config.dataset} takes long to train: make one with rlkd teacher --dataset "
             f"{config.dataset} --model {name}, or pass a file of weights as --teacher"
         )
-    return cached_teacher(config.dataset, splits, TeacherRecipe(name), on_epoch)
+    recipe = TeacherRecipe(name, **source.teacher_recipe)
+    return cached_teacher(config.dataset, splits, recipe, on_epoch, source.task)
 
 
 def _method_factory(config: RunConfig, teacher: nn.Module, splits: Splits) -> Callable[[nn.Module], Method]:

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from rlkd_env.config import RunConfig
+from rlkd_env.config import RunConfig, instances_per_image
 from rlkd_env.outputs import InstanceOutputs
 from rlkd_env.parallel import ParallelRuns, RunMode
 from rlkd_env.registry import UsageError
@@ -95,7 +95,7 @@ class KDVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     others' schedule, which stacked students share.
 
     Args:
-        num_envs: number of slots, K times the batch size.
+        num_envs: number of slots, K times the batch size; in detection times the proposals of an image too.
         num_runs: number of runs K.
         run_mode: how several runs are computed: ``"stacked"``, ``"workers"``, ``"sequence"``, or ``"auto"`` for the one
             that is measured to be the fastest here.
@@ -134,10 +134,11 @@ class KDVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         run: DistillationRun | None = None,
         **settings: Any,
     ) -> None:
-        batch_size = settings.get("batch_size", run.batch_size if run is not None else None)
-        self.num_envs, batch_size = _slots(num_envs, num_runs, batch_size)
-        if run is None:
-            settings["batch_size"] = batch_size
+        if run is not None:
+            self.num_envs, _ = _slots(num_envs, num_runs, run.batch_size)
+        else:
+            per_image = instances_per_image(settings)
+            self.num_envs, settings["batch_size"] = _slots(num_envs, num_runs, settings.get("batch_size"), per_image)
         self.num_runs = num_runs
         self.render_mode = render_mode
         self._stepper = RunStepper(settings, run, render_mode, num_runs, run_mode)
@@ -242,8 +243,8 @@ class KDVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             stepper.runs.close()
 
 
-def _slots(num_envs: int | None, num_runs: int, batch_size: int | None) -> tuple[int, int]:
-    """Return the number of slots and the batch size, of which one follows from the other.
+def _slots(num_envs: int | None, num_runs: int, batch_size: int | None, per_image: int = 1) -> tuple[int, int]:
+    """Return the number of slots and the images a batch, of which one follows from the other.
 
     Raises:
         UsageError: if they do not go with one another.
@@ -251,10 +252,15 @@ def _slots(num_envs: int | None, num_runs: int, batch_size: int | None) -> tuple
     if num_runs < 1:
         raise UsageError(f"the number of runs must be at least 1, not {num_runs}")
     if batch_size is None:
-        batch_size = RunConfig.batch_size if num_envs is None else num_envs // num_runs
+        batch_size = RunConfig.batch_size if num_envs is None else num_envs // (num_runs * per_image)
     if num_envs is None:
-        num_envs = num_runs * batch_size
-    if num_envs != num_runs * batch_size:
+        num_envs = num_runs * batch_size * per_image
+    if num_envs != num_runs * batch_size * per_image:
+        if per_image > 1:
+            raise UsageError(
+                f"a slot is a region proposal: num_envs={num_envs} must be num_runs={num_runs} times "
+                f"proposals={per_image} times a number of images, the batch size"
+            )
         if num_runs == 1:
             raise UsageError(f"a slot is an instance: num_envs={num_envs} must equal batch_size={batch_size}")
         raise UsageError(

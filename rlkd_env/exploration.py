@@ -212,7 +212,8 @@ class Explorer(Sampler):
 def _mix(stream: BatchStream, step: int, uncertain: Tensor, confident: Tensor, share: Tensor) -> Batch:
     """Mix the images at ``(N,)`` indices; ``share`` ``(N,)`` is the uncertain ones'. The larger share comes first.
 
-    All are given for the whole batch; the stream hands out its part of it.
+    All are given for the whole batch; the stream hands out its part of it. A mix for detection shows the objects of
+    both images, whatever their shares, as in arXiv 1902.04103.
     """
     is_swapped = share < 0.5
     larger = stream.take(torch.where(is_swapped, confident, uncertain), step, _LARGER_VIEW)
@@ -220,4 +221,5 @@ def _mix(stream: BatchStream, step: int, uncertain: Tensor, confident: Tensor, s
     share = stream.share.of(torch.where(is_swapped, 1.0 - share, share))
     weight = share.view(-1, 1, 1, 1)
     images = weight * larger.images + (1.0 - weight) * smaller.images
-    return Batch(images, larger.labels, larger.indices, partner_labels=smaller.labels, label_share=share)
+    boxes = None if larger.boxes is None or smaller.boxes is None else larger.boxes.joined(smaller.boxes)
+    return Batch(images, larger.labels, larger.indices, partner_labels=smaller.labels, label_share=share, boxes=boxes)

@@ -100,7 +100,7 @@ class DistillationRun:
     def __post_init__(self) -> None:
         self.device = self.splits.train.labels.device
         self.frozen_teacher = self.task.engine.freeze(self.teacher, self.splits.image_shape)
-        self._stream = self._create_stream(0)
+        self._stream = BatchStream(self.splits.train, self.recipe.batch_size, 0, self.views)
         self.steps_per_epoch = self._stream.batches_per_epoch
         self.total_steps = self.steps_per_epoch * self.recipe.epochs
         probe = self.splits.probe

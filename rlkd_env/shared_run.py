@@ -191,7 +191,7 @@ class SharedRun(DistillationRun):
         return state if whole is None else whole.to(state.device)
 
     def _create_stream(self, seed: int) -> BatchStream:
-        return BatchStream(self.splits.train, self.batch_size, seed, self.views, self._share)
+        return BatchStream(self.splits.train, self.recipe.batch_size, seed, self.views, self._share)
 
     def _create_modules(self, seed: int) -> None:
         super()._create_modules(seed)

@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-import torch.nn.functional as F
 from filelock import FileLock
 from torch import nn
 
-from rlkd_env.data import BatchStream, Splits
+from rlkd_env.data import BatchStream, Splits, TaskName
 from rlkd_env.engine import MemoryFormat, Precision, choose_engine
 from rlkd_env.models import create_model, file_stem
 from rlkd_env.models.storage import load_network, save_network
 from rlkd_env.randomness import is_stochastic, seeded
 from rlkd_env.recipe import OptimizerName, Recipe, ScheduleName, chosen_fields
 from rlkd_env.registry import UsageError, unknown_name
+from rlkd_env.tasks import create_task
 
 TEACHER_FILE = "teacher.safetensors"
 
@@ -41,6 +41,7 @@ class TeacherRecipe:
         weight_decay: L2 penalty on all parameters.
         schedule: as in :class:`~rlkd_env.recipe.Recipe`.
         optimizer: likewise.
+        proposals: of every image that a detector classifies in an update.
         precision: of the network's products, as in :func:`~rlkd_env.engine.choose_engine`; float32 is the reference,
             with images contiguous in memory.
         seed: of initialisation and order.
@@ -57,6 +58,7 @@ class TeacherRecipe:
     weight_decay: float = 0.0
     schedule: ScheduleName = "cosine"
     optimizer: OptimizerName = "adam"
+    proposals: int = 64
     precision: Precision = "float32"
     seed: int = 0
 
@@ -76,16 +78,18 @@ class TeacherTraining:
     Args:
         splits: the data.
         recipe: network and training.
+        task: what the network is to do.
 
     Attributes:
         network: the teacher.
+        task: how it is trained and evaluated.
         epoch: number of completed epochs.
 
     Raises:
         UsageError: if the recipe does not fit the data.
     """
 
-    def __init__(self, splits: Splits, recipe: TeacherRecipe) -> None:
+    def __init__(self, splits: Splits, recipe: TeacherRecipe, task: TaskName = "classification") -> None:
         self.recipe = recipe
         self.epoch = 0
         self._device = splits.train.labels.device
@@ -93,9 +97,10 @@ class TeacherTraining:
         with seeded(recipe.seed, self._device):
             self.network = create_model(recipe.model, splits.num_classes, splits.image_shape).to(self._device)
         memory_format: MemoryFormat = "contiguous" if recipe.precision == "float32" else "auto"
-        self._engine = choose_engine(self._device, self.network, recipe.precision, memory_format)
-        self._engine.prepare(self.network)
-        self._is_stochastic = is_stochastic(self.network)
+        engine = choose_engine(self._device, self.network, recipe.precision, memory_format)
+        self.task = create_task(task, engine, recipe.proposals)
+        engine.prepare(self.network)
+        self._is_stochastic = self.task.is_stochastic or is_stochastic(self.network)
         training = recipe.training()
         self._optimizer = training.create_optimizer(self.network.parameters())
         self._schedule = training.create_schedule(self._optimizer, recipe.epochs * self._stream.batches_per_epoch)
@@ -118,8 +123,7 @@ class TeacherTraining:
             batch = self._stream.batch(step)
             randomness = seeded(self.recipe.seed + step, self._device) if self._is_stochastic else nullcontext()
             with randomness:
-                logits = self._engine.forward(self.network, self._engine.images(batch.images))
-            loss = F.cross_entropy(logits, batch.labels)
+                loss = self.task.training_loss(self.network, batch)
             self._optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self._optimizer.step()
@@ -149,7 +153,10 @@ class TeacherTraining:
 
 
 def train_teacher(
-    splits: Splits, recipe: TeacherRecipe, on_epoch: Callable[[int, float], None] | None = None
+    splits: Splits,
+    recipe: TeacherRecipe,
+    on_epoch: Callable[[int, float], None] | None = None,
+    task: TaskName = "classification",
 ) -> nn.Module:
     """Train a teacher from the start to the end.
 
@@ -157,11 +164,12 @@ def train_teacher(
         splits: the data.
         recipe: network and training.
         on_epoch: called after every epoch with its number, from 1, and its mean loss.
+        task: what the network is to do.
 
     Returns:
         The teacher in evaluation mode.
     """
-    training = TeacherTraining(splits, recipe)
+    training = TeacherTraining(splits, recipe, task)
     while not training.finished:
         loss = training.run_epoch()
         if on_epoch is not None:
@@ -190,7 +198,11 @@ def load_teacher(path: Path, splits: Splits, model: str | None = None, **options
 
 
 def cached_teacher(
-    dataset: str, splits: Splits, recipe: TeacherRecipe, on_epoch: Callable[[int, float], None] | None = None
+    dataset: str,
+    splits: Splits,
+    recipe: TeacherRecipe,
+    on_epoch: Callable[[int, float], None] | None = None,
+    task: TaskName = "classification",
 ) -> nn.Module:
     """Return the teacher of this data set and recipe, trained at the first call and cached for the next ones.
 
@@ -209,6 +221,6 @@ def cached_teacher(
                 return load_teacher(path, splits, recipe.model)
             except UsageError:
                 path.unlink()
-        teacher = train_teacher(splits, recipe, on_epoch)
+        teacher = train_teacher(splits, recipe, on_epoch, task)
         save_network(path, teacher.state_dict(), recipe.model, splits.num_classes, splits.image_shape)
     return teacher

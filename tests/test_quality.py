@@ -57,7 +57,7 @@ def imported_modules(path: Path) -> set[str]:
 
 LAYERS = [
     {"registry", "seeds"},
-    {"files", "temperature", "outputs", "randomness", "distributed", "shared_norm"},
+    {"files", "temperature", "outputs", "randomness", "distributed", "shared_norm", "average_precision"},
     {"data", "models"},
     {"engine"},
     {"tasks", "methods", "state", "recipe", "sampler", "teacher_cache"},

@@ -35,7 +35,7 @@ class Row:
         seconds: of the whole run on the clock, without imports and data.
         cpu_seconds: of its process, likewise, which other processes do not disturb; None on a GPU.
         agent_share: share of them in which the agent learned.
-        mean_temperature: over all updates and instances.
+        mean_temperature: over all updates and instances; None where the method uses none.
         diverged: whether the run ended because loss or logits were not finite; its students are the last good ones,
             and where there is none its accuracies count as 0.
         config_hash: of the run's settings, the seed among them.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any
+from dataclasses import dataclass, field
+from typing import Annotated
 
 import tyro
 
-from experiments.config.common import without_bookkeeping
+from experiments.config.common import CommandConfig
 from experiments.config.distill import AgentConfig
 from rlkd_env.config import RunConfig
 
@@ -37,7 +37,7 @@ class BenchOptions:
 
 
 @dataclass(frozen=True)
-class BenchConfig:
+class BenchConfig(CommandConfig):
     """Measure what a KD step costs: plain, under a rule, and with an agent that learns or acts."""
 
     run: RunConfig = field(default_factory=RunConfig)
@@ -50,11 +50,3 @@ class BenchConfig:
     def output(self) -> BenchOptions:
         """Where a preset and a config file are named."""
         return self.bench
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return all options by name."""
-        return {**asdict(self.run), **asdict(self.agent), **asdict(self.bench)}
-
-    def settings(self) -> dict[str, Any]:
-        """Return the options that determine what is measured."""
-        return without_bookkeeping(self.as_dict())

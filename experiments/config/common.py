@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 _NOT_SETTINGS = (
     "out",
@@ -19,6 +20,25 @@ _NOT_SETTINGS = (
     "workers",
 )
 """Options that do not change what a run computes; they are neither stored nor compared on --resume."""
+
+
+@dataclass(frozen=True)
+class CommandConfig:
+    """Options of a command: every field of a subclass is a group of them, and no two have the same name.
+
+    Attributes:
+        presets: name of the command whose presets it takes.
+    """
+
+    presets: ClassVar[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all options by name."""
+        return {name: value for group in asdict(self).values() for name, value in group.items()}
+
+    def settings(self) -> dict[str, Any]:
+        """Return the options that determine the results; what ``config.json`` holds."""
+        return without_bookkeeping(self.as_dict())
 
 
 def without_bookkeeping(options: dict[str, Any]) -> dict[str, Any]:

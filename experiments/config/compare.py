@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from experiments.config.common import without_bookkeeping
+from experiments.config.common import CommandConfig
 from experiments.config.distill import AgentConfig, ExplorationConfig
 from rlkd_env.config import RunConfig
 
@@ -63,7 +63,7 @@ class CompareOptions:
 
 
 @dataclass(frozen=True)
-class CompareConfig:
+class CompareConfig(CommandConfig):
     """Compare rules, agents and policies over tasks and seeds; the same command goes on with a comparison that stopped.
 
     The options of `rlkd distill` hold for all tasks and arms.
@@ -81,17 +81,9 @@ class CompareConfig:
         """Where a preset and a config file are named."""
         return self.comparison
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return all options by name."""
-        return {**asdict(self.comparison), **self.common()}
-
     def common(self) -> dict[str, Any]:
         """Return the options of ``rlkd distill`` that hold for all tasks and arms."""
         return {**asdict(self.agent), **asdict(self.run), **asdict(self.exploration)}
-
-    def settings(self) -> dict[str, Any]:
-        """Return the options that determine the results."""
-        return without_bookkeeping(self.as_dict())
 
     @property
     def folder(self) -> Path:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
-from experiments.config.common import without_bookkeeping
+from experiments.config.common import CommandConfig
 from rlkd_env.config import OptionValue, RunConfig
 from rlkd_env.exploration import BatchContent, Exploration
 from rlkd_env.residual import DEFAULT_WIDTH
@@ -136,7 +136,7 @@ class OutputConfig:
 
 
 @dataclass(frozen=True)
-class DistillConfig:
+class DistillConfig(CommandConfig):
     """Distil a teacher into a student while an RL agent sets the temperature of every training instance."""
 
     agent: AgentConfig = field(default_factory=AgentConfig)
@@ -145,14 +145,6 @@ class DistillConfig:
     output: OutputConfig = field(default_factory=OutputConfig)
 
     presets = "distill"
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return all options by name."""
-        return {**asdict(self.agent), **asdict(self.run), **asdict(self.exploration), **asdict(self.output)}
-
-    def settings(self) -> dict[str, Any]:
-        """Return the options that determine the run's results; what ``config.json`` holds."""
-        return without_bookkeeping(self.as_dict())
 
     @property
     def chooser(self) -> str:

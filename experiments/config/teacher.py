@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
-from experiments.config.common import without_bookkeeping
+from experiments.config.common import CommandConfig
 from rlkd_env.data import DataConfig, create_source
 from rlkd_env.engine import Precision
 from rlkd_env.models import file_stem
@@ -36,6 +36,8 @@ class TeacherTrainingConfig:
     """L2 penalty on all parameters."""
     schedule: ScheduleName = "cosine"
     """Learning-rate schedule: cosine to zero, step (times 0.1 at 5/8, 6/8, 7/8 of the training) or constant."""
+    proposals: int = 64
+    """Detection only: region proposals of every image that are classified in an update."""
     precision: Precision = "auto"
     """Number format of the network's products: float32 or bfloat16; auto is the latter where the hardware has it."""
     seed: int = 0
@@ -59,21 +61,13 @@ class TeacherTrainingConfig:
 
 
 @dataclass(frozen=True)
-class TeacherConfig:
+class TeacherConfig(CommandConfig):
     """Train a teacher and save it for `rlkd distill --teacher`."""
 
     data: DataConfig = field(default_factory=DataConfig)
     output: TeacherTrainingConfig = field(default_factory=TeacherTrainingConfig)
 
     presets = "teacher"
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return all options by name."""
-        return {**asdict(self.data), **asdict(self.output)}
-
-    def settings(self) -> dict[str, Any]:
-        """Return the options that determine the teacher; what ``config.json`` holds."""
-        return without_bookkeeping(self.as_dict())
 
     @property
     def folder(self) -> Path:

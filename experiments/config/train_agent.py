@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import tyro
 
-from experiments.config.common import without_bookkeeping
+from agents.evolution import PolicyForm
+from experiments.config.common import CommandConfig
 from rlkd_env.coefficient_env import DECISIONS
 from rlkd_env.coefficients import COEFFICIENT_FEATURES
 from rlkd_env.config import OptionValue
 from rlkd_env.parallel import RunMode
-
-PolicyForm = Literal["constant", "linear", "context"]
 
 
 @dataclass(frozen=True)
@@ -91,21 +90,13 @@ class TrainingOutputConfig:
 
 
 @dataclass(frozen=True)
-class TrainAgentConfig:
+class TrainAgentConfig(CommandConfig):
     """Train a temperature policy over many runs, for `rlkd distill --policy`, and compare it on held-out ones."""
 
     training: TrainingConfig = field(default_factory=TrainingConfig)
     output: TrainingOutputConfig = field(default_factory=TrainingOutputConfig)
 
     presets = "train-agent"
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return all options by name."""
-        return {**asdict(self.training), **asdict(self.output)}
-
-    def settings(self) -> dict[str, Any]:
-        """Return the options that determine the policy; what ``config.json`` holds."""
-        return without_bookkeeping(self.as_dict())
 
     @property
     def folder(self) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -150,7 +150,8 @@ def draw_accuracies(task: TaskRecord) -> Drawing | None:
 def draw_temperatures(task: TaskRecord) -> Drawing | None:
     """Draw the mean temperature of the arms over the epochs."""
     axes = new_axes("epoch", "mean temperature", height=3.9)
-    drawn = _draw_curves(axes, task, "temperature_mean")
+    without = [arm.name for arm in task.arms if arm.mean_temperature is None]
+    drawn = _draw_curves(axes, task, "temperature_mean", left_out=without)
     if not drawn:
         return None
     set_temperature_scale(axes, np.concatenate([curve for curves in drawn for curve in curves]))
@@ -184,8 +185,10 @@ def _bands_in_words(task: TaskRecord) -> str:
     return f"Bands, of the baseline and the {_BANDS - 1} best of the others, are 95 % intervals"
 
 
-def _draw_curves(axes: Axes, task: TaskRecord, column: str, scale: float = 1.0) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Draw a column of the histories of all arms, grey ones first.
+def _draw_curves(
+    axes: Axes, task: TaskRecord, column: str, scale: float = 1.0, left_out: Sequence[str] = ()
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Draw a column of the histories of all arms but those left out, grey ones first.
 
     Returns:
         Of every arm the means ``(epochs,)`` and the upper ends of what is drawn, likewise.
@@ -195,7 +198,7 @@ def _draw_curves(axes: Axes, task: TaskRecord, column: str, scale: float = 1.0) 
     drawn = []
     for arm in sorted(task.arms, key=lambda arm: (arm.name in chosen, arm.name == task.baseline)):
         epochs, values = arm.curves(column)
-        if not len(epochs):
+        if not len(epochs) or arm.name in left_out:
             continue
         mean = scale * values.mean(axis=0)
         half = scale * _half_interval(values) if arm.name in with_band else np.zeros(len(mean))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from matplotlib.axes import Axes
 from scipy import stats
 
 from experiments.reporting.records import RunRecord
@@ -19,6 +18,7 @@ from experiments.reporting.style import (
     set_temperature_scale,
 )
 from experiments.reporting.words import number
+from experiments.statistics import student_interval
 
 _POINTS = 600
 _BINS = 8
@@ -30,28 +30,16 @@ _REWARD_UNITS = {"probe_loss": "fall of the probe loss, nats", "probe_accuracy":
 
 def draw_temperature_against_confidence(run: RunRecord) -> Drawing | None:
     """Draw temperatures against the teacher's probability of the true class."""
-    sample = _second_half(run)
-    axes = new_axes("teacher's probability of the true class", "temperature")
-    confidence = np.clip(sample["teacher_confidence"], NEAREST_TO_0, 1.0 - NEAREST_TO_1)
-    words = _draw_against(axes, confidence, sample["temperature"])
-    if words is None:
-        return None
-    set_probability_scale(axes, confidence)
-    caption = f"{words.format('the teacher is less sure of', 'it is surest of')} {_sample_in_words(run)}"
-    return Drawing("temperature_against_confidence", "Temperature against teacher confidence", caption, figure_of(axes))
+    ends = ("the teacher is less sure of", "it is surest of")
+    title = "Temperature against teacher confidence"
+    return _draw_against(run, "teacher_confidence", "teacher's probability of the true class", title, ends)
 
 
 def draw_temperature_against_margin(run: RunRecord) -> Drawing | None:
     """Draw temperatures against the student's margin."""
-    sample = _second_half(run)
-    axes = new_axes("student's margin (top-1 minus top-2 probability)", "temperature")
-    margin = np.clip(sample["student_margin"], NEAREST_TO_0, 1.0 - NEAREST_TO_1)
-    words = _draw_against(axes, margin, sample["temperature"])
-    if words is None:
-        return None
-    set_probability_scale(axes, margin)
-    caption = f"{words.format('the student is least decided on', 'it is most decided on')} {_sample_in_words(run)}"
-    return Drawing("temperature_against_margin", "Temperature against student margin", caption, figure_of(axes))
+    ends = ("the student is least decided on", "it is most decided on")
+    title = "Temperature against student margin"
+    return _draw_against(run, "student_margin", "student's margin (top-1 minus top-2 probability)", title, ends)
 
 
 def draw_temperature_by_class(run: RunRecord) -> Drawing | None:
@@ -94,7 +82,7 @@ def draw_reward_against_temperature(run: RunRecord) -> Drawing | None:
     bins = _equal_bins(temperature)
     middle = np.array([np.median(temperature[rows]) for rows in bins])
     mean = np.array([reward[rows].mean() for rows in bins])
-    low, high = np.array([_interval_of_mean(reward[rows]) for rows in bins]).T
+    low, high = np.array([student_interval(reward[rows]) for rows in bins]).T
     name = str(run.config.get("reward"))
     axes = new_axes("temperature", f"instance's reward\n({_REWARD_UNITS.get(name, name)})")
     axes.axhline(0.0, color=COLOURS["muted"], linewidth=1.0)
@@ -126,15 +114,24 @@ def _sample_in_words(run: RunRecord) -> str:
     return f"A sample of {count:,} instances from the second half of the updates{noise}."
 
 
-def _draw_against(axes: Axes, places: np.ndarray, temperature: np.ndarray) -> str | None:
+def _draw_against(run: RunRecord, column: str, label: str, title: str, ends: tuple[str, str]) -> Drawing | None:
     """Scatter some instances, and draw median and quartiles of all by groups of equal size.
 
+    Args:
+        run: whose trace is drawn.
+        column: of the trace, probabilities, on the horizontal axis.
+        label: of that axis.
+        title: of the drawing.
+        ends: which images are at the lower and at the upper end of the axis, in words.
+
     Returns:
-        A sentence with two gaps, for the lower and for the upper end of the horizontal axis, or None where there are
-        too few instances.
+        The drawing, or None where there are too few instances.
     """
+    sample = _second_half(run)
+    places, temperature = np.clip(sample[column], NEAREST_TO_0, 1.0 - NEAREST_TO_1), sample["temperature"]
     if len(temperature) < _LEAST:
         return None
+    axes = new_axes(label, "temperature")
     shown = np.linspace(0, len(temperature) - 1, min(_POINTS, len(temperature))).astype(int)
     (points,) = axes.plot(places[shown], temperature[shown], "o", color=COLOURS["muted"], label="instances")
     points.set(markersize=2.5, alpha=0.35, markeredgewidth=0)
@@ -145,9 +142,15 @@ def _draw_against(axes: Axes, places: np.ndarray, temperature: np.ndarray) -> st
     axes.plot(middle, median, "o-", color=COLOURS["blue"], markersize=5, label="median")
     set_temperature_scale(axes, temperature)
     add_legend(axes, columns=3)
+    set_probability_scale(axes, places)
+    low, high = ends
     if np.ptp(temperature) < 1e-6:
-        return f"All instances have the temperature {temperature[0]:.3g}, those {{0}} and those {{1}}."
-    return f"The median is {median[0]:.3g} for the images {{0}} and {median[-1]:.3g} for those {{1}}."
+        words = f"All instances have the temperature {temperature[0]:.3g}, those {low} and those {high}."
+    else:
+        words = f"The median is {median[0]:.3g} for the images {low} and {median[-1]:.3g} for those {high}."
+    return Drawing(
+        f"temperature_against_{column.partition('_')[2]}", title, f"{words} {_sample_in_words(run)}", figure_of(axes)
+    )
 
 
 def _equal_bins(values: np.ndarray) -> list[np.ndarray]:
@@ -155,11 +158,3 @@ def _equal_bins(values: np.ndarray) -> list[np.ndarray]:
     edges = np.unique(np.quantile(values, np.linspace(0.0, 1.0, _BINS + 1)))
     group = np.searchsorted(edges[1:-1], values, side="right")
     return [np.flatnonzero(group == one) for one in np.unique(group)]
-
-
-def _interval_of_mean(values: np.ndarray) -> tuple[float, float]:
-    mean, error = float(values.mean()), float(stats.sem(values))
-    if error == 0.0:
-        return mean, mean
-    low, high = stats.t.interval(0.95, len(values) - 1, loc=mean, scale=error)
-    return float(low), float(high)

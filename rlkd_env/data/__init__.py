@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from rlkd_env.data.arrays import Arrays
 from rlkd_env.data.boxes import Boxes, Regions
+from rlkd_env.data.coco import COCO
 from rlkd_env.data.config import DataConfig
+from rlkd_env.data.detection_set import DetectionSet, MemoryDetectionSet
 from rlkd_env.data.digits import Digits
+from rlkd_env.data.digits_detection import DigitsDetection
 from rlkd_env.data.duplicates import count_duplicates
 from rlkd_env.data.image_folder import ImageFolder, ImageNet, TinyImageNet
 from rlkd_env.data.images import ImageSet, MemoryImages, Preprocessing
-from rlkd_env.data.splits import DataSource, LabelledSource, Splits
+from rlkd_env.data.splits import DataSource, LabelledSource, Splits, TaskName
 from rlkd_env.data.stream import Batch, BatchStream, Share
 from rlkd_env.data.torchvision_sets import CIFAR10, CIFAR100, FashionMNIST
 from rlkd_env.data.user_dataset import UserDataset
+from rlkd_env.data.voc import VOC
 from rlkd_env.registry import Registry
 
 DATASETS: Registry[type[DataSource]] = Registry("data set")
@@ -24,6 +28,9 @@ DATASETS.register("arrays")(Arrays)
 DATASETS.register("image_folder")(ImageFolder)
 DATASETS.register("imagenet")(ImageNet)
 DATASETS.register("tiny_imagenet")(TinyImageNet)
+DATASETS.register("digits_detection")(DigitsDetection)
+DATASETS.register("coco")(COCO)
+DATASETS.register("voc")(VOC)
 
 
 def create_source(config: DataConfig) -> DataSource:
@@ -32,7 +39,16 @@ def create_source(config: DataConfig) -> DataSource:
     Raises:
         UsageError: if the name is unknown or cannot be imported.
     """
-    return UserDataset(config) if ":" in config.dataset else DATASETS[config.dataset](config)
+    return source_class(config.dataset)(config)
+
+
+def source_class(name: str) -> type[DataSource]:
+    """Return what makes the data set of this name.
+
+    Raises:
+        UsageError: if the name is unknown.
+    """
+    return UserDataset if ":" in name else DATASETS[name]
 
 
 __all__ = [
@@ -42,13 +58,17 @@ __all__ = [
     "Boxes",
     "DataConfig",
     "DataSource",
+    "DetectionSet",
     "ImageSet",
     "LabelledSource",
+    "MemoryDetectionSet",
     "MemoryImages",
     "Preprocessing",
     "Regions",
     "Share",
     "Splits",
+    "TaskName",
     "count_duplicates",
     "create_source",
+    "source_class",
 ]

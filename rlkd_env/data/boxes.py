@@ -61,6 +61,14 @@ class Boxes:
         is_there = is_mirrored.bool().view(-1, 1, 1) & (self.classes > 0).unsqueeze(-1)
         return Boxes(torch.where(is_there, other, self.corners), self.classes, self.is_crowd)
 
+    def joined(self, others: Boxes) -> Boxes:
+        """Return the boxes of these and of other images, one upon the other."""
+        return Boxes(
+            torch.cat([self.corners, others.corners], dim=1),
+            torch.cat([self.classes, others.classes], dim=1),
+            torch.cat([self.is_crowd, others.is_crowd], dim=1),
+        )
+
     def trainable(self) -> list[tuple[Tensor, Tensor]]:
         """Return of every image corners ``(m, 4)`` and classes ``(m,)`` of its boxes, without crowds and padding."""
         images = zip(self.corners, self.classes, self.is_single, strict=True)

@@ -17,7 +17,8 @@ class DataConfig:
 
     dataset: str = "digits"
     """Name of the data set: digits, cifar10, cifar100, fashion_mnist, tiny_imagenet, imagenet, arrays (an .npz file),
-    image_folder, or package.module:factory for a torch Dataset of one's own."""
+    image_folder, or package.module:factory for a torch Dataset of one's own; for detection digits_detection, coco (any
+    annotations in its format) or voc."""
     data_path: str = "auto"
     """Folder that holds the data set, or the .npz file; auto is what RLKD_DATA names, else ~/.cache/rlkd/data."""
     download: bool = False
@@ -34,10 +35,10 @@ class DataConfig:
     """Seed of the split into training, probe and validation images."""
     image_size: int | None = None
     """Height and width that images are brought to; None leaves arrays as they are and takes 224 for folders, 64 for
-    Tiny-ImageNet."""
+    Tiny-ImageNet and scenes of digits, 320 for coco and voc."""
     augmentation: Augmentation = "auto"
     """Random views of the training images: none, flip, crop_flip (pad by an eighth and crop), or resized_crop (files
-    alone); auto is what is usual for the data set."""
+    alone); auto is what is usual for the data set. For detection it is none or flip."""
     damaged_images: DamagedImages = "refuse"
     """What to do with image files that cannot be read: refuse the data, or skip them after a look at every file."""
     workers: int = 4

@@ -22,13 +22,14 @@ TEST_IMAGES = 697
 
 
 @lru_cache(maxsize=1)
-def _load() -> tuple[np.ndarray, np.ndarray]:
+def load_digit_images() -> tuple[np.ndarray, np.ndarray]:
+    """Load all pixels ``(1797, 1, 8, 8)`` in [0, 1] and classes ``(1797,)``."""
     pixels, labels = load_digits(return_X_y=True)
     return (pixels / 16.0).astype(np.float32).reshape(-1, 1, 8, 8), labels.astype(np.int64)
 
 
 def _image_set(indices: np.ndarray) -> ImageSet:
-    images, labels = _load()
+    images, labels = load_digit_images()
     return MemoryImages(torch.from_numpy(images[indices]), torch.from_numpy(labels[indices]))
 
 
@@ -55,7 +56,7 @@ class Digits(DataSource):
         Raises:
             UsageError: if there are fewer images than the parts ask for.
         """
-        parts = self._parts()
+        parts = self.parts()
         return Splits(
             train=_image_set(parts["training"]),
             probe=_image_set(parts["probe"]),
@@ -67,19 +68,19 @@ class Digits(DataSource):
 
     def test_set(self) -> ImageSet:
         """Return the images, 697 unless told otherwise, that no part of :meth:`splits` holds, whatever its seed."""
-        return _image_set(self._parts()["test"])
+        return _image_set(self.parts()["test"])
 
-    def _parts(self) -> dict[str, np.ndarray]:
+    def parts(self) -> dict[str, np.ndarray]:
         """Return the positions of every part; those of the test set do not depend on the split's seed."""
-        parts = self._draw(np.arange(len(_load()[1])), seed=0)
+        parts = self._draw(np.arange(len(load_digit_images()[1])), seed=0)
         if self.config.split_seed:
-            others = np.setdiff1d(np.arange(len(_load()[1])), parts["test"])
+            others = np.setdiff1d(np.arange(len(load_digit_images()[1])), parts["test"])
             parts |= self._draw(others, self.config.split_seed) | {"test": parts["test"]}
         return parts
 
     def _draw(self, positions: np.ndarray, seed: int) -> dict[str, np.ndarray]:
         """Draw the parts out of some positions; what is left is the test set."""
-        labels, config = _load()[1], self.config
+        labels, config = load_digit_images()[1], self.config
         parts: dict[str, np.ndarray] = {}
 
         def draw(part: str, positions: np.ndarray, size: int) -> np.ndarray:

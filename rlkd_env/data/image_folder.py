@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import torch
@@ -14,12 +13,10 @@ from torchvision.datasets.utils import download_and_extract_archive
 from rlkd_env.data.config import Augmentation, DataConfig
 from rlkd_env.data.images import ImageSet, MemoryImages, Preprocessing
 from rlkd_env.data.splits import LabelledSource
-from rlkd_env.data.streamed import SMALL_SIZE, FileReader, StreamedImages, Unreadable, read_in_order
+from rlkd_env.data.streamed import MEMORY_LIMIT, SMALL_SIZE, FileReader, StreamedImages, readable
 from rlkd_env.registry import UsageError
 
-MEMORY_LIMIT = 2 * 2**30
-"""Bytes of pixels that are kept in memory; larger sets are read again whenever they are needed."""
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _TEST_FOLDERS = ("test", "val", "validation")
 
 Sample = tuple[Path, int]
@@ -106,29 +103,14 @@ class ImageFolder(LabelledSource):
         is_flipped = augmentation != "none"
         reader = FileReader([path for path, _ in samples], size, augmentation == "resized_crop", is_flipped)
         labels = torch.tensor([label for _, label in samples])
+        constants = (IMAGENET_MEAN, IMAGENET_DEVIATION)
         if not in_memory:
-            good = self._readable(reader) if config.damaged_images == "skip" else torch.arange(len(samples))
-            return StreamedImages(reader, good, labels[good], Preprocessing(_MEAN, _DEVIATION), config.workers)
+            good = readable(reader, config) if config.damaged_images == "skip" else torch.arange(len(samples))
+            return StreamedImages(reader, good, labels[good], Preprocessing(*constants), config.workers)
         pixels: list[Tensor] = []
-        good = self._readable(reader, pixels)
+        good = readable(reader, config, pixels)
         padding = size // 8 if augmentation == "crop_flip" else 0
-        return MemoryImages(torch.stack(pixels), labels[good], Preprocessing(_MEAN, _DEVIATION, padding, is_flipped))
-
-    def _readable(self, reader: FileReader, pixels: list[Tensor] | None = None) -> Tensor:
-        """Return the positions of the files that can be read, naming the others, and append what was read."""
-        good = []
-        for position, image in enumerate(read_in_order(reader, len(reader.paths))):
-            if not isinstance(image, Unreadable):
-                good.append(position)
-                if pixels is not None:
-                    pixels.append(image)
-            elif self.config.damaged_images == "refuse":
-                raise UsageError(f"{image.reason}; --damaged-images skip leaves such files out")
-            else:
-                print(f"rlkd: skipped: {image.reason}", file=sys.stderr)  # noqa: T201
-        if not good:
-            raise UsageError(f"none of the images in {self.config.root} can be read")
-        return torch.tensor(good)
+        return MemoryImages(torch.stack(pixels), labels[good], Preprocessing(*constants, padding, is_flipped))
 
 
 class ImageNet(ImageFolder):

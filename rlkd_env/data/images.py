@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,9 @@ from torch import Tensor
 
 from rlkd_env.data.boxes import Boxes
 from rlkd_env.seeds import seeded_generator
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Request = tuple[Tensor, int | None]
 """Positions ``(N,)`` in a set, and the seed of their random views or None for none."""
@@ -81,9 +85,11 @@ class ImageSet(ABC):
     Attributes:
         labels: ``(n,)`` int64, on the device that images are handed out on. Of images for detection it is the class of
             the largest object from 1, or 0 where there is none: what the parts of the data are stratified by.
+        preprocessing: what happens to the images on the way to a network.
     """
 
     labels: Tensor
+    preprocessing: Preprocessing
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -108,11 +114,11 @@ class ImageSet(ABC):
         """
 
     @abstractmethod
-    def subset(self, positions: Tensor) -> ImageSet:
+    def subset(self, positions: Tensor) -> Self:
         """Return the set of the images at ``(m,)`` positions."""
 
     @abstractmethod
-    def to(self, device: torch.device) -> ImageSet:
+    def to(self, device: torch.device) -> Self:
         """Return the set with its images handed out on another device."""
 
     @abstractmethod
@@ -136,6 +142,12 @@ class ImageSet(ABC):
     def images(self) -> Tensor:
         """All images ``(n, channels, height, width)``, ready for a network; for small sets."""
         return self.take(torch.arange(len(self), device=self.labels.device))
+
+    @cached_property
+    def _views(self) -> Callable[[int], Tensor]:
+        """Draws of all images, ``(n, 3)`` on the device, made for a whole epoch and kept while it lasts."""
+        draw, device = self.preprocessing.draw, self.labels.device
+        return lru_cache(maxsize=4)(lambda view: draw(len(self), view).to(device))
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,18 +183,12 @@ class MemoryImages(ImageSet):
             pixels = self.preprocessing.augment(pixels, self._views(view)[positions])
         return self.preprocessing.normalize(pixels)
 
-    @cached_property
-    def _views(self) -> Callable[[int], Tensor]:
-        """Draws of all images, ``(n, 3)`` on the device, made for a whole epoch and kept while it lasts."""
-        draw, device = self.preprocessing.draw, self.pixels.device
-        return lru_cache(maxsize=4)(lambda view: draw(len(self), view).to(device))
-
-    def subset(self, positions: Tensor) -> MemoryImages:
+    def subset(self, positions: Tensor) -> Self:
         """Return the set of the images at ``(m,)`` positions."""
         positions = positions.to(self.labels.device)
         return replace(self, pixels=self.pixels[positions], labels=self.labels[positions])
 
-    def to(self, device: torch.device) -> MemoryImages:
+    def to(self, device: torch.device) -> Self:
         """Return the set on another device."""
         return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,7 +17,8 @@ from rlkd_env.registry import UsageError
 
 TaskName = Literal["classification", "detection"]
 
-_LARGEST_PART = 2500
+LARGEST_PART = 2500
+"""Images of a part that only has to tell how good a network is, unless more are asked for."""
 
 
 @dataclass(frozen=True)
@@ -67,16 +69,23 @@ class DataSource(ABC):
         default_teacher: name of the teacher when the user names none.
         default_student: name of the student when the user names none.
         trains_its_teacher: whether a run without a teacher trains one first.
-        task: what the networks are to do, a name in :data:`~rlkd_env.tasks.TASKS`.
+        teacher_recipe: fields of its :class:`~rlkd_env.teacher.TeacherRecipe` that are not the defaults.
+        task: what the networks are to do, see :func:`~rlkd_env.tasks.create_task`.
     """
 
     default_teacher: str
     default_student: str
     trains_its_teacher = False
+    teacher_recipe: Mapping[str, Any] = {}
     task: TaskName = "classification"
 
     def __init__(self, config: DataConfig | None = None) -> None:
         self.config = config or DataConfig()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the C classes of objects, that of class 1 first; empty in classification."""
+        return ()
 
     @abstractmethod
     def splits(self) -> Splits:
@@ -92,10 +101,16 @@ class LabelledSource(DataSource):
 
     @abstractmethod
     def training_images(self) -> tuple[ImageSet, int]:
-        """Load all images that are not for testing, and the number of classes."""
+        """Load all images that are not for testing or validation, and the number of classes."""
+
+    def validation_set(self) -> ImageSet | None:
+        """Load the validation images that the data comes with; None where they are drawn from the training images."""
+        return None
 
     def splits(self) -> Splits:
         """Draw probe and validation images, then the student's, all from what is not for testing.
+
+        Where the data set comes with validation images, they are those, or as many of them as are asked for.
 
         Raises:
             UsageError: if there are fewer images than the parts ask for.
@@ -103,27 +118,36 @@ class LabelledSource(DataSource):
         images, num_classes = self.training_images()
         labels = images.labels.cpu().numpy()
         config, everything = self.config, np.arange(len(labels))
-        validation_size = config.validation_images
-        if validation_size is None:
-            validation_size = min(len(labels) // 10, _LARGEST_PART)
         probe_size = min(config.probe_size, len(labels) // 10)
         probe, rest = stratified(everything, labels, probe_size, config.split_seed, "probe")
-        validation, rest = stratified(rest, labels, validation_size, config.split_seed, "validation")
+        validation, rest = self._validation(images, rest)
         teacher_train, _ = stratified(rest, labels, config.teacher_images or len(rest), config.split_seed, "teacher")
         train_size = config.train_images or len(teacher_train)
         train, reserve = stratified(teacher_train, labels, train_size, config.split_seed, "training")
-
-        def part(positions: np.ndarray) -> ImageSet:
-            return images.subset(torch.from_numpy(np.sort(positions)))
-
         return Splits(
-            train=part(train),
-            probe=part(probe),
-            validation=part(validation),
-            teacher_train=part(teacher_train),
+            train=_part(images, train),
+            probe=_part(images, probe),
+            validation=validation,
+            teacher_train=_part(images, teacher_train),
             num_classes=num_classes,
-            reserve=part(reserve[:_LARGEST_PART]),
+            reserve=_part(images, reserve[:LARGEST_PART]),
         )
+
+    def _validation(self, images: ImageSet, positions: np.ndarray) -> tuple[ImageSet, np.ndarray]:
+        """Return the validation part, and which of some positions of training images it leaves to train on."""
+        own = self.validation_set()
+        if own is None:
+            source, candidates, usual_size = images, positions, min(len(images) // 10, LARGEST_PART)
+        else:
+            source, candidates, usual_size = own, np.arange(len(own)), len(own)
+        size = usual_size if self.config.validation_images is None else self.config.validation_images
+        labels = source.labels.cpu().numpy()
+        drawn, rest = stratified(candidates, labels, size, self.config.split_seed, "validation")
+        return _part(source, drawn), rest if own is None else positions
+
+
+def _part(images: ImageSet, positions: np.ndarray) -> ImageSet:
+    return images.subset(torch.from_numpy(np.sort(positions)))
 
 
 def stratified(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -18,10 +19,16 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as transforms
 
+from rlkd_env.data.config import DataConfig
 from rlkd_env.data.images import ImageSet, Preprocessing, Request
 from rlkd_env.registry import UsageError
 from rlkd_env.seeds import mixed_seed
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+MEMORY_LIMIT = 2 * 2**30
+"""Bytes of pixels that are kept in memory; larger sets are read again whenever they are needed."""
 SMALL_SIZE = 64
 """Images up to this height and width are used whole; of larger ones the middle is cut, as is usual for ImageNet."""
 
@@ -52,8 +59,38 @@ class Reader(ABC):
         """Return a short text that differs for other images."""
 
 
-class FileReader(Reader):
-    """Image files, brought to one size.
+class PathReader(Reader):
+    """Image files of any size, as RGB.
+
+    Args:
+        paths: of the files.
+        size: height and width that they are brought to.
+    """
+
+    def __init__(self, paths: list[Path], size: int) -> None:
+        self.paths = paths
+        self.image_shape = (3, size, size)
+
+    def open(self, position: int) -> Image.Image | Unreadable:
+        """Return a file's image as RGB in the size that it has."""
+        try:
+            with Image.open(self.paths[position]) as file:
+                if file.mode != "RGB":
+                    warnings.warn("images without red, green and blue are converted to RGB", stacklevel=2)
+                return file.convert("RGB")
+        except (OSError, SyntaxError, ValueError) as error:  # Pillow raises SyntaxError for a broken PNG
+            return Unreadable(f"the image {self.paths[position]} cannot be read: {error}")
+
+    def fingerprint(self) -> str:
+        """Return a hash of all names and sizes of the files; their contents would take too long."""
+        content = hashlib.sha256(repr(self.image_shape).encode())
+        for path in self.paths:
+            content.update(f"{path.name} {path.stat().st_size}".encode())
+        return content.hexdigest()
+
+
+class FileReader(PathReader):
+    """Image files of which the middle is cut.
 
     Args:
         paths: of the files.
@@ -63,8 +100,7 @@ class FileReader(Reader):
     """
 
     def __init__(self, paths: list[Path], size: int, resized_crop: bool = False, flip: bool = False) -> None:
-        self.paths = paths
-        self.image_shape = (3, size, size)
+        super().__init__(paths, size)
         self.is_random = resized_crop or flip
         shorter_side = round(size * 256 / 224) if size > SMALL_SIZE else size
         self._plain = v2.Compose([v2.Resize(shorter_side), v2.CenterCrop(size)])
@@ -73,21 +109,10 @@ class FileReader(Reader):
 
     def read(self, position: int, is_augmented: bool) -> Tensor | Unreadable:
         """Return an image as RGB, uint8."""
-        try:
-            with Image.open(self.paths[position]) as file:
-                if file.mode != "RGB":
-                    warnings.warn("images without red, green and blue are converted to RGB", stacklevel=2)
-                image = file.convert("RGB")
-        except (OSError, SyntaxError, ValueError) as error:  # Pillow raises SyntaxError for a broken PNG
-            return Unreadable(f"the image {self.paths[position]} cannot be read: {error}")
+        image = self.open(position)
+        if isinstance(image, Unreadable):
+            return image
         return transforms.pil_to_tensor((self._random if is_augmented else self._plain)(image))
-
-    def fingerprint(self) -> str:
-        """Return a hash of all names and sizes of the files; their contents would take too long."""
-        content = hashlib.sha256(repr(self.image_shape).encode())
-        for path in self.paths:
-            content.update(f"{path.name} {path.stat().st_size}".encode())
-        return content.hexdigest()
 
 
 class DatasetReader(Reader):
@@ -173,12 +198,12 @@ class StreamedImages(ImageSet):
         )
         return (self._finish(pixels) for pixels in loader)
 
-    def subset(self, positions: Tensor) -> StreamedImages:
+    def subset(self, positions: Tensor) -> Self:
         """Return the set of the images at ``(m,)`` positions."""
         labels = self.labels[positions.to(self.labels.device)]
         return replace(self, positions=self.positions[positions.cpu()], labels=labels)
 
-    def to(self, device: torch.device) -> StreamedImages:
+    def to(self, device: torch.device) -> Self:
         """Return the set with its images handed out on another device."""
         return replace(self, labels=self.labels.to(device))
 
@@ -201,6 +226,35 @@ def read_in_order(reader: Reader, count: int, block: int = 512) -> Iterator[Tens
         for first in range(0, count, block):
             positions = range(first, min(first + block, count))
             yield from pool.map(lambda position: reader.read(position, is_augmented=False), positions)
+
+
+def readable(reader: PathReader, config: DataConfig, pixels: list[Tensor] | None = None) -> Tensor:
+    """Read all files, in order.
+
+    Args:
+        reader: of the files.
+        config: whether files that cannot be read are skipped, by name, or refused.
+        pixels: to append the images to.
+
+    Returns:
+        The positions of the files that can be read.
+
+    Raises:
+        UsageError: if there are others and they are refused, or no file can be read.
+    """
+    good = []
+    for position, image in enumerate(read_in_order(reader, len(reader.paths))):
+        if not isinstance(image, Unreadable):
+            good.append(position)
+            if pixels is not None:
+                pixels.append(image)
+        elif config.damaged_images == "refuse":
+            raise UsageError(f"{image.reason}; --damaged-images skip leaves such files out")
+        else:
+            print(f"rlkd: skipped: {image.reason}", file=sys.stderr)  # noqa: T201
+    if not good:
+        raise UsageError(f"none of the images in {config.root} can be read")
+    return torch.tensor(good)
 
 
 class _Reading(Dataset[Any]):

@@ -5,18 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from rlkd_env.data.boxes import Regions
+from rlkd_env.data.splits import TaskName
 from rlkd_env.methods.equal_gradients import mean_norm, with_equal_gradients
 from rlkd_env.models.features import Features, FeatureShapes, feature_shapes
 from rlkd_env.outputs import InstanceOutputs
 from rlkd_env.temperature import Temperature
-
-if TYPE_CHECKING:
-    from rlkd_env.data.boxes import Regions
 
 
 @dataclass(frozen=True)
@@ -66,8 +64,9 @@ class Method(nn.Module, ABC):
         task_weight: weight of the task's own loss (cross-entropy).
 
     Attributes:
+        uses_temperature: whether a loss depends on the temperatures.
         uses_features: whether the outputs must hold images and features.
-        needs_regions: whether the instances must be regions of images, as those of detectors are.
+        tasks: that the method is for.
         is_stochastic: whether a loss draws from torch's global generator; the run then seeds it.
         gather: from values ``(n, ...)`` of a process' share of the batch to those of the whole batch ``(N, ...)``, for
             a memory that must be the same in all processes that share a run.
@@ -76,8 +75,9 @@ class Method(nn.Module, ABC):
         num_runs: number of runs whose batches of equal size, one after the other, make up the outputs.
     """
 
+    uses_temperature = True
     uses_features = False
-    needs_regions = False
+    tasks: tuple[TaskName, ...] = ("classification",)
     is_stochastic = False
 
     def __init__(self, task_weight: float) -> None:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rlkd_env.methods.base import Pair, features_of
-from rlkd_env.methods.feature_method import FeatureMethod, require_whole_images
+from rlkd_env.methods.feature_method import FeatureMethod
 from rlkd_env.outputs import InstanceOutputs
 from rlkd_env.registry import UsageError
 
@@ -159,8 +159,7 @@ class CRD(FeatureMethod):
         temperature_squared: whether the KL term carries the factor T².
 
     Raises:
-        UsageError: if the training images are all of one class, the networks are detectors, or an option is out of its
-            range.
+        UsageError: if the training images are all of one class, or an option is out of its range.
     """
 
     is_stochastic = True
@@ -178,7 +177,6 @@ class CRD(FeatureMethod):
         temperature_squared: bool = True,
     ) -> None:
         super().__init__(task_weight, kd_weight, feature_weight, temperature_squared)
-        require_whole_images(pair, "crd")
         if negatives < 1 or width < 1:
             raise UsageError(f"method 'crd' needs positive negatives and width, not {negatives} and {width}")
         if not 0 <= momentum < 1 or not contrast_temperature > 0:

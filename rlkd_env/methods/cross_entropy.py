@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from rlkd_env.data.splits import TaskName
 from rlkd_env.methods.base import Method
 from rlkd_env.outputs import InstanceOutputs
 from rlkd_env.temperature import Temperature
@@ -11,6 +12,9 @@ from rlkd_env.temperature import Temperature
 
 class CrossEntropy(Method):
     """The cross-entropy alone; temperatures have no effect."""
+
+    tasks: tuple[TaskName, ...] = ("classification", "detection")
+    uses_temperature = False
 
     def __init__(self) -> None:
         super().__init__(task_weight=1.0)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rlkd_env.data.splits import TaskName
 from rlkd_env.methods.base import Method
 from rlkd_env.outputs import InstanceOutputs, log_softmax
 from rlkd_env.temperature import Temperature
@@ -79,6 +80,8 @@ class DKD(Method):
         temperature_squared: whether the terms carry the factor T² (T_student · T_teacher where they differ; a
             rule's own factor where it has one).
     """
+
+    tasks: tuple[TaskName, ...] = ("classification", "detection")
 
     def __init__(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from rlkd_env.data.splits import TaskName
 from rlkd_env.methods.base import Pair
 from rlkd_env.methods.kd import KD
 from rlkd_env.outputs import InstanceOutputs
@@ -23,39 +24,27 @@ class FeatureMethod(KD):
     """
 
     uses_features = True
+    tasks: tuple[TaskName, ...] = ("classification",)
 
     def __init__(self, task_weight: float, kd_weight: float, feature_weight: float, temperature_squared: bool) -> None:
         super().__init__(task_weight, kd_weight, temperature_squared)
         self.feature_weight = feature_weight
+        self.uses_temperature = kd_weight != 0
 
     def logit_losses(self, outputs: InstanceOutputs, temperature: Temperature) -> dict[str, Tensor]:
         """Return KD's KL term ``(N,)``, or no term where its weight is 0."""
-        return super().logit_losses(outputs, temperature) if self.kd_weight else {}
+        return super().logit_losses(outputs, temperature) if self.uses_temperature else {}
 
 
 def require_stages(pair: Pair, method: str) -> None:
     """Check that both networks show feature maps.
 
     Raises:
-        UsageError: if one has none, or the instances are not whole images.
+        UsageError: if one has none.
     """
-    require_whole_images(pair, method)
     for network, shapes in (("student", pair.student), ("teacher", pair.teacher)):
         if not shapes.stages:
             raise UsageError(f"method {method!r} needs networks with feature maps; the {network} has none")
-
-
-def require_whole_images(pair: Pair, method: str) -> None:
-    """Check that an instance is an image, as a method needs whose features are an image's.
-
-    Raises:
-        UsageError: if the networks are detectors.
-    """
-    if pair.object_classes is not None:
-        raise UsageError(
-            f"method {method!r} compares features of whole images: for detectors choose a method such as kd, dkd, fpn "
-            "or icd"
-        )
 
 
 def require_detectors(pair: Pair, method: str) -> int:

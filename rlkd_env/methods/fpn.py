@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from rlkd_env.data.splits import TaskName
 from rlkd_env.methods.base import Pair, features_of, regions_of
 from rlkd_env.methods.feature_method import FeatureMethod, at_least_float32, require_detectors
 from rlkd_env.outputs import InstanceOutputs
@@ -92,7 +93,7 @@ class FPN(FeatureMethod):
         UsageError: if the networks are no detectors, or no two maps of theirs are of the same size.
     """
 
-    needs_regions = True
+    tasks: tuple[TaskName, ...] = ("detection",)
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rlkd_env.data.splits import TaskName
 from rlkd_env.methods.base import Pair, features_of, regions_of
 from rlkd_env.methods.feature_method import FeatureMethod, require_detectors
 from rlkd_env.methods.fpn import matching_levels
@@ -99,7 +100,7 @@ class ICD(FeatureMethod):
             not of the same width, the heads do not divide it, or the learning rate is not positive.
     """
 
-    needs_regions = True
+    tasks: tuple[TaskName, ...] = ("detection",)
     is_stochastic = True
 
     positions: Tensor

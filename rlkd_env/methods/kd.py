@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from rlkd_env.data.splits import TaskName
 from rlkd_env.methods.base import Method
 from rlkd_env.outputs import InstanceOutputs, log_softmax
 from rlkd_env.temperature import Temperature
@@ -40,6 +41,8 @@ class KD(Method):
         temperature_squared: whether the KL term carries the factor T² (T_student · T_teacher where they differ; a
             rule's own factor where it has one).
     """
+
+    tasks: tuple[TaskName, ...] = ("classification", "detection")
 
     def __init__(self, task_weight: float = 0.1, kd_weight: float = 0.9, temperature_squared: bool = True) -> None:
         super().__init__(task_weight)

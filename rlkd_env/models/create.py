@@ -1,31 +1,33 @@
-"""Networks by name: our own, torchvision's, and the user's."""
+"""Networks by name: our own, torchvision's, the user's, and detectors on the first two."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
-from rlkd_env.models.cnn import CNNS
-from rlkd_env.models.digits import DIGITS_NETWORKS
+from rlkd_env.models.features import set_taps, taps_of
 from rlkd_env.models.find_taps import add_taps
-from rlkd_env.models.mobilenet import MOBILENETS
 from rlkd_env.models.module_path import create_from_path, import_factory
-from rlkd_env.models.resnet import RESNETS
-from rlkd_env.models.shufflenet import SHUFFLENETS
+from rlkd_env.models.own_networks import MODELS
 from rlkd_env.models.torchvision_networks import PREFIX, check_torchvision, create_torchvision, torchvision_names
-from rlkd_env.models.vgg import VGGS
-from rlkd_env.models.wide_resnet import WIDE_RESNETS
-from rlkd_env.registry import Registry, UsageError
+from rlkd_env.registry import UsageError
 
-MODELS: Registry[Callable[[int, tuple[int, int, int]], nn.Module]] = Registry("network")
-"""Our own networks by name."""
-for _family in (DIGITS_NETWORKS, CNNS, RESNETS, WIDE_RESNETS, VGGS, MOBILENETS, SHUFFLENETS):
-    for _name, _factory in _family.items():
-        MODELS.register(_name)(_factory)
+__all__ = [
+    "MODELS",
+    "check_model",
+    "create_model",
+    "create_to_load",
+    "file_stem",
+    "is_detector",
+    "is_module_path",
+    "is_same_model",
+]
+
+DETECTOR_PREFIX = "fasterrcnn/"
 
 
 def file_stem(name: str) -> str:
@@ -35,6 +37,8 @@ def file_stem(name: str) -> str:
 
 def is_same_model(first: str, second: str) -> bool:
     """Whether two names stand for one network, as ``MobileNetV2`` and ``mobilenet_v2_half`` do."""
+    if is_detector(first) and is_detector(second):
+        return is_same_model(first.removeprefix(DETECTOR_PREFIX), second.removeprefix(DETECTOR_PREFIX))
     if first in MODELS and second in MODELS:
         return MODELS[first] is MODELS[second]
     return first not in MODELS and second not in MODELS and first.removeprefix(PREFIX) == second.removeprefix(PREFIX)
@@ -45,6 +49,11 @@ def is_module_path(name: str) -> bool:
     return ":" in name
 
 
+def is_detector(name: str) -> bool:
+    """Whether a network's name is that of a detector."""
+    return name.startswith(DETECTOR_PREFIX)
+
+
 def check_model(name: str) -> None:
     """Check the name of a network before time is spent on anything else; a module path is imported.
 
@@ -53,23 +62,30 @@ def check_model(name: str) -> None:
     """
     if is_module_path(name):
         import_factory(name)
+    elif is_detector(name):
+        from rlkd_env.models.detectors import check_detector  # which takes torchvision's time to import
+
+        check_detector(name.removeprefix(DETECTOR_PREFIX))
     elif name not in MODELS:
         check_torchvision(_torchvision_name(name))
 
 
 def create_model(name: str, num_classes: int, image_shape: tuple[int, int, int], **options: Any) -> nn.Module:
-    """Create an untrained network that maps images ``(N, *image_shape)`` to logits ``(N, num_classes)``.
+    """Create a network that maps images ``(N, *image_shape)`` to logits ``(N, num_classes)``, or a detector.
+
+    Networks are untrained, but for detectors that are asked for pretrained weights.
 
     Args:
-        name: one of three kinds. A name in :data:`MODELS`. A classifier of torchvision as ``torchvision/resnet50``, or
+        name: one of four kinds. A name in :data:`MODELS`. A classifier of torchvision as ``torchvision/resnet50``, or
             without the prefix if none of ours has that name (``vgg11`` is ours, ``resnet50`` torchvision's). A function
             or class of the user's as ``package.module:factory``, called with the keyword arguments ``num_classes`` and
-            ``image_shape`` if it has parameters of these names.
-        num_classes: number of classes C.
+            ``image_shape`` if it has parameters of these names. A detector on one of these networks as
+            ``fasterrcnn/resnet50``: see :func:`~rlkd_env.models.detectors.create_detector`.
+        num_classes: number of classes C; of a detector without the background.
         image_shape: channels, height, width.
         options: ``stages``, ``preactivations`` (names of modules, as a tuple or separated by commas) and ``classifier``
-            (a name) replace the network's :class:`~rlkd_env.models.features.Taps`. All others go to torchvision or the
-            user's factory; our own networks have none.
+            (a name) replace the network's :class:`~rlkd_env.models.features.Taps`. All others go to the detector,
+            torchvision or the user's factory; our own networks have none.
 
     Returns:
         The network, with taps in its attribute ``taps`` (a torchvision or user's network only if they could be found).
@@ -77,9 +93,29 @@ def create_model(name: str, num_classes: int, image_shape: tuple[int, int, int],
     Raises:
         UsageError: if the name or an option is unknown, or the network does not go with the images or classes.
     """
+    return _create(name, num_classes, image_shape, options, is_filled=True)
+
+
+def create_to_load(name: str, num_classes: int, image_shape: tuple[int, int, int], **options: Any) -> nn.Module:
+    """Create a network like :func:`create_model`, but whose weights are loaded next, so that none are downloaded."""
+    return _create(name, num_classes, image_shape, options, is_filled=False)
+
+
+def _create(
+    name: str, num_classes: int, image_shape: tuple[int, int, int], options: dict[str, Any], is_filled: bool
+) -> nn.Module:
     if num_classes < 1 or len(image_shape) != 3 or min(image_shape) < 1:
         raise UsageError(f"no network has {num_classes} classes for images of shape {tuple(image_shape)}")
     taps, options = _split_options(options)
+    if is_detector(name):
+        from rlkd_env.models.detectors import create_detector
+
+        detector = create_detector(
+            name.removeprefix(DETECTOR_PREFIX), num_classes, image_shape, options, is_filled=is_filled
+        )
+        set_taps(detector, replace(detector.taps, **taps))
+        taps_of(detector)
+        return detector
     if name in MODELS:
         if options:
             raise UsageError(f"the network {name!r} has no option {next(iter(options))!r}")
@@ -104,7 +140,8 @@ def _torchvision_name(name: str) -> str:
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise UsageError(
         f"unknown network {name!r}.{hint} Valid: {', '.join(sorted(MODELS))}; "
-        f"torchvision's classifiers, such as {PREFIX}resnet50; your own, as package.module:factory"
+        f"torchvision's classifiers, such as {PREFIX}resnet50; your own, as package.module:factory; "
+        f"detectors, such as {DETECTOR_PREFIX}resnet18"
     )
 
 

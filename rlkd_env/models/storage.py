@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from rlkd_env.files import load_weights, read_tensors, write_tensors
-from rlkd_env.models.create import create_model, is_module_path, is_same_model
+from rlkd_env.models.create import create_to_load, is_detector, is_module_path, is_same_model
 from rlkd_env.models.weights import is_safetensors, load_weights_file, read_state_dict, takes_colour
 from rlkd_env.registry import UsageError
 
@@ -71,9 +71,9 @@ def load_network(
             )
         is_colour = takes_colour(read_state_dict(path))
         shape = (3, *image_shape[1:]) if is_colour and image_shape[0] == 1 else image_shape
-        network = create_model(model, num_classes, shape, **options)
+        network = create_to_load(model, num_classes, shape, **options)
         load_weights_file(network, path)
-        return _for_images(network, shape, image_shape, path)
+        return _for_images(network, model, shape, image_shape, path)
     saved_model, saved_classes, saved_shape, saved_options = card
     if saved_classes != num_classes:
         raise UsageError(f"the network {path} knows {saved_classes} classes, but the data has {num_classes}")
@@ -87,18 +87,20 @@ def load_network(
             f"{path} holds a network {saved_model!r} of somebody's own code, which a file alone never runs: "
             f"name it, if you trust it (--teacher-model {saved_model})"
         )
-    network = create_model(saved_model, num_classes, saved_shape, **{**saved_options, **options})
+    network = create_to_load(saved_model, num_classes, saved_shape, **{**saved_options, **options})
     load_weights(network, read_tensors(path)[0], path)
-    return _for_images(network, saved_shape, image_shape, path)
+    return _for_images(network, saved_model, saved_shape, image_shape, path)
 
 
 def _for_images(
-    network: nn.Module, own_shape: tuple[int, ...], image_shape: tuple[int, int, int], path: Path
+    network: nn.Module, model: str, own_shape: tuple[int, ...], image_shape: tuple[int, int, int], path: Path
 ) -> nn.Module:
     """Put a network into evaluation mode, and let one for colour images take grey ones where the data has those."""
     if own_shape != image_shape:
         warnings.warn(f"the network {path} takes colour images: it gets the grey ones three times", stacklevel=3)
-        network.register_forward_pre_hook(_repeat_channel)
+        # A detector's parts are called one by one too.
+        first = network.get_submodule("backbone") if is_detector(model) else network
+        first.register_forward_pre_hook(_repeat_channel)
     return network.eval()
 
 

@@ -68,11 +68,11 @@ def create_torchvision(
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(f"torchvision's {name} cannot be built for images of shape {image_shape}: {reason}") from error
     if channels != 3:
-        _replace_stem(network, channels)
+        replace_stem(network, channels)
     return network
 
 
-def _replace_stem(network: nn.Module, channels: int) -> None:
+def replace_stem(network: nn.Module, channels: int) -> None:
     """Replace the first convolution, which takes colour images, by one of other channels."""
     name, stem = next((name, module) for name, module in network.named_modules() if isinstance(module, nn.Conv2d))
     other = nn.Conv2d(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,10 +82,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights_file(network: nn.Module, path: Path, strict: bool = True) -> LoadReport:
-    """Load a file's weights into a network.
-
-    Where names differ by layout, the network's attribute ``weight_renames``, if it has one, translates the file's: a
-    mapping from regular expressions to replacements. :data:`COUNTER` may be missing.
+    """Load a file's weights into a network, as :func:`load_weights` does.
 
     Args:
         network: whose parameters and buffers are overwritten.
@@ -98,8 +95,32 @@ def load_weights_file(network: nn.Module, path: Path, strict: bool = True) -> Lo
     Raises:
         UsageError: if the file cannot be read, or something does not match; nothing has been loaded then.
     """
+    return load_weights(network, read_state_dict(path), path, strict)
+
+
+def load_weights(network: nn.Module, tensors: dict[str, Tensor], source: Path | str, strict: bool = True) -> LoadReport:
+    """Load weights into a network.
+
+    Where names differ by layout, the network's attribute ``weight_renames``, if it has one, translates them: a mapping
+    from regular expressions to replacements. Where shapes do, its method ``fit_weights``, if it has one, may return
+    other tensors. :data:`COUNTER` may be missing.
+
+    Args:
+        network: whose parameters and buffers are overwritten.
+        tensors: by name.
+        source: where they are from, for the message.
+        strict: whether everything must match; otherwise what matches is loaded.
+
+    Returns:
+        What did not match.
+
+    Raises:
+        UsageError: if something does not match; nothing has been loaded then.
+    """
     expected = network.state_dict()
-    tensors = _rename(read_state_dict(path), expected, getattr(network, "weight_renames", {}))
+    tensors = _rename(tensors, expected, getattr(network, "weight_renames", {}))
+    fit_weights: Callable[[dict[str, Tensor]], dict[str, Tensor]] = getattr(network, "fit_weights", dict)
+    tensors = fit_weights(tensors)
     shared = expected.keys() & tensors.keys()
     report = LoadReport(
         missing=tuple(name for name in expected if name not in shared and not name.endswith(COUNTER)),
@@ -107,7 +128,7 @@ def load_weights_file(network: nn.Module, path: Path, strict: bool = True) -> Lo
         wrong_shape=tuple(name for name in expected if name in shared and tensors[name].shape != expected[name].shape),
     )
     if strict and not report.complete:
-        raise UsageError(_complaint(path, network, report, tensors, expected))
+        raise UsageError(_complaint(source, network, report, tensors, expected))
     fitting = {name: tensor for name, tensor in tensors.items() if name in shared and name not in report.wrong_shape}
     network.load_state_dict(fitting, strict=False)
     return report
@@ -145,7 +166,11 @@ def _rename(
 
 
 def _complaint(
-    path: Path, network: nn.Module, report: LoadReport, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+    source: Path | str,
+    network: nn.Module,
+    report: LoadReport,
+    tensors: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
 ) -> str:
     shapes = tuple(
         f"{name} {tuple(tensors[name].shape)} instead of {tuple(expected[name].shape)}" for name in report.wrong_shape
@@ -153,7 +178,7 @@ def _complaint(
     kinds = {"lacks": report.missing, "holds unknown": report.unexpected, "has the wrong shape for": shapes}
     parts = [f"{verb} {_first(names)}" for verb, names in kinds.items() if names]
     return (
-        f"{path} does not fit the network {type(network).__name__}: it {'; '.join(parts)}. "
+        f"{source} does not fit the network {type(network).__name__}: it {'; '.join(parts)}. "
         "It holds another architecture, or one for other classes or images: name that one"
     )
 

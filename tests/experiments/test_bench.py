@@ -11,9 +11,10 @@ import torch
 
 from agents.rules import FixedTemperature
 from experiments.bench import _interleave
-from experiments.bench_arms import DEFAULT_ARMS, _plain_kd, build_bench_run
+from experiments.bench_arms import DEFAULT_ARMS, build_bench_run
 from experiments.cli import main, parse
 from experiments.config import BenchConfig
+from experiments.plain_kd import plain_kd
 
 QUICK = ("--rounds", "2", "--steps", "16", "--device", "cpu")
 
@@ -80,7 +81,7 @@ def test_plain_kd_is_what_a_run_at_one_temperature_does() -> None:
         return students[-1]
 
     baseline_run.create_student = remember
-    _plain_kd(baseline_run, baseline_run.task.engine)(12)
+    plain_kd(baseline_run, baseline_run.task.engine)(12)
     run.advance(FixedTemperature(4.0), 12)
     for plain, ours in zip(students[-1].parameters(), run.student.parameters(), strict=True):
         np.testing.assert_allclose(plain.detach(), ours.detach(), rtol=1e-3, atol=1e-5)

@@ -11,7 +11,6 @@ import torch
 
 from agents.policy import TemperaturePolicy
 from experiments.cli import main
-from experiments.session import DistillSession
 from rlkd_env.residual import ResidualMap
 from rlkd_env.wrappers.calibrated_reward import CALIBRATOR_NAMES
 
@@ -48,26 +47,6 @@ def test_the_policy_around_a_rule_is_used_frozen_on_another_run(tmp_path: Path) 
     assert policy.action_map.around.description["arguments"]["tau"] == 3
     assert distill(tmp_path / "frozen", "--policy", str(tmp_path / "agent"), "--seed", "5") == 0
     assert summary(tmp_path / "frozen")["temperature_from"] == "policy"
-
-
-@pytest.mark.parametrize("options", [(), ("--temperatures", "separate"), ("--learn-interval", "2")], ids=str)
-def test_a_stopped_run_goes_on_bit_for_bit(
-    options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert distill(tmp_path / "straight", *AROUND, *options, epochs=13) == 0
-    safe_point = DistillSession.safe_point
-
-    def stop_in_the_sixth_epoch(session: DistillSession) -> None:
-        session._interrupts.stop_requested = session.run.epoch >= 5
-        safe_point(session)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(DistillSession, "safe_point", stop_in_the_sixth_epoch)
-        assert distill(tmp_path / "stopped", *AROUND, *options, epochs=13) == 130
-    assert main(["distill", "--out", str(tmp_path / "stopped"), "--resume", "--no-progress"]) == 0
-    assert student(tmp_path / "stopped") == student(tmp_path / "straight")
-    first, second = ((tmp_path / out / "policy.safetensors").read_bytes() for out in ("stopped", "straight"))
-    assert first == second
 
 
 @pytest.mark.parametrize("calibrator", CALIBRATOR_NAMES)

@@ -1,4 +1,4 @@
-"""``rlkd distill --rule NAME``: every rule from end to end, its options, and going on after a stop."""
+"""``rlkd distill --rule NAME``: every rule from end to end, and its options."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 
 from agents.rules import RULES
 from experiments.cli import main
-from experiments.session import DistillSession
 
 QUICK = ("--agent", "ppo", "--no-progress", "--device", "cpu")
 
@@ -62,22 +61,3 @@ def test_wrong_options_end_with_exit_code_2(
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    "options", [["ctkd"], ["ctkd", "--rule-options", "scope", "instance", "curriculum_epochs", "1"], ["random"]]
-)
-def test_a_stopped_run_goes_on_bit_for_bit(options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert distill(tmp_path / "straight", "--rule", *options, epochs=4) == 0
-    safe_point = DistillSession.safe_point
-
-    def stop_in_the_third_epoch(session: DistillSession) -> None:
-        session._interrupts.stop_requested = session.run.epoch == 2
-        safe_point(session)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(DistillSession, "safe_point", stop_in_the_third_epoch)
-        assert distill(tmp_path / "stopped", "--rule", *options, epochs=4) == 130
-    assert main(["distill", "--out", str(tmp_path / "stopped"), "--resume", "--no-progress"]) == 0
-    for name in ("student.safetensors", "student_last.safetensors"):
-        assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()

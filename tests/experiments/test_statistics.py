@@ -47,6 +47,17 @@ def test_differences_are_paired() -> None:
     assert not covers(difference.interval, 0.0)
 
 
+def test_a_paired_difference_has_the_bootstrap_interval_of_its_mean() -> None:
+    generator = np.random.default_rng(0)
+    other = generator.normal(size=200)
+    found = paired_difference(other + generator.normal(0.5, 1.0, 200), other)
+    half = 1.96 / 200**0.5
+    assert found.mean == pytest.approx(0.5, abs=2 * half)
+    low, high = found.bootstrap_interval or (0.0, 0.0)
+    assert high - low == pytest.approx(2 * half, rel=0.2)
+    assert paired_difference(other, other).bootstrap_interval == (0.0, 0.0)
+
+
 def test_the_probability_of_improvement_counts_pairs() -> None:
     # 1 beats 0; 2 beats 0 and has two ties; 3 beats all: 1 + 2 + 3 of 9 pairs.
     assert probability_of_improvement([1, 2, 3], [2, 2, 0]) == pytest.approx(6 / 9)

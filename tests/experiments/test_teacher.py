@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -65,6 +66,14 @@ def test_a_killed_training_is_resumed_to_the_same_teacher(tmp_path: Path, capsys
     assert "--resume to go on with it" in capsys.readouterr().err
     assert main(["teacher", "--resume", "--out", str(killed), "--epochs", "61"]) == 2
     assert "was started with 60" in capsys.readouterr().err
+    latest = killed / "checkpoint" / "checkpoint.pt"
+    good = latest.read_bytes() if latest.exists() else None  # killed between two files, there is the older one alone
+    latest.write_bytes(b"half of a file")
+    assert main(["teacher", "--resume", "--out", str(killed), "--no-progress"]) == 2
+    assert re.search(r"go on from the older .*checkpoint-previous\.pt \(epoch \d+\)", capsys.readouterr().err)
+    latest.unlink()
+    if good is not None:
+        latest.write_bytes(good)
     assert main(["teacher", "--resume", "--out", str(killed), "--no-progress"]) == 0
     assert (killed / "teacher.safetensors").read_bytes() == (whole / "teacher.safetensors").read_bytes()
     cards = [json.loads((folder / "teacher.json").read_text()) for folder in (whole, killed)]

@@ -14,6 +14,7 @@ from rlkd_env.data import DATASETS
 from rlkd_env.models import MODELS, create_model
 from rlkd_env.models.storage import load_network, save_network
 from rlkd_env.registry import UsageError
+from rlkd_env.tasks import Classification
 from rlkd_env.teacher import TeacherRecipe, cached_teacher, load_teacher, train_teacher
 
 SPLITS = DATASETS["digits"]().splits()
@@ -92,7 +93,7 @@ def test_logit_deviation_is_the_mean_of_the_instances_deviations(digits_teacher:
     with torch.no_grad():
         logits = digits_teacher(SPLITS.train.images)
     expected = ((logits - logits.mean(1, keepdim=True)) ** 2).mean(1).sqrt().mean()
-    assert teacher_logit_deviation(digits_teacher, SPLITS) == pytest.approx(float(expected), rel=1e-5)
+    assert teacher_logit_deviation(digits_teacher, SPLITS, Classification()) == pytest.approx(float(expected), rel=1e-5)
 
 
 @pytest.mark.parametrize(("name", "parameters"), [("digits_cnn", 151_306), ("mlp12", 910), ("mlp8", 610)])

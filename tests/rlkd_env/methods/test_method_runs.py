@@ -20,7 +20,9 @@ from rlkd_env.outputs import InstanceOutputs
 from rlkd_env.registry import UsageError
 from rlkd_env.temperature import Temperature
 
-FEATURE_METHODS = [name for name, method in METHODS.items() if method.uses_features and not method.needs_regions]
+FEATURE_METHODS = [
+    name for name, method in METHODS.items() if method.uses_features and "classification" in method.tasks
+]
 OPTIONS = {"crd": {"negatives": 64}}
 
 

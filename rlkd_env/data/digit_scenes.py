@@ -1,0 +1,166 @@
+"""Scenes composed of handwritten digits: several of them, of any size and place, among clutter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+MIN_SIZE = 32
+"""Height and width of the smallest scenes; smaller digits could not be told apart."""
+
+_MOST_DIGITS = 6
+_HEIGHTS = (0.17, 0.45)
+"""Smallest and largest height of a digit, as a share of the scene's."""
+_ASPECTS = (0.6, 1.1)
+"""Smallest and largest width of a digit, as a share of its height."""
+_LARGEST_OVERLAP = 0.25
+"""Share of the smaller of two digits' boxes that the other one may cover."""
+_CONTRASTS = (0.25, 0.65)
+"""By how much a digit's ink is brighter than what is behind it, of a range of 1."""
+_INK = 0.25
+"""Share of full ink from which on a pixel belongs to a digit."""
+_TRIES = 20
+_MOST_CLUTTER = 5
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A scene of m digits.
+
+    Attributes:
+        pixels: ``(size, size)`` uint8.
+        corners: ``(m, 4)`` left, top, right and bottom of every digit's ink.
+        digits: ``(m,)`` which ones, from 0.
+    """
+
+    pixels: np.ndarray
+    corners: np.ndarray
+    digits: np.ndarray
+
+
+def compose(images: np.ndarray, digits: np.ndarray, size: int, generator: np.random.Generator) -> Scene:
+    """Compose one scene; about one in thirty has no digit.
+
+    Args:
+        images: ``(n, 8, 8)`` of handwritten digits to choose from, with ink in [0, 1].
+        digits: ``(n,)`` which ones they are.
+        size: height and width of the scene.
+        generator: of all that is random.
+    """
+    ink = np.zeros((size, size))
+    corners: list[np.ndarray] = []
+    chosen: list[int] = []
+    wanted = 0 if generator.random() < 1 / 30 else int(generator.integers(1, _MOST_DIGITS + 1))
+    for position in generator.integers(len(images), size=wanted):
+        glyph = _drawn(images[position], _random_shape(generator, size))
+        place = _free_place(glyph, corners, size, generator)
+        if place is not None:
+            corners.append(place)
+            chosen.append(int(digits[position]))
+            _lay(ink, glyph * generator.uniform(*_CONTRASTS), place)
+    for _ in range(generator.integers(_MOST_CLUTTER + 1)):
+        if generator.random() < 0.5:
+            _lay_fragment(ink, images[generator.integers(len(images))], corners, generator)
+        else:
+            np.maximum(ink, _stroke(size, generator) * generator.uniform(*_CONTRASTS), out=ink)
+    values = _background(size, generator) + ink
+    values += generator.normal(scale=generator.uniform(0.02, 0.07), size=values.shape)
+    pixels = np.round(values.clip(0.0, 1.0) * 255.0).astype(np.uint8)
+    return Scene(pixels, np.array(corners, dtype=np.float32).reshape(-1, 4), np.array(chosen, dtype=np.int64))
+
+
+def _random_shape(generator: np.random.Generator, size: int) -> tuple[int, int]:
+    """Return height and width in pixels; as many small ones as large ones, by their logarithm."""
+    height = size * np.exp(generator.uniform(*np.log(_HEIGHTS)))
+    return max(round(height), 6), max(round(height * generator.uniform(*_ASPECTS)), 6)
+
+
+def _drawn(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Return the written part of an image that is drawn in another height and width.
+
+    Pixels of too little ink have none. Every border row and column of what is returned has ink; it is empty where no
+    pixel has enough.
+    """
+    drawn = _enlarged(image, shape)
+    drawn[drawn < _INK] = 0.0
+    rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
+    if not len(rows):
+        return drawn[:0, :0]
+    return drawn[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _enlarged(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Interpolate linearly between an image's pixels."""
+    return _interpolation(image.shape[0], shape[0]) @ image @ _interpolation(image.shape[1], shape[1]).T
+
+
+@lru_cache(maxsize=256)
+def _interpolation(count: int, wanted: int) -> np.ndarray:
+    """Return ``(wanted, count)`` shares of old pixels in new ones, the middles of which are spread evenly."""
+    middles = ((np.arange(wanted) + 0.5) * count / wanted - 0.5).clip(0, count - 1)
+    return np.maximum(1.0 - np.abs(middles[:, None] - np.arange(count)), 0.0)
+
+
+def _free_place(
+    glyph: np.ndarray, taken: list[np.ndarray], size: int, generator: np.random.Generator
+) -> np.ndarray | None:
+    """Return corners for a glyph that covers little of the boxes that are there already; None where none was found."""
+    height, width = glyph.shape
+    others = np.stack(taken) if taken else np.zeros((0, 4), dtype=np.int64)
+    for _ in range(_TRIES):
+        left, top = generator.integers(size - width + 1), generator.integers(size - height + 1)
+        corners = np.array([left, top, left + width, top + height])
+        if (_overlap(corners, others) <= _LARGEST_OVERLAP).all():
+            return corners
+    return None
+
+
+def _overlap(corners: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the share of the smaller box ``(m,)`` that a box ``(4,)`` and others ``(m, 4)`` have in common."""
+    sides = np.minimum(corners[2:], others[:, 2:]) - np.maximum(corners[:2], others[:, :2])
+    areas = (others[:, 2:] - others[:, :2]).prod(axis=1)
+    return sides.clip(min=0).prod(axis=1) / np.minimum(areas, (corners[2:] - corners[:2]).prod())
+
+
+def _lay(ink: np.ndarray, glyph: np.ndarray, corners: np.ndarray) -> None:
+    """Put a glyph into a scene; where there is ink already the stronger one is seen."""
+    left, top, right, bottom = corners
+    np.maximum(ink[top:bottom, left:right], glyph, out=ink[top:bottom, left:right])
+
+
+def _lay_fragment(ink: np.ndarray, image: np.ndarray, taken: list[np.ndarray], generator: np.random.Generator) -> None:
+    """Put about a quarter of a digit where it hides no digit."""
+    row, column = generator.integers(5, size=2)
+    piece = image[row : row + 4, column : column + 4]
+    height, width = _random_shape(generator, len(ink))
+    glyph = _drawn(piece, (max(height // 2, 4), max(width // 2, 4)))
+    place = _free_place(glyph, taken, len(ink), generator) if glyph.size else None
+    if place is not None:
+        _lay(ink, glyph * generator.uniform(*_CONTRASTS), place)
+
+
+def _stroke(size: int, generator: np.random.Generator) -> np.ndarray:
+    """Return a straight stroke with soft edges, ``(size, size)`` ink in [0, 1]."""
+    start = generator.uniform(0, size, size=2)
+    angle, length = generator.uniform(0, np.pi), generator.uniform(0.1, 0.35) * size
+    direction = np.array([np.cos(angle), np.sin(angle)])
+    down, right = _grid(size) - start[:, None, None]
+    along = (down * direction[0] + right * direction[1]).clip(0, length)
+    distance = np.hypot(down - along * direction[0], right - along * direction[1])
+    thickness = generator.uniform(0.01, 0.03) * size
+    return (0.5 + thickness / 2 - distance).clip(0.0, 1.0)
+
+
+def _background(size: int, generator: np.random.Generator) -> np.ndarray:
+    """Return a grey that grows from one side to another, ``(size, size)``."""
+    down, right = _grid(size) / size - 0.5
+    slope_down, slope_right = generator.uniform(-0.15, 0.15, size=2)
+    return generator.uniform(0.1, 0.3) + slope_down * down + slope_right * right
+
+
+@lru_cache(maxsize=4)
+def _grid(size: int) -> np.ndarray:
+    """Return ``(2, size, size)`` positions of all pixels, down and right."""
+    return np.mgrid[:size, :size]
