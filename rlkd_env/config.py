@@ -206,6 +206,7 @@ def build_run(
         raise UsageError(f"the probe needs at least 1 image, not {config.probe_size}")
     source = dataset or create_source(config)
     _check_task(source.task, config, processes)
+    state.check(has_regions=source.task == "detection")
     student_name = source.default_student if config.student == "auto" else config.student
     if student is None:
         check_model(student_name)  # an unknown name is told before a teacher is trained
@@ -215,7 +216,7 @@ def build_run(
         teacher = _find_teacher(config, source, splits, on_teacher_epoch)
     teacher = teacher.to(splits.train.labels.device)
     create_student = student or _student_factory(config, student_name, splits)
-    create_its_method = _method_factory(config, teacher, splits)
+    create_its_method = _method_factory(config, teacher, splits, source.task)
     device = splits.train.labels.device
     with seeded(0, device):  # networks that cannot be made or do not fit are told now
         trial = create_student().to(device)
@@ -288,11 +289,13 @@ def _find_teacher(
     return cached_teacher(config.dataset, splits, recipe, on_epoch, source.task)
 
 
-def _method_factory(config: RunConfig, teacher: nn.Module, splits: Splits) -> Callable[[nn.Module], Method]:
+def _method_factory(
+    config: RunConfig, teacher: nn.Module, splits: Splits, task: TaskName
+) -> Callable[[nn.Module], Method]:
     """Return what creates the method for a student."""
     options: dict[str, Any] = dict(config.method_options)
     uses_features = check_method(config.method, options).uses_features
-    describe = _pair_factory(teacher, splits) if uses_features else lambda _: None
+    describe = _pair_factory(teacher, splits, task) if uses_features else lambda _: None
 
     def create(student: nn.Module) -> Method:
         method = create_method(config.method, describe(student), **options)
@@ -302,14 +305,15 @@ def _method_factory(config: RunConfig, teacher: nn.Module, splits: Splits) -> Ca
     return create
 
 
-def _pair_factory(teacher: nn.Module, splits: Splits) -> Callable[[nn.Module], Pair]:
+def _pair_factory(teacher: nn.Module, splits: Splits, task: TaskName) -> Callable[[nn.Module], Pair]:
     """Return what describes a student together with the teacher."""
     images, labels = splits.train.take(torch.arange(2)), splits.train.labels
+    object_classes = splits.num_classes if task == "detection" else None
 
     def describe(student: nn.Module) -> Pair:
         for network in (student, teacher):
             if not hasattr(network, "taps"):  # one that the caller brought
                 add_taps(network, splits.num_classes, splits.image_shape)
-        return Pair.of(student, teacher, images, labels)
+        return Pair.of(student, teacher, images, labels, object_classes)
 
     return describe
