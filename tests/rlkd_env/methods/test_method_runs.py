@@ -23,8 +23,6 @@ from rlkd_env.temperature import Temperature
 FEATURE_METHODS = [
     name for name, method in METHODS.items() if method.uses_features and "classification" in method.tasks
 ]
-    name for name, method in METHODS.items() if method.uses_features and "classification" in method.tasks
-]
 OPTIONS = {"crd": {"negatives": 64}}
 
 
