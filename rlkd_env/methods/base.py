@@ -5,19 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from rlkd_env.data.boxes import Regions
 from rlkd_env.data.splits import TaskName
 from rlkd_env.methods.equal_gradients import mean_norm, with_equal_gradients
 from rlkd_env.models.features import Features, FeatureShapes, feature_shapes
 from rlkd_env.outputs import InstanceOutputs
 from rlkd_env.temperature import Temperature
-
-if TYPE_CHECKING:
-    from rlkd_env.data.boxes import Regions
 
 
 @dataclass(frozen=True)

@@ -71,15 +71,14 @@ class ICD(FeatureMethod):
     """KD + ``feature_weight`` · imitation of the teacher's maps where they tell of the objects + the decoder's losses.
 
     A decoder learns, beside the student, to tell from the teacher's maps which boxes are real and where their sides
-    are: its losses are :func:`identification_loss` and :func:`offset_loss`. To where it looks for a box is the box's
-    mask. Under the sum of an image's masks, which is no function of gradients here, the student's values follow the
-    teacher's: :func:`masked_imitation_loss`. The teacher's values are the decoder's, the student's are a linear map of
-    its own maps, of the same width, that is trained with the decoder but by the imitation. The student gets no
-    gradient from the decoder's losses, the decoder none from the imitation.
+    are: its losses are :func:`identification_loss` and :func:`offset_loss`. Where it looks for a box is the box's mask.
+    Under the sum of an image's masks the student's values follow the teacher's: :func:`masked_imitation_loss`. The
+    teacher's values are the decoder's; the student's are a linear map of its own maps, which the imitation trains. The
+    student gets no gradient from the decoder's losses, the decoder none from the imitation.
 
     All that is trained here has its own AdamW (weight decay 1e-4), whatever the student's optimiser. As published:
-    feature_weight 3 for two-stage detectors, 8 for one-stage ones, 8 heads, a learning rate of 1e-4. There it falls
-    along a cosine and gradients are clipped to a norm of 0.01, which for AdamW hardly differs; neither is done here.
+    feature_weight 3 for two-stage detectors, 8 for one-stage ones, 8 heads, a learning rate of 1e-4. The authors' code
+    lets it fall along a cosine and clips gradients to a norm of 0.01, which AdamW hardly notices; neither is done here.
     Each loss is a mean over an image's boxes, where the authors' code averages the decoder's over those of the batch,
     and an image's value is that of each of its instances. Images without boxes have none. How made-up boxes are drawn:
     :func:`~rlkd_env.methods.icd_queries.sample_queries`.

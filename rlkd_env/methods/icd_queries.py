@@ -66,10 +66,10 @@ class Queries:
 def sample_queries(boxes: Boxes, height: int, width: int) -> Queries:
     """Return the real boxes of B images, and five made-up ones for each, as queries; drawn from the global generator.
 
-    A made-up box has class and size of a real one of the batch, and a place of its own: its centre is drawn from the
-    whole image. What reaches over the image's edges is cut. The point that stands for a box lies up to 0.3 of its
-    width and height from its centre, real or not. Boxes of crowds are left out, and where an image would have more than
-    300 queries, made-up ones are.
+    A made-up box has class and size of a real one of the batch, where the authors' code knows COCO's frequencies, and a
+    place of its own: its centre is drawn from the whole image. What reaches over the image's edges is cut. The point
+    that stands for a box lies up to 0.3 of its width and height from its centre, real or not. Boxes of crowds are left
+    out, and where an image would have more than 300 queries, made-up ones are.
 
     Args:
         boxes: of the images, in pixels.

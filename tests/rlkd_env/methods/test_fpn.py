@@ -9,7 +9,7 @@ from small_detection import SIZES, detection_outputs, pair_with_maps, quarters_r
 from small_networks import at_temperature, frozen_teacher, pair_of
 from torch import Tensor, nn
 
-from rlkd_env.methods import FPN, create_method
+from rlkd_env.methods import FPN, METHODS, create_method
 from rlkd_env.registry import UsageError
 
 
@@ -89,10 +89,9 @@ def test_networks_that_classify_images_are_refused(name: str) -> None:
         create_method(name, pair_of(frozen_teacher(), frozen_teacher()))
 
 
-@pytest.mark.parametrize("name", ["vid", "sp", "adain", "crd"])
-def test_methods_for_whole_images_refuse_detectors(name: str) -> None:
-    with pytest.raises(UsageError, match=f"method '{name}' compares features of whole images: for detectors choose"):
-        create_method(name, pair_with_maps(4, 8))
+@pytest.mark.parametrize("name", ["fpn", "icd"])
+def test_the_method_is_for_detectors_alone(name: str) -> None:
+    assert METHODS[name].tasks == ("detection",)
 
 
 @pytest.mark.parametrize("name", ["fpn", "icd"])
