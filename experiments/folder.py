@@ -11,6 +11,7 @@ CONFIG_FILE = "config.json"
 SUMMARY_FILE = "summary.json"
 HISTORY_FILE = "history.json"
 TRACE_FILE = "trace.safetensors"
+DETECTIONS_FILE = "detections.safetensors"
 REPORT_FILE = "report.html"
 REPORT_FOLDER = "report"
 STUDENT_FILE = "student.safetensors"
@@ -22,6 +23,7 @@ _CONTENT = (
     SUMMARY_FILE,
     HISTORY_FILE,
     TRACE_FILE,
+    DETECTIONS_FILE,
     REPORT_FILE,
     REPORT_FOLDER,
     STUDENT_FILE,

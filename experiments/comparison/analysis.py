@@ -22,10 +22,11 @@ def analyze(rows: Sequence[Row], tasks: Sequence[str], baseline: str, fixed_arms
         fixed_arms: names of the arms at fixed temperatures, the best of which in hindsight regret is taken to.
 
     Returns:
-        ``result[task]`` holds ``baseline``, ``runs`` (of every arm: their numbers, seconds, cost, mean temperature),
-        and for the students ``last`` and ``chosen`` a dictionary of ``best_fixed`` (arm) and ``arms``: of every arm
-        ``mean``, ``difference`` to the baseline, ``regret`` (difference to the best fixed temperature), each with its
-        intervals, and ``probability_of_improvement`` over the baseline. What cannot be told is None.
+        ``result[task]`` holds ``baseline``, ``metric`` (what all means are of), ``runs`` (of every arm: their numbers,
+        seconds, cost, mean temperature), and for the students ``last`` and ``chosen`` a dictionary of ``best_fixed``
+        (arm) and ``arms``: of every arm ``mean``, ``difference`` to the baseline, ``regret`` (difference to the best
+        fixed temperature), each with its intervals, and ``probability_of_improvement`` over the baseline. What cannot
+        be told is None.
     """
     result: dict[str, Any] = {}
     for task in tasks:
@@ -33,7 +34,11 @@ def analyze(rows: Sequence[Row], tasks: Sequence[str], baseline: str, fixed_arms
         for row in rows:
             if row.task == task:
                 by_arm.setdefault(row.arm, []).append(row)
-        result[task] = {"baseline": baseline, "runs": {arm: _runs(by_arm[arm], by_arm[baseline]) for arm in by_arm}}
+        result[task] = {
+            "baseline": baseline,
+            "metric": next((row.metric for row in rows if row.task == task and not row.error), Row.metric),
+            "runs": {arm: _runs(by_arm[arm], by_arm[baseline]) for arm in by_arm},
+        }
         for student in STUDENTS:
             result[task][student] = _of_student(by_arm, student, baseline, fixed_arms)
     return result

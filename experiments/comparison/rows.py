@@ -10,6 +10,7 @@ from typing import Any
 
 from experiments.comparison.plan import PlannedRun
 from experiments.comparison.work import Outcome
+from experiments.metric import ACCURACY, metric_of
 from rlkd_env.files import write_atomically
 
 COMPARISON_FILE, CSV_FILE = "comparison.json", "comparison.csv"
@@ -40,6 +41,7 @@ class Row:
             and where there is none its accuracies count as 0.
         config_hash: of the run's settings, the seed among them.
         error: why the run failed; empty if it did not.
+        metric: what the accuracies are: accuracy, or AP of detectors.
     """
 
     arm: str
@@ -55,6 +57,7 @@ class Row:
     diverged: bool = False
     config_hash: str = ""
     error: str = ""
+    metric: str = ACCURACY
 
     def accuracy(self, student: str) -> float | None:
         """Return the test accuracy of the student ``"last"`` or ``"chosen"``."""
@@ -84,6 +87,7 @@ def row_of(outcome: Outcome) -> Row:
         mean_temperature=summary["mean_temperature"],
         diverged=summary["diverged"],
         config_hash=run.hash,
+        metric=metric_of(summary),
     )
 
 

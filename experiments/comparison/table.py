@@ -24,7 +24,7 @@ def print_tables(statistics: dict[str, Any]) -> None:
         console.width = 160  # of a file, which has none
     for task, of_task in statistics.items():
         for student, title in _TITLES.items():
-            console.print(_table(f"{task}, {title}: test accuracy in %", of_task, of_task[student]))
+            console.print(_table(f"{task}, {title}: test {of_task['metric']} in %", of_task, of_task[student]))
         console.print(_note(of_task), highlight=False)
 
 

@@ -22,7 +22,7 @@ from experiments.reporting.style import (
     set_count_scale,
     set_temperature_scale,
 )
-from experiments.reporting.words import signed
+from experiments.reporting.words import capitalized, signed
 
 _HIGHLIGHTED = 5
 """Arms that have a colour besides the baseline; the others are grey, as nobody tells twenty colours apart."""
@@ -37,7 +37,7 @@ def draw_differences(task: TaskRecord) -> Drawing | None:
     arms = [arm for arm in task.arms if arm.students["last"].difference and arm.name != task.baseline]
     if not arms:
         return None
-    axes = new_axes(f"test accuracy over {task.baseline}, points", "", height=1.5 + 0.36 * len(arms))
+    axes = new_axes(f"test {task.metric} over {task.baseline}, points", "", height=1.5 + 0.36 * len(arms))
     for student, offset, face in (("last", -0.13, "full"), ("chosen", 0.17, "none")):
         for place, arm in enumerate(arms):
             difference = arm.students[student].difference
@@ -102,9 +102,8 @@ def draw_cost(task: TaskRecord) -> Drawing | None:
     arms = [arm for arm in task.arms if arm.students["last"].difference and arm.cost_ratio]
     if len(arms) < 2:
         return None
-    axes = new_axes(
-        f"extra time of a run over {task.baseline}, %", f"accuracy over {task.baseline}, points", height=3.9
-    )
+    extra, gain = f"extra time of a run over {task.baseline}, %", f"{task.metric} over {task.baseline}, points"
+    axes = new_axes(extra, gain, height=3.9)
     axes.axhline(0.0, color=COLOURS["muted"], linewidth=1.0)
     axes.axvline(0.0, color=COLOURS["muted"], linewidth=1.0)
     chosen = _highlighted(task)
@@ -131,8 +130,8 @@ def draw_cost(task: TaskRecord) -> Drawing | None:
 
 
 def draw_accuracies(task: TaskRecord) -> Drawing | None:
-    """Draw the validation accuracy of the arms over the epochs, with intervals over the seeds."""
-    axes = new_axes("epoch", "validation accuracy, %", height=3.9)
+    """Draw the validation accuracy, or AP, of the arms over the epochs, with intervals over the seeds."""
+    axes = new_axes("epoch", f"validation {task.metric}, %", height=3.9)
     drawn = _draw_curves(axes, task, "validation_accuracy", scale=100.0)
     if not drawn:
         return None
@@ -144,7 +143,8 @@ def draw_accuracies(task: TaskRecord) -> Drawing | None:
     )
     if is_cut:
         caption += " The first epochs lie below the axis."
-    return Drawing(file_name(f"accuracy_{task.name}"), "Accuracy over epochs", caption, figure_of(axes))
+    title = f"{capitalized(task.metric)} over epochs"
+    return Drawing(file_name(f"accuracy_{task.name}"), title, caption, figure_of(axes))
 
 
 def draw_temperatures(task: TaskRecord) -> Drawing | None:

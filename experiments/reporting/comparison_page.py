@@ -68,12 +68,12 @@ def _tiles(task: TaskRecord, is_one_of_several: bool) -> list[Tile]:
 
 def _result_table(task: TaskRecord) -> Table:
     best = task.best_fixed["last"]
-    columns = ["arm", "last epoch, %", f"over {task.baseline}", f"better than {task.baseline}"]
+    columns = ["arm", f"{task.metric}, last epoch, %", f"over {task.baseline}", f"better than {task.baseline}"]
     columns += [] if best is None else [f"over best fixed ({best})"]
-    columns += ["cost", "mean T", "chosen by validation, %", f"chosen, over {task.baseline}", "runs"]
+    columns += ["cost", "mean T", f"{task.metric}, chosen by validation, %", f"chosen, over {task.baseline}", "runs"]
     rows = [_row(arm, task) for arm in task.arms]
     return Table(
-        "Test accuracy",
+        f"Test {task.metric}",
         columns,
         [[text for text, _ in row] for row in rows],
         [[key for _, key in row] for row in rows],

@@ -12,6 +12,7 @@ import numpy as np
 
 from experiments.comparison.rows import CHOSEN, COMPARISON_FILE, COMPARISON_VERSION, LAST
 from experiments.folder import HISTORY_FILE
+from experiments.metric import metric_of
 from experiments.reporting.records import History, read_history
 from experiments.reporting.words import number, signed
 from rlkd_env.files import read_json
@@ -58,7 +59,7 @@ class StudentFigures:
     """What a comparison says about one arm's students, in percent and points.
 
     Attributes:
-        mean: test accuracy.
+        mean: test accuracy, or AP.
         difference: paired, to the baseline.
         regret: paired, to the best fixed temperature in hindsight.
         probability: that a run of the arm is better than one of the baseline, or None.
@@ -111,12 +112,14 @@ class TaskRecord:
     Attributes:
         name: of the task.
         baseline: arm that differences are taken to.
+        metric: what the students are judged by: accuracy, or AP of detectors.
         best_fixed: arm of the best fixed temperature in hindsight, or None, by student.
         arms: from the best mean of the last epoch's students to the worst.
     """
 
     name: str
     baseline: str
+    metric: str
     best_fixed: dict[str, str | None]
     arms: list[ArmRecord]
 
@@ -172,7 +175,7 @@ def _task(name: str, statistics: dict[str, Any], histories: Callable[[str], list
     arms = [_arm(arm, statistics, histories(arm)) for arm in statistics["runs"]]
     arms.sort(key=lambda arm: -(arm.students["last"].mean or Interval(-math.inf)).mean)
     best_fixed = {student: statistics[student]["best_fixed"] for student in STUDENTS}
-    return TaskRecord(name, statistics["baseline"], best_fixed, arms)
+    return TaskRecord(name, statistics["baseline"], metric_of(statistics), best_fixed, arms)
 
 
 def _arm(name: str, statistics: dict[str, Any], histories: list[History]) -> ArmRecord:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
+from experiments.metric import ACCURACY
 from experiments.reporting.records import RunRecord
 from experiments.reporting.style import (
     COLOURS,
@@ -53,7 +54,8 @@ def draw_temperature_by_class(run: RunRecord) -> Drawing | None:
     is_few = len(classes) <= _FEW_CLASSES
     order = np.arange(len(classes)) if is_few else np.argsort(quartiles[:, 1], kind="stable")
     lower, median, upper = quartiles[order].T
-    axes = new_axes("class" if is_few else "classes, from the lowest to the highest median", "temperature")
+    background = "" if run.metric == ACCURACY else " (0: background)"
+    axes = new_axes(f"class{background}" if is_few else "classes, from the lowest to the highest median", "temperature")
     places = np.arange(len(classes))
     if is_few:
         errors = np.abs([median - lower, upper - median])
@@ -122,7 +124,7 @@ def _draw_against(run: RunRecord, column: str, label: str, title: str, ends: tup
         column: of the trace, probabilities, on the horizontal axis.
         label: of that axis.
         title: of the drawing.
-        ends: which images are at the lower and at the upper end of the axis, in words.
+        ends: which instances are at the lower and at the upper end of the axis, in words.
 
     Returns:
         The drawing, or None where there are too few instances.
@@ -147,7 +149,7 @@ def _draw_against(run: RunRecord, column: str, label: str, title: str, ends: tup
     if np.ptp(temperature) < 1e-6:
         words = f"All instances have the temperature {temperature[0]:.3g}, those {low} and those {high}."
     else:
-        words = f"The median is {median[0]:.3g} for the images {low} and {median[-1]:.3g} for those {high}."
+        words = f"The median is {median[0]:.3g} for the instances {low} and {median[-1]:.3g} for those {high}."
     return Drawing(
         f"temperature_against_{column.partition('_')[2]}", title, f"{words} {_sample_in_words(run)}", figure_of(axes)
     )

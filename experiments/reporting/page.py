@@ -50,12 +50,21 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with its table and figures; those that are None are left out."""
+    """A heading with its table and figures; those that are None are left out.
+
+    Attributes:
+        title: of a few words.
+        drawings: the figures.
+        table: above them.
+        reading: what is to be seen, in words above them.
+        is_gallery: whether the figures are small pictures, four of which fit into a row.
+    """
 
     title: str
     drawings: Sequence[Drawing | None]
     table: Table | None = None
     reading: str = ""
+    is_gallery: bool = False
 
     @property
     def shown(self) -> list[Drawing]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from experiments.metric import ACCURACY
 from experiments.reporting.comparison_records import ArmRecord, TaskRecord
 
 
@@ -12,7 +13,7 @@ def describe(task: TaskRecord) -> str:
     base = task.arm(task.baseline)
     mean = base.students["last"].mean
     words = f"On {task.name}, over {_seeds_in_words(base)}, {task.baseline} reaches"
-    words += " no result." if mean is None else f" {mean.mean:.2f} % on the test images (last epoch)."
+    words += " no result." if mean is None else f" {_figure(mean.mean, task.metric)} on the test images (last epoch)."
     above = [f"{name} {one.in_words()}" for name, one in known.items() if one.low > 0.0]
     below = [f"{name} {one.in_words()}" for name, one in known.items() if one.high < 0.0]
     rest = [name for name, one in known.items() if not one.is_clear_of_zero]
@@ -31,6 +32,10 @@ def describe(task: TaskRecord) -> str:
     if unknown:
         words += f" Too few runs to say anything: {', '.join(unknown)}."
     return words + _regret_in_words(task) + _chance_in_words(len(known), len(above) + len(below))
+
+
+def _figure(percent: float, metric: str) -> str:
+    return f"{percent:.2f} %" if metric == ACCURACY else f"an {metric} of {percent:.2f} %"
 
 
 def _regret_in_words(task: TaskRecord) -> str:

@@ -12,7 +12,9 @@ import numpy as np
 from agents.history import HISTORY_VERSION, QUANTILES
 from agents.policies import PRETRAINED
 from experiments.credit import CREDIT_FILE
+from experiments.detections import DetectionRecord, read_detections
 from experiments.folder import CONFIG_FILE, HISTORY_FILE, SUMMARY_FILE, TRACE_FILE
+from experiments.metric import metric_of
 from rlkd_env.files import read_json, read_tensors
 from rlkd_env.registry import UsageError
 
@@ -46,6 +48,14 @@ _SUMMARY_NUMBERS = (
     "step_ms",
     "steps",
 )
+_DETAILS = {
+    "teacher_test_details": "teacher",
+    "student_alone_test_details": "student alone, chosen by validation",
+    "student_alone_last_test_details": "student alone, last epoch",
+    "student_test_details": "student, chosen by validation",
+    "student_last_test_details": "student, last epoch",
+}
+"""Whose they are, by their key in the summary."""
 _TRACE_COLUMNS = (
     "epoch",
     "step",
@@ -73,6 +83,7 @@ class RunRecord:
         history: its epochs; without rows if none was recorded.
         trace: the sample of its instances, ``(n,)`` by column, likewise.
         credit: quality of the calibrators by name; None if it was not measured.
+        detections: images with boxes; None of a run that does not detect.
     """
 
     folder: Path
@@ -81,6 +92,7 @@ class RunRecord:
     history: History
     trace: dict[str, np.ndarray]
     credit: dict[str, dict[str, Any]] | None
+    detections: DetectionRecord | None
 
     @classmethod
     def read(cls, folder: Path, credit: Path | None = None) -> RunRecord:
@@ -102,6 +114,7 @@ class RunRecord:
             read_history(folder / HISTORY_FILE),
             _read_trace(folder / TRACE_FILE),
             _read_credit(folder, credit),
+            read_detections(folder),
         )
 
     def percent(self, name: str) -> float | None:
@@ -113,6 +126,17 @@ class RunRecord:
         """Return a number of the summary, or None if it is not known."""
         value = None if self.summary is None else self.summary.get(name)
         return None if value is None else float(value)
+
+    @property
+    def metric(self) -> str:
+        """What the run's networks are judged by: accuracy, or AP of detectors."""
+        return metric_of(self.summary)
+
+    @property
+    def details(self) -> dict[str, dict[str, float]]:
+        """Further test figures, shares by name, of every network that has any."""
+        summary = self.summary or {}
+        return {network: summary[key] for key, network in _DETAILS.items() if summary.get(key)}
 
     @property
     def chooser(self) -> str:
@@ -169,7 +193,7 @@ def _read_credit(folder: Path, given: Path | None) -> dict[str, dict[str, Any]] 
     quality = _dictionary(path)
     try:
         return {
-            name: {figure: _number(row[figure]) for figure in ("pearson", "spearman", "cost_ratio")}
+            name: _numbers({figure: row[figure] for figure in ("pearson", "spearman", "cost_ratio")})
             for name, row in quality.items()
         }
     except (KeyError, TypeError, ValueError):
@@ -179,8 +203,10 @@ def _read_credit(folder: Path, given: Path | None) -> dict[str, dict[str, Any]] 
 def _summary(path: Path) -> dict[str, Any]:
     summary = _dictionary(path)
     try:
-        return summary | {name: _number(summary[name]) for name in _SUMMARY_NUMBERS if summary.get(name) is not None}
-    except TypeError as error:
+        numbers = {name: _number(summary[name]) for name in _SUMMARY_NUMBERS if summary.get(name) is not None}
+        details = {key: _numbers(summary[key]) for key in _DETAILS if summary.get(key) is not None}
+        return summary | numbers | details
+    except (AttributeError, TypeError) as error:
         raise UsageError(f"{path} is damaged: {error}") from None
 
 
@@ -189,6 +215,10 @@ def _dictionary(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UsageError(f"{path} is damaged: it holds no names and values")
     return content
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, float]:
+    return {name: _number(value) for name, value in values.items()}
 
 
 def _number(value: Any) -> float:

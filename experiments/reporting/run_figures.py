@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 
+from experiments.metric import ACCURACY
 from experiments.reporting.records import RunRecord
 from experiments.reporting.style import (
     COLOURS,
@@ -16,30 +17,35 @@ from experiments.reporting.style import (
     set_count_scale,
     set_temperature_scale,
 )
-from experiments.reporting.words import number, percent
+from experiments.reporting.words import capitalized, number, percent
 
 PARTS = ("environment", "agent", "evaluation", "logging", "checkpoint")
 
 
 def draw_accuracy_over_epochs(run: RunRecord) -> Drawing | None:
-    """Draw validation and training accuracy, and at the end what the test images say."""
+    """Draw validation and training accuracy, or the validation AP, and at the end what the test images say."""
     history = run.history
     if not len(history["epoch"]):
         return None
-    axes = new_axes("epoch", "accuracy, %")
-    training, validation = 100 * history["training_accuracy"], 100 * history["validation_accuracy"]
-    axes.plot(history["epoch"], training, color=COLOURS["muted"], linewidth=1.2, linestyle=":", label="training")
+    axes = new_axes("epoch", f"{run.metric}, %")
+    validation = 100 * history["validation_accuracy"]
+    shown = []
+    if run.metric == ACCURACY:  # of detectors it is not their AP that is known of the training images
+        training = 100 * history["training_accuracy"]
+        axes.plot(history["epoch"], training, color=COLOURS["muted"], linewidth=1.2, linestyle=":", label="training")
+        shown.append(float(np.nanmax(training)))
     axes.plot(history["epoch"], validation, color=COLOURS["blue"], label="validation")
     marks = _mark_tests(axes, run, float(history["epoch"][-1]))
-    is_cut = set_accuracy_limits(axes, [validation], [*marks, float(np.nanmax(training))])
+    is_cut = set_accuracy_limits(axes, [validation], [*marks, *shown])
     set_count_scale(axes)
     add_legend(axes)
     caption = _validation_in_words(run)
     if marks:
-        caption += " Marks are test accuracies, each measured once, after the end."
-    if (run.summary or {}).get("exploration"):
+        caption += f" Marks are the {run.metric} on the test images, each measured once, after the end."
+    if (run.summary or {}).get("exploration") and run.metric == ACCURACY:
         caption += " Training accuracy falls in exploring epochs, whose images are mixed."
-    return Drawing("accuracy_over_epochs", "Accuracy over epochs", caption + _cut_in_words(is_cut), figure_of(axes))
+    title = f"{capitalized(run.metric)} over epochs"
+    return Drawing("accuracy_over_epochs", title, caption + _cut_in_words(is_cut), figure_of(axes))
 
 
 def draw_accuracy_over_time(run: RunRecord) -> Drawing | None:
@@ -49,7 +55,7 @@ def draw_accuracy_over_time(run: RunRecord) -> Drawing | None:
         return None
     seconds, unit = _readable(history["seconds"])
     validation = 100 * history["validation_accuracy"]
-    axes = new_axes(f"wall-clock time since the start, {unit}", "accuracy, %")
+    axes = new_axes(f"wall-clock time since the start, {unit}", f"{run.metric}, %")
     axes.plot(seconds, validation, color=COLOURS["blue"], label="validation")
     marks = _mark_tests(axes, run, float(seconds[-1]), with_chosen=False)
     is_cut = set_accuracy_limits(axes, [validation], marks)
@@ -59,11 +65,11 @@ def draw_accuracy_over_time(run: RunRecord) -> Drawing | None:
         best = float(np.nanmax(validation))
         near = int(np.flatnonzero(validation >= best - 1.0)[0])
         caption += (
-            f" After {seconds[near]:.3g} {unit} the validation accuracy was within one point of its best, {best:.1f} %."
+            f" After {seconds[near]:.3g} {unit} the validation {run.metric} was within one point of its best, "
+            f"{best:.1f} %."
         )
-    return Drawing(
-        "accuracy_over_time", "Accuracy against wall-clock", caption + _cut_in_words(is_cut), figure_of(axes)
-    )
+    title = f"{capitalized(run.metric)} against wall-clock"
+    return Drawing("accuracy_over_time", title, caption + _cut_in_words(is_cut), figure_of(axes))
 
 
 def draw_temperature_over_epochs(run: RunRecord) -> Drawing | None:
@@ -159,7 +165,7 @@ def draw_credit(run: RunRecord) -> Drawing | None:
 
 
 def _mark_tests(axes: Axes, run: RunRecord, end: float, with_chosen: bool = True) -> list[float]:
-    """Mark the test accuracies; return those that there are, in percent."""
+    """Mark what the test images say; return the figures that there are, in percent."""
     chosen_epoch = run.figure("student_epoch")
     marks = [("student_last_test_accuracy", end, "D", "vermilion", "test, last epoch")]
     if with_chosen and chosen_epoch:
@@ -182,8 +188,8 @@ def _validation_in_words(run: RunRecord) -> str:
         return "No epoch ended with a student whose loss is finite."
     best = int(np.nanargmax(validation))
     return (
-        f"Validation accuracy goes from {validation[0]:.1f} % after the first epoch to {validation[-1]:.1f} % after "
-        f"epoch {epochs[-1]:.0f}; its best is {validation[best]:.1f} % after epoch {epochs[best]:.0f}."
+        f"Validation {run.metric} goes from {validation[0]:.1f} % after the first epoch to {validation[-1]:.1f} % "
+        f"after epoch {epochs[-1]:.0f}; its best is {validation[best]:.1f} % after epoch {epochs[best]:.0f}."
     )
 
 

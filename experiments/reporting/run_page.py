@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+from experiments.metric import ACCURACY
+from experiments.reporting.detection_figures import LEAST_SCORE, draw_detections
 from experiments.reporting.instance_figures import (
     draw_reward_against_temperature,
     draw_temperature_against_confidence,
@@ -19,6 +22,7 @@ from experiments.reporting.run_figures import (
     draw_temperature_over_epochs,
     draw_time,
 )
+from experiments.reporting.words import capitalized
 
 
 def run_page(run: RunRecord) -> Page:
@@ -26,6 +30,7 @@ def run_page(run: RunRecord) -> Page:
     config = run.config
     sections = [
         Section("How well, and when", [draw_accuracy_over_epochs(run), draw_accuracy_over_time(run)]),
+        *_detection_sections(run),
         Section(
             "Which temperatures",
             [
@@ -65,8 +70,8 @@ def _warnings(run: RunRecord) -> list[str]:
     if run.summary is None:
         known = f"what is shown ends with epoch {epochs}" if epochs else "nothing has been recorded yet"
         return [
-            f"This run has not finished: {known} of {run.config.get('epochs')}. There is no test accuracy; go on with "
-            f"rlkd distill --resume --out {run.folder}"
+            f"This run has not finished: {known} of {run.config.get('epochs')}. There is no test result; go on "
+            f"with rlkd distill --resume --out {run.folder}"
         ]
     if run.summary.get("diverged"):
         return [
@@ -78,14 +83,14 @@ def _warnings(run: RunRecord) -> list[str]:
 
 def _tiles(run: RunRecord) -> list[Tile]:
     candidates = [
-        ("student, last epoch", run.percent("student_last_test_accuracy"), "test accuracy"),
+        ("student, last epoch", run.percent("student_last_test_accuracy"), f"test {run.metric}"),
         (
             "student, chosen by validation",
             run.percent("student_test_accuracy"),
-            f"test accuracy, epoch {run.figure('student_epoch') or 0:.0f}",
+            f"test {run.metric}, epoch {run.figure('student_epoch') or 0:.0f}",
         ),
         ("student alone, last epoch", run.percent("student_alone_last_test_accuracy"), "without a teacher"),
-        ("teacher", run.percent("teacher_test_accuracy"), "test accuracy"),
+        ("teacher", run.percent("teacher_test_accuracy"), f"test {run.metric}"),
     ]
     tiles = [Tile(name, f"{value:.2f} %", note) for name, value, note in candidates if value is not None]
     seconds = run.figure("seconds")
@@ -102,14 +107,17 @@ def _step_cost(run: RunRecord) -> str:
 
 
 def _reading(run: RunRecord) -> str:
-    """Say in words what the test accuracies are, and what a single run cannot tell."""
+    """Say in words what the test figures are, and what a single run cannot tell."""
     last, teacher = run.percent("student_last_test_accuracy"), run.percent("teacher_test_accuracy")
     if last is None:
         return ""
     images = ((run.summary or {}).get("data") or {}).get("test")
-    words = f"The student of the last epoch is right on {last:.2f} %" + (
-        f" of {images:,} test images" if images else ""
-    )
+    if run.metric == ACCURACY:
+        words = f"The student of the last epoch is right on {last:.2f} %"
+        words += f" of {images:,} test images" if images else ""
+    else:
+        words = f"The student of the last epoch has an {run.metric} of {last:.2f} %"
+        words += f" on {images:,} test images" if images else ""
     if teacher is not None:
         words += f", {_points(last - teacher)} the teacher"
     alone = run.percent("student_alone_last_test_accuracy")
@@ -123,12 +131,12 @@ def _reading(run: RunRecord) -> str:
 
 def _points(difference: float) -> str:
     if abs(difference) < 0.005:
-        return "as many as"
+        return "level with"
     return f"{abs(difference):.2f} points {'above' if difference > 0 else 'below'}"
 
 
 def _accuracy_table(run: RunRecord) -> Table | None:
-    """Return all accuracies in a table: what the marks in the figures say, as text."""
+    """Return all accuracies, or AP, in a table: what the marks in the figures say, as text."""
     rows = [
         ["teacher", "", _cell(run.percent("teacher_test_accuracy"))],
         [
@@ -149,7 +157,32 @@ def _accuracy_table(run: RunRecord) -> Table | None:
         ],
     ]
     known = [row for row in rows if any(row[1:])]
-    return Table("Accuracies, %", ["", "validation", "test"], known) if known else None
+    return Table(f"{capitalized(run.metric)}, %", ["", "validation", "test"], known) if known else None
+
+
+def _detection_sections(run: RunRecord) -> list[Section]:
+    """Return what detectors found, in figures and in images; nothing of other runs."""
+    sections = []
+    if run.details:
+        names = list(dict.fromkeys(name for figures in run.details.values() for name in figures))
+        rows = [[network, *(_share(figures.get(name)) for name in names)] for network, figures in run.details.items()]
+        note = "Small objects have an area below 32² pixels of the image's file, large ones one above 96²."
+        columns = ["", *(name.replace("_", " ") for name in names)]
+        table = Table(f"{run.metric} in parts", columns, rows, note=note if "AP_small" in names else "")
+        sections.append(Section(f"{run.metric} on the test images, %", [], table))
+    if run.detections is not None:
+        reading = (
+            f"Detections with a score of at least {LEAST_SCORE:g} are drawn, coloured by class. The proposals are the "
+            "instances, on which student and teacher are compared; their colours are temperatures, on one scale for "
+            "all images."
+        )
+        drawings = draw_detections(run.detections)
+        sections.append(Section("What is seen, and at which temperatures", drawings, reading=reading, is_gallery=True))
+    return sections
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None or math.isnan(value) else f"{100.0 * value:.2f}"
 
 
 def _cell(value: float | None) -> str:
@@ -165,6 +198,8 @@ def _missing(run: RunRecord) -> list[str]:
         notes.append("Temperatures are not shown by instance: the folder holds no trace.")
     elif not bool((run.trace["reward"] == run.trace["reward"]).any()):
         notes.append("There are no instance rewards: only an agent with a calibrator other than uniform has them.")
+    if run.summary is not None and run.metric != ACCURACY and run.detections is None:
+        notes.append("Detections are not shown: the folder holds none.")
     if run.credit is None:
         notes.append(
             "Credit quality is not shown: measure it with rlkd credit and name the file with --credit, or put "

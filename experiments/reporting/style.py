@@ -16,6 +16,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodF
 from scipy.special import expit, logit
 
 COLOURS = {
+    "paper": "#ffffff",
     "ink": "#1f2531",
     "muted": "#667081",
     "grid": "#dce0e6",
@@ -33,6 +34,8 @@ DASHES: tuple[Any, ...] = ("-", "--", "-.", (0, (3, 1, 1, 1, 1, 1)), (0, (5, 1))
 """Told apart without any colour; as many as hues."""
 _WIDTH = 4.7
 """Inches; at 72 units an inch about the width of a phone, where the text thus keeps its size."""
+_PICTURE_WIDTH = 3.6
+"""Inches of an image, several of which stand side by side."""
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -98,6 +101,25 @@ class Drawing:
         for name, colour in COLOURS.items():
             svg = re.sub(rf"{colour}(?![0-9a-f])", f"var(--{name})", svg, flags=re.IGNORECASE)
         return svg
+
+
+def new_picture(pixels: np.ndarray, opacity: float = 1.0, room: float = 0.0) -> Axes:
+    """Return axes in a figure of their own that show an image and are measured in its pixels.
+
+    Args:
+        pixels: ``(height, width, 3)`` uint8.
+        opacity: of the image, through which the paper is seen.
+        room: inches below the image.
+    """
+    height, width = pixels.shape[:2]
+    with matplotlib.rc_context(_SETTINGS):
+        size = (_PICTURE_WIDTH, _PICTURE_WIDTH * height / width)
+        figure = Figure(figsize=(size[0], size[1] + room))
+        axes = figure.add_axes((0.0, room / (size[1] + room), 1.0, size[1] / (size[1] + room)))
+    axes.imshow(pixels, extent=(0, width, height, 0), interpolation="none", alpha=opacity, aspect="auto")
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set(visible=True, color=COLOURS["grid"])
+    return axes
 
 
 def new_axes(horizontal: str, vertical: str, height: float = 3.3) -> Axes:

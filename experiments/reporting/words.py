@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def capitalized(word: str) -> str:
+    """Write a word as it begins a title, such as ``Accuracy``; what is in capitals stays."""
+    return word[:1].upper() + word[1:]
+
+
 def number(value: float) -> str:
     """Write such as ``−0.05``."""
     return f"{value:.2f}".replace("-", "−")
