@@ -13,7 +13,7 @@ from experiments.config import DistillConfig
 from experiments.folder import SUMMARY_FILE
 from experiments.session import DistillSession, RunInterrupted
 from experiments.shared import distill_shared
-from experiments.summary import check_run_folder, print_summary, summarize
+from experiments.summary import check_run_folder, print_summary, show_results, summarize
 from rlkd_env.config import build_run
 from rlkd_env.distributed import Processes, started_processes
 from rlkd_env.files import write_json
@@ -68,6 +68,7 @@ def complete(
     """
     with leading(session):
         session.execute()
+    show_results(session)
     summary = summarize(session)
     write_json(session.folder / SUMMARY_FILE, summary)
     return summary

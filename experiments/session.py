@@ -149,6 +149,12 @@ class DistillSession:
             return 0
         return min(self.config.agent.warmup_epochs * self.run.steps_per_epoch, self.run.total_steps)
 
+    def acting_policy(self) -> Policy:
+        """Return what chooses temperatures as things stand, without learning."""
+        if self.agent is not None:
+            return export_policy(self.agent, self.run.state.names, self._action_map).to(self.run.device)
+        return self.run.policy or self._policy or self._fixed
+
     @property
     def steps(self) -> int:
         """Updates that were made."""
@@ -281,7 +287,7 @@ class DistillSession:
                 self._learn(agent)
             else:
                 self.run.hooks = watchers  # a calibrator's look at every update costs time
-                policy = export_policy(agent, self.run.state.names, self._action_map).to(self.run.device)
+                policy = self.acting_policy()
                 to_epoch_end = self.run.steps_per_epoch - self.run.step_count % self.run.steps_per_epoch
                 self._advance(policy, self.run.step_count + to_epoch_end)
 

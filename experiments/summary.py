@@ -133,12 +133,28 @@ def _teacher_accuracy(run: DistillationRun, test: ImageSet | None) -> float | No
     return _known_teachers[key]
 
 
+def show_results(session: DistillSession) -> None:
+    """Write what the report shows of a detector, if the run is one's and there is a student."""
+    run, weights = session.run, session.selection.best_student
+    if run.task.metric != "AP" or weights is None:
+        return
+    from experiments.show_detections import show_detections  # torchvision's detectors take long to import
+
+    student = _with_weights(run, weights)
+    class_names = create_source(session.config.run).class_names
+    show_detections(session.folder, run, student, session.acting_policy(), class_names)
+
+
+def _with_weights(run: DistillationRun, weights: dict[str, Tensor]) -> torch.nn.Module:
+    student = run.create_student().to(run.device)
+    student.load_state_dict(weights)
+    return student
+
+
 def _evaluate(run: DistillationRun, student: dict[str, Tensor] | None, test: ImageSet | None) -> Evaluation | None:
     if student is None or test is None:
         return None
-    network = run.create_student().to(run.device)
-    network.load_state_dict(student)
-    return run.task.evaluate(network, test)
+    return run.task.evaluate(_with_weights(run, student), test)
 
 
 def _accuracy(evaluation: Evaluation | None) -> float | None:

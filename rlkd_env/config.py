@@ -225,6 +225,8 @@ def build_run(
     device = splits.train.labels.device
     with seeded(0, device):  # networks that cannot be made or do not fit are told now
         trial = create_student().to(device)
+        for network, role in ((trial, "student"), (teacher, "teacher")):
+            _check_network(network, role, source.task)
         create_its_method(trial)
     engine = choose_engine(device, trial, config.precision, config.memory_format, config.compile)
     task = create_task(source.task, engine, config.proposals)
@@ -269,6 +271,19 @@ def _check_task(task: TaskName, config: RunConfig, processes: Processes | None) 
         raise UsageError("a detector's run cannot be shared by several processes yet: leave torchrun away")
     if config.sequence_phases:
         raise UsageError("sequence learning orders images by their one loss, which detection lacks: leave it away")
+
+
+def _check_network(network: nn.Module, role: str, task: TaskName) -> None:
+    """Check that a network is one for the task.
+
+    Raises:
+        UsageError: if it is a detector, and the task is classification, or the other way round.
+    """
+    is_detector = hasattr(network, "roi_heads")
+    if is_detector and task == "classification":
+        raise UsageError(f"the {role} is a detector, but the data set has classes of images alone")
+    if not is_detector and task == "detection":
+        raise UsageError(f"the {role} is no detector, such as fasterrcnn/resnet18, but the data set has boxes")
 
 
 def _student_factory(config: RunConfig, name: str, splits: Splits) -> Callable[[], nn.Module]:

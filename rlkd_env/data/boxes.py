@@ -61,6 +61,10 @@ class Boxes:
         is_there = is_mirrored.bool().view(-1, 1, 1) & (self.classes > 0).unsqueeze(-1)
         return Boxes(torch.where(is_there, other, self.corners), self.classes, self.is_crowd)
 
+    def of_those(self, is_shown: Tensor) -> Boxes:
+        """Return the boxes without those of the images ``(B,)`` that are not shown."""
+        return Boxes(self.corners, self.classes * is_shown.unsqueeze(-1), self.is_crowd)
+
     def joined(self, others: Boxes) -> Boxes:
         """Return the boxes of these and of other images, one upon the other."""
         return Boxes(
