@@ -133,8 +133,9 @@ def write_detections(
         for number, column in enumerate(_COLUMNS[kind]):
             values = torch.cat([of_image[number].detach().cpu() for of_image in chosen])
             tensors[f"{kind}.{column}"] = values.float() * scale if column == "corners" else values
-    metadata = {"version": DETECTIONS_VERSION, "class_names": json.dumps(list(class_names))}
-    write_tensors(folder / DETECTIONS_FILE, tensors, metadata)
+    card = {"version": DETECTIONS_VERSION, "class_names": list(class_names)}
+    # One entry, as safetensors shuffles several and the same run should give the same file.
+    write_tensors(folder / DETECTIONS_FILE, tensors, {"detections": json.dumps(card)})
 
 
 def read_detections(folder: Path) -> DetectionRecord | None:
@@ -147,11 +148,12 @@ def read_detections(folder: Path) -> DetectionRecord | None:
     if not path.exists():
         return None
     tensors, metadata = read_tensors(path)
-    if metadata.get("version") != DETECTIONS_VERSION:
-        raise UsageError(f"{path} holds no detections of version {DETECTIONS_VERSION}")
     try:
-        class_names = tuple(str(name) for name in json.loads(metadata["class_names"]))
+        card = json.loads(metadata["detections"])
+        version, class_names = card["version"], tuple(str(name) for name in card["class_names"])
         images = tensors["images"]
+        if version != DETECTIONS_VERSION:
+            raise ValueError(f"of version {version}, not {DETECTIONS_VERSION}")
         of_kind = {kind: _split(tensors, kind, len(images)) for kind in _COLUMNS}
         if images.dtype != torch.uint8 or images.dim() != 4:
             raise ValueError("images must be bytes (k, channels, height, width)")

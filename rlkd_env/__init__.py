@@ -30,7 +30,8 @@ if find_spec("gymnasium") is not None:
     }
     _DETECTION_RECIPE = {  # the defaults are those of Digits
         "epochs": 20,
-        "learning_rate": 0.02,
+        "optimizer": "adam",
+        "learning_rate": 0.003,
         "weight_decay": 1e-4,
         "method_options": {"task_weight": 1.0, "kd_weight": 1.0},
         "reward": "train_progress",

@@ -39,7 +39,7 @@ class Calibrator(RunHook, ABC):
         forwards_images: whether it forwards probe images, each of which must then be an instance.
 
     Raises:
-        UsageError: if the reference is not positive and finite, or the instances are not images where they must be.
+        UsageError: if the reference is not positive and finite, or the run is none that the calibrator can look into.
     """
 
     forwards_images = True
@@ -52,6 +52,11 @@ class Calibrator(RunHook, ABC):
         if self.forwards_images and not run.task.follows_logits:
             raise UsageError(
                 "this calibrator looks at whole images: for region proposals there are uniform and return_decomposition"
+            )
+        if self.forwards_images and run.recipe.optimizer != "sgd":
+            raise UsageError(
+                f"this calibrator follows SGD's updates: with {run.recipe.optimizer} there are uniform and "
+                "return_decomposition"
             )
         self.credit: Tensor | None = None
 

@@ -18,7 +18,7 @@ from rlkd_env.methods import METHODS, Method, Pair, check_method, create_method
 from rlkd_env.models import check_model, create_model
 from rlkd_env.models.find_taps import add_taps
 from rlkd_env.randomness import seeded
-from rlkd_env.recipe import USUAL_MILESTONES, Recipe, ScheduleName, chosen_fields
+from rlkd_env.recipe import USUAL_MILESTONES, OptimizerName, Recipe, ScheduleName, chosen_fields
 from rlkd_env.registry import UsageError, unknown_name
 from rlkd_env.reward import RewardMeter
 from rlkd_env.run import DistillationRun
@@ -74,12 +74,14 @@ class RunConfig(DataConfig):
     """Images an update; every one, or in detection every one of its proposals, is a slot of the vector environment."""
     proposals: int = 32
     """Detection only: region proposals of every image that are distilled, the background among them."""
+    optimizer: OptimizerName = "sgd"
+    """Of the student: sgd or adam, which short trainings of detectors from nothing need."""
     learning_rate: float = 0.05
     """Student's learning rate at the start."""
     momentum: float = 0.9
     """Momentum of the student's SGD."""
     weight_decay: float = 5e-4
-    """Weight decay of the student's SGD."""
+    """Weight decay of the student's parameters."""
     schedule: ScheduleName = "cosine"
     """Learning-rate schedule: cosine to zero, step (times 0.1 at the milestones) or constant."""
     milestones: tuple[float, ...] = USUAL_MILESTONES

@@ -246,8 +246,8 @@ def damaged(change: dict[str, torch.Tensor | None], **metadata: str) -> Any:
     ("damage", "message"),
     [
         (lambda path: path.write_bytes(b"x"), "damaged or no safetensors file"),
-        (damaged({}, version="7"), "no detections of version 1"),
-        (damaged({}, class_names="["), "is damaged"),
+        (damaged({}, detections='{"version": "7", "class_names": []}'), "of version 7, not 1"),
+        (damaged({}, detections="["), "is damaged"),
         (damaged({"teacher.scores": None}), "is damaged: KeyError"),
         (damaged({"real.count": torch.tensor([1, 2])}), "is damaged"),
         (damaged({"real.count": torch.tensor([4])}), "is damaged"),
