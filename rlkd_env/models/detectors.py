@@ -65,7 +65,8 @@ class DetectorOptions:
     def of(cls, backbone: str, image_shape: tuple[int, int, int], given: Mapping[str, Any]) -> DetectorOptions:
         """Return the options of a backbone for images, those given in place of the defaults.
 
-        torchvision's backbones have torchvision's defaults, but no more proposals than one for 32 pixels of the image.
+        torchvision's backbones have torchvision's defaults, but fewer proposals of small images: in training one for 32
+        pixels of the image, of which it samples one for 128, and at least 64 of each.
 
         Raises:
             UsageError: if an option is unknown or its value is none of its kind.
@@ -74,13 +75,13 @@ class DetectorOptions:
         proposals = max(64, min(2000, pixels // 32))
         is_own = backbone in OWN_BACKBONES
         options = cls(
-            fpn_channels=64 if is_own else 256,
+            fpn_channels=32 if is_own else 256,
             head_width=128 if is_own else 1024,
             roi_size=5 if is_own else 7,
             finest_stride=2 if is_own else 4,
             training_proposals=proposals,
             testing_proposals=max(64, proposals // 2),
-            sampled_proposals=max(32, min(512, pixels // 128)),
+            sampled_proposals=max(64, min(512, pixels // 128)),
         )
         known = {field.name: field for field in fields(cls)}
         for name, value in given.items():
@@ -143,7 +144,6 @@ class Detector(FasterRCNN):
             rpn_post_nms_top_n_train=options.training_proposals,
             rpn_pre_nms_top_n_test=options.testing_proposals,
             rpn_post_nms_top_n_test=options.testing_proposals,
-            rpn_batch_size_per_image=min(256, 4 * options.sampled_proposals),
             box_roi_pool=_region_pooling(pyramid.strides, options.roi_size, anchor_scale),
             box_head=TwoMLPHead(channels * options.roi_size**2, options.head_width),
             box_predictor=FastRCNNPredictor(options.head_width, num_classes + 1),

@@ -177,7 +177,7 @@ def test_anchors_follow_from_strides_and_size(backbone: str, shape: tuple[int, i
 def test_small_images_have_few_proposals() -> None:
     network = detector()
     assert network.rpn._pre_nms_top_n == network.rpn._post_nms_top_n == {"training": 128, "testing": 64}
-    assert network.roi_heads.fg_bg_sampler.batch_size_per_image == 32
+    assert network.roi_heads.fg_bg_sampler.batch_size_per_image == 64
     network = detector(training_proposals=20, testing_proposals=10, sampled_proposals=8, detections=5, finest_stride=1)
     assert network.rpn._post_nms_top_n == {"training": 20, "testing": 10}
     assert network.roi_heads.fg_bg_sampler.batch_size_per_image == 8
