@@ -42,7 +42,7 @@ class DigitsDetection(DataSource):
     default_teacher = "fasterrcnn/resnet20"
     default_student = "fasterrcnn/resnet8"
     trains_its_teacher = True
-    teacher_recipe: Mapping[str, Any] = {"epochs": 15, "batch_size": 8, "learning_rate": 3e-3, "proposals": 32}
+    teacher_recipe: Mapping[str, Any] = {"epochs": 15, "batch_size": 8, "learning_rate": 3e-3, "proposals": 64}
     task = "detection"
 
     def __init__(self, config: DataConfig | None = None) -> None:
