@@ -132,7 +132,8 @@ def write_detections(
         tensors[f"{kind}.count"] = torch.tensor([len(of_image[0]) for of_image in chosen])
         for number, column in enumerate(_COLUMNS[kind]):
             values = torch.cat([of_image[number].detach().cpu() for of_image in chosen])
-            tensors[f"{kind}.{column}"] = values.float() * scale if column == "corners" else values
+            tensors[f"{kind}.{column}"] = values.long() if column == "classes" else values.float()
+        tensors[f"{kind}.corners"] *= scale
     card = {"version": DETECTIONS_VERSION, "class_names": list(class_names)}
     # One entry, as safetensors shuffles several and the same run should give the same file.
     write_tensors(folder / DETECTIONS_FILE, tensors, {"detections": json.dumps(card)})

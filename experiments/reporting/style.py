@@ -36,6 +36,8 @@ _WIDTH = 4.7
 """Inches; at 72 units an inch about the width of a phone, where the text thus keeps its size."""
 _PICTURE_WIDTH = 3.6
 """Inches of an image, several of which stand side by side."""
+_FRAME = 0.01
+"""Inches around an image, for half of the line that parts it from the paper."""
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -113,9 +115,11 @@ def new_picture(pixels: np.ndarray, opacity: float = 1.0, room: float = 0.0) -> 
     """
     height, width = pixels.shape[:2]
     with matplotlib.rc_context(_SETTINGS):
-        size = (_PICTURE_WIDTH, _PICTURE_WIDTH * height / width)
-        figure = Figure(figsize=(size[0], size[1] + room))
-        axes = figure.add_axes((0.0, room / (size[1] + room), 1.0, size[1] / (size[1] + room)))
+        shown = (_PICTURE_WIDTH - 2 * _FRAME) * height / width
+        size = (_PICTURE_WIDTH, shown + 2 * _FRAME + room)
+        figure = Figure(figsize=size)
+        place = (_FRAME / size[0], (_FRAME + room) / size[1], 1.0 - 2 * _FRAME / size[0], shown / size[1])
+        axes = figure.add_axes(place)
     axes.imshow(pixels, extent=(0, width, height, 0), interpolation="none", alpha=opacity, aspect="auto")
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(visible=True, color=COLOURS["grid"])
