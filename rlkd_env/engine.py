@@ -55,7 +55,7 @@ class Engine:
         folded = fold_batch_norms(teacher.eval().requires_grad_(False), image_shape)
         if folded is teacher and self.channels_last:
             folded = copy.deepcopy(teacher)
-        return self.prepare(folded)
+        return self.prepare(folded).eval()  # a copy of a traced network is in training mode
 
     def images(self, images: Tensor) -> Tensor:
         """Bring images ``(N, channels, height, width)`` into the memory format."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
 from typing import cast
 
 import torch
@@ -106,9 +108,10 @@ class Detection(Task):
     @torch.no_grad()
     def teacher_logits(self, teacher: nn.Module, images: ImageSet, limit: int) -> Tensor:
         """Return the logits ``(n, C + 1)`` of the teacher's own proposals, P an image."""
+        exact = self._exact
         with _evaluating(teacher, images.labels.device) as detector:
             parts = [
-                self._train_heads(detector, chunk, self._maps(detector, chunk), boxes)[1]
+                exact._train_heads(detector, chunk, exact._maps(detector, chunk), boxes)[1]
                 for chunk, boxes in self._chunks(images, min(limit, _DEVIATION_IMAGES))
             ]
         return torch.cat(parts)
@@ -116,22 +119,24 @@ class Detection(Task):
     @torch.no_grad()
     def evaluate(self, network: nn.Module, images: ImageSet) -> Evaluation:
         """Return AP and its kin, which are computed on the host, and the losses on as many proposals as in training."""
+        exact = self._exact
         found, figures = [], []
         with _evaluating(network, images.labels.device) as detector:
             for chunk, boxes in self._chunks(images):
-                maps = self._maps(detector, chunk)
-                found += self._detect(detector, chunk, maps)
-                figures.append(self._measure(detector, chunk, maps, boxes))
+                maps = exact._maps(detector, chunk)
+                found += exact._detect(detector, chunk, maps)
+                figures.append(exact._measure(detector, chunk, maps, boxes))
         precision = average_precision(_ground_truth(images), _in_files(images, found))
         _, loss, confidence = _mean(figures)
-        return Evaluation(torch.tensor(precision["AP"], device=loss.device), loss, confidence, precision)
+        return Evaluation(torch.tensor(precision.get("AP", 0.0), device=loss.device), loss, confidence, precision)
 
     @torch.no_grad()
     def evaluate_probe(self, network: nn.Module, images: ImageSet) -> Evaluation:
         """Return the losses, and as accuracy the share of proposals that are told correctly; always the same draws."""
+        exact = self._exact
         with _evaluating(network, images.labels.device) as detector:
             figures = [
-                self._measure(detector, chunk, self._maps(detector, chunk), boxes)
+                exact._measure(detector, chunk, exact._maps(detector, chunk), boxes)
                 for chunk, boxes in self._chunks(images)
             ]
         return Evaluation(*_mean(figures))
@@ -139,12 +144,21 @@ class Detection(Task):
     @torch.no_grad()
     def detect(self, network: nn.Module, images: ImageSet) -> list[Detections]:
         """Return what a detector finds, in pixels of the images as networks get them."""
+        exact = self._exact
         with _evaluating(network, images.labels.device) as detector:
             return [
                 found
                 for chunk, _ in self._chunks(images)
-                for found in self._detect(detector, chunk, self._maps(detector, chunk))
+                for found in exact._detect(detector, chunk, exact._maps(detector, chunk))
             ]
+
+    @cached_property
+    def _exact(self) -> Detection:
+        """The same task in float32, for evaluations."""
+        engine = self.engine
+        if engine.precision == "float32":
+            return self
+        return Detection(replace(engine, precision="float32"), self.instances_per_image)
 
     def num_logits(self, splits: Splits) -> int:
         """Return the number of classes and one for the background."""

@@ -73,6 +73,18 @@ def test_an_instance_is_a_proposal(make_detection_run: MakeRun) -> None:
     assert {"AP", "AP50", "AP75"} <= set(evaluation.details)
 
 
+@pytest.mark.parametrize("memory_format", ["contiguous", "channels_last"])
+def test_the_teacher_stays_as_it_is(memory_format: str, make_detection_run: MakeRun, teacher: nn.Module) -> None:
+    run = make_detection_run(memory_format=memory_format)
+    run.reset(0)
+    for step in range(2):
+        run.step(temperatures(run, step))
+    run.evaluate_validation()
+    assert not any(module.training for module in run.frozen_teacher.modules())
+    for name, value in run.frozen_teacher.state_dict().items():
+        assert torch.equal(value, teacher.state_dict()[name]), name
+
+
 def test_a_proposals_temperature_changes_its_part_of_the_loss_alone(make_detection_run: MakeRun) -> None:
     run = make_detection_run()
     run.reset(0)
