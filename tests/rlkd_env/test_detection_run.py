@@ -34,6 +34,7 @@ SMALL: dict[str, Any] = {
     "batch_size": 4,
     "proposals": 6,
     "epochs": 2,
+    "optimizer": "sgd",
     "learning_rate": 0.01,
     "weight_decay": 1e-4,
     "reward": "train_progress",
