@@ -129,3 +129,10 @@ def test_many_narrow_rows_have_the_same_log_softmax(rows: int, classes: int) -> 
     torch.testing.assert_close(found, expected)
     gradients = [torch.autograd.grad((values * weights).sum(), logits)[0] for values in (found, expected)]
     torch.testing.assert_close(*gradients)
+
+
+def test_whoever_asks_for_the_cross_entropy_first_leaves_the_loss_its_gradient() -> None:
+    outputs = InstanceOutputs(torch.randn(4, 3, requires_grad=True), torch.randn(4, 3), torch.tensor([0, 1, 2, 0]))
+    with torch.no_grad():
+        assert not outputs.student_cross_entropy.requires_grad
+    assert outputs.task_loss.requires_grad
