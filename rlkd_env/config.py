@@ -72,7 +72,7 @@ class RunConfig(DataConfig):
     """Passes of the student over its training images."""
     batch_size: int = 64
     """Images an update; every one, or in detection every one of its proposals, is a slot of the vector environment."""
-    proposals: int = 32
+    proposals: int = 64
     """Detection only: region proposals of every image that are distilled, the background among them."""
     optimizer: OptimizerName = "sgd"
     """Of the student: sgd or adam, which short trainings of detectors from nothing need."""

@@ -8,7 +8,7 @@ from rlkd_env.tasks.base import Evaluation, Task
 from rlkd_env.tasks.classification import Classification
 
 
-def create_task(name: TaskName, engine: Engine | None = None, proposals: int = 32) -> Task:
+def create_task(name: TaskName, engine: Engine | None = None, proposals: int = 64) -> Task:
     """Return the task that a data source names.
 
     Args:

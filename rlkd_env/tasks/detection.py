@@ -50,7 +50,7 @@ class Detection(Task):
     is_stochastic = True
     follows_logits = False
 
-    def __init__(self, engine: Engine | None = None, proposals: int = 32) -> None:
+    def __init__(self, engine: Engine | None = None, proposals: int = 64) -> None:
         super().__init__(engine)
         if proposals < 1:
             raise UsageError(f"every image needs at least 1 proposal, not {proposals}")

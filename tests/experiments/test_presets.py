@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from experiments.cli import main, parse
-from experiments.config import DistillConfig, TeacherConfig
+from experiments.config import BenchConfig, DistillConfig, TeacherConfig
 from experiments.presets import PRESETS, preset_names, read_preset
 from rlkd_env.methods import METHODS, check_method
 from rlkd_env.models import check_model
@@ -127,3 +127,15 @@ def test_milestones_out_of_order_are_refused(
 ) -> None:
     assert main(["distill", "--out", str(tmp_path / "a"), "--milestones", *milestones.split()]) == 2
     assert "the milestones must rise within 0 to 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["digits_detection", "bccd", "coco"])
+def test_presets_of_detection_go_with_run_and_bench(name: str) -> None:
+    config = distill_config("--preset", name)
+    check_model(config.run.student)
+    assert config.run.student.startswith("fasterrcnn/")
+    assert "detection" in METHODS[config.run.method].tasks
+    assert config.agent.agent == "ppo"
+    bench = parse(["bench", "--preset", name])
+    assert isinstance(bench, BenchConfig)
+    assert bench.run == config.run
