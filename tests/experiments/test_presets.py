@@ -85,7 +85,7 @@ def test_an_unknown_preset_lists_the_valid_ones(name: str, capsys: pytest.Captur
 def test_presets_of_other_commands_do_not_count(capsys: pytest.CaptureFixture[str]) -> None:
     assert "paper" not in preset_names("teacher")
     assert main(["teacher", "--preset", "paper"]) == 2
-    assert "Valid: cifar100" in capsys.readouterr().err
+    assert "Valid: bccd, cifar100" in capsys.readouterr().err
 
 
 def test_a_teachers_preset_takes_any_network(tmp_path: Path) -> None:
