@@ -26,6 +26,8 @@ from rlkd_env.registry import Registry, UsageError, unknown_name
 
 _HIDDEN_LAYERS = [64, 64]
 _ROWS_PER_UPDATE = 1024
+_STEPS_OF_MANY_SLOTS = 16
+"""KD steps of PPO's rollouts at least, which are 1,024 rows with 64 slots."""
 
 
 def _on_policy(num_envs: int) -> dict[str, Any]:
@@ -44,7 +46,16 @@ def _batched(num_envs: int) -> dict[str, Any]:
 
 
 def _ppo(num_envs: int) -> dict[str, Any]:
-    return {**_batched(num_envs), "n_epochs": 5, "learning_rate": 1e-3}
+    """Five gradient steps a rollout; with many slots each sees other rows, as passes over all of them would take long."""
+    n_steps = max(_ROWS_PER_UPDATE // num_envs, _STEPS_OF_MANY_SLOTS)
+    rows = n_steps * num_envs
+    return {
+        **_batched(num_envs),
+        "n_steps": n_steps,
+        "batch_size": max(2 * num_envs, _ROWS_PER_UPDATE, rows if rows < 4 * _ROWS_PER_UPDATE else rows // 4),
+        "n_epochs": max(1, 5 * _ROWS_PER_UPDATE // rows),
+        "learning_rate": 1e-3,
+    }
 
 
 def _off_policy(num_envs: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 from stable_baselines3.common.vec_env import VecNormalize
 from toy_envs import BestActions
 
-from agents.sb3 import AGENTS, VectorEnvAdapter, continue_from, make_agent
+from agents.sb3 import AGENTS, VectorEnvAdapter, continue_from, default_options, make_agent
 from rlkd_env.registry import UsageError
 from rlkd_env.wrappers import TemperatureAction
 
@@ -120,3 +120,14 @@ def test_learning_continues_the_current_run_without_a_reset() -> None:
     assert run.step_count == 7 + 16
     agent.learn(16 * 64, reset_num_timesteps=False)
     assert run.step_count == 7 + 32
+
+
+@pytest.mark.parametrize("num_envs", [32, 64, 128, 200, 256, 512, 2048])
+def test_ppo_makes_about_as_many_gradient_steps_with_many_slots_as_with_few(num_envs: int) -> None:
+    options = default_options("ppo", num_envs)
+    rows = options["n_steps"] * num_envs
+    steps = options["n_epochs"] * -(-rows // options["batch_size"])
+    assert 1 <= steps <= 5
+    assert options["n_steps"] >= 16
+    if rows > options["batch_size"]:
+        assert rows % options["batch_size"] == 0
