@@ -46,7 +46,7 @@ def _batched(num_envs: int) -> dict[str, Any]:
 
 
 def _ppo(num_envs: int) -> dict[str, Any]:
-    """Five gradient steps a rollout; with many slots each sees other rows, as passes over all of them would take long."""
+    """Five gradient steps a rollout; with many slots each sees other rows, as passes over all would take long."""
     n_steps = max(_ROWS_PER_UPDATE // num_envs, _STEPS_OF_MANY_SLOTS)
     rows = n_steps * num_envs
     return {
