@@ -298,7 +298,7 @@ BAD_INPUT = [
     (["--features", "entropy"], "unknown feature 'entropy'"),
     (["--reward", "acc"], "unknown reward 'acc'"),
     (["--rule", "fix"], "unknown rule 'fix'. Did you mean 'fixed'?"),
-    (["--dataset", "mnist"], "unknown data set 'mnist'. Valid: arrays, cifar10, cifar100, digits"),
+    (["--dataset", "mnist"], "unknown data set 'mnist'. Valid: arrays, cifar10, cifar100, coco, digits"),
     (["--student", "resnet"], "unknown network 'resnet'"),
     (["--agent-options", "n_step", "3"], "Did you mean 'n_steps'?"),
     (["--agent-options", "learning_rate", "fast"], "refuses its options"),
