@@ -30,7 +30,9 @@ def errors(calibrator: str | None, seed: int) -> np.ndarray:
         envs if calibrator is None else CalibratedReward(envs, calibrator),
         seed=seed,
         bandit=True,
-        **{"n_steps": 4, "batch_size": 1024, "n_epochs": 5},  # the default's many steps would learn from 25 rollouts
+        n_steps=4,
+        batch_size=1024,
+        n_epochs=5,  # the default's many steps would learn from 25 rollouts
     )
     agent.learn(400 * 256)
     found, _ = agent.predict(np.array([[0.0], [1.0]], np.float32), deterministic=True)
