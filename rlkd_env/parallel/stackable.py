@@ -23,8 +23,6 @@ def why_not_stacked(template: DistillationRun) -> str | None:
         return "only classification is"
     if template.task.engine.compiled:
         return "compiled networks are not"
-    if template.recipe.optimizer != "sgd":
-        return "only students of SGD are"
     if template.sampler is not None:
         return "exploration and sequence learning choose every run's images apart"
     if template.create_policy is not None:

@@ -143,6 +143,7 @@ class StackedRuns(ParallelRuns):
                 "student": {name: value[run].detach().clone() for name, value in self._students.parameters.items()},
                 "method": {},
                 "optimizer": state_of_run(optimizer, run),
+                "method_optimizer": None,
                 "schedule": self._schedule.state_dict(),
                 "reward": {"last": reward["last"][run].clone(), "updates": reward["updates"]},
                 "sampler": None,
