@@ -25,10 +25,10 @@ from experiments.config import (
     ValidateConfig,
     as_arguments,
 )
-from experiments.folder import CONFIG_FILE
-from experiments.presets import read_config_file, read_preset
-from rlkd_env.distributed import is_first_process, started_processes
-from rlkd_env.registry import UsageError
+from experiments.config.presets import read_config_file, read_preset
+from experiments.session.folder import CONFIG_FILE
+from rlkd_env.errors import UsageError
+from rlkd_env.runs.distributed.processes import is_first_process, started_processes
 
 StoredConfig = DistillConfig | TeacherConfig | TrainAgentConfig
 """Configs that a folder keeps, for a run that is resumed."""
@@ -46,6 +46,7 @@ _COMMANDS: dict[str, Any] = {
 }
 """Options by command. Command NAME is run by the function ``run_NAME`` of the module ``experiments.NAME``, which is
 imported only then."""
+_MODULES = {"bench": "experiments.commands.bench.command", "train-agent": "experiments.commands.train_agent.command"}
 _DESCRIPTION = "Knowledge distillation in which a reinforcement-learning agent sets every instance's temperature."
 
 
@@ -121,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if started_processes() > 1 and not isinstance(config, DistillConfig):
             raise UsageError("only rlkd distill runs in several processes: start this command without torchrun")
         name = next(name for name, kind in _COMMANDS.items() if isinstance(config, kind))
-        module = importlib.import_module(f"experiments.{name.replace('-', '_')}")
+        module = importlib.import_module(_MODULES.get(name, f"experiments.commands.{name}"))
         run: Callable[[Any], int] = getattr(module, f"run_{name.replace('-', '_')}")
         return run(config)
     except (UsageError, OSError) as error:
@@ -138,7 +139,7 @@ def entry_point() -> None:
     """Run the process' command and leave with its exit code."""
     code = main()
     if started_processes() > 1:
-        from experiments.shared import end_at_once
+        from experiments.session.distributed import end_at_once
 
         end_at_once(code)
     sys.exit(code)

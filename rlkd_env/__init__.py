@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from rlkd_env.registry import UsageError
+from rlkd_env.errors import UsageError
 
 if find_spec("gymnasium") is not None:
     from gymnasium.envs.registration import register
@@ -40,8 +40,8 @@ if find_spec("gymnasium") is not None:
         _recipe = _DETECTION_RECIPE if _name in ("DigitsDetection", "COCO", "VOC") else {}
         register(
             id=f"rlkd/{_name}-v0",
-            entry_point="rlkd_env.env:KDEnv",
-            vector_entry_point="rlkd_env.env:KDVectorEnv",
+            entry_point="rlkd_env.envs.kd_env:KDEnv",
+            vector_entry_point="rlkd_env.envs.vector_env:KDVectorEnv",
             kwargs={"dataset": _dataset, **_recipe},
         )
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlkd_env.config import RunConfig, build_run
-from rlkd_env.run import DistillationRun
+from rlkd_env.runs.config import RunConfig, build_run
+from rlkd_env.runs.run import DistillationRun
 
 COVERAGE_REQUIRED = 90.0
 

@@ -13,7 +13,7 @@ import torch
 
 from experiments.cli import parse
 from experiments.config import DistillConfig
-from rlkd_env.state import FEATURES
+from rlkd_env.instances.state import FEATURES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -9,7 +9,7 @@ import tyro
 
 from experiments.config.common import CommandConfig
 from experiments.config.distill import AgentConfig
-from rlkd_env.config import RunConfig
+from rlkd_env.runs.config import RunConfig
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import tyro
 
 from experiments.config.common import CommandConfig
 from experiments.config.distill import AgentConfig, ExplorationConfig
-from rlkd_env.config import RunConfig
+from rlkd_env.runs.config import RunConfig
 
 ExecutorName = Literal["processes", "sequence", "ray"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from rlkd_env.config import RunConfig
+from rlkd_env.runs.config import RunConfig
 
 
 @dataclass(frozen=True)

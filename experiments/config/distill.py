@@ -9,10 +9,9 @@ from typing import Annotated
 import tyro
 
 from experiments.config.common import CommandConfig
-from rlkd_env.config import OptionValue, RunConfig
-from rlkd_env.exploration import BatchContent, Exploration
-from rlkd_env.residual import DEFAULT_WIDTH
-from rlkd_env.temperature import ActionScale
+from rlkd_env.instances.actions import DEFAULT_WIDTH, ActionScale
+from rlkd_env.runs.config import OptionValue, RunConfig
+from rlkd_env.sampling.exploration import BatchContent, Exploration
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import tyro
 
 from experiments.config.common import CommandConfig
 from rlkd_env.data import DataConfig, create_source
-from rlkd_env.engine import Precision
 from rlkd_env.models import file_stem
-from rlkd_env.recipe import OptimizerName, ScheduleName, chosen_fields
-from rlkd_env.teacher import TeacherRecipe
+from rlkd_env.models.engine import Precision
+from rlkd_env.training.recipe import OptimizerName, ScheduleName, chosen_fields
+from rlkd_env.training.teacher import TeacherRecipe
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import tyro
 
-from agents.evolution import PolicyForm
+from agents.learned.evolution import PolicyForm
 from experiments.config.common import CommandConfig
-from rlkd_env.coefficient_env import DECISIONS
-from rlkd_env.coefficients import COEFFICIENT_FEATURES
-from rlkd_env.config import OptionValue
-from rlkd_env.parallel import RunMode
+from rlkd_env.envs.coefficient_env import DECISIONS
+from rlkd_env.instances.coefficients import COEFFICIENT_FEATURES
+from rlkd_env.runs.config import OptionValue
+from rlkd_env.runs.parallel import RunMode
 
 
 @dataclass(frozen=True)

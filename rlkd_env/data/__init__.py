@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from rlkd_env.data.arrays import Arrays
 from rlkd_env.data.boxes import Boxes, Regions
-from rlkd_env.data.coco import COCO
 from rlkd_env.data.config import DataConfig
-from rlkd_env.data.detection_set import DetectionSet, MemoryDetectionSet
-from rlkd_env.data.digits import Digits
-from rlkd_env.data.digits_detection import DigitsDetection
+from rlkd_env.data.detection.coco import COCO
+from rlkd_env.data.detection.digits_detection import DigitsDetection
+from rlkd_env.data.detection.image_sets import DetectionSet, MemoryDetectionSet
+from rlkd_env.data.detection.voc import VOC
 from rlkd_env.data.duplicates import count_duplicates
-from rlkd_env.data.image_folder import ImageFolder, ImageNet, TinyImageNet
 from rlkd_env.data.images import ImageSet, MemoryImages, Preprocessing
+from rlkd_env.data.sources.arrays import Arrays
+from rlkd_env.data.sources.digits import Digits
+from rlkd_env.data.sources.image_folder import ImageFolder, ImageNet, TinyImageNet
+from rlkd_env.data.sources.torchvision_sets import CIFAR10, CIFAR100, FashionMNIST
+from rlkd_env.data.sources.user_dataset import UserDataset
 from rlkd_env.data.splits import DataSource, LabelledSource, Splits, TaskName
 from rlkd_env.data.stream import Batch, BatchStream, Share
-from rlkd_env.data.torchvision_sets import CIFAR10, CIFAR100, FashionMNIST
-from rlkd_env.data.user_dataset import UserDataset
-from rlkd_env.data.voc import VOC
-from rlkd_env.registry import Registry
+from rlkd_env.utils.registry import Registry
 
 DATASETS: Registry[type[DataSource]] = Registry("data set")
 DATASETS.register("digits")(Digits)

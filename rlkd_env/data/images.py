@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rlkd_env.data.boxes import Boxes
-from rlkd_env.seeds import seeded_generator
+from rlkd_env.utils.seeds import seeded_generator
 
 if TYPE_CHECKING:
     from typing_extensions import Self

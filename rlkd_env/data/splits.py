@@ -13,7 +13,7 @@ from sklearn.model_selection import train_test_split
 
 from rlkd_env.data.config import DataConfig
 from rlkd_env.data.images import ImageSet
-from rlkd_env.registry import UsageError
+from rlkd_env.errors import UsageError
 
 TaskName = Literal["classification", "detection"]
 
@@ -69,7 +69,7 @@ class DataSource(ABC):
         default_teacher: name of the teacher when the user names none.
         default_student: name of the student when the user names none.
         trains_its_teacher: whether a run without a teacher trains one first.
-        teacher_recipe: fields of its :class:`~rlkd_env.teacher.TeacherRecipe` that are not the defaults.
+        teacher_recipe: fields of its :class:`~rlkd_env.training.teacher.TeacherRecipe` that are not the defaults.
         task: what the networks are to do, see :func:`~rlkd_env.tasks.create_task`.
     """
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from rlkd_env.data.boxes import Boxes
 from rlkd_env.data.images import ImageSet, Request
-from rlkd_env.registry import UsageError
-from rlkd_env.seeds import mixed_seed, seeded_generator
+from rlkd_env.errors import UsageError
+from rlkd_env.utils.seeds import mixed_seed, seeded_generator
 
 _VIEW = 2
 """Keeps the draws of random views apart from those of the order, which are seeded by two numbers."""

@@ -21,8 +21,8 @@ from torchvision.transforms.v2 import functional as transforms
 
 from rlkd_env.data.config import DataConfig
 from rlkd_env.data.images import ImageSet, Preprocessing, Request
-from rlkd_env.registry import UsageError
-from rlkd_env.seeds import mixed_seed
+from rlkd_env.errors import UsageError
+from rlkd_env.utils.seeds import mixed_seed
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -6,19 +6,20 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from rlkd_env.errors import unknown_name
 from rlkd_env.methods.adain import AdaIN
 from rlkd_env.methods.base import Method, Pair
 from rlkd_env.methods.crd import CRD
 from rlkd_env.methods.cross_entropy import CrossEntropy
 from rlkd_env.methods.dkd import DKD, decoupled_divergences, dkd_loss
 from rlkd_env.methods.fpn import FPN
-from rlkd_env.methods.icd import ICD
+from rlkd_env.methods.icd.method import ICD
 from rlkd_env.methods.kd import KD, kd_loss
 from rlkd_env.methods.pkt import PKT, pkt_loss
 from rlkd_env.methods.sp import SP, sp_loss
 from rlkd_env.methods.srrl import SRRL
 from rlkd_env.methods.vid import VID
-from rlkd_env.registry import Registry, unknown_name
+from rlkd_env.utils.registry import Registry
 
 METHODS: Registry[type[Method]] = Registry("method")
 METHODS.register("kd")(KD)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from rlkd_env.errors import UsageError
+from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.methods.base import Pair, features_of
 from rlkd_env.methods.feature_method import FeatureMethod, require_stages
-from rlkd_env.models.features import forward_from_stage
-from rlkd_env.outputs import InstanceOutputs
-from rlkd_env.registry import UsageError
+from rlkd_env.models.taps.features import forward_from_stage
 
 _EPSILON = 1e-5
 

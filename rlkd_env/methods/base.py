@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from rlkd_env.data.boxes import Regions
 from rlkd_env.data.splits import TaskName
+from rlkd_env.instances.outputs import InstanceOutputs
+from rlkd_env.instances.temperature import Temperature
 from rlkd_env.methods.equal_gradients import mean_norm, with_equal_gradients
-from rlkd_env.models.features import Features, FeatureShapes, feature_shapes
-from rlkd_env.outputs import InstanceOutputs
-from rlkd_env.temperature import Temperature
+from rlkd_env.models.taps.features import Features, FeatureShapes, feature_shapes
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rlkd_env.errors import UsageError
+from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.methods.base import Pair, features_of
 from rlkd_env.methods.feature_method import FeatureMethod
-from rlkd_env.outputs import InstanceOutputs
-from rlkd_env.registry import UsageError
 
 _LARGEST_PRODUCT = 2**24
 """Entries of a product of anchors and bank (64 MiB in float32); larger ones are made a few anchors at a time."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from rlkd_env.data.splits import TaskName
+from rlkd_env.instances.outputs import InstanceOutputs
+from rlkd_env.instances.temperature import Temperature
 from rlkd_env.methods.base import Method
-from rlkd_env.outputs import InstanceOutputs
-from rlkd_env.temperature import Temperature
 
 
 class CrossEntropy(Method):

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from rlkd_env.data.splits import TaskName
+from rlkd_env.errors import UsageError
+from rlkd_env.instances.outputs import InstanceOutputs
+from rlkd_env.instances.temperature import Temperature
 from rlkd_env.methods.base import Pair
 from rlkd_env.methods.kd import KD
-from rlkd_env.outputs import InstanceOutputs
-from rlkd_env.registry import UsageError
-from rlkd_env.temperature import Temperature
 
 
 class FeatureMethod(KD):

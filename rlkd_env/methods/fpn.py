@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from rlkd_env.data.splits import TaskName
+from rlkd_env.errors import UsageError
+from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.methods.base import Pair, features_of, regions_of
 from rlkd_env.methods.feature_method import FeatureMethod, at_least_float32, require_detectors
-from rlkd_env.outputs import InstanceOutputs
-from rlkd_env.registry import UsageError
 
 _EPSILON = 1e-6
 

@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rlkd_env.data.splits import TaskName
+from rlkd_env.instances.outputs import InstanceOutputs, log_softmax
+from rlkd_env.instances.temperature import Temperature
 from rlkd_env.methods.base import Method
-from rlkd_env.outputs import InstanceOutputs, log_softmax
-from rlkd_env.temperature import Temperature
 
 
 def kd_loss(

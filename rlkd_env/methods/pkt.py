@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.methods.base import Pair, features_of
 from rlkd_env.methods.feature_method import FeatureMethod, at_least_float32
-from rlkd_env.outputs import InstanceOutputs
 
 _EPSILON = 1e-7
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.methods.base import Pair, features_of
 from rlkd_env.methods.feature_method import FeatureMethod, at_least_float32, require_stages
-from rlkd_env.outputs import InstanceOutputs
 
 
 def sp_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:

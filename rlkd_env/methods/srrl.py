@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.methods.base import Pair, features_of
 from rlkd_env.methods.feature_method import FeatureMethod
-from rlkd_env.models.features import classifier_of
-from rlkd_env.outputs import InstanceOutputs
+from rlkd_env.models.taps.features import classifier_of
 
 
 class SRRL(FeatureMethod):

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.methods.base import Pair, features_of
 from rlkd_env.methods.feature_method import FeatureMethod, require_stages
-from rlkd_env.outputs import InstanceOutputs
 
 _START_VARIANCE = 5.0
 _SMALLEST_VARIANCE = 1e-5

@@ -9,12 +9,17 @@ from typing import Any
 
 from torch import nn
 
-from rlkd_env.models.features import set_taps, taps_of
-from rlkd_env.models.find_taps import add_taps
+from rlkd_env.errors import UsageError
+from rlkd_env.models.classifiers.own_networks import MODELS
+from rlkd_env.models.classifiers.torchvision_networks import (
+    PREFIX,
+    check_torchvision,
+    create_torchvision,
+    torchvision_names,
+)
 from rlkd_env.models.module_path import create_from_path, import_factory
-from rlkd_env.models.own_networks import MODELS
-from rlkd_env.models.torchvision_networks import PREFIX, check_torchvision, create_torchvision, torchvision_names
-from rlkd_env.registry import UsageError
+from rlkd_env.models.taps.features import set_taps, taps_of
+from rlkd_env.models.taps.find_taps import add_taps
 
 __all__ = [
     "MODELS",
@@ -63,7 +68,7 @@ def check_model(name: str) -> None:
     if is_module_path(name):
         import_factory(name)
     elif is_detector(name):
-        from rlkd_env.models.detectors import check_detector  # which takes torchvision's time to import
+        from rlkd_env.models.detectors.detector import check_detector  # which takes torchvision's time to import
 
         check_detector(name.removeprefix(DETECTOR_PREFIX))
     elif name not in MODELS:
@@ -80,11 +85,11 @@ def create_model(name: str, num_classes: int, image_shape: tuple[int, int, int],
             without the prefix if none of ours has that name (``vgg11`` is ours, ``resnet50`` torchvision's). A function
             or class of the user's as ``package.module:factory``, called with the keyword arguments ``num_classes`` and
             ``image_shape`` if it has parameters of these names. A detector on one of these networks as
-            ``fasterrcnn/resnet50``: see :func:`~rlkd_env.models.detectors.create_detector`.
+            ``fasterrcnn/resnet50``: see :func:`~rlkd_env.models.detectors.detector.create_detector`.
         num_classes: number of classes C; of a detector without the background.
         image_shape: channels, height, width.
         options: ``stages``, ``preactivations`` (names of modules, as a tuple or separated by commas) and ``classifier``
-            (a name) replace the network's :class:`~rlkd_env.models.features.Taps`. All others go to the detector,
+            (a name) replace the network's :class:`~rlkd_env.models.taps.features.Taps`. All others go to the detector,
             torchvision or the user's factory; our own networks have none.
 
     Returns:
@@ -108,7 +113,7 @@ def _create(
         raise UsageError(f"no network has {num_classes} classes for images of shape {tuple(image_shape)}")
     taps, options = _split_options(options)
     if is_detector(name):
-        from rlkd_env.models.detectors import create_detector
+        from rlkd_env.models.detectors.detector import create_detector
 
         detector = create_detector(
             name.removeprefix(DETECTOR_PREFIX), num_classes, image_shape, options, is_filled=is_filled

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from rlkd_env.registry import UsageError, import_by_path
+from rlkd_env.errors import UsageError
+from rlkd_env.utils.registry import import_by_path
 
 
 def import_factory(path: str) -> Callable[..., Any]:

@@ -10,10 +10,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from rlkd_env.files import load_weights, read_tensors, write_tensors
+from rlkd_env.errors import UsageError
 from rlkd_env.models.create import create_to_load, is_detector, is_module_path, is_same_model
 from rlkd_env.models.weights import is_safetensors, load_weights_file, read_state_dict, takes_colour
-from rlkd_env.registry import UsageError
+from rlkd_env.utils.files import load_weights, read_tensors, write_tensors
 
 
 def save_network(

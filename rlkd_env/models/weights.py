@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlkd_env.files import read_tensors
-from rlkd_env.registry import UsageError
+from rlkd_env.errors import UsageError
+from rlkd_env.utils.files import read_tensors
 
 CONTAINERS = ("model", "state_dict", "net")
 """Keys under which training scripts keep the state dict beside the epoch and other things."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rlkd_env.data.splits import TaskName
-from rlkd_env.engine import Engine
+from rlkd_env.models.engine import Engine
 from rlkd_env.tasks.base import Evaluation, Task
 from rlkd_env.tasks.classification import Classification
 
@@ -21,7 +21,9 @@ def create_task(name: TaskName, engine: Engine | None = None, proposals: int = 6
     """
     if name == "classification":
         return Classification(engine)
-    from rlkd_env.tasks.detection import Detection  # torchvision's detectors take as long to import as PyTorch itself
+    from rlkd_env.tasks.detection.task import (
+        Detection,  # torchvision's detectors take as long to import as PyTorch itself
+    )
 
     return Detection(engine, proposals)
 

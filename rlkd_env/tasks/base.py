@@ -1,4 +1,4 @@
-"""What a task must offer for its networks to be distilled by :class:`~rlkd_env.run.DistillationRun`."""
+"""What a task must offer for its networks to be distilled by :class:`~rlkd_env.runs.run.DistillationRun`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from rlkd_env.data import Batch, ImageSet, Splits
-from rlkd_env.engine import Engine
-from rlkd_env.outputs import InstanceOutputs
+from rlkd_env.instances.outputs import InstanceOutputs
+from rlkd_env.models.engine import Engine
 
 
 @dataclass(frozen=True)

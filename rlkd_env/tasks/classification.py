@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rlkd_env.data import Batch, ImageSet
-from rlkd_env.outputs import InstanceOutputs
+from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.tasks.base import Evaluation, Task
 
 _EVALUATION_BATCH = 1024

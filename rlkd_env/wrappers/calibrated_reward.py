@@ -9,11 +9,11 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 
-from rlkd_env.calibration import CALIBRATORS, Calibrator, Reference
-from rlkd_env.env import KDVectorEnv
-from rlkd_env.hooks import Policy
-from rlkd_env.registry import UsageError, unknown_name
-from rlkd_env.return_decomposition import ReturnDecomposition
+from rlkd_env.credit.calibrators import CALIBRATORS, Calibrator, Reference
+from rlkd_env.credit.return_decomposition import ReturnDecomposition
+from rlkd_env.envs.vector_env import KDVectorEnv
+from rlkd_env.errors import UsageError, unknown_name
+from rlkd_env.instances.temperature import Policy
 from rlkd_env.wrappers.residual_action import ResidualAction
 
 CALIBRATOR_NAMES = ("return_decomposition", *CALIBRATORS)
@@ -37,8 +37,9 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
 
     Args:
         env: whose slots share one reward and end together. ``return_decomposition`` takes any such environment with Box
-            states and actions in ``[-1, 1]``; the others look at a KD run, so :class:`~rlkd_env.env.KDVectorEnv`,
-            wrapped or not. With several runs only ``uniform``, where every slot earns its run's reward.
+            states and actions in ``[-1, 1]``; the others look at a KD run, so
+            :class:`~rlkd_env.envs.vector_env.KDVectorEnv`, wrapped or not. With several runs only ``uniform``, where
+            every slot earns its run's reward.
         calibrator: a name in :data:`CALIBRATOR_NAMES`.
         reference: temperature that credits are relative to, or a rule that gives it; None takes what the action 0
             is: the geometric mean of the run's range, or the rule that the agent acts around. For

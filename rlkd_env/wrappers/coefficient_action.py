@@ -7,7 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from rlkd_env.coefficient_env import (
+from rlkd_env.envs.coefficient_env import (
     DECISIONS,
     check_decisions,
     check_scale,
@@ -15,20 +15,20 @@ from rlkd_env.coefficient_env import (
     coefficients_of,
     next_decision,
 )
-from rlkd_env.coefficients import CoefficientRule
-from rlkd_env.env import KDEnv
+from rlkd_env.envs.kd_env import KDEnv
+from rlkd_env.instances.coefficients import CoefficientRule
 
 
 class CoefficientAction(gym.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarray], gym.utils.RecordConstructorArgs):
     """Lets an agent choose a temperature for every instance with a few numbers and a short horizon.
 
     The action ``(n,)`` in ``[-1, 1]``, times ``scale``, is the coefficients of a
-    :class:`~rlkd_env.coefficients.CoefficientRule` for the next updates; the observation is the rule's context; the
-    reward is the sum of the updates' rewards, with the environment's reward ``log_probe_loss`` the fall of the log
-    probe loss.
+    :class:`~rlkd_env.instances.coefficients.CoefficientRule` for the next updates; the observation is the rule's
+    context; the reward is the sum of the updates' rewards, with the environment's reward ``log_probe_loss`` the fall of
+    the log probe loss.
 
     Args:
-        env: a :class:`~rlkd_env.env.KDEnv`, whose own range cuts the rule's temperatures off.
+        env: a :class:`~rlkd_env.envs.kd_env.KDEnv`, whose own range cuts the rule's temperatures off.
         rule: the rule; None takes that of the usual features.
         decisions: actions a run, each held for an equal part of its updates.
         scale: coefficient at an action of 1.

@@ -6,9 +6,9 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
 
-from rlkd_env.env import KDVectorEnv
-from rlkd_env.exploration import Exploration, Explorer
-from rlkd_env.registry import UsageError
+from rlkd_env.envs.vector_env import KDVectorEnv
+from rlkd_env.errors import UsageError
+from rlkd_env.sampling.exploration import Exploration, Explorer
 
 
 class EfficientExploration(
@@ -22,7 +22,7 @@ class EfficientExploration(
     stay as they are. The explorer belongs to the run, so that a run's state and its forks hold the history.
 
     Args:
-        env: a :class:`~rlkd_env.env.KDVectorEnv`, wrapped or not.
+        env: a :class:`~rlkd_env.envs.vector_env.KDVectorEnv`, wrapped or not.
         exploration: ranks, shares and epochs; None takes the paper's.
 
     Raises:

@@ -11,10 +11,10 @@ from gymnasium import spaces
 from gymnasium.vector import VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
-from rlkd_env.env import KDVectorEnv
-from rlkd_env.hooks import Policy
-from rlkd_env.registry import UsageError
-from rlkd_env.residual import DEFAULT_WIDTH, ResidualMap
+from rlkd_env.envs.vector_env import KDVectorEnv
+from rlkd_env.errors import UsageError
+from rlkd_env.instances.actions import DEFAULT_WIDTH, ResidualMap
+from rlkd_env.instances.temperature import Policy
 from rlkd_env.wrappers.temperature_action import check_numbers
 
 
@@ -24,11 +24,12 @@ class ResidualAction(
 ):
     """Lets agents act around a rule on a vector environment whose actions are temperatures.
 
-    What an action does tells :class:`~rlkd_env.residual.ResidualMap`; the action 0 everywhere makes the rule's own
-    student.
+    What an action does tells :class:`~rlkd_env.instances.actions.ResidualMap`; the action 0 everywhere makes the rule's
+    own student.
 
     Args:
-        env: a :class:`~rlkd_env.env.KDVectorEnv`, wrapped or not. With separate temperatures an action is two numbers.
+        env: a :class:`~rlkd_env.envs.vector_env.KDVectorEnv`, wrapped or not. With separate temperatures an action is
+            two numbers.
         around: the rule: a batch's outputs in, temperatures out, and nothing else that changes it. It may read the
             student's logits with gradient (``has_gradient``) where there is one run or all are stacked.
         width: logarithm of the largest multiple of the rule's temperatures, which the action 1 gives.
@@ -39,7 +40,7 @@ class ResidualAction(
 
     Example:
         >>> import gymnasium as gym, rlkd_env, torch
-        >>> from rlkd_env.temperature import Temperature
+        >>> from rlkd_env.instances.temperature import Temperature
         >>> envs = gym.make_vec("rlkd/Digits-v0", num_envs=64)
         >>> envs = ResidualAction(envs, lambda outputs: Temperature.shared(torch.full(outputs.labels.shape, 4.0)))
         >>> envs.single_action_space

@@ -8,7 +8,8 @@ from gymnasium import spaces
 from gymnasium.vector import VectorActionWrapper, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from rlkd_env.temperature import ActionMap, ActionScale, TemperatureRange
+from rlkd_env.instances.actions import ActionMap, ActionScale
+from rlkd_env.instances.temperature import TemperatureRange
 
 
 class TemperatureAction(

@@ -8,9 +8,9 @@ import torch
 from small_networks import FlatNetwork, SmallNetwork, at_temperature, frozen_teacher, pair_of, real_outputs
 from torch import Tensor
 
+from rlkd_env.errors import UsageError
 from rlkd_env.methods import create_method
 from rlkd_env.methods.adain import adaptive_instance_normalization, channel_statistics
-from rlkd_env.registry import UsageError
 
 
 def statistics(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,11 +11,11 @@ from small_networks import at_temperature, pooled_outputs, pooled_pair
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from rlkd_env.errors import UsageError
+from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.methods import CRD, create_method
 from rlkd_env.methods import crd as crd_module
 from rlkd_env.methods.crd import NegativeSampler, bank_scores, contrastive_loss
-from rlkd_env.outputs import InstanceOutputs
-from rlkd_env.registry import UsageError
 
 
 def setting(

@@ -6,10 +6,10 @@ import pytest
 import torch
 from small_networks import at_temperature
 
-from rlkd_env.config import RunConfig, build_run
+from rlkd_env.errors import UsageError
 from rlkd_env.models import create_model
-from rlkd_env.registry import UsageError
-from rlkd_env.run import DistillationRun
+from rlkd_env.runs.config import RunConfig, build_run
+from rlkd_env.runs.run import DistillationRun
 
 CHOICES = [("fpn", {}), ("fpn", {"normalized": True}), ("icd", {})]
 FEATURES = ("student_performance", "objectness", "overlap")

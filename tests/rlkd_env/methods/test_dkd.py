@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from rlkd_env.instances.outputs import InstanceOutputs
+from rlkd_env.instances.temperature import Temperature
 from rlkd_env.methods import create_method, decoupled_divergences, dkd_loss, kd_loss
-from rlkd_env.outputs import InstanceOutputs
-from rlkd_env.temperature import Temperature
 
 
 def logits(n: int, c: int, scale: float = 3.0) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents.rules import create_rule
-from rlkd_env.calibration import CALIBRATORS
+from agents.rules.create import create_rule
+from rlkd_env.credit.calibrators import CALIBRATORS
+from rlkd_env.instances.outputs import InstanceOutputs
+from rlkd_env.instances.temperature import Temperature
 from rlkd_env.methods import Method, create_method
-from rlkd_env.outputs import InstanceOutputs
-from rlkd_env.parallel import create_parallel_runs
-from rlkd_env.run import DistillationRun
-from rlkd_env.temperature import Temperature
+from rlkd_env.runs.parallel import create_parallel_runs
+from rlkd_env.runs.run import DistillationRun
 
 MakeRun = Callable[..., DistillationRun]
 COUNT, CLASSES = 32, 10

@@ -9,8 +9,8 @@ from small_detection import SIZES, detection_outputs, pair_with_maps, quarters_r
 from small_networks import at_temperature, frozen_teacher, pair_of
 from torch import Tensor, nn
 
+from rlkd_env.errors import UsageError
 from rlkd_env.methods import FPN, METHODS, create_method
-from rlkd_env.registry import UsageError
 
 
 def adapted(adapter: nn.Module, maps: Tensor) -> np.ndarray:

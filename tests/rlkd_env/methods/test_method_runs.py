@@ -14,11 +14,11 @@ from small_networks import (
     real_outputs,
 )
 
-from rlkd_env.exploration import Exploration
+from rlkd_env.errors import UsageError
+from rlkd_env.instances.outputs import InstanceOutputs
+from rlkd_env.instances.temperature import Temperature
 from rlkd_env.methods import METHODS, check_method, create_method, kd_loss
-from rlkd_env.outputs import InstanceOutputs
-from rlkd_env.registry import UsageError
-from rlkd_env.temperature import Temperature
+from rlkd_env.sampling.exploration import Exploration
 
 FEATURE_METHODS = [
     name for name, method in METHODS.items() if method.uses_features and "classification" in method.tasks

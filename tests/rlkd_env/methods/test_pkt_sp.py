@@ -11,8 +11,8 @@ import torch
 from small_networks import FlatNetwork, SmallNetwork, at_temperature, frozen_teacher, pair_of, real_outputs
 from torch import Tensor
 
+from rlkd_env.errors import UsageError
 from rlkd_env.methods import create_method, kd_loss, pkt_loss, sp_loss
-from rlkd_env.registry import UsageError
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

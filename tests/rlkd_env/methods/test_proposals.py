@@ -9,9 +9,9 @@ from scipy.special import log_softmax, rel_entr, softmax
 from small_detection import some_boxes
 
 from rlkd_env.data.boxes import Regions
+from rlkd_env.instances.outputs import InstanceOutputs
+from rlkd_env.instances.temperature import Temperature
 from rlkd_env.methods import create_method
-from rlkd_env.outputs import InstanceOutputs
-from rlkd_env.temperature import Temperature
 
 PROPOSALS = 8
 """Of each of three images."""

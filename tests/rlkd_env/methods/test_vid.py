@@ -10,9 +10,9 @@ import torch
 from small_networks import FlatNetwork, SmallNetwork, frozen_teacher, pair_of, real_outputs
 from torch import Tensor, nn
 
+from rlkd_env.errors import UsageError
 from rlkd_env.methods import create_method
 from rlkd_env.methods.vid import VariationalRegressor, gaussian_loss
-from rlkd_env.registry import UsageError
 
 
 def by_definition(regressor: VariationalRegressor, student: np.ndarray, teacher: np.ndarray) -> list[float]:

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from rlkd_env.errors import UsageError
 from rlkd_env.models import check_model, create_model, file_stem
 from rlkd_env.models.create import is_same_model
-from rlkd_env.models.features import Taps, forward_with_features, taps_of
-from rlkd_env.registry import UsageError
+from rlkd_env.models.taps.features import Taps, forward_with_features, taps_of
 
 USER_CODE = """
 import torch
 from torch import nn
-from rlkd_env.models.features import Taps
+from rlkd_env.models.taps.features import Taps
 
 class Net(nn.Module):
     def __init__(self, num_classes, image_shape, width=8):
@@ -95,7 +95,7 @@ def test_names_of_all_kinds_are_known(name: str, user_module: str) -> None:
 
 def test_our_names_come_before_torchvisions() -> None:
     with torch.device("meta"):
-        assert type(create_model("vgg11", 10, (3, 32, 32))).__module__ == "rlkd_env.models.vgg"
+        assert type(create_model("vgg11", 10, (3, 32, 32))).__module__ == "rlkd_env.models.classifiers.vgg"
         assert type(create_model("torchvision/vgg11", 10, (3, 32, 32))).__module__ == "torchvision.models.vgg"
         assert type(create_model("resnet50", 10, (3, 32, 32))).__module__ == "torchvision.models.resnet"
 

@@ -16,12 +16,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from rlkd_env.data import DATASETS
-from rlkd_env.files import read_tensors, write_tensors
+from rlkd_env.errors import UsageError
 from rlkd_env.models import create_model
 from rlkd_env.models.storage import load_network, save_network
 from rlkd_env.models.weights import LoadReport, load_weights_file
-from rlkd_env.registry import UsageError
-from rlkd_env.teacher import TeacherRecipe, cached_teacher
+from rlkd_env.training.teacher import TeacherRecipe, cached_teacher
+from rlkd_env.utils.files import read_tensors, write_tensors
 
 SHAPE = (3, 16, 16)
 

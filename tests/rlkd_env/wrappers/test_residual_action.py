@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from agents.rules import create_rule
-from rlkd_env.calibration import CALIBRATORS
-from rlkd_env.env import KDVectorEnv
-from rlkd_env.registry import UsageError
-from rlkd_env.run import DistillationRun
-from rlkd_env.vector_env_checker import check_vector_env
+from agents.rules.create import create_rule
+from rlkd_env.credit.calibrators import CALIBRATORS
+from rlkd_env.envs.checker import check_vector_env
+from rlkd_env.envs.vector_env import KDVectorEnv
+from rlkd_env.errors import UsageError
+from rlkd_env.runs.run import DistillationRun
 from rlkd_env.wrappers import CalibratedReward, ResidualAction, TemperatureAction
 
 MakeRun = Callable[..., DistillationRun]

@@ -1,0 +1,67 @@
+"""A policy that chooses a rule's coefficients for every batch: a few numbers, readable, and at home on any task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from agents.learned.network_policy import NetworkPolicy
+from rlkd_env.instances.coefficients import CoefficientRule
+from rlkd_env.instances.outputs import InstanceOutputs
+from rlkd_env.instances.temperature import Temperature
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class CoefficientPolicy(NetworkPolicy):
+    """Context of a run in, coefficients of its batch's temperatures out.
+
+    The coefficients are chosen anew for every batch, from what is at hand there: progress, the batch's loss and the
+    means of its features. An agent that has learned to hold them for several updates sees the same figures, only less
+    often. Nothing is kept from batch to batch.
+
+    Args:
+        layers: network from contexts ``(K, d)`` to coefficients ``(K, n)``.
+        rule: what the coefficients are of.
+
+    Example:
+        >>> policy = load_policy("pretrained")  # doctest: +SKIP
+        >>> temperature = policy.temperatures(student_logits, teacher_logits, labels, progress)  # doctest: +SKIP
+    """
+
+    kind = "coefficients"
+
+    def __init__(self, layers: Sequence[nn.Module], rule: CoefficientRule) -> None:
+        super().__init__(layers)
+        self.rule = rule
+
+    @torch.no_grad()
+    def coefficients(self, outputs: InstanceOutputs) -> Tensor:
+        """Return the coefficients ``(K, n)`` for the batches of K runs."""
+        return self.network(self.rule.context(outputs))
+
+    @torch.no_grad()
+    def forward(self, outputs: InstanceOutputs) -> Temperature:
+        """Choose the temperatures of a batch of a run, or of several runs at once."""
+        inputs = self.rule.inputs(outputs)
+        coefficients = self.network(self.rule.context(outputs, inputs))
+        return Temperature.shared(self.rule.temperatures(coefficients, outputs, inputs))
+
+    def description(self) -> dict[str, Any]:
+        """Return the rule as plain values."""
+        return {"rule": {"features": list(self.rule.features), "low": self.rule.low, "high": self.rule.high}}
+
+    @classmethod
+    def from_description(cls, layers: Sequence[nn.Module], description: dict[str, Any]) -> Self:
+        """Make the policy that a description tells.
+
+        Raises:
+            KeyError: if it lacks a value.
+            TypeError: if one is of another type.
+        """
+        rule = description["rule"]
+        return cls(layers, CoefficientRule(tuple(rule["features"]), rule["low"], rule["high"]))

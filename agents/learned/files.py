@@ -1,0 +1,141 @@
+"""Policies on disk: a description in JSON, weights as safetensors, and the layers that a description may name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from rlkd_env.errors import UsageError
+from rlkd_env.utils.files import load_weights, read_json, read_tensors, write_json, write_tensors
+from rlkd_env.utils.registry import Registry
+
+POLICY_FORMAT = 1
+WEIGHTS_FILE = "policy.safetensors"
+DESCRIPTION_FILE = "policy.json"
+UNTOLD_KIND = "temperature"
+"""Of the policies whose description does not tell its kind."""
+
+
+class Affine(nn.Module):
+    """Scale and shift every feature: a frozen normalisation.
+
+    Args:
+        num_features: width of the input ``(N, num_features)``.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.ones(num_features))
+        self.register_buffer("shift", torch.zeros(num_features))
+        self.num_features = num_features
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return ``values * scale + shift``."""
+        return values * self.scale + self.shift
+
+
+LAYERS: Registry[Callable[..., nn.Module]] = Registry("layer")
+"""The layers a saved policy may have, by the name in its description."""
+for _layer in (nn.Linear, Affine, nn.Hardtanh, nn.Tanh, nn.ReLU, nn.ELU, nn.LeakyReLU, nn.SiLU, nn.GELU):
+    LAYERS.register(_layer.__name__)(_layer)
+_LAYER_ARGUMENTS: dict[type[nn.Module], tuple[str, ...]] = {
+    nn.Linear: ("in_features", "out_features"),
+    Affine: ("num_features",),
+    nn.Hardtanh: ("min_val", "max_val"),
+    nn.ELU: ("alpha",),
+    nn.LeakyReLU: ("negative_slope",),
+}
+
+
+class HasNetwork(Protocol):
+    """A policy whose weights are those of one network."""
+
+    network: nn.Sequential
+
+
+P = TypeVar("P", bound=HasNetwork)
+
+
+def write_policy(folder: Path, network: nn.Sequential, description: dict[str, Any]) -> None:
+    """Write a policy's two files into a folder, each atomically.
+
+    Args:
+        folder: that is made where it is missing.
+        network: layers of :data:`LAYERS`.
+        description: what the policy is besides its network, as plain values.
+
+    Raises:
+        UsageError: if a layer is of another kind.
+    """
+    layers = [_describe(layer) for layer in network]
+    write_tensors(folder / WEIGHTS_FILE, network.state_dict())
+    content = {
+        "format": POLICY_FORMAT,
+        **description,
+        "layers": layers,
+        "weights_sha256": hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest(),
+        "versions": {"torch": torch.__version__},
+    }
+    write_json(folder / DESCRIPTION_FILE, content)
+
+
+def read_policy(path: Path | str, kind: str, create: Callable[[Sequence[nn.Module], dict[str, Any]], P]) -> P:
+    """Read a policy of one kind; nothing is unpickled.
+
+    Args:
+        path: the folder, or one of its two files.
+        kind: that the description must tell; one that tells none is of :data:`UNTOLD_KIND`.
+        create: makes the policy from its layers, whose weights are read afterwards, and its description.
+
+    Raises:
+        UsageError: if a file is missing, damaged, of another format or kind, or does not belong to the other.
+    """
+    folder = policy_folder(path)
+    description, weights = read_description(folder), folder / WEIGHTS_FILE
+    if description["kind"] != kind:
+        raise UsageError(f"{folder} holds a policy of the kind {description['kind']!r}, not {kind!r}")
+    tensors, _ = read_tensors(weights)
+    if hashlib.sha256(weights.read_bytes()).hexdigest() != description.get("weights_sha256"):
+        raise UsageError(f"{weights} is damaged or does not belong to {folder / DESCRIPTION_FILE}")
+    try:
+        layers = [LAYERS[layer["type"]](**layer["arguments"]) for layer in description["layers"]]
+        policy = create(layers, description)
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"{folder / DESCRIPTION_FILE} is damaged: {error!r}") from None
+    load_weights(policy.network, tensors, weights)
+    return policy
+
+
+def policy_folder(path: Path | str) -> Path:
+    """Return the folder of a policy that is named by it or by one of its two files."""
+    path = Path(path)
+    return path.parent if path.name in (WEIGHTS_FILE, DESCRIPTION_FILE) else path
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Read what a policy is, with its ``"kind"``.
+
+    Raises:
+        UsageError: if there is none, or it is of another format.
+    """
+    description = read_json(folder / DESCRIPTION_FILE)
+    if not isinstance(description, dict) or description.get("format") != POLICY_FORMAT:
+        raise UsageError(f"{folder / DESCRIPTION_FILE} is not a policy of format {POLICY_FORMAT}")
+    return {"kind": UNTOLD_KIND, **description}
+
+
+def _describe(layer: nn.Module) -> dict[str, Any]:
+    if type(layer).__name__ not in LAYERS:
+        raise UsageError(f"a policy with the layer {layer} cannot be saved")
+    return {
+        "type": type(layer).__name__,
+        "arguments": {name: getattr(layer, name) for name in _LAYER_ARGUMENTS.get(type(layer), ())},
+    }

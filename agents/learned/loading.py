@@ -1,0 +1,31 @@
+"""Saved policies by the kind that they tell, and the one that comes with the package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from agents.learned.coefficient_policy import CoefficientPolicy
+from agents.learned.files import policy_folder, read_description
+from agents.learned.temperature_policy import TemperaturePolicy
+from rlkd_env.utils.registry import Registry
+
+PRETRAINED = "pretrained"
+_PRETRAINED_FOLDER = Path(__file__).parent / "pretrained"
+
+KINDS: Registry[Callable[[Path], TemperaturePolicy | CoefficientPolicy]] = Registry("kind of policy")
+KINDS.register(TemperaturePolicy.kind)(TemperaturePolicy.load)
+KINDS.register(CoefficientPolicy.kind)(CoefficientPolicy.load)
+
+
+def load_policy(path: Path | str) -> TemperaturePolicy | CoefficientPolicy:
+    """Read a saved policy of any kind; nothing is unpickled.
+
+    Args:
+        path: its folder, one of its two files, or the word ``pretrained`` for the policy that comes with the package.
+
+    Raises:
+        UsageError: if a file is missing, damaged, of another format, or does not belong to the other.
+    """
+    folder = _PRETRAINED_FOLDER if str(path) == PRETRAINED else policy_folder(path)
+    return KINDS[str(read_description(folder)["kind"])](folder)

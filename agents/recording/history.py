@@ -1,0 +1,123 @@
+"""What happened in every epoch of a run, as plain numbers that are kept with it."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.recording.selection import StudentSelection
+from agents.recording.timing import PartTimer
+from rlkd_env.runs.hooks import RunHook, StepResult
+from rlkd_env.runs.run import DistillationRun
+
+HISTORY_VERSION = 1
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+class RunHistory(RunHook):
+    """Sums every epoch up: accuracy, temperature, reward and the clock.
+
+    Tensors of the epoch stay on the device until its end; a step costs no round trip to the host.
+
+    Args:
+        selection: whose validation figures are noted; must be called before this hook.
+        timer: whose seconds are the run's clock; counts the summing up to the part ``logging``.
+
+    Attributes:
+        epochs: one dictionary an epoch, in order: ``epoch`` from 1, ``step`` that ended it, ``seconds`` since the run's
+            start (a resumed run goes on counting), ``validation_accuracy`` and ``validation_loss`` (None where the
+            student's loss is not finite), ``training_accuracy`` of the batches before their updates,
+            ``temperature_mean`` and ``temperature_quantiles`` (5, 25, 50, 75 and 95 %) of the student's temperatures,
+            and ``reward``, the sum of the batch rewards. What is not finite is None.
+    """
+
+    def __init__(self, selection: StudentSelection, timer: PartTimer) -> None:
+        self._selection = selection
+        self._timer = timer
+        self._temperatures: list[Tensor] = []
+        self._correct: list[Tensor] = []
+        self._rewards: list[Tensor] = []
+        self.epochs: list[dict[str, Any]] = []
+
+    def on_step(self, run: DistillationRun, result: StepResult) -> None:  # noqa: ARG002
+        """Remember one update."""
+        outputs = result.outputs
+        self._rewards.append(result.reward)
+        self._temperatures.append(result.temperature.student)
+        self._correct.append(outputs.student_log_probabilities.argmax(dim=-1) == outputs.labels)
+
+    def on_epoch_end(self, run: DistillationRun) -> None:
+        """Sum the epoch up."""
+        with self._timer.part("logging"):
+            temperature, correct, reward = (values.cpu().numpy() for values in self._current().values())
+            self._temperatures, self._correct, self._rewards = [], [], []
+            is_good = self._selection.last_epoch == run.epoch
+            self.epochs.append(
+                {
+                    "epoch": run.epoch,
+                    "step": run.step_count,
+                    "seconds": sum(self._timer.seconds.values()),
+                    "validation_accuracy": self._selection.last_accuracy if is_good else None,
+                    "validation_loss": self._selection.last_loss if is_good else None,
+                    "training_accuracy": float(correct.mean()),
+                    "temperature_mean": _finite(temperature.mean(dtype=np.float64)),
+                    "temperature_quantiles": [_finite(value) for value in _quantiles(temperature)],
+                    "reward": _finite(reward.sum(dtype=np.float64)),
+                }
+            )
+
+    def _current(self) -> dict[str, Tensor]:
+        """Return what is known of the current epoch, ``(n,)`` each on the run's device."""
+        nothing = torch.empty(0)
+        return {
+            "temperature": torch.cat(self._temperatures) if self._temperatures else nothing,
+            "correct": torch.cat(self._correct) if self._correct else nothing,
+            "reward": torch.stack(self._rewards) if self._rewards else nothing,
+        }
+
+    def scalars(self) -> dict[str, float]:
+        """Return the last epoch's figures by their TensorBoard tags; what is not known is left out."""
+        last = self.epochs[-1]
+        figures = {
+            "student/training_accuracy": last["training_accuracy"],
+            "student/validation_accuracy": last["validation_accuracy"],
+            "student/validation_loss": last["validation_loss"],
+            "reward/epoch": last["reward"],
+            "reward/since_start": sum(epoch["reward"] for epoch in self.epochs),
+            "temperature/mean": last["temperature_mean"],
+        }
+        for share, value in zip(QUANTILES, last["temperature_quantiles"], strict=True):
+            figures[f"temperature/quantile_{share:.2f}"] = value
+        return {tag: value for tag, value in figures.items() if value is not None}
+
+    def content(self) -> dict[str, Any]:
+        """Return what ``history.json`` holds."""
+        return {"version": HISTORY_VERSION, "epochs": self.epochs}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the epochs and what is known of the current one, independent of this object from now on."""
+        return {"epochs": deepcopy(self.epochs), "current": self._current()}
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        """Restore :meth:`state_dict` for a run on this device."""
+        self.epochs = deepcopy(state["epochs"])
+        current = {name: values.to(device) for name, values in state["current"].items()}
+        self._temperatures = [current["temperature"]] if len(current["temperature"]) else []
+        self._correct = [current["correct"]] if len(current["correct"]) else []
+        self._rewards = list(current["reward"])
+
+
+def _finite(value: Any) -> float | None:
+    """Return None for what JSON does not know."""
+    return float(value) if np.isfinite(value) else None
+
+
+def _quantiles(values: np.ndarray) -> list[float]:
+    """Return what ``np.quantile`` does, in a tenth of its time for the few hundred values of a short epoch."""
+    ordered = np.sort(values)
+    places = np.array(QUANTILES) * (len(ordered) - 1)
+    return np.interp(places, np.arange(len(ordered)), ordered).tolist()

@@ -1,0 +1,64 @@
+"""Which students of a run are kept: that of the last epoch, and the one that validation chooses."""
+
+from __future__ import annotations
+
+import math
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from agents.recording.timing import PartTimer
+from rlkd_env.runs.hooks import RunHook
+from rlkd_env.runs.run import DistillationRun
+
+
+class StudentSelection(RunHook):
+    """Keeps two students: of the last epoch, and of the best one on the validation images.
+
+    The best epoch has the highest accuracy, ties broken by the lower loss. A student whose validation loss is not
+    finite is never kept, so both are the last good ones after a divergence.
+
+    Args:
+        timer: counts the evaluations to the part ``evaluation``.
+
+    Attributes:
+        best_student: state dict of the best student, or None before the first epoch's end.
+        last_student: state dict of the last one, likewise.
+        best_epoch: its epoch, from 1; 0 before the first.
+        best_accuracy: its validation accuracy.
+        best_loss: its validation loss in nats.
+        last_accuracy: validation accuracy of the last student.
+        last_loss: its validation loss in nats.
+        last_epoch: its epoch, from 1; 0 before the first.
+    """
+
+    def __init__(self, timer: PartTimer) -> None:
+        self._timer = timer
+        self.best_student: dict[str, Tensor] | None = None
+        self.last_student: dict[str, Tensor] | None = None
+        self.best_epoch = self.last_epoch = 0
+        self.best_accuracy = self.last_accuracy = 0.0
+        self.best_loss = self.last_loss = float("inf")
+
+    def on_epoch_end(self, run: DistillationRun) -> None:
+        """Evaluate the student and keep it if it is the best so far."""
+        with self._timer.part("evaluation"):
+            evaluation = run.evaluate_validation()
+            accuracy, loss = torch.stack([evaluation.accuracy, evaluation.loss]).tolist()
+            if not math.isfinite(loss):
+                return
+            self.last_accuracy, self.last_loss, self.last_epoch = accuracy, loss, run.epoch
+            self.last_student = deepcopy(run.student.state_dict())
+            if (accuracy, -loss) > (self.best_accuracy, -self.best_loss):
+                self.best_accuracy, self.best_loss, self.best_epoch = accuracy, loss, run.epoch
+                self.best_student = self.last_student
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that is remembered, independent of this object from now on."""
+        return deepcopy({name: value for name, value in vars(self).items() if not name.startswith("_")})
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        vars(self).update(deepcopy(state))

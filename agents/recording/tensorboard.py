@@ -1,0 +1,121 @@
+"""TensorBoard's curves of a run, and the agent's own log among them."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from stable_baselines3.common.logger import KVWriter, Logger
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from agents.recording.history import RunHistory
+from agents.recording.timing import PartTimer
+from rlkd_env.envs.rendering import TemperaturePlot
+from rlkd_env.runs.hooks import RunHook, StepResult
+from rlkd_env.runs.run import DistillationRun
+
+_PICTURES = 12
+"""Of a run; every epoch's would take as long as the epochs of Digits themselves."""
+
+
+class TensorBoardCurves(RunHook):
+    """Writes a run's curves once an epoch, at the KD step that ends it, and a few pictures.
+
+    Tensors of the epoch stay on the device until then.
+
+    Args:
+        writer: of the run's event file.
+        history: whose epochs are drawn; must be called before this hook.
+        timer: whose seconds are drawn; counts the writing to the part ``logging``.
+        extra: further scalars by tag, read at the end of every epoch.
+    """
+
+    def __init__(
+        self,
+        writer: SummaryWriter,
+        history: RunHistory,
+        timer: PartTimer,
+        extra: Callable[[], dict[str, float]] = dict,
+    ) -> None:
+        self._extra = extra
+        self._writer = writer
+        self._history = history
+        self._timer = timer
+        self._plot: TemperaturePlot | None = None
+        self._values: dict[str, list[Tensor]] = defaultdict(list)
+
+    def on_step(self, run: DistillationRun, result: StepResult) -> None:  # noqa: ARG002
+        """Remember one update."""
+        values = self._values
+        for name, value in result.metrics.items():
+            group = "exploration" if name == "mixed_share" else "student"
+            values[f"{group}/{name}"].append(value)
+        outputs = result.outputs
+        values["temperature"].append(result.temperature.student)
+        values["confidence"].append(outputs.true_class(outputs.teacher_probabilities))
+        values["student_confidence"].append(outputs.true_class(outputs.student_probabilities))
+
+    def on_epoch_end(self, run: DistillationRun) -> None:
+        """Write the epoch."""
+        with self._timer.part("logging"):
+            self._write_epoch(run)
+            self._values.clear()
+
+    def _write_epoch(self, run: DistillationRun) -> None:
+        step, values = run.step_count, self._values
+        scalars = {name: float(torch.stack(values[name]).mean()) for name in values if "/" in name}
+        scalars |= self._history.scalars()
+        scalars["student/learning_rate"] = run.learning_rate
+        temperature = torch.cat(values["temperature"]).float()
+        for name, value in scalars.items():
+            self._writer.add_scalar(name, value, step)
+        for name, seconds in self._timer.seconds.items():
+            self._writer.add_scalar(f"seconds/{name}", seconds, step)
+        for name, number in self._extra().items():
+            self._writer.add_scalar(name, number, step)
+        self._writer.add_histogram("temperature/histogram", temperature, step)
+        if run.finished or run.epoch % math.ceil(run.recipe.epochs / _PICTURES) == 0:
+            picture = self._draw(run, temperature)
+            self._writer.add_image("temperature/against_teacher_confidence", picture, step, dataformats="HWC")
+        if run.explorer is not None:
+            scores = run.explorer.scores
+            self._writer.add_histogram("exploration/score", scores[scores.isfinite()], step)
+
+    def _draw(self, run: DistillationRun, temperature: Tensor) -> Any:
+        if self._plot is None:
+            self._plot = TemperaturePlot(
+                run.temperature_range,
+                horizontal="teacher's p of the true class",
+                colour="student's p of the true class",
+            )
+        return self._plot.draw(
+            horizontal=torch.cat(self._values["confidence"]).cpu().numpy(),
+            temperature=temperature.cpu().numpy(),
+            colour=torch.cat(self._values["student_confidence"]).cpu().numpy(),
+            title=f"epoch {run.epoch} of {run.recipe.epochs}",
+        )
+
+
+class _AgentWriter(KVWriter):
+    """Hands what the agent records to the run's event file, at KD steps in place of slot-steps."""
+
+    def __init__(self, writer: SummaryWriter, run: DistillationRun) -> None:
+        self._writer = writer
+        self._run = run
+
+    def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:  # noqa: ARG002
+        for key, value in key_values.items():
+            if (key.startswith("train/") and isinstance(value, int | float | Tensor)) or hasattr(value, "dtype"):
+                self._writer.add_scalar(f"agent/{key.removeprefix('train/')}", value, self._run.step_count)
+
+    def close(self) -> None:
+        """Leave the event file open: it is the run's."""
+
+
+def agent_logger(writer: SummaryWriter, run: DistillationRun) -> Logger:
+    """Return a logger for ``agent.set_logger`` that draws the agent's losses beside the run's curves."""
+    return Logger(folder=None, output_formats=[_AgentWriter(writer, run)])

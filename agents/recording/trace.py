@@ -1,0 +1,127 @@
+"""A sample of what the instances of a run were like, which temperatures they got, and what these earned."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv, VectorWrapper
+from torch import Tensor
+
+from rlkd_env.instances.state import FEATURES
+from rlkd_env.runs.hooks import RunHook, StepResult
+from rlkd_env.runs.run import DistillationRun
+
+TRACE_ROWS = 20_000
+_LEAST_INTERVAL = 8
+"""Updates to one that is noted, at least, so that noting costs a small part of an update."""
+_GOLDEN_RATIO = (math.sqrt(5.0) - 1.0) / 2.0
+_COLUMNS = {
+    "epoch": torch.int32,
+    "step": torch.int32,
+    "index": torch.int64,
+    "label": torch.int32,
+    "temperature": torch.float32,
+    "teacher_confidence": torch.float32,
+    "student_margin": torch.float32,
+    "reward": torch.float32,
+}
+
+
+class InstanceTrace(RunHook):
+    """Notes whole batches, evenly spread over the run, without a round trip to the host.
+
+    The updates are cut into stretches of equal length, and one of each is noted. Where in the stretch follows from the
+    golden ratio, so that it keeps no step with epochs or with anything else that returns.
+
+    Args:
+        rows: bound on the number of instances.
+    """
+
+    def __init__(self, rows: int = TRACE_ROWS) -> None:
+        self._rows = rows
+        self._awaits_rewards = False
+        self._noted: list[dict[str, Any]] = []
+        self._earlier: dict[str, Tensor] | None = None
+
+    def is_noted(self, run: DistillationRun, step: int) -> bool:
+        """Return whether an update, counted from 1, is noted."""
+        interval = max(_LEAST_INTERVAL, math.ceil(run.total_steps * run.batch_size / self._rows))
+        stretch, position = divmod(step - 1, interval)
+        return position == int(interval * (stretch * _GOLDEN_RATIO % 1.0))
+
+    def on_step(self, run: DistillationRun, result: StepResult) -> None:
+        """Note the update if it is one of the sample."""
+        step, outputs = run.step_count, result.outputs
+        self._awaits_rewards = self.is_noted(run, step)
+        if self._awaits_rewards:
+            self._noted.append(
+                {
+                    "epoch": (step - 1) // run.steps_per_epoch + 1,
+                    "step": step,
+                    "index": outputs.indices,
+                    "label": outputs.labels,
+                    "temperature": result.temperature.student,
+                    "teacher_confidence": FEATURES["teacher_performance"].compute(outputs),
+                    "student_margin": FEATURES["student_uncertainty"].compute(outputs),
+                    "reward": math.nan,
+                }
+            )
+
+    def add_rewards(self, rewards: np.ndarray) -> None:
+        """Take the instances' own rewards ``(N,)`` of the update that was made last, if it is noted."""
+        if self._awaits_rewards:
+            last = self._noted[-1]
+            count = len(last["label"])  # of a run that is shared, this process knows its share
+            last["reward"] = torch.from_numpy(rewards[:count].copy())
+            self._awaits_rewards = False
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what ``trace.safetensors`` holds: equally long ``(n,)`` tensors on the CPU.
+
+        ``epoch`` and ``step`` (int32, from 1), ``index`` in the training set (int64), ``label`` (int32),
+        ``temperature`` of the student, ``teacher_confidence`` (p of the true class), ``student_margin`` (top-1 minus
+        top-2 probability, before the update) and ``reward``, the instance's own, NaN where it had none (float32).
+        """
+        pieces = [_as_columns(noted) for noted in self._noted]
+        if self._earlier is not None:
+            pieces.insert(0, self._earlier)
+        empty = {name: torch.empty(0, dtype=dtype) for name, dtype in _COLUMNS.items()}
+        return {name: torch.cat([piece[name] for piece in (empty, *pieces)])[: self._rows] for name in _COLUMNS}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return everything that was noted, independent of this object from now on."""
+        return self.tensors()
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore :meth:`state_dict`."""
+        self._earlier, self._noted = {name: state[name].clone() for name in _COLUMNS}, []
+
+
+def _as_columns(noted: dict[str, Any]) -> dict[str, Tensor]:
+    """Bring an update's values, of which some are the same for all of its instances, into the form of the file."""
+    count = len(noted["label"])
+    return {
+        name: torch.as_tensor(noted[name], dtype=dtype, device="cpu").expand(count) for name, dtype in _COLUMNS.items()
+    }
+
+
+class TracedRewards(VectorWrapper):
+    """Hands every slot's reward to a trace, as the agent gets it.
+
+    Args:
+        env: whose slots have rewards of their own.
+        trace: of the run that the environment steps.
+    """
+
+    def __init__(self, env: VectorEnv[Any, Any, np.ndarray], trace: InstanceTrace) -> None:
+        super().__init__(env)
+        self._trace = trace
+
+    def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Step the environment."""
+        result = self.env.step(actions)
+        self._trace.add_rewards(result[1])
+        return result

@@ -1,0 +1,1 @@
+"""Temperature rules: everything that sets temperatures without learning over runs."""

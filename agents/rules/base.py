@@ -1,0 +1,102 @@
+"""What all rules have in common, and checks of their options."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rlkd_env.errors import UsageError, unknown_name
+from rlkd_env.instances.outputs import InstanceOutputs
+from rlkd_env.instances.temperature import Temperature
+
+
+class Rule(nn.Module, ABC):
+    """Outputs of a batch in, temperatures out, on the outputs' device: the interface of a learned policy.
+
+    A rule that learns by gradient holds its parameters; a run trains them with the student's optimiser where the rule
+    is the run's own (``run.create_policy``).
+
+    Attributes:
+        has_gradient: whether the temperatures carry gradients, to the student's logits or to the rule's parameters.
+        is_function: whether the temperatures follow from the outputs alone, so not from what is learned or drawn.
+        description: name and arguments, of a rule that was created by name; what a file keeps of it.
+    """
+
+    has_gradient = False
+    is_function = True
+    description: dict[str, Any] | None = None
+
+    @abstractmethod
+    def forward(self, outputs: InstanceOutputs) -> Temperature:
+        """Return the temperatures of N instances."""
+
+
+def number_type(outputs: InstanceOutputs) -> torch.dtype:
+    """Return the logits' number format, or float32 where it is shorter."""
+    return torch.promote_types(outputs.student_logits.dtype, torch.float32)
+
+
+def repeat(value: float, outputs: InstanceOutputs) -> Tensor:
+    """Return the same number for every instance, ``(N,)``."""
+    return torch.full(outputs.labels.shape, value, dtype=number_type(outputs), device=outputs.labels.device)
+
+
+def check_temperature(value: float) -> float:
+    """Return a temperature that is positive and finite.
+
+    Raises:
+        UsageError: if it is not.
+    """
+    return check_positive("temperature", value)
+
+
+def check_positive(name: str, value: float, zero: bool = False) -> float:
+    """Return an option that is a positive and finite number, or perhaps 0.
+
+    Raises:
+        UsageError: if it is not.
+    """
+    words = "not be negative and must be finite" if zero else "be positive and finite"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UsageError(f"a rule's {name} must be a number, not {value!r}")
+    if not (0 < value < math.inf or (zero and value == 0)):
+        raise UsageError(f"the {name} must {words}, not {value:g}")
+    return float(value)
+
+
+def check_count(name: str, value: int, smallest: int = 1) -> int:
+    """Return an option that is a whole number.
+
+    Raises:
+        UsageError: if it is not, or too small.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
+        raise UsageError(f"a rule's {name} must be a whole number of at least {smallest}, not {value!r}")
+    return value
+
+
+def check_choice(name: str, value: object, valid: Sequence[str]) -> str:
+    """Return an option that is one of some words.
+
+    Raises:
+        UsageError: if it is not.
+    """
+    if value not in valid:
+        raise unknown_name(f"value for {name}", value, valid)
+    return str(value)
+
+
+def check_flag(name: str, value: object) -> bool:
+    """Return an option that is True or False.
+
+    Raises:
+        UsageError: if it is neither.
+    """
+    if not isinstance(value, bool):
+        raise UsageError(f"a rule's {name} must be True or False, not {value!r}")
+    return value

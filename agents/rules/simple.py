@@ -1,0 +1,217 @@
+"""Rules that follow a schedule, chance, or one figure of the instance."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from agents.rules.base import Rule, check_choice, check_positive, check_temperature, number_type, repeat
+from rlkd_env.instances.actions import ActionMap, ActionScale
+from rlkd_env.instances.outputs import InstanceOutputs
+from rlkd_env.instances.state import FEATURES
+from rlkd_env.instances.temperature import Temperature, TemperatureRange
+from rlkd_env.utils.seeds import mixed_seed
+
+_RANDOM_RULE = 0x7E39
+"""Sets a rule's draws apart from whatever else follows from the same seed and step."""
+
+
+class FixedTemperature(Rule):
+    """The same temperature for every instance: plain KD.
+
+    Args:
+        temperature: positive and finite.
+
+    Raises:
+        UsageError: if it is not.
+    """
+
+    def __init__(self, temperature: float) -> None:
+        super().__init__()
+        self.temperature = check_temperature(temperature)
+
+    def forward(self, outputs: InstanceOutputs) -> Temperature:
+        """Return the temperature N times."""
+        return Temperature.shared(repeat(self.temperature, outputs))
+
+
+class LinearSchedule(Rule):
+    """T = first + progress · (last - first), for all instances alike.
+
+    Args:
+        first: temperature of the run's first update.
+        last: temperature at its end.
+
+    Raises:
+        UsageError: if a temperature is not positive and finite.
+    """
+
+    def __init__(self, first: float, last: float) -> None:
+        super().__init__()
+        self.first, self.last = check_temperature(first), check_temperature(last)
+
+    def share(self, progress: float) -> float:
+        """Return how far from first to last the temperature is."""
+        return progress
+
+    def forward(self, outputs: InstanceOutputs) -> Temperature:
+        """Return the schedule's temperature N times."""
+        temperature = self.first + self.share(outputs.progress) * (self.last - self.first)
+        return Temperature.shared(repeat(temperature, outputs))
+
+
+class CosineSchedule(LinearSchedule):
+    """T = first + ½ (1 - cos(π · progress)) · (last - first), for all instances alike."""
+
+    def share(self, progress: float) -> float:
+        """Return how far from first to last the temperature is."""
+        return (1.0 - math.cos(math.pi * progress)) / 2.0
+
+
+class _Drawn(Rule):
+    """Random temperatures that follow from the seed and the step, so that nothing needs to be kept in a checkpoint.
+
+    The generator is the outputs' device's own: the draws wait for nothing, but differ between a CPU and a GPU.
+    """
+
+    is_function = False
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self._seed = seed
+        self._generator: torch.Generator | None = None
+
+    def generator(self, outputs: InstanceOutputs) -> torch.Generator:
+        """Return the generator for a batch, on its device."""
+        device = outputs.labels.device
+        if self._generator is None or self._generator.device != device:
+            self._generator = torch.Generator(device)
+        return self._generator.manual_seed(mixed_seed(_RANDOM_RULE, self._seed, outputs.step))
+
+
+class RandomTemperature(_Drawn):
+    """A temperature per instance, uniform in the range, or uniform in its logarithm.
+
+    Args:
+        low: lowest temperature.
+        high: highest temperature.
+        scale: ``"log"`` (log-uniform) or ``"linear"`` (uniform).
+        seed: of the draws, together with the step.
+
+    Raises:
+        UsageError: if the range is empty or the scale unknown.
+    """
+
+    def __init__(self, low: float, high: float, scale: str = "log", seed: int = 0) -> None:
+        super().__init__(seed)
+        self._map = _action_map(low, high, scale)
+
+    def forward(self, outputs: InstanceOutputs) -> Temperature:
+        """Draw the temperatures."""
+        labels = outputs.labels
+        uniform = torch.rand(
+            labels.shape, generator=self.generator(outputs), dtype=number_type(outputs), device=labels.device
+        )
+        return Temperature.shared(self._map.to_temperature(2.0 * uniform - 1.0))
+
+
+class PublicAgent(_Drawn):
+    """T = 10 · sigmoid(x) with x from N(0, 0.6²): what the untrained agent of RLKD's public code does.
+
+    Args:
+        maximum: 10 there.
+        deviation: standard deviation of x.
+        seed: of the draws, together with the step.
+
+    Raises:
+        UsageError: if a number is out of its range.
+    """
+
+    def __init__(self, maximum: float = 10.0, deviation: float = 0.6, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.maximum = check_temperature(maximum)
+        self.deviation = check_positive("deviation", deviation, zero=True)
+
+    def forward(self, outputs: InstanceOutputs) -> Temperature:
+        """Draw the temperatures."""
+        labels = outputs.labels
+        normal = torch.randn(
+            labels.shape, generator=self.generator(outputs), dtype=number_type(outputs), device=labels.device
+        )
+        return Temperature.shared(self.maximum * torch.sigmoid(self.deviation * normal))
+
+
+class _ByFigure(Rule):
+    """T from low to high, as a figure in [0, 1] of the instance goes from 0 to 1 (rising) or from 1 to 0 (falling).
+
+    Args:
+        low: lowest temperature.
+        high: highest temperature.
+        of: whose prediction at temperature 1 the figure is of: ``"teacher"`` or ``"student"``.
+        direction: ``"rising"`` or ``"falling"``.
+        scale: ``"linear"``, or ``"log"`` for equal ratios of the temperature.
+
+    Raises:
+        UsageError: if the range is empty or a word unknown.
+    """
+
+    def __init__(
+        self, low: float, high: float, of: str = "teacher", direction: str = "rising", scale: str = "linear"
+    ) -> None:
+        super().__init__()
+        self.of = check_choice("of", of, ("teacher", "student"))
+        self.sign = 1.0 if check_choice("direction", direction, ("rising", "falling")) == "rising" else -1.0
+        self._map = _action_map(low, high, scale)
+
+    @abstractmethod
+    def figure(self, outputs: InstanceOutputs) -> Tensor:
+        """Return the figure ``(N,)``."""
+
+    def forward(self, outputs: InstanceOutputs) -> Temperature:
+        """Return the temperatures."""
+        action = self.sign * (2.0 * self.figure(outputs).to(number_type(outputs)) - 1.0)
+        return Temperature.shared(self._map.to_temperature(action))
+
+
+class EntropyRule(_ByFigure):
+    """The temperature rises or falls with the normalised entropy -Σ p log p / log C of teacher or student.
+
+    Arguments as those of :class:`DifficultyRule`.
+    """
+
+    def figure(self, outputs: InstanceOutputs) -> Tensor:
+        """Return the normalised entropy ``(N,)``."""
+        return FEATURES[f"{self.of}_entropy"].compute(outputs)
+
+
+class DifficultyRule(_ByFigure):
+    """The temperature rises or falls with the difficulty 1 - p_y, p_y teacher's or student's p of the true class.
+
+    Args:
+        low: lowest temperature.
+        high: highest temperature.
+        of: for whom the instance is difficult: ``"student"`` or ``"teacher"``.
+        direction: ``"rising"`` or ``"falling"``.
+        scale: ``"linear"``, or ``"log"`` for equal ratios of the temperature.
+
+    Raises:
+        UsageError: if the range is empty or a word unknown.
+    """
+
+    def __init__(
+        self, low: float, high: float, of: str = "student", direction: str = "rising", scale: str = "linear"
+    ) -> None:
+        super().__init__(low, high, of, direction, scale)
+
+    def figure(self, outputs: InstanceOutputs) -> Tensor:
+        """Return the difficulty ``(N,)``."""
+        return 1.0 - FEATURES[f"{self.of}_performance"].compute(outputs)
+
+
+def _action_map(low: float, high: float, scale: str) -> ActionMap:
+    bounds = TemperatureRange(check_temperature(low), check_temperature(high))
+    return ActionMap(bounds, cast(ActionScale, scale))  # which checks the word

@@ -1,0 +1,83 @@
+"""A stock agent learns to choose coefficients, over many runs at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium.wrappers.vector import RecordEpisodeStatistics
+
+from agents.learned.coefficient_policy import CoefficientPolicy
+from agents.sb3.checkpoint import agent_state, load_agent_state, load_random_state, random_state
+from agents.sb3.export import export_coefficient_policy
+from agents.sb3.make import continue_from, default_options, make_agent
+from rlkd_env.envs.coefficient_env import CoefficientVectorEnv
+
+_MINIBATCHES = 4
+"""Of a rollout, which is an episode of every run."""
+
+
+class CoefficientTraining:
+    """Learning from whole episodes, one set of runs after the other.
+
+    Args:
+        name: of the agent, in :data:`agents.sb3.make.AGENTS`.
+        env: the runs.
+        seeds: that the runs of each of the environment's sets may have.
+        discount: from one decision to the next.
+        options: arguments of the agent's class.
+        seed: of the agent and of the choice of seeds.
+
+    Attributes:
+        generation: number of episodes so far.
+
+    Raises:
+        UsageError: if the agent or an option is unknown.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        env: CoefficientVectorEnv,
+        seeds: Sequence[range],
+        discount: float,
+        options: dict[str, Any],
+        seed: int,
+    ) -> None:
+        self._env, self._seeds, self._seed = env, seeds, seed
+        self._recorded = RecordEpisodeStatistics(env, buffer_length=env.num_envs)
+        defaults = default_options(name, env.num_envs)
+        whole_episodes = {"n_steps": env.decisions, "batch_size": max(2, env.num_envs * env.decisions // _MINIBATCHES)}
+        chosen: dict[str, Any] = {"gamma": discount, "seed": seed}
+        if "n_steps" in defaults:
+            chosen |= {argument: value for argument, value in whole_episodes.items() if argument in defaults}
+        chosen |= options
+        self._agent = make_agent(name, self._recorded, **chosen)
+        self.generation = 0
+
+    def update(self) -> dict[str, float]:
+        """Let the agent act and learn for an episode of all runs; return its figures."""
+        turn = self.generation % len(self._seeds)
+        seeds, count = self._seeds[turn], self._env.num_envs
+        draws = np.random.default_rng([self._seed, self.generation])
+        first = int(draws.integers(seeds.start, max(seeds.start + 1, seeds.stop - count)))
+        observation, _ = self._recorded.reset(seed=first, options={"turn": turn})
+        continue_from(self._agent, observation)
+        self._agent.learn(count * self._env.decisions, reset_num_timesteps=False)
+        self.generation += 1
+        return {"return": float(np.mean(self._recorded.return_queue))}
+
+    def policy(self) -> CoefficientPolicy:
+        """Return the agent's policy without its exploration."""
+        return export_coefficient_policy(self._agent, self._env.rule, self._env.scale)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return agent and generators, for an agent that goes on as if it had not been stopped."""
+        return {"generation": self.generation, "agent": agent_state(self._agent), "random": random_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from :meth:`state_dict`."""
+        self.generation = state["generation"]
+        load_agent_state(self._agent, state["agent"])
+        load_random_state(state["random"])

@@ -1,0 +1,1 @@
+"""The commands of ``rlkd``, a file or a folder each."""

@@ -1,0 +1,1 @@
+"""``rlkd bench``: what a step costs."""

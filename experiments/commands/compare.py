@@ -1,0 +1,152 @@
+"""``rlkd compare``: arms × tasks × seeds, each a run of ``rlkd distill``, and what they say."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from experiments.commands.distill import prepare
+from experiments.compare.analysis import analyze
+from experiments.compare.executors import EXECUTORS, WorkersLost
+from experiments.compare.plan import Plan, PlannedRun, check_folders, check_test_set, make_plan
+from experiments.compare.rows import COMPARISON_FILE, COMPARISON_VERSION, CSV_FILE, Row, row_of, write_csv
+from experiments.compare.table import print_tables
+from experiments.compare.work import Outcome
+from experiments.config import CompareConfig
+from experiments.session.session import RunInterrupted
+from experiments.session.versions import versions
+from rlkd_env.errors import UsageError
+from rlkd_env.utils.files import write_json
+
+_LOCK_FILE = ".lock"
+
+
+def run_compare(config: CompareConfig) -> int:
+    """Make the runs of a comparison that are not made yet, write its files and print its tables.
+
+    Returns:
+        The exit code: 0, 1 when a run failed or a worker died, 130 when it was interrupted.
+
+    Raises:
+        UsageError: if an option of any arm is invalid, before anything is trained; or if the folder holds runs of
+            other settings, or another process works in it.
+    """
+    options, folder = config.comparison, config.folder
+    if options.jobs < 0 or options.threads < 1:
+        raise UsageError(f"there must be at least 0 jobs and 1 thread, not {options.jobs} and {options.threads}")
+    plan = make_plan(config)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file, not a folder")
+    check_folders(plan.runs, options.overwrite)
+    _check_arms(plan)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / _LOCK_FILE, timeout=0):
+            return _compare(config, plan)
+    except Timeout:
+        raise UsageError(f"another rlkd compare works in {folder}") from None
+
+
+def _check_arms(plan: Plan) -> None:
+    """Build every arm on every task once, which tells wrong options; arms that are finished are not built."""
+    for first in plan.first_runs():
+        if all(run.summary() for run in plan.runs_of(first.task, first.arm)):
+            continue
+        try:
+            prepare(first.config)
+            check_test_set(first)
+        except UsageError as error:
+            raise UsageError(f"arm {first.arm} on task {first.task}: {error}") from None
+
+
+def _compare(config: CompareConfig, plan: Plan) -> int:
+    """Make the runs, with the folder to ourselves."""
+    folder = config.folder
+    outcomes = _finished(plan.runs)
+    missing = [run for run in plan.runs if run.name not in outcomes]
+    _write(config, plan, outcomes)
+    code, again = 0, f"go on with the same command; what is finished is in {folder}"
+    try:
+        _make(config, plan, missing, outcomes)
+    except (KeyboardInterrupt, RunInterrupted):
+        outcomes |= _finished(missing)  # with the run that was just ending
+        print(f"\ninterrupted after {len(outcomes)} of {len(plan.runs)} runs: {again}", file=sys.stderr)
+        code = 130
+    except WorkersLost:
+        print(f"\nrlkd: error: a worker process was killed, perhaps for its memory: {again}", file=sys.stderr)
+        code = 1
+    rows, statistics = _write(config, plan, outcomes)
+    if code:
+        return code
+    print_tables(statistics)
+    print(f"everything is in {folder}")
+    failed = [row for row in rows if row.error]
+    for row in failed:
+        print(f"rlkd: {row.task}/{row.arm}/seed{row.seed} failed: {row.error}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _finished(runs: Iterable[PlannedRun]) -> dict[str, Outcome]:
+    return {run.name: Outcome(run, summary) for run in runs if (summary := run.summary())}
+
+
+def _make(config: CompareConfig, plan: Plan, missing: list[PlannedRun], outcomes: dict[str, Outcome]) -> None:
+    """Make the missing runs, and write the lines of all that are finished after each."""
+    if not missing:
+        return
+    options = config.comparison
+    epochs = {run.name: run.config.run.epochs for run in plan.runs}
+    bar = tqdm(
+        total=sum(epochs.values()),
+        initial=sum(epochs[name] for name in outcomes),
+        desc="compare",
+        unit="epoch",
+        smoothing=0.02,
+        mininterval=1.0,
+        disable=not options.progress,
+    )
+    with bar, closing(EXECUTORS[options.executor](missing, options, bar.update)) as making:
+        bar.set_postfix(runs=f"{len(outcomes)}/{len(plan.runs)}")
+        for outcome in making:
+            outcomes[outcome.run.name] = outcome
+            bar.set_postfix(runs=f"{len(outcomes)}/{len(plan.runs)}", last=outcome.run.name)
+            write_csv(_rows(plan, outcomes), config.folder / CSV_FILE)
+
+
+def _rows(plan: Plan, outcomes: dict[str, Outcome]) -> list[Row]:
+    """Return the lines of the runs that are over, task by task, arm by arm, seed by seed."""
+    ordered = [run for task in plan.tasks for arm in plan.arms for run in plan.runs_of(task, arm)]
+    return [row_of(outcomes[run.name]) for run in ordered if run.name in outcomes]
+
+
+def _write(config: CompareConfig, plan: Plan, outcomes: dict[str, Outcome]) -> tuple[list[Row], dict[str, Any]]:
+    """Write both files, of what is finished; return the lines and the statistics."""
+    rows = _rows(plan, outcomes)
+    finished = {(row.task, row.arm) for row in rows}
+    tasks = [task for task in plan.tasks if (task, plan.baseline) in finished]
+    statistics = analyze(rows, tasks, plan.baseline, plan.fixed_arms())
+    content = {
+        "version": COMPARISON_VERSION,
+        "settings": config.settings(),
+        "tasks": plan.tasks,
+        "arms": plan.arms,
+        "baseline": plan.baseline,
+        "planned_runs": len(plan.runs),
+        "runs": [row.as_dict() | {"folder": _folder(plan, row, config.folder)} for row in rows],
+        "statistics": statistics,
+        "versions": versions(),
+    }
+    write_csv(rows, config.folder / CSV_FILE)
+    write_json(config.folder / COMPARISON_FILE, content)
+    return rows, statistics
+
+
+def _folder(plan: Plan, row: Row, folder: Path) -> str:
+    run = next(run for run in plan.runs_of(row.task, row.arm) if run.seed == row.seed)
+    return run.config.folder.relative_to(folder).as_posix()

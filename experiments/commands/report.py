@@ -1,0 +1,54 @@
+"""``rlkd report``: a run or a comparison as one page that explains itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from experiments.compare.rows import COMPARISON_FILE
+from experiments.config import ReportConfig
+from experiments.report.comparison.page import comparison_page
+from experiments.report.comparison.records import ComparisonRecord
+from experiments.report.page import Page, write_page
+from experiments.report.run.page import run_page
+from experiments.report.run.records import RunRecord
+from experiments.session.folder import CONFIG_FILE
+from rlkd_env.errors import UsageError
+
+
+def run_report(config: ReportConfig) -> int:
+    """Write ``report.html`` and the figures beside it.
+
+    Returns:
+        The exit code 0.
+
+    Raises:
+        UsageError: if the folder holds neither a run nor a comparison, or a file in it is damaged; nothing is written
+            then.
+    """
+    folder = Path(config.folder)
+    page = _page(folder, None if config.credit is None else Path(config.credit))
+    written = write_page(page, folder if config.out == "auto" else Path(config.out))
+    console = Console()
+    for warning in page.warnings:
+        console.print(warning, highlight=False, markup=False)
+    console.print(
+        f"written: {written[0]}, and {len(written) - 1} figures in {written[0].with_suffix('')}",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    return 0
+
+
+def _page(folder: Path, credit: Path | None) -> Page:
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is no folder" if folder.exists() else f"{folder} does not exist")
+    if (folder / COMPARISON_FILE).exists():
+        if credit is not None:
+            raise UsageError("--credit belongs to the report of a run, not to that of a comparison")
+        return comparison_page(ComparisonRecord.read(folder))
+    if (folder / CONFIG_FILE).exists():
+        return run_page(RunRecord.read(folder, credit))
+    raise UsageError(f"{folder} holds neither a run ({CONFIG_FILE}) nor a comparison ({COMPARISON_FILE})")

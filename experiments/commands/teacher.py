@@ -1,0 +1,127 @@
+"""``rlkd teacher``: train a teacher and save it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from experiments.config import TeacherConfig
+from experiments.session.checkpoint import load_checkpoint, save_checkpoint
+from experiments.session.folder import CHECKPOINT_FOLDER, CONFIG_FILE
+from experiments.session.versions import versions
+from rlkd_env.data import ImageSet, create_source
+from rlkd_env.errors import UsageError
+from rlkd_env.models import check_model
+from rlkd_env.models.storage import save_network
+from rlkd_env.runs.config import select_device
+from rlkd_env.training.teacher import TEACHER_FILE, TeacherTraining
+from rlkd_env.utils.files import write_json
+
+CARD_FILE = "teacher.json"
+
+
+def run_teacher(config: TeacherConfig) -> int:
+    """Train a teacher, evaluate it on the test set once, and write it with a card.
+
+    Returns:
+        The exit code: 0, or 130 when it was interrupted.
+
+    Raises:
+        UsageError: if an option is invalid, the folder holds another teacher, or the training diverges.
+    """
+    recipe, folder, output = config.recipe(), config.folder, config.output
+    check_model(recipe.model)  # an unknown name is told before anything else
+    _check_folder(config)
+    source = create_source(config.data)
+    device = select_device(output.device)
+    splits = source.splits().to(device)
+    training = TeacherTraining(splits, recipe, source.task)
+    task = training.task
+    history: list[dict[str, float]] = []
+    seconds = 0.0
+    checkpoint = load_checkpoint(folder / CHECKPOINT_FOLDER) if output.resume else None
+    if checkpoint is not None:
+        training.load_state_dict(checkpoint["run"])
+        history, seconds = checkpoint["history"], checkpoint["seconds"]
+    else:
+        shutil.rmtree(folder / CHECKPOINT_FOLDER, ignore_errors=True)
+        for name in (TEACHER_FILE, CARD_FILE):
+            (folder / name).unlink(missing_ok=True)
+        write_json(folder / CONFIG_FILE, config.settings())
+    started = last_checkpoint = time.monotonic()
+
+    def save() -> None:
+        state = {"run": training.state_dict(), "history": history, "seconds": seconds + time.monotonic() - started}
+        save_checkpoint(folder / CHECKPOINT_FOLDER, state)
+
+    with tqdm(total=recipe.epochs, initial=training.epoch, desc="teacher", disable=not output.progress) as bar:
+        try:
+            while not training.finished:
+                loss = training.run_epoch()
+                accuracy = float(task.evaluate(training.network, splits.validation).accuracy)
+                history.append({"loss": loss, "validation_accuracy": accuracy})
+                bar.update()
+                bar.set_postfix(loss=f"{loss:.4f}", validation=f"{accuracy:.2%}")
+                if time.monotonic() - last_checkpoint >= output.checkpoint_seconds:
+                    save()
+                    last_checkpoint = time.monotonic()
+        except KeyboardInterrupt:
+            print(f"\ninterrupted in epoch {training.epoch + 1}; go on with: rlkd teacher --resume --out {folder}")
+            return 130
+    seconds += time.monotonic() - started
+    test = source.test_set()
+    card = {
+        "dataset": config.data.dataset,
+        "data": asdict(config.data),
+        "recipe": asdict(recipe),
+        "validation_accuracy": history[-1]["validation_accuracy"],
+        "metric": task.metric,
+        **_test_figures(training, test, device),
+        "seed": recipe.seed,
+        "seconds": seconds,
+        "history": history,
+        "versions": versions(),
+    }
+    weights = training.network.state_dict()
+    save_network(folder / TEACHER_FILE, weights, recipe.model, splits.num_classes, splits.image_shape)
+    write_json(folder / CARD_FILE, card)
+    shutil.rmtree(folder / CHECKPOINT_FOLDER, ignore_errors=True)
+    _tell(config, card)
+    return 0
+
+
+def _check_folder(config: TeacherConfig) -> None:
+    folder, output = config.folder, config.output
+    if output.overwrite and output.resume:
+        raise UsageError("--overwrite and --resume exclude each other")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file, not a folder")
+    is_finished, is_begun = (folder / TEACHER_FILE).exists(), (folder / CONFIG_FILE).exists()
+    if output.resume and (is_finished or not is_begun):
+        raise UsageError(f"there is no training to resume in {folder}")
+    if (is_finished or is_begun) and not output.overwrite and not output.resume:
+        raise UsageError(
+            f"{folder} holds another teacher: add --overwrite to replace it"
+            + ("" if is_finished else " or --resume to go on with it")
+        )
+
+
+def _test_figures(training: TeacherTraining, test: ImageSet | None, device: torch.device) -> dict[str, Any]:
+    if test is None:
+        return {"test_accuracy": None}
+    evaluation = training.task.evaluate(training.network, test.to(device))
+    return {"test_accuracy": float(evaluation.accuracy), "test_details": evaluation.details}
+
+
+def _tell(config: TeacherConfig, card: dict[str, Any]) -> None:
+    test = "no test set" if card["test_accuracy"] is None else f"test {card['test_accuracy']:.2%}"
+    print(
+        f"teacher {card['recipe']['model']} on {config.data.dataset}, {card['metric']}: "
+        f"validation {card['validation_accuracy']:.2%}, {test}"
+    )
+    print(f"use it with: rlkd distill --dataset {config.data.dataset} --teacher {config.folder}")

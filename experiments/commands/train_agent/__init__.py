@@ -1,0 +1,1 @@
+"""``rlkd train-agent``: a policy trained over many runs."""

@@ -1,0 +1,260 @@
+"""``rlkd train-agent``: a temperature policy from many runs, held against fixed temperatures on other ones."""
+
+from __future__ import annotations
+
+import sys
+import time
+from copy import deepcopy
+from typing import Any, Protocol
+
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from agents.learned.coefficient_policy import CoefficientPolicy
+from agents.learned.evolution import CoefficientForm, Evolution
+from agents.rules.base import check_temperature
+from agents.sb3.coefficient_training import CoefficientTraining
+from experiments.commands.train_agent.held_out import HeldOutRuns, print_held_out
+from experiments.commands.train_agent.instances import Instance, InstanceSet, read_instance_set
+from experiments.commands.train_agent.policy_figure import draw_policy
+from experiments.config import TrainAgentConfig
+from experiments.session.checkpoint import load_checkpoint, save_checkpoint
+from experiments.session.folder import (
+    CHECKPOINT_FOLDER,
+    CONFIG_FILE,
+    SUMMARY_FILE,
+    TENSORBOARD_FOLDER,
+    check_folder,
+    clear_folder,
+)
+from experiments.session.versions import versions
+from rlkd_env.envs.coefficient_env import CoefficientVectorEnv
+from rlkd_env.errors import UsageError
+from rlkd_env.instances.coefficients import CoefficientRule
+from rlkd_env.instances.temperature import parse_bound
+from rlkd_env.runs.parallel import ParallelRuns, check_mode, create_parallel_runs
+from rlkd_env.runs.reward import RewardMeter
+from rlkd_env.utils.files import read_json, write_json
+
+EVOLUTION = "cma"
+FIGURE_FILE = "policy.png"
+_NEVER = 2**30
+"""Reward interval of runs whose rewards nobody asks for."""
+_LOOKS = 16
+"""Held-out runs of an instance whose validation figures are followed."""
+
+
+class Training(Protocol):
+    """What learns: evolution or an agent."""
+
+    generation: int
+
+    def update(self) -> dict[str, float]:
+        """Learn from one more set of runs; return figures."""
+        ...
+
+    def policy(self) -> CoefficientPolicy:
+        """Return what has been learned."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that the rest of the training depends on."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from it."""
+        ...
+
+
+def run_train_agent(config: TrainAgentConfig) -> int:
+    """Train a policy, save it, and compare it on the held-out runs.
+
+    Returns:
+        The exit code: 0, or 130 when it was interrupted.
+
+    Raises:
+        UsageError: if an option is invalid; the folder has not been touched then.
+    """
+    folder, output = config.folder, config.output
+    check_folder(folder, output.overwrite, output.resume)
+    if output.resume and (folder / SUMMARY_FILE).is_file():
+        print(f"the training in {folder} is finished already")
+        print_held_out(read_json(folder / SUMMARY_FILE)["held_out"])
+        return 0
+    session = TrainingSession(config, read_instance_set(config.training.instances))
+    try:
+        session.train()
+        session.finish()
+    except KeyboardInterrupt:
+        print(
+            f"\ninterrupted after {session.training.generation} updates; go on from the last checkpoint with: "
+            f"rlkd train-agent --resume --out {folder}",
+            file=sys.stderr,
+        )
+        return 130
+    finally:
+        session.close()
+    return 0
+
+
+class TrainingSession:
+    """A training with its checkpoints and curves. Everything is built and checked here; nothing is written.
+
+    Args:
+        config: all options.
+        instances: what the policy is trained on and held against.
+
+    Attributes:
+        training: what learns.
+
+    Raises:
+        UsageError: if an option is invalid.
+    """
+
+    def __init__(self, config: TrainAgentConfig, instances: InstanceSet) -> None:
+        self.config, self._options, self.folder = config, config.training, config.folder
+        _check(config)
+        self._rule = CoefficientRule(self._options.coefficient_features)
+        self._held_out = [HeldOutRuns(one, self._options.device, self._options.run_mode) for one in instances.held_out]
+        self._sets = [self._runs(instance) for instance in instances.train]
+        seeds = [instance.seeds for instance in instances.train]
+        self.training = self._evolution(seeds) if self._options.agent == EVOLUTION else self._agent(seeds)
+        self._seconds = 0.0
+
+    def train(self) -> None:
+        """Learn to the budget's end, from the last checkpoint on where there is one."""
+        resumed = self._start()
+        writer = SummaryWriter(str(self.folder / TENSORBOARD_FOLDER), purge_step=self._step + 1 if resumed else None)
+        options, before, started = self._options, self._seconds, time.monotonic()
+        saved = started
+        with tqdm(
+            total=options.updates, initial=self._step, desc="train-agent", disable=not self.config.output.progress
+        ) as bar:
+            while not self._is_over():
+                figures = self.training.update()
+                self._seconds = before + time.monotonic() - started
+                for name, value in figures.items():
+                    writer.add_scalar(f"training/{name}", value, self._step)
+                if options.evaluation_interval and self._step % options.evaluation_interval == 0:
+                    self._look(writer)
+                bar.update()
+                bar.set_postfix({name: f"{value:.3f}" for name, value in figures.items()}, refresh=False)
+                if time.monotonic() - saved >= self.config.output.checkpoint_seconds:
+                    writer.flush()  # what has been drawn before a checkpoint must survive a kill after it
+                    self._save()
+                    saved = time.monotonic()
+        writer.close()
+        self._save()
+
+    def finish(self) -> None:
+        """Save the policy, compare it on the held-out runs and write the summary."""
+        policy = self.training.policy()
+        policy.save(self.folder)
+        options, rows = self._options, []
+        arms = len(self._held_out) * (len(options.sweep) + 1)
+        with tqdm(total=arms, desc="held out", unit="arm", disable=not self.config.output.progress) as bar:
+            for runs in self._held_out:
+                on_device = deepcopy(policy).to(runs.template.device)
+                rows.append(runs.compare(on_device, options.sweep, bar.update))
+        if self._held_out:
+            runs, policy_there = self._held_out[0], deepcopy(policy).to(self._held_out[0].template.device)
+            draw_policy(policy_there, runs.template, runs.instance.seeds.start, self.folder / FIGURE_FILE)
+        summary = {
+            "settings": self.config.settings(),
+            "updates": self._step,
+            "seconds": self._seconds,
+            "held_out": rows,
+            "versions": versions(),
+        }
+        write_json(self.folder / SUMMARY_FILE, summary)
+        if rows:
+            print_held_out(rows)
+        print(
+            f"{self._step} updates in {self._seconds:.0f} s; use the policy with: rlkd distill --policy {self.folder}"
+        )
+
+    def close(self) -> None:
+        """End the processes that compute the runs, if there are any."""
+        for runs in self._sets:
+            runs.close()
+        for held_out in self._held_out:
+            held_out.close()
+
+    @property
+    def _step(self) -> int:
+        return self.training.generation
+
+    def _is_over(self) -> bool:
+        minutes = self._options.minutes
+        return self._step >= self._options.updates or (minutes is not None and self._seconds >= 60.0 * minutes)
+
+    def _runs(self, instance: Instance) -> ParallelRuns:
+        """Create the runs of an instance, whose rewards are those that the training asks for."""
+        options = self._options
+        widest = {"temperature_min": f"{self._rule.low}s", "temperature_max": f"{self._rule.high}s"}
+        run = instance.build(options.probe_images, device=options.device, features=("progress",), **widest)
+        if options.agent == EVOLUTION:
+            run.reward = RewardMeter("log_probe_loss", _NEVER)
+        else:
+            run.reward = RewardMeter("log_probe_loss", max(1, run.total_steps // options.decisions))
+        return create_parallel_runs(run, options.num_runs, options.run_mode)
+
+    def _evolution(self, seeds: list[range]) -> Evolution:
+        options = self._options
+        form = CoefficientForm(options.form, self._rule)
+        return Evolution(
+            self._sets, seeds, form, options.population, options.initial_deviation, options.fitness, options.seed
+        )
+
+    def _agent(self, seeds: list[range]) -> CoefficientTraining:
+        options = self._options
+        env = CoefficientVectorEnv(self._sets, self._rule, options.decisions, options.coefficient_scale)
+        arguments: dict[str, Any] = dict(options.agent_options)
+        return CoefficientTraining(options.agent, env, seeds, options.discount, arguments, options.seed)
+
+    def _start(self) -> bool:
+        """Prepare the folder; return whether the training goes on from a checkpoint."""
+        checkpoint = load_checkpoint(self.folder / CHECKPOINT_FOLDER) if self.config.output.resume else None
+        if checkpoint is None:
+            clear_folder(self.folder)
+            write_json(self.folder / CONFIG_FILE, self.config.settings())
+            return False
+        if checkpoint["settings"] != self.config.settings():
+            raise UsageError(f"the checkpoint in {self.folder} belongs to a training with other settings")
+        self.training.load_state_dict(checkpoint["training"])
+        self._seconds = checkpoint["seconds"]
+        return True
+
+    def _save(self) -> None:
+        state = {
+            "settings": self.config.settings(),
+            "training": self.training.state_dict(),
+            "seconds": self._seconds,
+            "run": {"step_count": self._step},
+        }
+        save_checkpoint(self.folder / CHECKPOINT_FOLDER, state)
+
+    def _look(self, writer: SummaryWriter) -> None:
+        """Draw how well the policy does on a few held-out runs, by their validation images."""
+        for runs in self._held_out:
+            policy, seeds = self.training.policy().to(runs.template.device), list(runs.instance.seeds)[:_LOOKS]
+            accuracy = runs.accuracies(policy, runs.template.splits.validation, seeds).mean()
+            writer.add_scalar(f"held_out/{runs.instance.name}/validation_accuracy", accuracy, self._step)
+
+
+def _check(config: TrainAgentConfig) -> None:
+    """Raise a UsageError if a number or name is wrong that is not looked at elsewhere before the folder is touched."""
+    options = config.training
+    if options.updates < 1:
+        raise UsageError(f"a training needs at least 1 update, not {options.updates}")
+    if options.probe_images < 1:
+        raise UsageError(f"the probe needs at least 1 image, not {options.probe_images}")
+    if options.evaluation_interval < 0:
+        raise UsageError(f"the updates from look to look must not be negative, not {options.evaluation_interval}")
+    if options.minutes is not None and not options.minutes > 0:
+        raise UsageError(f"the minutes must be positive, not {options.minutes:g}")
+    if not options.sweep:
+        raise UsageError("the sweep needs at least one temperature")
+    for bound in options.sweep:
+        check_temperature(parse_bound(bound, 1.0))
+    check_mode(options.run_mode)

@@ -1,0 +1,143 @@
+"""Instance sets: the runs that a policy is trained on and those that it is held against, as a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.config.presets import read_config_file
+from rlkd_env.data import ImageSet, create_source
+from rlkd_env.data.images import MemoryImages
+from rlkd_env.errors import UsageError, unknown_name
+from rlkd_env.runs.config import RunConfig, build_run, select_device
+from rlkd_env.runs.run import DistillationRun
+from rlkd_env.training.teacher import TeacherRecipe, cached_teacher
+
+INSTANCE_SETS = Path(__file__).parents[2] / "presets" / "instances"
+"""YAML files, one an instance set that comes with the package."""
+_OWN_KEYS = ("name", "seeds", "teacher_recipe")
+
+
+@dataclass(frozen=True)
+class Instance:
+    """Runs that differ by their seed alone.
+
+    Attributes:
+        name: for tables and curves.
+        settings: options of the run by name.
+        seeds: that its runs may have.
+        teacher_recipe: fields of :class:`~rlkd_env.training.teacher.TeacherRecipe`, of a teacher that is trained once
+            and cached; None takes the one that the settings name.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    seeds: range
+    teacher_recipe: Mapping[str, Any] | None = None
+
+    def config(self, **others: Any) -> RunConfig:
+        """Return the runs' config, with other values for some options.
+
+        Raises:
+            UsageError: if an option is unknown.
+        """
+        return RunConfig.from_keywords({**self.settings, **others})
+
+    def build(self, probe_images: int, **others: Any) -> DistillationRun:
+        """Build a run, not started, whose probe is enlarged to a number of images if there are as many.
+
+        Raises:
+            UsageError: if an option is invalid.
+        """
+        config = self.config(**others)
+        teacher = None
+        if self.teacher_recipe is not None:
+            splits = create_source(config).splits().to(select_device(config.device))
+            teacher = cached_teacher(config.dataset, splits, _recipe(self.teacher_recipe, self.name))
+        run = build_run(config, teacher=teacher)
+        run.probe = enlarged_probe(run, probe_images)
+        return run
+
+    def test_set(self) -> ImageSet | None:
+        """Load the test images, for the one comparison at the end."""
+        return create_source(self.config()).test_set()
+
+
+@dataclass(frozen=True)
+class InstanceSet:
+    """What a policy is trained on, and what it is held against."""
+
+    train: tuple[Instance, ...]
+    held_out: tuple[Instance, ...]
+
+
+def read_instance_set(name: str) -> InstanceSet:
+    """Read an instance set.
+
+    The file has the keys ``train`` and ``held_out``, lists of entries, and perhaps ``common``, an entry whose keys all
+    others take over. An entry has a ``name``, ``seeds`` (the first and the one after the last), options of a run, and
+    perhaps a ``teacher_recipe``.
+
+    Args:
+        name: of a file, or of a set in :data:`INSTANCE_SETS`.
+
+    Raises:
+        UsageError: if there is none, or it is not of this form.
+    """
+    path = INSTANCE_SETS / f"{name}.yaml"
+    if Path(name).suffix in (".yaml", ".yml", ".json"):
+        path = Path(name)
+    elif not path.is_file():
+        raise unknown_name("instance set", name, [file.stem for file in INSTANCE_SETS.glob("*.yaml")])
+    content = read_config_file(path, ("common", "train", "held_out"))
+    if not content.get("train"):
+        raise UsageError(f"the instance set {path} has no list 'train'")
+    common = content.get("common") or {}
+    parts = (content["train"], content.get("held_out") or [])
+    train, held_out = (tuple(_instance({**common, **entry}, path) for entry in part) for part in parts)
+    return InstanceSet(train, held_out)
+
+
+def _instance(entry: dict[str, Any], path: Path) -> Instance:
+    seeds = entry.get("seeds")
+    if "name" not in entry or not isinstance(seeds, list) or len(seeds) != 2 or not 0 <= seeds[0] < seeds[1]:
+        raise UsageError(f"{path}: every entry needs a name and seeds [FIRST, END], not {entry}")
+    settings = {key: _as_tuple(value) for key, value in entry.items() if key not in _OWN_KEYS}
+    instance = Instance(str(entry["name"]), settings, range(*seeds), entry.get("teacher_recipe"))
+    instance.config()  # an unknown option is told before anything is trained
+    if instance.teacher_recipe is not None:
+        _recipe(instance.teacher_recipe, instance.name)
+    return instance
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _recipe(options: Mapping[str, Any], name: str) -> TeacherRecipe:
+    valid = [known.name for known in fields(TeacherRecipe)]
+    for option in options:
+        if option not in valid:
+            raise unknown_name(f"option of the teacher of {name}:", option, valid)
+    return TeacherRecipe(**options)
+
+
+def enlarged_probe(run: DistillationRun, size: int) -> ImageSet:
+    """Return the run's probe with the images added that the student leaves to the teacher, up to a size.
+
+    They tell what a student is worth as well as the probe's do, as the student has not seen them; the teacher has.
+    """
+    probe, reserve = run.probe, run.splits.reserve
+    missing = size - len(probe)
+    if missing <= 0:
+        return probe.subset(torch.arange(size))
+    if not isinstance(probe, MemoryImages) or not isinstance(reserve, MemoryImages):
+        return probe
+    chosen = reserve.subset(torch.arange(min(missing, len(reserve))))
+    return replace(
+        probe, pixels=torch.cat([probe.pixels, chosen.pixels]), labels=torch.cat([probe.labels, chosen.labels])
+    )

@@ -1,0 +1,82 @@
+"""A picture of a policy at work: its temperatures over a run, and against the difficulty of the images."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+from rlkd_env.instances.temperature import Policy
+from rlkd_env.runs.hooks import RunHook, StepResult
+from rlkd_env.runs.run import DistillationRun
+from rlkd_env.utils.files import write_atomically
+
+_MOMENTS = {0.1: "after a tenth of the run", 0.5: "half-way", 1.0: "at the end"}
+_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+_NEAREST = 1e-3
+"""Distance from 0 and 1 at which the logit scale is cut."""
+_TICKS = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99)
+
+
+class _Record(RunHook):
+    """Quantiles of every update's temperatures, and the instances of the epochs that end at the moments."""
+
+    def __init__(self, run: DistillationRun) -> None:
+        self.quantiles: list[np.ndarray] = []
+        self.instances: dict[float, list[np.ndarray]] = {moment: [] for moment in _MOMENTS}
+        self._ends = {moment: max(run.steps_per_epoch, round(moment * run.total_steps)) for moment in _MOMENTS}
+
+    def on_step(self, run: DistillationRun, result: StepResult) -> None:
+        """Take an update down."""
+        temperature, outputs = result.temperature.student.float().cpu(), result.outputs
+        self.quantiles.append(temperature.quantile(torch.tensor(_QUANTILES)).numpy())
+        for moment, end in self._ends.items():
+            if end - run.steps_per_epoch < run.step_count <= end:
+                difficulty = 1.0 - outputs.true_class(outputs.student_probabilities)
+                confidence = outputs.true_class(outputs.teacher_probabilities)
+                self.instances[moment].append(torch.stack([difficulty.cpu(), temperature, confidence.cpu()]).numpy())
+
+
+def draw_policy(policy: Policy, run: DistillationRun, seed: int, path: Path) -> None:
+    """Make a run with a policy and draw its temperatures.
+
+    Args:
+        policy: on the run's device.
+        run: it is started anew.
+        seed: of the run.
+        path: of the PNG.
+    """
+    record = _Record(run)
+    run.reset(seed)
+    run.hooks = [record]
+    run.advance(policy)
+    run.hooks = []
+    figure = Figure(figsize=(13.0, 3.4), dpi=110, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    over_time, *moments = figure.subplots(1, 1 + len(_MOMENTS), sharey=True)
+    steps, quantiles = np.arange(len(record.quantiles)), np.array(record.quantiles).T
+    for (low, high), alpha in (((0, 4), 0.2), ((1, 3), 0.4)):
+        over_time.fill_between(steps, quantiles[low], quantiles[high], color="C0", alpha=alpha, linewidth=0)
+    over_time.plot(steps, quantiles[2], color="C0")
+    over_time.set(xlabel="update", ylabel="temperature", title="median, 50 % and 90 % of a batch", yscale="log")
+    over_time.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    over_time.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    over_time.yaxis.set_minor_formatter(NullFormatter())
+    for axes, (moment, title) in zip(moments, _MOMENTS.items(), strict=True):
+        difficulty, temperature, confidence = np.concatenate([np.empty((3, 0)), *record.instances[moment]], axis=1)
+        axes.set(xscale="logit", xlabel="difficulty, 1 − student's p", title=title)
+        inside = difficulty.clip(_NEAREST, 1.0 - _NEAREST)
+        points = axes.scatter(inside, temperature, c=confidence, s=8, cmap="viridis", vmin=0.0, vmax=1.0)
+        axes.set_xlim(_NEAREST * 0.7, 1.0 - _NEAREST * 0.7)
+        axes.set_xticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    figure.colorbar(points, ax=moments[-1], label="teacher's p of the true class")
+    canvas.draw()
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    write_atomically(path, content.getvalue())

@@ -1,0 +1,170 @@
+"""``rlkd validate``: a run made again from its summary alone, and what differs."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from experiments.commands.distill import complete, prepare
+from experiments.compare.work import using_threads
+from experiments.config import DistillConfig, ValidateConfig, as_arguments, config_hash
+from experiments.session.folder import LAST_STUDENT_FILE, STUDENT_FILE, SUMMARY_FILE, check_folder
+from experiments.session.session import RunInterrupted
+from rlkd_env.errors import UsageError
+from rlkd_env.runs.config import select_device
+from rlkd_env.utils.files import read_json, read_tensors, tensors_hash
+
+_SURROUNDINGS = ("device", "processor", "threads", "processes", "versions")
+"""What a run's rounding follows from."""
+_OF_FILE = {STUDENT_FILE: "student_sha256", LAST_STUDENT_FILE: "student_last_sha256"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One figure of a summary, and what the run that was made again says.
+
+    Attributes:
+        name: of the figure, or of the file.
+        recorded: in the summary.
+        again: what it is now.
+        holds: whether that is the same, or near enough.
+    """
+
+    name: str
+    recorded: Any
+    again: Any
+    holds: bool
+
+
+def run_validate(config: ValidateConfig) -> int:
+    """Make a run again and print what differs.
+
+    Returns:
+        The exit code: 0 if all holds, 1 if not, 130 when interrupted.
+
+    Raises:
+        UsageError: if the summary is missing or not that of a run, or its data or networks are not there any more.
+    """
+    path = Path(config.summary)
+    path = path / SUMMARY_FILE if path.is_dir() else path
+    recorded = read_json(path)
+    if not isinstance(recorded, dict) or "settings" not in recorded or "student_sha256" not in recorded:
+        raise UsageError(f"{path} is not the summary of a run, or of an older version: it has no settings to repeat")
+    with ExitStack() as stack:
+        out = config.out or stack.enter_context(tempfile.TemporaryDirectory())
+        distill = _config_of(recorded, out, config.progress)
+        if config.out:
+            check_folder(distill.folder, overwrite=False, resume=False)
+        stack.enter_context(using_threads(recorded["threads"]))
+        try:
+            complete(prepare(distill))
+        except RunInterrupted:
+            print("\ninterrupted: nothing has been compared", file=sys.stderr)
+            return 130
+        again = read_json(distill.folder / SUMMARY_FILE)
+    reasons = why_bits_may_differ(recorded, again)
+    checks = [*_settings_and_files(recorded, path.parent), *compare(recorded, again, config.tolerance, bool(reasons))]
+    _print(checks, reasons, config.tolerance)
+    return 0 if all(check.holds for check in checks) else 1
+
+
+def why_bits_may_differ(recorded: dict[str, Any], again: dict[str, Any]) -> list[str]:
+    """Return the reasons why a run that is made again may be another one; none means that bits have to be equal.
+
+    Args:
+        recorded: the summary.
+        again: that of the run that was made again.
+    """
+    reasons = [
+        f"{name} was {recorded[name]}, is {again[name]}"
+        for name in _SURROUNDINGS
+        if name != "versions" and recorded[name] != again[name]
+    ]
+    old, new = recorded["versions"], again["versions"]
+    packages = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    reasons += [f"{name} was {old.get(name)}, is {new.get(name)}" for name in packages]
+    if not reasons and recorded["device"] != "cpu":
+        reasons.append("a GPU adds up in an order of its own")
+    return reasons
+
+
+def compare(recorded: dict[str, Any], again: dict[str, Any], tolerance: float, is_tolerant: bool) -> list[Check]:
+    """Compare all figures of two summaries but times and surroundings.
+
+    Args:
+        recorded: the summary.
+        again: that of the run that was made again.
+        tolerance: greatest difference of an accuracy, if any may differ.
+        is_tolerant: whether bits may differ. Then what follows from them, but is no accuracy, is not compared.
+    """
+    checks = []
+    for name in recorded:
+        if name in _SURROUNDINGS or name not in again or name in ("settings", "config_hash") or _is_time(name):
+            continue
+        old, new = recorded[name], again[name]
+        if name.endswith("_accuracy") and is_tolerant and None not in (old, new):
+            checks.append(Check(name, old, new, abs(old - new) <= tolerance))
+        elif not (is_tolerant and name in ("student_epoch", "mean_temperature", *_OF_FILE.values())):
+            checks.append(Check(name, old, new, old == new))
+    return checks
+
+
+def _config_of(recorded: dict[str, Any], out: str, progress: bool) -> DistillConfig:
+    """Return the options of a summary, on the device that it names if this machine has it."""
+    from experiments.cli import parse  # which imports this command's options
+
+    config = parse(["distill", *as_arguments(recorded["settings"])])
+    assert isinstance(config, DistillConfig)
+    try:
+        device = str(select_device(recorded["device"]))
+    except UsageError:
+        device = "auto"
+    output = replace(config.output, out=out, progress=progress, tensorboard=False)
+    return replace(config, run=replace(config.run, device=device), output=output)
+
+
+def _settings_and_files(recorded: dict[str, Any], folder: Path) -> list[Check]:
+    """Compare what lies beside the summary with what it says: its settings and the students in its folder."""
+    settings_hash = config_hash(recorded["settings"])
+    checks = [Check("settings", recorded["config_hash"], settings_hash, recorded["config_hash"] == settings_hash)]
+    for name, key in _OF_FILE.items():
+        if (folder / name).is_file():
+            found = tensors_hash(read_tensors(folder / name)[0])
+            checks.append(Check(name, recorded[key], found, recorded[key] == found))
+    return checks
+
+
+def _is_time(name: str) -> bool:
+    return name.endswith(("seconds", "_ms"))
+
+
+def _print(checks: list[Check], reasons: list[str], tolerance: float) -> None:
+    """Print the accuracies, and whatever else is not the same."""
+    table = Table(box=box.SIMPLE)
+    for column in ("figure", "recorded", "again", ""):
+        table.add_column(column, no_wrap=column == "figure")
+    for check in checks:
+        is_same = check.recorded == check.again
+        if check.name.endswith("_accuracy") or not is_same:
+            verdict = "same" if is_same else "near" if check.holds else "differs"
+            table.add_row(check.name, _text(check.recorded), _text(check.again), verdict)
+    console = Console()
+    console.print(table)
+    expected = f"accuracies may differ by {tolerance:g}: {'; '.join(reasons)}" if reasons else "bits have to be equal"
+    console.print(expected, highlight=False)
+    count = sum(not check.holds for check in checks)
+    told = f"{count} of {len(checks)} figures do not hold" if count else f"all {len(checks)} figures hold"
+    console.print(told, highlight=False)
+
+
+def _text(value: Any) -> str:
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 16 else f"{text[:14]} …"

@@ -1,0 +1,107 @@
+"""What the runs of a comparison say about every arm, against the baseline and the best fixed temperature."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from experiments.compare.rows import STUDENTS, Row
+from experiments.compare.statistics import Estimate, estimate_mean, paired_difference, probability_of_improvement
+
+
+def analyze(rows: Sequence[Row], tasks: Sequence[str], baseline: str, fixed_arms: Sequence[str]) -> dict[str, Any]:
+    """Return the statistics by task, student and arm as plain values.
+
+    A seed that failed in one of two arms is left out of their difference.
+
+    Args:
+        rows: of the runs.
+        tasks: names, in the order of the result.
+        baseline: name of the arm that differences and costs are taken to.
+        fixed_arms: names of the arms at fixed temperatures, the best of which in hindsight regret is taken to.
+
+    Returns:
+        ``result[task]`` holds ``baseline``, ``metric`` (what all means are of), ``runs`` (of every arm: their numbers,
+        seconds, cost, mean temperature), and for the students ``last`` and ``chosen`` a dictionary of ``best_fixed``
+        (arm) and ``arms``: of every arm ``mean``, ``difference`` to the baseline, ``regret`` (difference to the best
+        fixed temperature), each with its intervals, and ``probability_of_improvement`` over the baseline. What cannot
+        be told is None.
+    """
+    result: dict[str, Any] = {}
+    for task in tasks:
+        by_arm: dict[str, list[Row]] = {}
+        for row in rows:
+            if row.task == task:
+                by_arm.setdefault(row.arm, []).append(row)
+        result[task] = {
+            "baseline": baseline,
+            "metric": next((row.metric for row in rows if row.task == task and not row.error), Row.metric),
+            "runs": {arm: _runs(by_arm[arm], by_arm[baseline]) for arm in by_arm},
+        }
+        for student in STUDENTS:
+            result[task][student] = _of_student(by_arm, student, baseline, fixed_arms)
+    return result
+
+
+def _of_student(by_arm: dict[str, list[Row]], student: str, baseline: str, fixed_arms: Sequence[str]) -> dict[str, Any]:
+    accuracies = {arm: _by_seed(of_arm, student) for arm, of_arm in by_arm.items()}
+    means = {arm: statistics.fmean(accuracies[arm].values()) for arm in fixed_arms if accuracies.get(arm)}
+    best_fixed = max(means, key=lambda arm: means[arm]) if means else None
+    return {
+        "best_fixed": best_fixed,
+        "arms": {
+            arm: _of_arm(values, accuracies[baseline], accuracies[best_fixed] if best_fixed else {})
+            for arm, values in accuracies.items()
+        },
+    }
+
+
+def _of_arm(values: dict[int, float], baseline: dict[int, float], best_fixed: dict[int, float]) -> dict[str, Any]:
+    mean = estimate_mean(list(values.values())) if values else None
+    comparable = values and baseline
+    return {
+        "mean": None if mean is None else mean.as_dict(),
+        "difference": _difference(values, baseline),
+        "regret": _difference(values, best_fixed),
+        "probability_of_improvement": (
+            probability_of_improvement(list(values.values()), list(baseline.values())) if comparable else None
+        ),
+    }
+
+
+def _difference(values: dict[int, float], reference: dict[int, float]) -> dict[str, Any] | None:
+    seeds = [seed for seed in values if seed in reference]
+    if not seeds:
+        return None
+    difference: Estimate = paired_difference([values[seed] for seed in seeds], [reference[seed] for seed in seeds])
+    return difference.as_dict()
+
+
+def _by_seed(rows: list[Row], student: str) -> dict[int, float]:
+    found = {row.seed: row.accuracy(student) for row in rows}
+    return {seed: accuracy for seed, accuracy in found.items() if accuracy is not None}
+
+
+def _runs(rows: list[Row], baseline: list[Row]) -> dict[str, Any]:
+    """Return numbers of runs and their medians.
+
+    The cost is taken from seconds of the process on CPUs, as whatever else is running disturbs times on the clock.
+    """
+    clock = "cpu_seconds" if _median(rows, "cpu_seconds") and _median(baseline, "cpu_seconds") else "seconds"
+    seconds, of_baseline = _median(rows, clock), _median(baseline, clock)
+    return {
+        "count": len(rows),
+        "diverged": sum(row.diverged for row in rows),
+        "failed": sum(bool(row.error) for row in rows),
+        "seconds": _median(rows, "seconds"),
+        "cpu_seconds": _median(rows, "cpu_seconds"),
+        "cost_ratio": seconds / of_baseline if seconds and of_baseline else None,
+        "agent_share": _median(rows, "agent_share"),
+        "mean_temperature": _median(rows, "mean_temperature"),
+    }
+
+
+def _median(rows: list[Row], name: str) -> float | None:
+    values = [value for row in rows if (value := getattr(row, name)) is not None]
+    return statistics.median(values) if values else None

@@ -1,0 +1,106 @@
+"""The arms of a comparison: options of ``rlkd distill`` by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from agents.rules.create import RULES
+from experiments.config import CompareConfig
+from rlkd_env.errors import UsageError, unknown_name
+
+Options = dict[str, Any]
+"""Options of ``rlkd distill`` by name, as a config file holds them."""
+ALL_RULES = "all"
+STUDENT_ALONE = "student_alone"
+
+
+def create_arms(config: CompareConfig) -> dict[str, Options]:
+    """Return the arms that a comparison's options name, ready-made ones first.
+
+    Raises:
+        UsageError: if a rule is unknown, two arms have one name, options are not by name, or there is no arm.
+    """
+    options, arms = config.comparison, dict[str, Options]()
+    fixed = {"rule": "fixed", "policy": None}
+    temperatures: list[float | str] = list(options.fixed_temperatures)
+    rules = [name for rule in options.rules for name in (RULES if rule == ALL_RULES else (rule,))]
+    if "fixed" in rules or options.baseline == "auto":
+        temperatures.append(config.agent.fixed_temperature)
+    for temperature in sorted(map(str, temperatures), key=_sort_key):
+        arms[arm_of(temperature)] = {**fixed, "fixed_temperature": temperature}
+    for name in rules:
+        if name not in RULES:
+            raise unknown_name("rule", name, [*RULES, ALL_RULES])
+        if name != "fixed":
+            arms[name] = {"rule": name, "policy": None}
+    for agent in options.agents:
+        learning = {"agent": agent, "rule": None, "policy": None}
+        for calibrator in options.calibrators:
+            arms[f"{agent}-{calibrator}"] = {**learning, "calibrator": calibrator}
+        if not options.calibrators:
+            arms[agent] = learning
+    policies = {name: {"policy": path, "rule": None} for name, path in options.policies.items()}
+    alone = {STUDENT_ALONE: {**fixed, "method": "cross_entropy"}} if options.student_alone else {}
+    own = {name: read_options(f"arm {name}", text) for name, text in options.arms.items()}
+    for more in (policies, alone, own):
+        for name, arm in more.items():
+            if name in arms:
+                raise UsageError(f"two arms have the name {name!r}")
+            arms[name] = arm
+    return arms
+
+
+def arm_of(temperature: float | str) -> str:
+    """Return the name of the arm with this fixed temperature: ``T=4`` for 4, 4.0 and "4", ``T=2s`` for "2s".
+
+    Raises:
+        UsageError: if it is no temperature.
+    """
+    text = str(temperature)
+    number, unit = (text[:-1], "s") if text.endswith("s") else (text, "")
+    try:
+        return f"T={float(number):g}{unit}"
+    except ValueError:
+        raise UsageError(f"{text!r} is no temperature: give a number, or a number with the suffix s") from None
+
+
+def baseline_of(config: CompareConfig, arms: dict[str, Options]) -> str:
+    """Return the name of the arm that differences are taken to.
+
+    Raises:
+        UsageError: if there is no such arm.
+    """
+    name = config.comparison.baseline
+    if name == "auto":
+        return arm_of(config.agent.fixed_temperature)
+    if name not in arms:
+        raise unknown_name("arm as baseline:", name, arms)
+    return name
+
+
+def read_options(of: str, text: str) -> Options:
+    """Read options from YAML.
+
+    Args:
+        of: whose options they are, for the error message.
+        text: such as ``{rule: lskd}``; nothing means no option.
+
+    Raises:
+        UsageError: if it is not YAML, or not options by name.
+    """
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{of}: {text!r} is not YAML: {' '.join(str(error).split())}") from None
+    if content is None or content == "None":
+        return {}
+    if not isinstance(content, dict):
+        raise UsageError(f"{of}: {text!r} are no options by name, such as {{rule: lskd}}")
+    return {str(name).replace("-", "_"): value for name, value in content.items()}
+
+
+def _sort_key(temperature: str) -> tuple[bool, float]:
+    name = arm_of(temperature).removeprefix("T=")
+    return name.endswith("s"), float(name.removesuffix("s"))

@@ -1,0 +1,141 @@
+"""Who makes the runs of a comparison: worker processes, this process, or a Ray cluster."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
+from typing import Any
+
+from tqdm import tqdm
+
+from experiments.compare.plan import PlannedRun
+from experiments.compare.work import CountEpochs, Outcome, make_run
+from experiments.config.compare import CompareOptions
+from rlkd_env.errors import UsageError
+from rlkd_env.runs.parallel.workers import available_cores
+
+Executor = Callable[[Sequence[PlannedRun], CompareOptions, CountEpochs], Generator[Outcome, None, None]]
+"""Makes runs, yields what came of each as soon as it is over, and counts epochs meanwhile.
+
+Closing it stops what is under way."""
+
+_LOOK_SECONDS = 0.5
+
+
+class WorkersLost(Exception):  # noqa: N818 (not an error of the program)
+    """A worker process was killed, for instance because memory ran out."""
+
+
+def in_processes(
+    runs: Sequence[PlannedRun], options: CompareOptions, count: CountEpochs
+) -> Generator[Outcome, None, None]:
+    """Make runs in worker processes, which live as long as there are runs, as their imports take seconds.
+
+    Raises:
+        WorkersLost: if one of them dies.
+    """
+    context = multiprocessing.get_context("spawn")  # a fork does not survive threads and GPUs
+    epochs = context.Value("q", 0)
+    of_workers, lifeline = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(
+        min(options.jobs or available_cores(), len(runs)), context, _start_worker, (epochs, of_workers)
+    )
+    seen = 0
+    try:
+        waiting: set[Future[Outcome]] = {pool.submit(_work, run, options.threads) for run in runs}
+        while waiting:
+            done, waiting = wait(waiting, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
+            count(epochs.value - seen)
+            seen = epochs.value
+            for future in done:
+                yield future.result()
+        pool.shutdown()
+    except BrokenProcessPool as error:
+        raise WorkersLost from error
+    finally:
+        lifeline.close()  # which ends the workers at once
+        pool.shutdown(cancel_futures=True)
+
+
+def in_sequence(
+    runs: Sequence[PlannedRun], options: CompareOptions, count: CountEpochs
+) -> Generator[Outcome, None, None]:
+    """Make one run after the other in this process."""
+    for run in runs:
+        yield make_run(run, options.threads, count)
+
+
+def on_ray(runs: Sequence[PlannedRun], options: CompareOptions, count: CountEpochs) -> Generator[Outcome, None, None]:
+    """Make runs on the Ray cluster that ``RAY_ADDRESS`` names, or on one of this machine's own.
+
+    Its machines must share the folder of the comparison, the working folder and the data.
+
+    Raises:
+        UsageError: if Ray is not installed.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise UsageError("--executor ray needs Ray: pip install 'rlkd[ray]'") from None
+    ray.init(ignore_reinit_error=True, log_to_driver=False, configure_logging=False)
+    task = ray.remote(num_cpus=options.threads)(_work_on_ray)
+    try:
+        waiting = {task.remote(run, options.threads, os.getcwd()): run for run in runs}
+        while waiting:
+            (done,), _ = ray.wait(list(waiting))
+            run = waiting.pop(done)
+            try:
+                outcome = ray.get(done)
+            except ray.exceptions.RayError as error:
+                outcome = Outcome(run, None, f"{type(error).__name__}: {' '.join(str(error).split())}")
+            count(run.config.run.epochs)
+            yield outcome
+    finally:
+        ray.shutdown()
+
+
+EXECUTORS: dict[str, Executor] = {"processes": in_processes, "sequence": in_sequence, "ray": on_ray}
+"""By their names as options."""
+
+_epochs: Any = None
+
+
+def _start_worker(epochs: Any, of_parent: Connection) -> None:
+    """Prepare a worker process, which ends with its parent however that ends, so that no run is written twice."""
+    global _epochs
+    _epochs = epochs
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt ends
+    warnings.simplefilter("ignore", FutureWarning)
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which a process that is ended leaves
+    threading.Thread(target=_end_with_parent, args=(of_parent,), daemon=True).start()
+
+
+def _end_with_parent(of_parent: Connection) -> None:
+    """Wait for the end of a pipe that nothing is ever written to: the parent has closed it or is gone."""
+    of_parent.poll(None)
+    os._exit(1)
+
+
+def _work(run: PlannedRun, threads: int) -> Outcome:
+    return make_run(run, threads, _count)
+
+
+def _count(epochs: int) -> None:
+    with _epochs.get_lock():
+        _epochs.value += epochs
+
+
+def _count_nothing(epochs: int) -> None:
+    """Leave the counting to the caller, who is on another machine."""
+
+
+def _work_on_ray(run: PlannedRun, threads: int, folder: str) -> Outcome:
+    os.chdir(folder)  # of the options' relative paths
+    return make_run(run, threads, _count_nothing)

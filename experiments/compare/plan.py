@@ -1,0 +1,197 @@
+"""The runs of a comparison: each is what ``rlkd distill`` does with the options of its task and arm, and a seed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from experiments.compare.arms import Options, baseline_of, create_arms, read_options
+from experiments.config import CompareConfig, DistillConfig, as_arguments, config_hash
+from experiments.config.presets import laid_over, read_config_file, read_preset
+from experiments.session.folder import CONFIG_FILE, SUMMARY_FILE
+from rlkd_env.data import create_source
+from rlkd_env.errors import UsageError, unknown_name
+from rlkd_env.utils.files import read_json
+
+RUNS_FOLDER = "runs"
+_OPTIONS_OF = {
+    "agent": "agent_options",
+    "rule": "rule_options",
+    "method": "method_options",
+    "student": "student_options",
+    "teacher": "teacher_options",
+}
+"""Options whose own arguments are another option: who names another method does not mean the former's arguments."""
+_SET_BY_COMPARISON = ("seed", "out", "overwrite", "resume", "checkpoint_seconds", "progress", "tensorboard")
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a comparison.
+
+    Attributes:
+        task: name of its task.
+        arm: name of its arm.
+        config: options of ``rlkd distill``, its folder and seed among them.
+    """
+
+    task: str
+    arm: str
+    config: DistillConfig
+
+    @property
+    def seed(self) -> int:
+        """Of student, batches and agent."""
+        return self.config.output.seed
+
+    @property
+    def name(self) -> str:
+        """For messages, and the path below the folder of runs."""
+        return f"{self.task}/{self.arm}/seed{self.seed}"
+
+    @property
+    def hash(self) -> str:
+        """Of the settings, the seed among them."""
+        return config_hash(self.config.settings())
+
+    def summary(self) -> dict[str, Any] | None:
+        """Return the summary of the finished run in its folder, or None if it is not finished with these settings."""
+        path = self.config.folder / SUMMARY_FILE
+        summary = read_json(path) if path.is_file() else {}
+        return summary if summary.get("config_hash") == self.hash else None
+
+    def has_other_settings(self) -> bool:
+        """Whether its folder holds a run that was started with other settings."""
+        path = self.config.folder / CONFIG_FILE
+        return path.is_file() and read_json(path) != self.config.settings()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a comparison consists of.
+
+    Attributes:
+        tasks: options by the task's name.
+        arms: options by the arm's name.
+        baseline: name of the arm that differences are taken to.
+        runs: seed by seed, so that one that is stopped early has all arms.
+    """
+
+    tasks: dict[str, Options]
+    arms: dict[str, Options]
+    baseline: str
+    runs: list[PlannedRun]
+
+    def runs_of(self, task: str, arm: str) -> list[PlannedRun]:
+        """Return the runs of a task and arm, seed by seed."""
+        return [run for run in self.runs if (run.task, run.arm) == (task, arm)]
+
+    def first_runs(self) -> list[PlannedRun]:
+        """Return the first run of every task and arm."""
+        return [self.runs_of(task, arm)[0] for task in self.tasks for arm in self.arms]
+
+    def fixed_arms(self) -> list[str]:
+        """Return the arms that distil at a fixed temperature and differ in nothing else."""
+        only = {"rule", "policy", "fixed_temperature"}
+        return [name for name, options in self.arms.items() if options.get("rule") == "fixed" and set(options) <= only]
+
+
+def make_plan(config: CompareConfig) -> Plan:
+    """Return the runs that a comparison's options mean; nothing is read but configs.
+
+    Raises:
+        UsageError: if an option of the comparison, a task or an arm is unknown or of the wrong type.
+    """
+    options = config.comparison
+    if options.seeds < 1:
+        raise UsageError(f"a comparison needs at least 1 seed, not {options.seeds}")
+    arms = create_arms(config)
+    tasks = {name: read_options(f"task {name}", text) for name, text in options.tasks.items()}
+    tasks = tasks or {config.run.dataset.rpartition(":")[2]: {}}
+    for name in (*tasks, *arms):
+        if not re.fullmatch(r"[\w=.,+-]*\w", name):
+            raise UsageError(f"{name!r} cannot name a folder: use letters, digits and any of = . , + - _")
+    baseline = baseline_of(config, arms)
+    configs = {
+        (task, arm): _distill_config(config, task, tasks[task], arm, arms[arm]) for task in tasks for arm in arms
+    }
+    runs = [
+        PlannedRun(task, arm, _with_seed(config, configs[task, arm], f"{task}/{arm}", seed))
+        for seed in range(options.first_seed, options.first_seed + options.seeds)
+        for task in tasks
+        for arm in arms
+    ]
+    return Plan(tasks, arms, baseline, runs)
+
+
+def check_folders(runs: Iterable[PlannedRun], overwrite: bool) -> None:
+    """Make sure that no run of other settings is in the way.
+
+    Raises:
+        UsageError: if there is one, and it may not be overwritten.
+    """
+    for run in runs:
+        if not overwrite and run.has_other_settings():
+            settings, stored = run.config.settings(), read_json(run.config.folder / CONFIG_FILE)
+            names = [name for name in {**settings, **stored} if settings.get(name) != stored.get(name)]
+            raise UsageError(
+                f"{run.config.folder} holds a run with another {' and '.join(names)}: "
+                "add --overwrite to replace such runs, or take another --out"
+            )
+
+
+def check_test_set(run: PlannedRun) -> None:
+    """Make sure that there are test images, which arms are compared on.
+
+    Raises:
+        UsageError: if there are none.
+    """
+    if create_source(run.config.run).test_set() is None:
+        raise UsageError(f"the data of task {run.task} have no test images")
+
+
+def _distill_config(config: CompareConfig, task: str, of_task: Options, arm: str, of_arm: Options) -> DistillConfig:
+    """Lay an arm's options over the task's, and these over the comparison's; the parser checks them."""
+    from experiments.cli import parse  # which imports this command's options
+
+    try:
+        options = _laid_over_choices(config.common(), _expanded(of_task))
+        options = _laid_over_choices(options, _expanded(of_arm))
+        parsed = parse(["distill", *as_arguments(options)])
+    except UsageError as error:
+        raise UsageError(f"arm {arm} on task {task}: {error}") from None
+    assert isinstance(parsed, DistillConfig)
+    return parsed
+
+
+def _expanded(layer: Options) -> Options:
+    """Put what a preset and a config file hold under the other options."""
+    valid = [name for name in DistillConfig().as_dict() if name not in _SET_BY_COMPARISON]
+    for name in layer:
+        if name not in valid:
+            raise unknown_name("option", name, valid)
+    options = dict(layer)
+    preset, file = options.pop("preset", None), options.pop("config", None)
+    below: Options = read_preset(str(preset), "distill", valid) if preset is not None else {}
+    if file is not None:
+        below = laid_over(below, read_config_file(Path(str(file)), valid))
+    return laid_over(below, options)
+
+
+def _laid_over_choices(below: Options, above: Options) -> Options:
+    below = dict(below)
+    for choice, arguments in _OPTIONS_OF.items():
+        if choice in above and above[choice] != below.get(choice):
+            below.pop(arguments, None)
+    return laid_over(below, above)
+
+
+def _with_seed(config: CompareConfig, distill: DistillConfig, path: str, seed: int) -> DistillConfig:
+    folder = config.folder / RUNS_FOLDER / path / f"seed{seed}"
+    output = replace(
+        distill.output, seed=seed, out=str(folder), progress=False, tensorboard=config.comparison.tensorboard
+    )
+    return replace(distill, output=output)

@@ -1,0 +1,85 @@
+"""Options from files: ``--config``, and the ready-made ones that ``--preset`` names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rlkd_env.errors import UsageError, unknown_name
+
+PRESETS = Path(__file__).parent.parent / "presets"
+"""One folder a command; in it YAML files that are laid over each other, and the methods that go with all of them."""
+_METHODS = "methods"
+
+
+def preset_names(command: str) -> list[str]:
+    """Return all presets of a command, methods that go with another preset as ``.../METHOD``."""
+    root = PRESETS / command
+    names = [path.relative_to(root).with_suffix("").as_posix() for path in sorted(root.rglob("*.yaml"))]
+    methods = [name.removeprefix(f"{_METHODS}/") for name in names if name.startswith(f"{_METHODS}/")]
+    others = [name for name in names if name.rpartition("/")[2] not in methods]
+    return [*others, *(f".../{method}" for method in methods)]
+
+
+def read_preset(name: str, command: str, valid: Iterable[str]) -> dict[str, Any]:
+    """Read the options of a preset.
+
+    A name is a path such as ``cifar100/resnet56-resnet20/dkd``. Every step on it adds a file, which comes before those
+    of earlier steps: ``cifar100.yaml``, ``cifar100/resnet56-resnet20.yaml``, ``methods/dkd.yaml``, and, where there is
+    one, ``cifar100/resnet56-resnet20/dkd.yaml``. A preset that stands alone can be a later step as well: ``.../paper``.
+
+    Args:
+        name: of the preset.
+        command: whose presets are meant.
+        valid: names of the command's options.
+
+    Raises:
+        UsageError: if there is none of this name.
+    """
+    root, options, valid = PRESETS / command, dict[str, Any](), list(valid)
+    steps = name.split("/")
+    for number, step in enumerate(steps, start=1):
+        files = (root / f"{step}.yaml", root / _METHODS / f"{step}.yaml", root / f"{'/'.join(steps[:number])}.yaml")
+        found = [file for file in dict.fromkeys(files) if file.is_file()]
+        if not found or step in ("", ".", "..", _METHODS):
+            raise unknown_name("preset", name, preset_names(command))
+        for file in found:
+            options = laid_over(options, read_config_file(file, valid))
+    return options
+
+
+def read_config_file(path: Path, valid: Iterable[str]) -> dict[str, Any]:
+    """Read options from a JSON or YAML file.
+
+    Args:
+        path: of the file.
+        valid: names of the command's options.
+
+    Raises:
+        UsageError: if the file is missing, cannot be parsed, or holds anything but the command's options.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())  # JSON is YAML
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the config {path} cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"the config {path} is neither JSON nor YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UsageError(f"the config {path} must hold options by name")
+    options = {str(name).replace("-", "_"): value for name, value in content.items()}
+    for name in options:
+        if name not in valid:
+            raise unknown_name(f"option in the config {path}:", name, valid)
+    return options
+
+
+def laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Merge two layers; options that are themselves pairs of names and values are merged likewise."""
+    merged = below | above
+    for name in below.keys() & above.keys():
+        if isinstance(below[name], dict) and isinstance(above[name], dict):
+            merged[name] = below[name] | above[name]
+    return merged

@@ -1,0 +1,224 @@
+"""The figures of a comparison: every arm against the baseline, what it costs, and how it got there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from scipy import stats
+
+from experiments.report.comparison.records import ArmRecord, TaskRecord
+from experiments.report.style import (
+    COLOURS,
+    DASHES,
+    HUES,
+    Drawing,
+    add_legend,
+    figure_of,
+    file_name,
+    new_axes,
+    set_accuracy_limits,
+    set_count_scale,
+    set_temperature_scale,
+)
+from experiments.report.words import capitalized, signed
+
+_HIGHLIGHTED = 5
+"""Arms that have a colour besides the baseline; the others are grey, as nobody tells twenty colours apart."""
+_FAR_OFF = 2.0
+"""An arm whose difference is further than this many times most others' (0.75 quantile) is left outside of an axis."""
+_BANDS = 3
+"""Arms whose intervals are drawn around their curves, the baseline among them; more bands hide each other."""
+
+
+def draw_differences(task: TaskRecord) -> Drawing | None:
+    """Draw every arm's paired difference to the baseline with its interval."""
+    arms = [arm for arm in task.arms if arm.students["last"].difference and arm.name != task.baseline]
+    if not arms:
+        return None
+    axes = new_axes(f"test {task.metric} over {task.baseline}, points", "", height=1.5 + 0.36 * len(arms))
+    for student, offset, face in (("last", -0.13, "full"), ("chosen", 0.17, "none")):
+        for place, arm in enumerate(arms):
+            difference = arm.students[student].difference
+            if difference is None:
+                continue
+            colour = COLOURS["blue" if difference.is_clear_of_zero else "muted"]
+            if difference.is_known:
+                width = 2.4 if student == "last" else 1.2
+                axes.plot([difference.low, difference.high], [place + offset] * 2, color=colour, linewidth=width)
+            axes.plot([difference.mean], [place + offset], "o", color=colour, fillstyle=face, markersize=6)
+    axes.axvline(0.0, color=COLOURS["ink"], linewidth=1.2)
+    outside = _cut_off(arms, axes.set_xlim)
+    for place, arm in enumerate(arms):
+        if arm in outside and (found := arm.students["last"].difference):
+            edge, align = (0.02, "left") if found.mean < 0 else (0.98, "right")
+            arrow = "\N{LEFTWARDS ARROW}" if found.mean < 0 else "\N{RIGHTWARDS ARROW}"
+            where = axes.get_yaxis_transform()
+            text = axes.text(edge, place, f"{arrow} {signed(found.mean)}", transform=where, ha=align, va="bottom")
+            text.set(fontsize=9, color=COLOURS["ink"])
+    axes.set_yticks(range(len(arms)), [arm.name for arm in arms])
+    axes.set_ylim(len(arms) - 0.5, -0.5)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+    last = {arm.name: arm.students["last"].difference for arm in arms}
+    clear = [f"{name} ({signed(found.mean)})" for name, found in last.items() if found and found.is_clear_of_zero]
+    caption = (
+        f"Paired differences to {task.baseline} with 95 % intervals; filled: last epoch, open: student chosen by "
+        "validation. Blue intervals are clear of zero, grey ones are not. "
+    )
+    caption += (
+        f"Clear of zero in the last epoch: {', '.join(clear)}." if clear else "None is clear of zero in the last epoch."
+    )
+    caption += _outside_in_words(outside)
+    return Drawing(file_name(f"differences_{task.name}"), f"Difference to {task.baseline}", caption, figure_of(axes))
+
+
+def _cut_off(arms: list[ArmRecord], set_limits: Callable[[float, float], object]) -> list[ArmRecord]:
+    """Leave arms whose difference is many times the others' outside of an axis, and return them."""
+    ends = {arm.name: _ends(arm) for arm in arms}
+    bound = _FAR_OFF * float(np.quantile([max(map(abs, pair)) for pair in ends.values()], 0.75))
+    outside = [arm for arm in arms if (found := arm.students["last"].difference) and abs(found.mean) > bound]
+    if outside:
+        inside = [ends[arm.name] for arm in arms if arm not in outside]
+        low, high = min(0.0, *(pair[0] for pair in inside)), max(0.0, *(pair[1] for pair in inside))
+        margin = 0.05 * (high - low)
+        set_limits(max(low, -bound) - margin, min(high, bound) + margin)
+    return outside
+
+
+def _ends(arm: ArmRecord) -> tuple[float, float]:
+    found = arm.students["last"].difference
+    assert found is not None
+    return (found.low, found.high) if found.is_known else (found.mean, found.mean)
+
+
+def _outside_in_words(arms: list[ArmRecord]) -> str:
+    return f" Outside of the axis: {', '.join(arm.name for arm in arms)}." if arms else ""
+
+
+def draw_cost(task: TaskRecord) -> Drawing | None:
+    """Draw what every arm gains against what it costs."""
+    arms = [arm for arm in task.arms if arm.students["last"].difference and arm.cost_ratio]
+    if len(arms) < 2:
+        return None
+    extra, gain = f"extra time of a run over {task.baseline}, %", f"{task.metric} over {task.baseline}, points"
+    axes = new_axes(extra, gain, height=3.9)
+    axes.axhline(0.0, color=COLOURS["muted"], linewidth=1.0)
+    axes.axvline(0.0, color=COLOURS["muted"], linewidth=1.0)
+    chosen = _highlighted(task)
+    for arm in arms:
+        difference, cost = arm.students["last"].difference, 100.0 * ((arm.cost_ratio or 1.0) - 1.0)
+        assert difference is not None
+        colour = (
+            COLOURS["ink"] if arm.name == task.baseline else COLOURS.get(chosen.get(arm.name, ""), COLOURS["muted"])
+        )
+        if difference.is_known:
+            axes.plot([cost, cost], [difference.low, difference.high], color=colour, linewidth=1.2, alpha=0.6)
+        label = arm.name if arm.name in chosen or arm.name == task.baseline else None
+        axes.plot([cost], [difference.mean], _MARKERS[colour], color=colour, markersize=7, label=label)
+    outside = _cut_off(arms, axes.set_ylim)
+    add_legend(axes)
+    dearest = max(arms, key=lambda arm: arm.cost_ratio or 0.0)
+    caption = (
+        "Up is better, left is cheaper; bars are 95 % intervals. Times are medians over the seeds, CPU time "
+        f"where it is known. The dearest arm, {dearest.name}, takes {dearest.cost_ratio:.2f} times as long."
+        + _greys_in_words(task)
+        + _outside_in_words(outside)
+    )
+    return Drawing(file_name(f"cost_{task.name}"), "Gain against cost", caption, figure_of(axes))
+
+
+def draw_accuracies(task: TaskRecord) -> Drawing | None:
+    """Draw the validation accuracy, or AP, of the arms over the epochs, with intervals over the seeds."""
+    axes = new_axes("epoch", f"validation {task.metric}, %", height=3.9)
+    drawn = _draw_curves(axes, task, "validation_accuracy", scale=100.0)
+    if not drawn:
+        return None
+    means, tops = zip(*drawn, strict=True)
+    is_cut = set_accuracy_limits(axes, means, [float(top[-1]) for top in tops if np.isfinite(top[-1])])
+    caption = (
+        f"Means over the seeds. {_bands_in_words(task)} (Student's t), epoch by epoch and unpaired, so that arms whose "
+        "bands overlap can still differ by the paired test above." + _greys_in_words(task)
+    )
+    if is_cut:
+        caption += " The first epochs lie below the axis."
+    title = f"{capitalized(task.metric)} over epochs"
+    return Drawing(file_name(f"accuracy_{task.name}"), title, caption, figure_of(axes))
+
+
+def draw_temperatures(task: TaskRecord) -> Drawing | None:
+    """Draw the mean temperature of the arms over the epochs."""
+    axes = new_axes("epoch", "mean temperature", height=3.9)
+    without = [arm.name for arm in task.arms if arm.mean_temperature is None]
+    drawn = _draw_curves(axes, task, "temperature_mean", left_out=without)
+    if not drawn:
+        return None
+    set_temperature_scale(axes, np.concatenate([curve for curves in drawn for curve in curves]))
+    caption = (
+        "Means over all instances of an epoch and over the seeds, of the student's temperature where teacher and "
+        f"student have two. {_bands_in_words(task)} over the seeds." + _greys_in_words(task)
+    )
+    return Drawing(file_name(f"temperature_{task.name}"), "Temperature over training", caption, figure_of(axes))
+
+
+_MARKERS = {COLOURS[name]: marker for name, marker in zip((*HUES, "ink", "muted"), "os^DvPX.", strict=True)}
+
+
+def _highlighted(task: TaskRecord) -> dict[str, str]:
+    """Return the arms that have a colour, and which: the best ones besides the baseline, by the last epoch's mean."""
+    others = [arm.name for arm in task.arms if arm.name != task.baseline]
+    if len(others) > _HIGHLIGHTED + 1:
+        others = others[:_HIGHLIGHTED]
+    return dict(zip(others, HUES, strict=False))
+
+
+def _greys_in_words(task: TaskRecord) -> str:
+    greys = len(task.arms) - 1 - len(_highlighted(task))
+    return f" Grey: the {greys} other arms." if greys > 0 else ""
+
+
+def _bands_in_words(task: TaskRecord) -> str:
+    """Say what the bands are."""
+    if len(task.arms) <= _BANDS:
+        return "Bands are 95 % intervals"
+    return f"Bands, of the baseline and the {_BANDS - 1} best of the others, are 95 % intervals"
+
+
+def _draw_curves(
+    axes: Axes, task: TaskRecord, column: str, scale: float = 1.0, left_out: Sequence[str] = ()
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Draw a column of the histories of all arms but those left out, grey ones first.
+
+    Returns:
+        Of every arm the means ``(epochs,)`` and the upper ends of what is drawn, likewise.
+    """
+    chosen = _highlighted(task)
+    with_band = [task.baseline, *chosen][:_BANDS]
+    drawn = []
+    for arm in sorted(task.arms, key=lambda arm: (arm.name in chosen, arm.name == task.baseline)):
+        epochs, values = arm.curves(column)
+        if not len(epochs) or arm.name in left_out:
+            continue
+        mean = scale * values.mean(axis=0)
+        half = scale * _half_interval(values) if arm.name in with_band else np.zeros(len(mean))
+        drawn.append((mean, mean + half))
+        if arm.name == task.baseline:
+            colour, dash, label = COLOURS["ink"], "-", f"{arm.name} (baseline)"
+        elif arm.name in chosen:
+            colour, dash, label = COLOURS[chosen[arm.name]], DASHES[HUES.index(chosen[arm.name])], arm.name
+        else:
+            axes.plot(epochs, mean, color=COLOURS["muted"], linewidth=0.8, alpha=0.6)
+            continue
+        axes.plot(epochs, mean, color=colour, linestyle=dash, label=label)
+        axes.fill_between(epochs, mean - half, mean + half, color=colour, alpha=0.14, linewidth=0)
+    if drawn:
+        set_count_scale(axes)
+        add_legend(axes)
+    return drawn
+
+
+def _half_interval(values: np.ndarray) -> np.ndarray:
+    """Return half of the 95 % interval (Student's t) of the mean of ``(runs, epochs)`` over the runs; 0 of one run."""
+    count, epochs = values.shape
+    return stats.t.ppf(0.975, count - 1) * stats.sem(values, axis=0) if count > 1 else np.zeros(epochs)

@@ -1,0 +1,129 @@
+"""The report of a comparison."""
+
+from __future__ import annotations
+
+from experiments.report.comparison.figures import draw_accuracies, draw_cost, draw_differences, draw_temperatures
+from experiments.report.comparison.reading import describe
+from experiments.report.comparison.records import STUDENTS, ArmRecord, ComparisonRecord, Interval, TaskRecord
+from experiments.report.page import Page, Section, Table, Tile, settings_table
+from experiments.report.words import number, percent
+
+
+def comparison_page(comparison: ComparisonRecord) -> Page:
+    """Put a comparison's report together, of the runs that are finished."""
+    tasks, content = comparison.tasks, comparison.content
+    sections = [
+        Section(
+            task.name,
+            [draw_differences(task), draw_cost(task), draw_accuracies(task), draw_temperatures(task)],
+            _result_table(task),
+        )
+        for task in tasks
+    ]
+    names = list(content.get("arms") or {})
+    return Page(
+        kind="comparison",
+        title=f"{len(names)} ways to set temperatures, compared on {', '.join(content.get('tasks') or {})}",
+        subtitle=f"{comparison.finished_runs} of {comparison.planned_runs} runs",
+        warnings=_warnings(comparison),
+        tiles=[tile for task in tasks for tile in _tiles(task, len(tasks) > 1)],
+        reading=[describe(task) for task in tasks],
+        sections=sections,
+        notes=_missing(comparison),
+        tables=[
+            settings_table("Arms", content.get("arms") or {}),
+            settings_table("Settings", content.get("settings") or {}),
+            settings_table("Versions", content.get("versions") or {}),
+        ],
+    )
+
+
+def _warnings(comparison: ComparisonRecord) -> list[str]:
+    warnings = []
+    if comparison.finished_runs < comparison.planned_runs:
+        missing = comparison.planned_runs - comparison.finished_runs
+        warnings.append(
+            f"This comparison has not finished: {missing} of {comparison.planned_runs} runs are missing. Arms with "
+            "fewer seeds are compared on those that there are; the command that started it goes on with it."
+        )
+    if not comparison.tasks:
+        warnings.append("No run of the baseline has finished, so nothing can be compared yet.")
+    return [*warnings, *(f"A run failed: {error}" for error in comparison.errors)]
+
+
+def _tiles(task: TaskRecord, is_one_of_several: bool) -> list[Tile]:
+    """Return the baseline, the best arm and the best fixed temperature."""
+    prefix = f"{task.name}: " if is_one_of_several else ""
+    remarks: dict[str, list[str]] = {}
+    best, fixed = task.arms[0].name, task.best_fixed["last"]
+    for name, remark in ((task.baseline, "baseline"), (best, "highest mean"), (fixed, "best fixed T in hindsight")):
+        if name is not None:
+            remarks.setdefault(name, []).append(remark)
+    means = {name: mean for name in remarks if (mean := task.arm(name).students["last"].mean) is not None}
+    return [
+        Tile(f"{prefix}{name}", f"{mean.mean:.2f} %", f"{_bounds(mean)}; {', '.join(remarks[name])}")
+        for name, mean in means.items()
+    ]
+
+
+def _result_table(task: TaskRecord) -> Table:
+    best = task.best_fixed["last"]
+    columns = ["arm", f"{task.metric}, last epoch, %", f"over {task.baseline}", f"better than {task.baseline}"]
+    columns += [] if best is None else [f"over best fixed ({best})"]
+    columns += ["cost", "mean T", f"{task.metric}, chosen by validation, %", f"chosen, over {task.baseline}", "runs"]
+    rows = [_row(arm, task) for arm in task.arms]
+    return Table(
+        f"Test {task.metric}",
+        columns,
+        [[text for text, _ in row] for row in rows],
+        [[key for _, key in row] for row in rows],
+        "Means, and in brackets 95 % intervals over the seeds. Differences are in points and paired: same first "
+        "student, same batches. The best fixed temperature is chosen in hindsight, on these very figures. Cost: median "
+        "time of a run over the baseline's, CPU time where it is known. The heads sort.",
+    )
+
+
+Cell = tuple[str, float | str | None]
+"""What is shown, and what it is sorted by."""
+
+
+def _row(arm: ArmRecord, task: TaskRecord) -> list[Cell]:
+    last, chosen = (arm.students[student] for student in STUDENTS)
+    is_baseline = arm.name == task.baseline
+    cells = [
+        (arm.name, arm.name),
+        _estimate(last.mean, sign=False),
+        ("baseline", 0.0) if is_baseline else _estimate(last.difference),
+        ("", None) if is_baseline or last.probability is None else (percent(last.probability), last.probability),
+    ]
+    if task.best_fixed["last"] is not None:
+        cells.append(("best fixed", 0.0) if arm.name == task.best_fixed["last"] else _estimate(last.regret))
+    cells += [
+        ("–", None) if arm.cost_ratio is None else (f"{arm.cost_ratio:.2f} ×", arm.cost_ratio),
+        ("–", None) if arm.mean_temperature is None else (f"{arm.mean_temperature:.2f}", arm.mean_temperature),
+        _estimate(chosen.mean, sign=False),
+        ("baseline", 0.0) if is_baseline else _estimate(chosen.difference),
+        (_count(arm), arm.count),
+    ]
+    return cells
+
+
+def _count(arm: ArmRecord) -> str:
+    marks = [f"{number} {kind}" for number, kind in ((arm.diverged, "diverged"), (arm.failed, "failed")) if number]
+    return ", ".join([str(arm.count), *marks])
+
+
+def _estimate(estimate: Interval | None, sign: bool = True) -> Cell:
+    return ("–", None) if estimate is None else (estimate.in_words(sign), estimate.mean)
+
+
+def _bounds(estimate: Interval) -> str:
+    return f"{number(estimate.low)} to {number(estimate.high)}" if estimate.is_known else "a single run"
+
+
+def _missing(comparison: ComparisonRecord) -> list[str]:
+    recorded = sum(len(arm.histories) for task in comparison.tasks for arm in task.arms)
+    counted = sum(arm.count - arm.failed for task in comparison.tasks for arm in task.arms)
+    if recorded < counted:
+        return [f"Curves are drawn from {recorded} of {counted} runs: the others' folders hold no history."]
+    return []

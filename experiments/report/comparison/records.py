@@ -1,0 +1,211 @@
+"""What lies in the folder of a comparison, read and checked, for its report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.compare.rows import CHOSEN, COMPARISON_FILE, COMPARISON_VERSION, LAST
+from experiments.report.run.records import History, read_history
+from experiments.report.words import number, signed
+from experiments.session.folder import HISTORY_FILE
+from experiments.session.metric import metric_of
+from rlkd_env.errors import UsageError
+from rlkd_env.utils.files import read_json
+
+STUDENTS = {LAST: "last epoch", CHOSEN: "chosen by validation"}
+"""Which student statistics are of: its key in the file, and in words."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate in percent or points with its 95 % interval, whose bounds are NaN where there is none."""
+
+    mean: float
+    low: float = math.nan
+    high: float = math.nan
+
+    @classmethod
+    def of(cls, estimate: dict[str, Any] | None) -> Interval | None:
+        """Read an estimate of the file, which is a share; None stays None."""
+        if estimate is None:
+            return None
+        low, high = estimate["interval"] or (math.nan, math.nan)
+        return cls(100.0 * estimate["mean"], 100.0 * low, 100.0 * high)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there are bounds."""
+        return math.isfinite(self.low)
+
+    @property
+    def is_clear_of_zero(self) -> bool:
+        """Whether zero lies outside."""
+        return self.is_known and (self.low > 0.0 or self.high < 0.0)
+
+    def in_words(self, sign: bool = True) -> str:
+        """Return such as ``+0.31 (−0.02 to +0.64)``; without a sign ``94.31 (93.98 to 94.64)``."""
+        mean, low, high = map(signed if sign else number, (self.mean, self.low, self.high))
+        return f"{mean} ({low} to {high})" if self.is_known else mean
+
+
+@dataclass(frozen=True)
+class StudentFigures:
+    """What a comparison says about one arm's students, in percent and points.
+
+    Attributes:
+        mean: test accuracy, or AP.
+        difference: paired, to the baseline.
+        regret: paired, to the best fixed temperature in hindsight.
+        probability: that a run of the arm is better than one of the baseline, or None.
+    """
+
+    mean: Interval | None
+    difference: Interval | None
+    regret: Interval | None
+    probability: float | None
+
+
+@dataclass(frozen=True)
+class ArmRecord:
+    """An arm on one task.
+
+    Attributes:
+        name: of the arm.
+        students: figures by the keys of :data:`STUDENTS`.
+        count: number of runs.
+        diverged: number of those that diverged.
+        failed: number of those that failed.
+        seconds: median of a run, or None.
+        cost_ratio: over the baseline's, or None.
+        mean_temperature: or None.
+        histories: of its runs, those that recorded one.
+    """
+
+    name: str
+    students: dict[str, StudentFigures]
+    count: int
+    diverged: int
+    failed: int
+    seconds: float | None
+    cost_ratio: float | None
+    mean_temperature: float | None
+    histories: list[History]
+
+    def curves(self, column: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return epochs ``(e,)`` and a column of the histories ``(runs, e)``, as far as all runs reach."""
+        length = min((len(history["epoch"]) for history in self.histories), default=0)
+        if length == 0:
+            return np.empty(0), np.empty((0, 0))
+        return self.histories[0]["epoch"][:length], np.stack([history[column][:length] for history in self.histories])
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """All arms on one task.
+
+    Attributes:
+        name: of the task.
+        baseline: arm that differences are taken to.
+        metric: what the students are judged by: accuracy, or AP of detectors.
+        best_fixed: arm of the best fixed temperature in hindsight, or None, by student.
+        arms: from the best mean of the last epoch's students to the worst.
+    """
+
+    name: str
+    baseline: str
+    metric: str
+    best_fixed: dict[str, str | None]
+    arms: list[ArmRecord]
+
+    def arm(self, name: str) -> ArmRecord:
+        """Return an arm by its name."""
+        return next(arm for arm in self.arms if arm.name == name)
+
+
+@dataclass(frozen=True)
+class ComparisonRecord:
+    """A comparison as its folder tells it.
+
+    Attributes:
+        folder: of the comparison.
+        content: of ``comparison.json``.
+        tasks: that have any result.
+        planned_runs: number of runs when all are made.
+        finished_runs: number of those in the file.
+        errors: of runs that failed, one line each.
+    """
+
+    folder: Path
+    content: dict[str, Any]
+    tasks: list[TaskRecord]
+    planned_runs: int
+    finished_runs: int
+    errors: list[str]
+
+    @classmethod
+    def read(cls, folder: Path) -> ComparisonRecord:
+        """Read a comparison's folder, whose runs may be missing.
+
+        Raises:
+            UsageError: if a file is damaged or of another form.
+        """
+        path = folder / COMPARISON_FILE
+        content = read_json(path)
+        if not isinstance(content, dict) or content.get("version") != COMPARISON_VERSION:
+            raise UsageError(f"{path} is no comparison of version {COMPARISON_VERSION}")
+        try:
+            runs = content["runs"]
+            tasks = [
+                _task(name, statistics, lambda arm, task=name: _histories(folder, runs, task, arm))  # type: ignore[misc]
+                for name, statistics in content["statistics"].items()
+            ]
+            errors = [f"{run['task']}/{run['arm']}/seed{run['seed']}: {run['error']}" for run in runs if run["error"]]
+            return cls(folder, content, tasks, int(content["planned_runs"]), len(runs), errors)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            raise UsageError(f"{path} is damaged: {type(error).__name__} {error}") from None
+
+
+def _task(name: str, statistics: dict[str, Any], histories: Callable[[str], list[History]]) -> TaskRecord:
+    arms = [_arm(arm, statistics, histories(arm)) for arm in statistics["runs"]]
+    arms.sort(key=lambda arm: -(arm.students["last"].mean or Interval(-math.inf)).mean)
+    best_fixed = {student: statistics[student]["best_fixed"] for student in STUDENTS}
+    return TaskRecord(name, statistics["baseline"], metric_of(statistics), best_fixed, arms)
+
+
+def _arm(name: str, statistics: dict[str, Any], histories: list[History]) -> ArmRecord:
+    runs = statistics["runs"][name]
+    return ArmRecord(
+        name,
+        students={student: _student(statistics[student]["arms"][name]) for student in STUDENTS},
+        count=int(runs["count"]),
+        diverged=int(runs["diverged"]),
+        failed=int(runs["failed"]),
+        seconds=_optional(runs["seconds"]),
+        cost_ratio=_optional(runs["cost_ratio"]),
+        mean_temperature=_optional(runs["mean_temperature"]),
+        histories=histories,
+    )
+
+
+def _student(figures: dict[str, Any]) -> StudentFigures:
+    return StudentFigures(
+        mean=Interval.of(figures["mean"]),
+        difference=Interval.of(figures["difference"]),
+        regret=Interval.of(figures["regret"]),
+        probability=_optional(figures["probability_of_improvement"]),
+    )
+
+
+def _optional(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _histories(folder: Path, runs: list[dict[str, Any]], task: str, arm: str) -> list[History]:
+    chosen = [folder / run["folder"] / HISTORY_FILE for run in runs if (run["task"], run["arm"]) == (task, arm)]
+    return [read_history(path) for path in chosen if path.exists()]

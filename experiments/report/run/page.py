@@ -1,0 +1,213 @@
+"""The report of a single run."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from experiments.report.page import Page, Section, Table, Tile, settings_table
+from experiments.report.run.detection_figures import LEAST_SCORE, draw_detections
+from experiments.report.run.figures import (
+    draw_accuracy_over_epochs,
+    draw_accuracy_over_time,
+    draw_credit,
+    draw_temperature_over_epochs,
+    draw_time,
+)
+from experiments.report.run.instance_figures import (
+    draw_reward_against_temperature,
+    draw_temperature_against_confidence,
+    draw_temperature_against_margin,
+    draw_temperature_by_class,
+)
+from experiments.report.run.records import RunRecord
+from experiments.report.words import capitalized
+from experiments.session.metric import ACCURACY
+
+
+def run_page(run: RunRecord) -> Page:
+    """Put a run's report together, of what its folder holds."""
+    config = run.config
+    sections = [
+        Section("How well, and when", [draw_accuracy_over_epochs(run), draw_accuracy_over_time(run)]),
+        *_detection_sections(run),
+        Section(
+            "Which temperatures",
+            [
+                draw_temperature_over_epochs(run),
+                draw_temperature_against_confidence(run),
+                draw_temperature_against_margin(run),
+                draw_temperature_by_class(run),
+            ],
+        ),
+        Section("What they earned", [draw_reward_against_temperature(run), draw_credit(run)]),
+        Section("What it cost", [draw_time(run)]),
+    ]
+    return Page(
+        kind="run",
+        title=f"{config.get('dataset')}, {config.get('method')}, temperatures from {run.chooser}",
+        subtitle=_subtitle(run),
+        warnings=_warnings(run),
+        tiles=_tiles(run),
+        reading=[_reading(run)],
+        sections=sections,
+        notes=_missing(run),
+        tables=[_accuracy_table(run), settings_table("Settings", config), *_versions(run)],
+    )
+
+
+def _subtitle(run: RunRecord) -> str:
+    config, summary = run.config, run.summary or {}
+    student = summary.get("student") or config.get("student")
+    parts = [f"student {student}", f"{config.get('epochs')} epochs", f"seed {config.get('seed')}"]
+    if "device" in summary:
+        parts.append(f"on {summary['device']}")
+    return ", ".join(parts)
+
+
+def _warnings(run: RunRecord) -> list[str]:
+    epochs = len(run.history["epoch"])
+    if run.summary is None:
+        known = f"what is shown ends with epoch {epochs}" if epochs else "nothing has been recorded yet"
+        return [
+            f"This run has not finished: {known} of {run.config.get('epochs')}. There is no test result; go on "
+            f"with rlkd distill --resume --out {run.folder}"
+        ]
+    if run.summary.get("diverged"):
+        return [
+            f"This run diverged at update {run.figure('steps') or 0:.0f}: its loss was no longer finite. The "
+            "figures are those of the last good student."
+        ]
+    return []
+
+
+def _tiles(run: RunRecord) -> list[Tile]:
+    candidates = [
+        ("student, last epoch", run.percent("student_last_test_accuracy"), f"test {run.metric}"),
+        (
+            "student, chosen by validation",
+            run.percent("student_test_accuracy"),
+            f"test {run.metric}, epoch {run.figure('student_epoch') or 0:.0f}",
+        ),
+        ("student alone, last epoch", run.percent("student_alone_last_test_accuracy"), "without a teacher"),
+        ("teacher", run.percent("teacher_test_accuracy"), f"test {run.metric}"),
+    ]
+    tiles = [Tile(name, f"{value:.2f} %", note) for name, value, note in candidates if value is not None]
+    seconds = run.figure("seconds")
+    if seconds is not None:
+        tiles.append(Tile("cost", f"{seconds:.1f} s", _step_cost(run)))
+    return tiles
+
+
+def _step_cost(run: RunRecord) -> str:
+    fixed, acting = run.figure("fixed_step_ms"), run.figure("step_ms")
+    if fixed and acting:
+        return f"{acting:.1f} ms an update with {run.chooser}, {fixed:.1f} ms at the fixed temperature"
+    return f"{acting:.1f} ms an update" if acting else ""
+
+
+def _reading(run: RunRecord) -> str:
+    """Say in words what the test figures are, and what a single run cannot tell."""
+    last, teacher = run.percent("student_last_test_accuracy"), run.percent("teacher_test_accuracy")
+    if last is None:
+        return ""
+    images = ((run.summary or {}).get("data") or {}).get("test")
+    if run.metric == ACCURACY:
+        words = f"The student of the last epoch is right on {last:.2f} %"
+        words += f" of {images:,} test images" if images else ""
+    else:
+        words = f"The student of the last epoch has an {run.metric} of {last:.2f} %"
+        words += f" on {images:,} test images" if images else ""
+    if teacher is not None:
+        words += f", {_points(last - teacher)} the teacher"
+    alone = run.percent("student_alone_last_test_accuracy")
+    if alone is not None:
+        words += f" and {_points(last - alone)} the same student trained alone from the same start"
+    return (
+        words + ". This is one run: whether its way of setting temperatures is better than another takes several seeds "
+        "(rlkd compare)."
+    )
+
+
+def _points(difference: float) -> str:
+    if abs(difference) < 0.005:
+        return "level with"
+    return f"{abs(difference):.2f} points {'above' if difference > 0 else 'below'}"
+
+
+def _accuracy_table(run: RunRecord) -> Table | None:
+    """Return all accuracies, or AP, in a table: what the marks in the figures say, as text."""
+    rows = [
+        ["teacher", "", _cell(run.percent("teacher_test_accuracy"))],
+        [
+            "student alone, chosen by validation",
+            _cell(run.percent("student_alone_val_accuracy")),
+            _cell(run.percent("student_alone_test_accuracy")),
+        ],
+        ["student alone, last epoch", "", _cell(run.percent("student_alone_last_test_accuracy"))],
+        [
+            f"student, chosen by validation (epoch {run.figure('student_epoch') or 0:.0f})",
+            _cell(run.percent("student_val_accuracy")),
+            _cell(run.percent("student_test_accuracy")),
+        ],
+        [
+            "student, last epoch",
+            _cell(run.percent("student_last_val_accuracy")),
+            _cell(run.percent("student_last_test_accuracy")),
+        ],
+    ]
+    known = [row for row in rows if any(row[1:])]
+    return Table(f"{capitalized(run.metric)}, %", ["", "validation", "test"], known) if known else None
+
+
+def _detection_sections(run: RunRecord) -> list[Section]:
+    """Return what detectors found, in figures and in images; nothing of other runs."""
+    sections = []
+    if run.details:
+        names = list(dict.fromkeys(name for figures in run.details.values() for name in figures))
+        rows = [[network, *(_share(figures.get(name)) for name in names)] for network, figures in run.details.items()]
+        note = "Small objects have an area below 32² pixels of the image's file, large ones one above 96²."
+        columns = ["", *(name.replace("_", " ") for name in names)]
+        table = Table(f"{run.metric} in parts", columns, rows, note=note if "AP_small" in names else "")
+        sections.append(Section(f"{run.metric} on the test images, %", [], table))
+    if run.detections is not None:
+        reading = (
+            f"Detections with a score of at least {LEAST_SCORE:g} are drawn, coloured by class. The proposals are the "
+            "instances, on which student and teacher are compared; their colours are temperatures, on one scale for "
+            "all images."
+        )
+        drawings = draw_detections(run.detections)
+        sections.append(Section("What is seen, and at which temperatures", drawings, reading=reading, is_gallery=True))
+    return sections
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None or math.isnan(value) else f"{100.0 * value:.2f}"
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _missing(run: RunRecord) -> list[str]:
+    """Say what is not shown, and why."""
+    notes = []
+    if not len(run.history["epoch"]):
+        notes.append("There are no curves: the folder holds no recorded epoch.")
+    if not len(run.trace["step"]):
+        notes.append("Temperatures are not shown by instance: the folder holds no trace.")
+    elif not bool((run.trace["reward"] == run.trace["reward"]).any()):
+        notes.append("There are no instance rewards: only an agent with a calibrator other than uniform has them.")
+    if run.summary is not None and run.metric != ACCURACY and run.detections is None:
+        notes.append("Detections are not shown: the folder holds none.")
+    if run.credit is None:
+        notes.append(
+            "Credit quality is not shown: measure it with rlkd credit and name the file with --credit, or put "
+            "credit.json into the run's folder."
+        )
+    return notes
+
+
+def _versions(run: RunRecord) -> list[Table]:
+    versions: dict[str, Any] = (run.summary or {}).get("versions") or {}
+    return [settings_table("Versions", versions)] if versions else []

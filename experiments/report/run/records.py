@@ -1,0 +1,234 @@
+"""What lies in the folder of a run, read and checked, for its report."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.learned.loading import PRETRAINED
+from agents.recording.history import HISTORY_VERSION, QUANTILES
+from experiments.commands.credit import CREDIT_FILE
+from experiments.session.detections import DetectionRecord, read_detections
+from experiments.session.folder import CONFIG_FILE, HISTORY_FILE, SUMMARY_FILE, TRACE_FILE
+from experiments.session.metric import metric_of
+from rlkd_env.errors import UsageError
+from rlkd_env.utils.files import read_json, read_tensors
+
+_HISTORY_NUMBERS = (
+    "epoch",
+    "step",
+    "seconds",
+    "validation_accuracy",
+    "validation_loss",
+    "training_accuracy",
+    "temperature_mean",
+    "reward",
+)
+_SUMMARY_NUMBERS = (
+    "teacher_test_accuracy",
+    "student_test_accuracy",
+    "student_epoch",
+    "student_last_test_accuracy",
+    "student_val_accuracy",
+    "student_last_val_accuracy",
+    "student_alone_val_accuracy",
+    "student_alone_test_accuracy",
+    "student_alone_last_test_accuracy",
+    "seconds",
+    "environment_seconds",
+    "agent_seconds",
+    "evaluation_seconds",
+    "logging_seconds",
+    "checkpoint_seconds",
+    "fixed_step_ms",
+    "step_ms",
+    "steps",
+)
+_DETAILS = {
+    "teacher_test_details": "teacher",
+    "student_alone_test_details": "student alone, chosen by validation",
+    "student_alone_last_test_details": "student alone, last epoch",
+    "student_test_details": "student, chosen by validation",
+    "student_last_test_details": "student, last epoch",
+}
+"""Whose they are, by their key in the summary."""
+_TRACE_COLUMNS = (
+    "epoch",
+    "step",
+    "index",
+    "label",
+    "temperature",
+    "teacher_confidence",
+    "student_margin",
+    "reward",
+)
+
+History = dict[str, np.ndarray]
+"""The columns of a run's history, ``(epochs,)`` each, NaN where a figure is not known; ``temperature_quantiles`` is
+``(epochs, 5)``."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as its folder tells it.
+
+    Attributes:
+        folder: of the run.
+        config: its options.
+        summary: its figures; None if it has not finished.
+        history: its epochs; without rows if none was recorded.
+        trace: the sample of its instances, ``(n,)`` by column, likewise.
+        credit: quality of the calibrators by name; None if it was not measured.
+        detections: images with boxes; None of a run that does not detect.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    summary: dict[str, Any] | None
+    history: History
+    trace: dict[str, np.ndarray]
+    credit: dict[str, dict[str, Any]] | None
+    detections: DetectionRecord | None
+
+    @classmethod
+    def read(cls, folder: Path, credit: Path | None = None) -> RunRecord:
+        """Read a run's folder, of which anything but the options may be missing.
+
+        Args:
+            folder: of the run.
+            credit: ``credit.json`` or its folder; None takes the one in the run's folder, if there is one.
+
+        Raises:
+            UsageError: if a file is damaged or of another form.
+        """
+        config = _dictionary(folder / CONFIG_FILE)
+        summary = _summary(folder / SUMMARY_FILE) if (folder / SUMMARY_FILE).exists() else None
+        return cls(
+            folder,
+            config,
+            summary,
+            read_history(folder / HISTORY_FILE),
+            _read_trace(folder / TRACE_FILE),
+            _read_credit(folder, credit),
+            read_detections(folder),
+        )
+
+    def percent(self, name: str) -> float | None:
+        """Return an accuracy of the summary in percent, or None if it is not known."""
+        share = self.figure(name)
+        return None if share is None else 100.0 * share
+
+    def figure(self, name: str) -> float | None:
+        """Return a number of the summary, or None if it is not known."""
+        value = None if self.summary is None else self.summary.get(name)
+        return None if value is None else float(value)
+
+    @property
+    def metric(self) -> str:
+        """What the run's networks are judged by: accuracy, or AP of detectors."""
+        return metric_of(self.summary)
+
+    @property
+    def details(self) -> dict[str, dict[str, float]]:
+        """Further test figures, shares by name, of every network that has any."""
+        summary = self.summary or {}
+        return {network: summary[key] for key, network in _DETAILS.items() if summary.get(key)}
+
+    @property
+    def chooser(self) -> str:
+        """Who sets the temperatures."""
+        return str(self.config.get("rule") or ("policy" if self.config.get("policy") else self.config.get("agent")))
+
+    @property
+    def has_agent(self) -> bool:
+        """Whether an agent learns in the run, not a rule or a saved policy."""
+        is_frozen = self.config.get("rule") or self.config.get("policy") or self.config.get("agent") == PRETRAINED
+        return not is_frozen
+
+    @property
+    def warmup_epochs(self) -> int:
+        """Epochs at the fixed temperature; none before a rule or policy."""
+        return int(self.config.get("warmup_epochs") or 0) if self.has_agent else 0
+
+
+def read_history(path: Path) -> History:
+    """Read ``history.json``; a file that is not there has no epochs.
+
+    Raises:
+        UsageError: if it is damaged or of another version.
+    """
+    epochs: list[dict[str, Any]] = []
+    if path.exists():
+        content = _dictionary(path)
+        if content.get("version") != HISTORY_VERSION or not isinstance(content.get("epochs"), list):
+            raise UsageError(f"{path} is no history of version {HISTORY_VERSION}")
+        epochs = content["epochs"]
+    try:
+        columns = {name: np.array([_number(epoch[name]) for epoch in epochs]) for name in _HISTORY_NUMBERS}
+        quantiles = [[_number(value) for value in epoch["temperature_quantiles"]] for epoch in epochs]
+        columns["temperature_quantiles"] = np.array(quantiles).reshape(len(epochs), len(QUANTILES))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{path} is damaged: an epoch lacks a number ({error})") from None
+    return columns
+
+
+def _read_trace(path: Path) -> dict[str, np.ndarray]:
+    if not path.exists():
+        return {name: np.empty(0) for name in _TRACE_COLUMNS}
+    tensors, _ = read_tensors(path)
+    lengths = {tuple(tensors[name].shape) for name in _TRACE_COLUMNS if name in tensors}
+    if not set(_TRACE_COLUMNS) <= tensors.keys() or len(lengths) != 1 or len(lengths.pop()) != 1:
+        raise UsageError(f"{path} is no trace of a run: it needs equally long columns {', '.join(_TRACE_COLUMNS)}")
+    return {name: tensors[name].double().numpy() for name in _TRACE_COLUMNS}
+
+
+def _read_credit(folder: Path, given: Path | None) -> dict[str, dict[str, Any]] | None:
+    path = folder / CREDIT_FILE if given is None else given / CREDIT_FILE if given.is_dir() else given
+    if given is None and not path.exists():
+        return None
+    quality = _dictionary(path)
+    try:
+        return {
+            name: _numbers({figure: row[figure] for figure in ("pearson", "spearman", "cost_ratio")})
+            for name, row in quality.items()
+        }
+    except (KeyError, TypeError, ValueError):
+        raise UsageError(f"{path} is no measurement by rlkd credit") from None
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    summary = _dictionary(path)
+    try:
+        numbers = {name: _number(summary[name]) for name in _SUMMARY_NUMBERS if summary.get(name) is not None}
+        details = {key: _numbers(summary[key]) for key in _DETAILS if summary.get(key) is not None}
+        return summary | numbers | details
+    except (AttributeError, TypeError) as error:
+        raise UsageError(f"{path} is damaged: {error}") from None
+
+
+def _dictionary(path: Path) -> dict[str, Any]:
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} is damaged: it holds no names and values")
+    return content
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, float]:
+    return {name: _number(value) for name, value in values.items()}
+
+
+def _number(value: Any) -> float:
+    """Return a plain number, NaN for None.
+
+    Raises:
+        TypeError: if it is something else, such as text.
+    """
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is no number")
+    return float(value)

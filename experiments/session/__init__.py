@@ -1,0 +1,1 @@
+"""One run from start to end: its phases, checkpoints, records, folder and summary."""

@@ -1,0 +1,183 @@
+"""A few images of a detection run with all that is drawn on them: real boxes, detections, and proposals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from experiments.session.folder import DETECTIONS_FILE
+from rlkd_env.errors import UsageError
+from rlkd_env.tasks.detection.average_precision import Detections
+from rlkd_env.utils.files import read_tensors, write_tensors
+
+DETECTIONS_VERSION = "1"
+MOST_IMAGES = 6
+"""A file holds no more of them."""
+LONGEST_SIDE = 320
+"""Pixels; larger images are made smaller, with all that is on them."""
+_COLUMNS = {
+    "real": ("corners", "classes"),
+    "teacher": ("corners", "scores", "classes"),
+    "student": ("corners", "scores", "classes"),
+    "proposals": ("corners", "temperatures", "objectness"),
+}
+"""What is known of the boxes of each kind."""
+
+
+class RealBoxes(NamedTuple):
+    """The objects of an image.
+
+    Attributes:
+        corners: ``(m, 4)`` left, top, right and bottom in pixels of the image.
+        classes: ``(m,)`` integer classes from 1.
+    """
+
+    corners: Tensor
+    classes: Tensor
+
+
+class Proposals(NamedTuple):
+    """The instances of an image.
+
+    Attributes:
+        corners: ``(n, 4)`` left, top, right and bottom in pixels of the image.
+        temperatures: ``(n,)`` that they were given.
+        objectness: ``(n,)`` probability that there is an object.
+    """
+
+    corners: Tensor
+    temperatures: Tensor
+    objectness: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class DetectedImage:
+    """An image with all that is drawn on it.
+
+    Attributes:
+        pixels: ``(channels, height, width)`` uint8.
+        real: its objects.
+        teacher: what the teacher found, with corners in pixels of this image.
+        student: what the student found, likewise.
+        proposals: what the two compared their predictions on.
+    """
+
+    pixels: Tensor
+    real: RealBoxes
+    teacher: Detections
+    student: Detections
+    proposals: Proposals
+
+
+@dataclass(frozen=True, eq=False)
+class DetectionRecord:
+    """What ``detections.safetensors`` tells.
+
+    Attributes:
+        class_names: of the classes 1 to C.
+        images: at most :data:`MOST_IMAGES`.
+    """
+
+    class_names: tuple[str, ...]
+    images: list[DetectedImage]
+
+
+def write_detections(
+    folder: Path,
+    images: Tensor,
+    class_names: Sequence[str],
+    real: Sequence[tuple[Tensor, Tensor]],
+    teacher: Sequence[Detections],
+    student: Sequence[Detections],
+    proposals: Sequence[tuple[Tensor, Tensor, Tensor]],
+) -> None:
+    """Write ``detections.safetensors`` atomically; of more than :data:`MOST_IMAGES` images only the first.
+
+    Args:
+        folder: of the run.
+        images: ``(k, channels, height, width)`` in ``[0, 1]``. All corners are in pixels of these, not of the files.
+        class_names: of the classes 1 to C.
+        real: of every image corners ``(m, 4)`` and classes ``(m,)`` of its objects.
+        teacher: of every image what the teacher found.
+        student: of every image what the student found.
+        proposals: of every image corners ``(n, 4)``, temperatures ``(n,)`` and objectness ``(n,)``.
+
+    Raises:
+        ValueError: if there is no image, or there are not as many of each as images.
+    """
+    if not len(images):
+        raise ValueError("there is no image to write")
+    if not len(images) == len(real) == len(teacher) == len(student) == len(proposals):
+        raise ValueError("boxes, detections and proposals must be of the same images")
+    boxes = {
+        "real": real,
+        "teacher": [(found.corners, found.scores, found.classes) for found in teacher],
+        "student": [(found.corners, found.scores, found.classes) for found in student],
+        "proposals": proposals,
+    }
+    shown = images[:MOST_IMAGES].detach().float().cpu()
+    scale = min(1.0, LONGEST_SIDE / max(shown.shape[-2:]))
+    if scale < 1.0:
+        shown = F.interpolate(shown, scale_factor=scale, mode="bilinear", antialias=True)
+    tensors = {"images": (255.0 * shown.clamp(0.0, 1.0)).round().to(torch.uint8)}
+    for kind, of_images in boxes.items():
+        chosen = of_images[:MOST_IMAGES]
+        tensors[f"{kind}.count"] = torch.tensor([len(of_image[0]) for of_image in chosen])
+        for number, column in enumerate(_COLUMNS[kind]):
+            values = torch.cat([of_image[number].detach().cpu() for of_image in chosen])
+            tensors[f"{kind}.{column}"] = values.long() if column == "classes" else values.float()
+        tensors[f"{kind}.corners"] *= scale
+    card = {"version": DETECTIONS_VERSION, "class_names": list(class_names)}
+    # One entry, as safetensors shuffles several and the same run should give the same file.
+    write_tensors(folder / DETECTIONS_FILE, tensors, {"detections": json.dumps(card)})
+
+
+def read_detections(folder: Path) -> DetectionRecord | None:
+    """Read what :func:`write_detections` has written; None where there is no such file.
+
+    Raises:
+        UsageError: if it is damaged or of another form.
+    """
+    path = folder / DETECTIONS_FILE
+    if not path.exists():
+        return None
+    tensors, metadata = read_tensors(path)
+    try:
+        card = json.loads(metadata["detections"])
+        version, class_names = card["version"], tuple(str(name) for name in card["class_names"])
+        images = tensors["images"]
+        if version != DETECTIONS_VERSION:
+            raise ValueError(f"of version {version}, not {DETECTIONS_VERSION}")
+        of_kind = {kind: _split(tensors, kind, len(images)) for kind in _COLUMNS}
+        if images.dtype != torch.uint8 or images.dim() != 4:
+            raise ValueError("images must be bytes (k, channels, height, width)")
+        shown = [
+            DetectedImage(pixels, RealBoxes(*real), Detections(*teacher), Detections(*student), Proposals(*proposals))
+            for pixels, real, teacher, student, proposals in zip(images, *of_kind.values(), strict=True)
+        ]
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(f"{path} is damaged: {type(error).__name__} {error}") from None
+    return DetectionRecord(class_names, shown)
+
+
+def _split(tensors: dict[str, Tensor], kind: str, num_images: int) -> list[tuple[Tensor, ...]]:
+    """Return the columns of a kind of boxes for every image.
+
+    Raises:
+        KeyError: if one is missing.
+        RuntimeError: if they are not of as many boxes as are counted.
+        ValueError: if they are of another shape.
+    """
+    counts = tensors[f"{kind}.count"].tolist()
+    columns = [tensors[f"{kind}.{column}"] for column in _COLUMNS[kind]]
+    is_right = [column.shape[1:] == ((4,) if number == 0 else ()) for number, column in enumerate(columns)]
+    if len(counts) != num_images or not all(is_right):
+        raise ValueError(f"the boxes of {kind} do not fit the images")
+    return list(zip(*(column.split(counts) for column in columns), strict=True))

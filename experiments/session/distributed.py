@@ -1,0 +1,129 @@
+"""``torchrun -m experiments distill``: one run that several processes share, of which the first one leads."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from experiments.config import DistillConfig
+from experiments.session.session import DistillSession, RunInterrupted
+from experiments.session.summary import check_run_folder
+from rlkd_env.errors import UsageError
+from rlkd_env.runs.distributed.processes import Processes, ProcessLost
+from rlkd_env.runs.distributed.run import SharedRun
+
+Prepare = Callable[[DistillConfig, Processes], DistillSession]
+
+
+def distill_shared(config: DistillConfig, prepare: Prepare, finish: Callable[[DistillConfig, Any, Any], int]) -> int:
+    """Make a run together with the other processes that torchrun has started.
+
+    Only the first process writes, draws and prints; its config counts. The others do what its run does.
+
+    Args:
+        config: all options, as this process has read them.
+        prepare: builds run and session.
+        finish: makes the run inside of a context that the third argument gives, and tells what came of it.
+
+    Returns:
+        The exit code of the first process; of the others 0, or 2 for bad input.
+
+    Raises:
+        UsageError: if an option is invalid, in all processes alike; the folder has not been touched then.
+    """
+    processes = Processes.join(config.run.device)
+    _end_when_told(processes)
+    if not processes.is_first:
+        warnings.simplefilter("ignore")  # the first process has them too
+    try:
+        with processes.noticing_losses():
+            config = processes.tell_object(config)
+            with processes.together():
+                processes.check_batch(config.run.batch_size)
+                is_finished = check_run_folder(config.folder, config.output) if processes.is_first else False
+            if processes.tell_object(is_finished):
+                return 0
+            session = _prepare_by_turns(config, prepare, processes)
+            if processes.is_first:
+                return finish(config, session, _leading)
+            return _follow(session, processes)
+    except UsageError:
+        processes.leave()
+        raise
+    except ProcessLost as lost:
+        if processes.is_first_to_notice():
+            print(
+                f"rlkd: error: another process of the run has ended or does not answer ({lost}); the last checkpoint "
+                f"is in {config.folder}: go on with --resume",
+                file=sys.stderr,
+            )
+        end_at_once(1)
+
+
+def _prepare_by_turns(config: DistillConfig, prepare: Prepare, processes: Processes) -> DistillSession:
+    """Build run and session, the first process of a machine before the others: it downloads and caches for them."""
+    session: DistillSession | None = None
+    for is_first_turn in (True, False):
+        with processes.together():
+            if (processes.local_rank == 0) == is_first_turn:
+                session = prepare(config, processes)
+    assert session is not None
+    return session
+
+
+def _follow(session: DistillSession, processes: Processes) -> int:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process stops at a safe point and tells the others
+    run = session.run
+    assert isinstance(run, SharedRun)
+    run.hooks = []
+    try:
+        run.follow()
+    except UsageError as error:  # such as an image of its share that cannot be read: the first one does not know
+        print(f"rlkd: error: process {processes.rank}: {' '.join(str(error).split())}", file=sys.stderr)
+        end_at_once(2)
+    processes.leave()
+    return 0
+
+
+@contextmanager
+def _leading(session: DistillSession) -> Iterator[None]:
+    """Let the others go when the training is over, before anything is told or written that does not need them."""
+    run = session.run
+    assert isinstance(run, SharedRun)
+    try:
+        yield
+    except (RunInterrupted, UsageError):
+        run.stop()
+        run.processes.leave()
+        raise
+    run.stop()
+    run.processes.leave()
+
+
+def end_at_once(code: int) -> NoReturn:
+    """End without the orderly farewell, which would wait for processes that are gone or somewhere else.
+
+    Also the end of a process that has done all: gloo's threads outlive the connections, and one that still holds a
+    tensor when Python has ended aborts the process.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _end_when_told(processes: Processes) -> None:
+    """Let torchrun's signal, which follows when a process dies, end this one with a word about it.
+
+    Only between CPUs: a wait for a GPU is not to be interrupted, and the signal's own effect ends it at once.
+    """
+
+    def end(signum: int, frame: Any) -> None:  # noqa: ARG001
+        raise ProcessLost("torchrun ends this one")
+
+    if processes.backend == "gloo":
+        signal.signal(signal.SIGTERM, end)

@@ -1,0 +1,63 @@
+"""A run's folder: what lies where, and who may write into it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from rlkd_env.errors import UsageError
+
+CONFIG_FILE = "config.json"
+SUMMARY_FILE = "summary.json"
+HISTORY_FILE = "history.json"
+TRACE_FILE = "trace.safetensors"
+DETECTIONS_FILE = "detections.safetensors"
+REPORT_FILE = "report.html"
+REPORT_FOLDER = "report"
+STUDENT_FILE = "student.safetensors"
+LAST_STUDENT_FILE = "student_last.safetensors"
+CHECKPOINT_FOLDER = "checkpoint"
+TENSORBOARD_FOLDER = "tensorboard"
+_CONTENT = (
+    CONFIG_FILE,
+    SUMMARY_FILE,
+    HISTORY_FILE,
+    TRACE_FILE,
+    DETECTIONS_FILE,
+    REPORT_FILE,
+    REPORT_FOLDER,
+    STUDENT_FILE,
+    LAST_STUDENT_FILE,
+    "policy.safetensors",
+    "policy.json",
+    "policy.png",
+    CHECKPOINT_FOLDER,
+    TENSORBOARD_FOLDER,
+)
+
+
+def check_folder(folder: Path, overwrite: bool, resume: bool) -> None:
+    """Make sure that a run may write into a folder; nothing is touched.
+
+    Raises:
+        UsageError: if it holds another run and neither option is given, or both are, or there is nothing to resume.
+    """
+    holds_run = (folder / CONFIG_FILE).exists()
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file, not a folder")
+    if overwrite and resume:
+        raise UsageError("--overwrite and --resume exclude each other")
+    if resume and not holds_run:
+        raise UsageError(f"there is no run to resume in {folder}")
+    if holds_run and not overwrite and not resume:
+        raise UsageError(f"{folder} holds another run: add --overwrite to replace it or --resume to go on with it")
+
+
+def clear_folder(folder: Path) -> None:
+    """Delete the run in a folder and nothing else that lies there."""
+    for name in _CONTENT:
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

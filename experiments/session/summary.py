@@ -1,0 +1,238 @@
+"""A run's figures: the one look at the test set, ``summary.json`` and the table at the end."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from agents.recording.selection import StudentSelection
+from agents.recording.timing import PartTimer
+from agents.rules.create import FixedTemperature
+from experiments.config import DistillConfig, OutputConfig, config_hash
+from experiments.session.folder import SUMMARY_FILE, check_folder
+from experiments.session.metric import ACCURACY, metric_of
+from experiments.session.session import DistillSession
+from experiments.session.versions import processor, versions
+from rlkd_env.data import ImageSet, count_duplicates, create_source
+from rlkd_env.runs.config import build_run
+from rlkd_env.runs.run import DistillationRun
+from rlkd_env.tasks import Evaluation
+from rlkd_env.utils.files import read_json, tensors_hash
+
+
+def train_student_alone(config: DistillConfig, teacher: torch.nn.Module) -> StudentSelection:
+    """Train the config's student without distillation, from the same start on the same batches."""
+    run = build_run(replace(config.run, method="cross_entropy", method_options={}), teacher=teacher)
+    selection = StudentSelection(PartTimer())
+    run.hooks = [selection]
+    run.reset(config.output.seed)
+    run.advance(FixedTemperature(1.0))
+    return selection
+
+
+def summarize(session: DistillSession) -> dict[str, Any]:
+    """Evaluate on the test set, once, and return the run's summary as plain values."""
+    config, run, selection, seconds = session.config, session.run, session.selection, session.timer.seconds
+    test = create_source(config.run).test_set()
+    test = test if test is None else test.to(run.device)
+    best, last = (_evaluate(run, student, test) for student in (selection.best_student, selection.last_student))
+    summary: dict[str, Any] = {
+        "dataset": config.run.dataset,
+        "metric": run.task.metric,
+        "student": config.run.student_name,
+        "method": config.run.method,
+        "temperature_from": config.chooser,
+        "rule_options": config.agent.rule_options if config.agent.rule is not None else None,
+        "calibrator": config.agent.calibrator if session.agent is not None else None,
+        "exploration": None if session.run.explorer is None else asdict(session.run.explorer.settings),
+        "learn_interval": config.agent.learn_interval if session.agent is not None else None,
+        "data": _data_figures(run, test),
+        "teacher_test_accuracy": _teacher_accuracy(run, test),
+        "student_test_accuracy": _accuracy(best),
+        "student_test_details": _details(best),
+        "student_val_accuracy": selection.best_accuracy,
+        "student_epoch": selection.best_epoch,
+        "student_last_test_accuracy": _accuracy(last),
+        "student_last_test_details": _details(last),
+        "student_last_val_accuracy": selection.last_accuracy,
+        "student_sha256": _hash(selection.best_student),
+        "student_last_sha256": _hash(selection.last_student),
+        "mean_temperature": _finite(session.mean_temperature),
+        "diverged": session.diverged,
+        "epochs": session.steps // run.steps_per_epoch,
+        "steps": session.steps,
+        "seconds": sum(seconds.values()),
+        "cpu_seconds": session.cpu_seconds,
+        **{
+            f"{part}_seconds": seconds[part] for part in ("agent", "environment", "evaluation", "logging", "checkpoint")
+        },
+        **_step_costs(session),
+        "seed": config.output.seed,
+        "device": str(run.device),
+        "processes": run.num_processes,
+        "threads": torch.get_num_threads(),
+        "processor": processor(run.device),
+        "versions": versions(),
+        "config_hash": config_hash(config.settings()),
+        "settings": config.settings(),
+    }
+    if config.output.student_alone:
+        alone = train_student_alone(config, run.teacher)
+        summary["student_alone_test_accuracy"] = _accuracy(_evaluate(run, alone.best_student, test))
+        summary["student_alone_val_accuracy"] = alone.best_accuracy
+        summary["student_alone_last_test_accuracy"] = _accuracy(_evaluate(run, alone.last_student, test))
+    return summary
+
+
+def check_run_folder(folder: Path, output: OutputConfig) -> bool:
+    """Make sure that a run may write into a folder; nothing is touched.
+
+    Returns:
+        Whether the run in it is finished and has only to be told again, which is done here.
+
+    Raises:
+        UsageError: as :func:`~experiments.session.folder.check_folder`.
+    """
+    check_folder(folder, output.overwrite, output.resume)
+    is_finished = output.resume and (folder / SUMMARY_FILE).is_file()
+    if is_finished:
+        print(f"the run in {folder} is finished already")
+        print_summary(read_json(folder / SUMMARY_FILE), folder)
+    return is_finished
+
+
+def _data_figures(run: DistillationRun, test: ImageSet | None) -> dict[str, int | None]:
+    """Sizes of the data's parts, and how many test images have trained teacher or student as well."""
+    splits = run.splits
+    return {
+        "train": len(splits.train),
+        "probe": len(run.probe),
+        "validation": len(splits.validation),
+        "teacher_train": len(splits.teacher_train),
+        "test": None if test is None else len(test),
+        "test_duplicates": None if test is None else count_duplicates(splits.teacher_train, test),
+    }
+
+
+_known_teachers: dict[tuple[str, str], float] = {}
+
+
+def _teacher_accuracy(run: DistillationRun, test: ImageSet | None) -> float | None:
+    """Evaluate the teacher, once in a process that makes many runs with it: it may take longer than a run."""
+    if test is None:
+        return None
+    key = (str(_hash(run.teacher.state_dict())), test.fingerprint())
+    if key not in _known_teachers:
+        _known_teachers[key] = float(run.task.evaluate(run.teacher, test).accuracy)
+    return _known_teachers[key]
+
+
+def show_results(session: DistillSession) -> None:
+    """Write what the report shows of a detector, if the run is one's and there is a student."""
+    run, weights = session.run, session.selection.best_student
+    if run.task.metric != "AP" or weights is None:
+        return
+    from experiments.session.show_detections import show_detections  # torchvision's detectors take long to import
+
+    student = _with_weights(run, weights)
+    class_names = create_source(session.config.run).class_names
+    show_detections(session.folder, run, student, session.acting_policy(), class_names)
+
+
+def _with_weights(run: DistillationRun, weights: dict[str, Tensor]) -> torch.nn.Module:
+    student = run.create_student().to(run.device)
+    student.load_state_dict(weights)
+    return student
+
+
+def _evaluate(run: DistillationRun, student: dict[str, Tensor] | None, test: ImageSet | None) -> Evaluation | None:
+    if student is None or test is None:
+        return None
+    return run.task.evaluate(_with_weights(run, student), test)
+
+
+def _accuracy(evaluation: Evaluation | None) -> float | None:
+    return None if evaluation is None else float(evaluation.accuracy)
+
+
+def _details(evaluation: Evaluation | None) -> dict[str, float]:
+    return {} if evaluation is None else evaluation.details
+
+
+def _hash(student: dict[str, Tensor] | None) -> str | None:
+    return None if student is None else tensors_hash(student)
+
+
+def _finite(number: float | None) -> float | None:
+    """Return None for what JSON does not know, such as the mean temperature of a run that diverged."""
+    return number if number is not None and math.isfinite(number) else None
+
+
+def _step_costs(session: DistillSession) -> dict[str, float | None]:
+    """Milliseconds of an update at the warm-up's fixed temperature and with the agent."""
+    warmup, acting = min(session.warmup_steps, session.steps), max(session.steps - session.warmup_steps, 0)
+    seconds = session.timer.seconds
+    with_agent = seconds["environment"] + seconds["agent"] - session.warmup_seconds
+    return {
+        "fixed_step_ms": 1e3 * session.warmup_seconds / warmup if warmup else None,
+        "step_ms": 1e3 * with_agent / acting if acting else None,
+    }
+
+
+def print_summary(summary: dict[str, Any], folder: object) -> None:
+    """Print the table of a finished run."""
+    metric = metric_of(summary)
+    title = f"{summary['dataset']}, {summary['method']}, temperatures from {summary['temperature_from']}"
+    if metric != ACCURACY:
+        title += f", {metric}"
+    table = Table(title=title)
+    for column in ("", "validation", "test"):
+        table.add_column(column, justify="left" if not column else "right")
+    table.add_row("teacher", "", _percent(summary["teacher_test_accuracy"]))
+    if "student_alone_test_accuracy" in summary:
+        table.add_row(
+            "student alone",
+            _percent(summary["student_alone_val_accuracy"]),
+            _percent(summary["student_alone_test_accuracy"]),
+        )
+    table.add_row(
+        f"student, best epoch ({summary['student_epoch']})",
+        _percent(summary["student_val_accuracy"]),
+        _percent(summary["student_test_accuracy"]),
+    )
+    table.add_row(
+        "student, last epoch",
+        _percent(summary["student_last_val_accuracy"]),
+        _percent(summary["student_last_test_accuracy"]),
+    )
+    console = Console()
+    console.print(table)
+    duplicates = summary["data"]["test_duplicates"]
+    if duplicates:
+        console.print(
+            f"{duplicates} of the {summary['data']['test']} test images are training images too", highlight=False
+        )
+    total = summary["seconds"] or 1.0
+    shares = ", ".join(
+        f"{part} {summary[f'{part}_seconds'] / total:.0%}" for part in ("environment", "agent", "evaluation", "logging")
+    )
+    console.print(f"{summary['steps']} updates in {total:.1f} s: {shares}", highlight=False)
+    if summary["fixed_step_ms"] is not None and summary["step_ms"] is not None:
+        extra = summary["step_ms"] - summary["fixed_step_ms"]
+        console.print(
+            f"an update takes {summary['fixed_step_ms']:.2f} ms at the fixed temperature "
+            f"and {summary['step_ms']:.2f} ms with {summary['temperature_from']}, which costs {extra:.2f} ms",
+            highlight=False,
+        )
+    console.print(f"everything is in {folder}; curves: tensorboard --logdir {folder}", highlight=False, soft_wrap=True)
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.2%}"

@@ -1,0 +1,1 @@
+"""How much of the batch reward each instance's temperature earned."""

@@ -1,0 +1,136 @@
+"""Objects in COCO's format: annotations as JSON, images as files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rlkd_env.data.detection.files import AnnotatedFiles, DetectionFiles, Part
+from rlkd_env.errors import UsageError
+from rlkd_env.utils.files import read_json
+
+_TABLES = {"images": "image", "annotations": "annotation", "categories": "category"}
+_KINDS: dict[str, tuple[type, ...]] = {"whole number": (int,), "number": (int, float), "text": (str,)}
+_LARGEST = 2.0**53
+"""Number that is taken for one; larger ones are no pixels, and would not survive the way into a tensor."""
+
+
+class COCO(DetectionFiles):
+    """ROOT/train.json, val.json and test.json with ROOT/images; or COCO's own ROOT/annotations and ROOT/train2017.
+
+    Where there is a test file, the validation images are those of the val file, if any. Else, as with COCO itself,
+    whose test annotations are not public, the val file is for the test and validation images are drawn from the
+    training images. Without both there is no test set. Crowds are not trained on; the evaluation ignores what is found
+    in them. Category numbers may have gaps; classes are in their order.
+    """
+
+    def find(self, part: Part) -> AnnotatedFiles | None:
+        """Read which files a part has and what is in them; None where the data set does not come with that part.
+
+        Raises:
+            UsageError: if the annotations are missing, are no JSON in COCO's format, or contradict themselves.
+        """
+        has_test = "test" in self._layout
+        place = {"train": "train", "validation": "val" if has_test else "", "test": "test" if has_test else "val"}[part]
+        return read_coco(*self._layout[place]) if place in self._layout else None
+
+    @cached_property
+    def _layout(self) -> dict[str, tuple[Path, Path]]:
+        """Annotation files and folders of images, of train and where they are there val and test."""
+        root = self.config.root if self.config.data_path != "auto" else self.config.root / "coco"
+        folder = root / "annotations"
+        years = sorted(path.stem.removeprefix("instances_train") for path in folder.glob("instances_train*.json"))
+        if (root / "train.json").is_file():
+            layout = {name: (root / f"{name}.json", root / "images") for name in ("train", "val", "test")}
+        elif years:
+            names = {name: f"{name}{years[-1]}" for name in ("train", "val", "test")}
+            layout = {name: (folder / f"instances_{own}.json", root / own) for name, own in names.items()}
+        else:
+            raise UsageError(
+                f"there are no annotations in COCO's format in {root}: neither train.json nor "
+                "annotations/instances_train2017.json; pass the folder that holds them as --data-path"
+            )
+        return {name: paths for name, paths in layout.items() if paths[0].is_file()}
+
+
+def read_coco(path: Path, folder: Path) -> AnnotatedFiles:
+    """Read annotations in COCO's format.
+
+    Args:
+        path: of the JSON file.
+        folder: that its file names start from.
+
+    Raises:
+        UsageError: if the file is missing, is no JSON in COCO's format, names an image, annotation or category twice,
+            or an annotation is of an image or category that is not listed.
+    """
+    content = read_json(path)
+    names = dict(sorted(_categories(content, path)))
+    files = AnnotatedFiles(str(path), tuple(names.values()))
+    places: dict[Any, int] = {}
+    for identity, row, where in _rows(content, "images", path):
+        places[identity] = len(places)
+        files.paths.append(folder / _value(row, "file_name", "text", where))
+        width, height = (_value(row, side, "whole number", where) for side in ("width", "height"))
+        if width < 1 or height < 1:
+            raise UsageError(f"{where} has no area: it is {width} by {height}")
+        files.sizes.append((width, height))
+    if not places:
+        raise UsageError(f"{path} lists no images")
+    classes = {identity: number for number, identity in enumerate(names, start=1)}
+    for _, row, where in _rows(content, "annotations", path):
+        image, category = (_value(row, key, "whole number", where) for key in ("image_id", "category_id"))
+        if image not in places:
+            raise UsageError(f"{where} is of image {image}, which is not listed")
+        if category not in classes:
+            raise UsageError(f"{where} is of category {category}, which is not listed")
+        left, top, width, height = _box(row, where)
+        area = _value(row, "area", "number", where) if "area" in row else width * height
+        corners = (left, top, left + width, top + height)
+        is_crowd = row.get("iscrowd", 0)
+        if is_crowd not in (0, 1):
+            raise UsageError(f"{where} needs 0 or 1 as iscrowd, not {is_crowd!r}")
+        files.rows.append((places[image], corners, classes[category], bool(is_crowd), area))
+    return files
+
+
+def _categories(content: Any, path: Path) -> Iterator[tuple[int, str]]:
+    """Return number and name of every category."""
+    for identity, row, where in _rows(content, "categories", path):
+        yield identity, _value(row, "name", "text", where)
+
+
+def _rows(content: Any, table: str, path: Path) -> Iterator[tuple[int, dict[str, Any], str]]:
+    """Return the rows of one of the three tables with their numbers and what to call them in messages."""
+    rows = content.get(table) if isinstance(content, dict) else None
+    if not isinstance(rows, list):
+        raise UsageError(f"{path} is not in COCO's format: it has no list of {table}")
+    seen = set()
+    for place, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise UsageError(f"{path} is not in COCO's format: entry {place} of its {table} is no object")
+        identity = _value(row, "id", "whole number", f"{path}: entry {place} of its {table}")
+        where = f"{path}: {_TABLES[table]} {identity}"
+        if identity in seen:
+            raise UsageError(f"{where} is listed twice")
+        seen.add(identity)
+        yield identity, row, where
+
+
+def _value(row: dict[str, Any], key: str, kind: str, where: str) -> Any:
+    """Return an entry of a row, checked."""
+    value = row.get(key)
+    is_one = isinstance(value, _KINDS[kind]) and not isinstance(value, bool)
+    if not is_one or (isinstance(value, int | float) and not abs(value) <= _LARGEST):
+        raise UsageError(f"{where} needs a {kind} as {key}, not {value!r}")
+    return value
+
+
+def _box(row: dict[str, Any], where: str) -> list[float]:
+    """Return left, top, width and height of an annotation, in pixels."""
+    box = row.get("bbox")
+    if not isinstance(box, list) or len(box) != 4:
+        raise UsageError(f"{where} needs left, top, width and height as bbox, not {box!r}")
+    return [_value({"bbox": value}, "bbox", "number", where) for value in box]

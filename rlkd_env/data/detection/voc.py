@@ -1,0 +1,122 @@
+"""Pascal VOC through torchvision: 20 classes of objects in photographs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from torchvision.datasets import VOCDetection
+
+from rlkd_env.data.detection.files import AnnotatedFiles, DetectionFiles, Part
+from rlkd_env.errors import UsageError
+
+CLASS_NAMES = (
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
+
+ImageList = tuple[str, str]
+"""Year and name of one of VOC's lists of images."""
+
+
+class VOC(DetectionFiles):
+    """ROOT/VOCdevkit/VOC2007 and VOC2012, of which one is enough.
+
+    As is usual, the networks train on ``trainval`` of both years and are tested on ``test`` of 2007. Without that list
+    they train on ``train`` and are tested on ``val`` of the years that are there. Validation images are drawn from the
+    training images. Objects that are marked as difficult are not trained on; the evaluation, as it does with COCO's
+    crowds, ignores them and what is found in them.
+    """
+
+    def find(self, part: Part) -> AnnotatedFiles | None:
+        """Read which files a part has and what is in them; None where the data set does not come with that part.
+
+        Raises:
+            UsageError: if they are missing or damaged.
+        """
+        if part == "validation":
+            return None
+        if self.config.download:
+            for year, name in (("2007", "trainval"), ("2007", "test"), ("2012", "trainval")):
+                self._open((year, name), download=not self._has((year, name)))
+        has_test = self._has(("2007", "test"))
+        name = ("trainval" if part == "train" else "test") if has_test else ("train" if part == "train" else "val")
+        years = ("2007",) if name == "test" else ("2007", "2012")
+        lists = [(year, name) for year in years if self._has((year, name))]
+        if not lists:
+            raise UsageError(
+                f"Pascal VOC is not in {self.config.root}: there is no VOCdevkit/VOC2007 or VOC2012 with the list "
+                f"{name} of images; pass --download, or the folder that holds VOCdevkit as --data-path"
+            )
+        files = AnnotatedFiles(f"Pascal VOC in {self.config.root}", CLASS_NAMES)
+        for chosen in lists:
+            dataset = self._open(chosen)
+            for image, annotation in zip(dataset.images, dataset.annotations, strict=True):
+                _add(files, Path(image), Path(annotation))
+        if not files.paths:
+            raise UsageError(f"the list {name} of {files.name} names no images")
+        return files
+
+    def _has(self, chosen: ImageList) -> bool:
+        year, name = chosen
+        return (self.config.root / "VOCdevkit" / f"VOC{year}" / "ImageSets" / "Main" / f"{name}.txt").is_file()
+
+    def _open(self, chosen: ImageList, download: bool = False) -> VOCDetection:
+        year, name = chosen
+        try:
+            return VOCDetection(str(self.config.root), year, name, download=download)
+        except (RuntimeError, OSError) as error:
+            raise UsageError(f"Pascal VOC {year} could not be loaded from {self.config.root}: {error}") from None
+
+
+def _add(files: AnnotatedFiles, image: Path, annotation: Path) -> None:
+    """Add an image and its objects, whose pixels count from 1 and whose last pixel is theirs."""
+    try:
+        content = VOCDetection.parse_voc_xml(ElementTree.parse(annotation).getroot())["annotation"]
+        size = content["size"]
+        width, height = int(size["width"]), int(size["height"])
+        objects = [_object(found) for found in content["object"]]
+    except (OSError, ElementTree.ParseError, KeyError, TypeError, ValueError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise UsageError(f"{annotation} is no annotation in Pascal VOC's format: {reason}") from None
+    if width < 1 or height < 1:
+        raise UsageError(f"{annotation} is for an image without area: {width} by {height}")
+    place = len(files.paths)
+    files.paths.append(image)
+    files.sizes.append((width, height))
+    files.rows.extend((place, *found) for found in objects)
+
+
+def _object(found: dict[str, Any]) -> tuple[tuple[float, float, float, float], int, bool, float]:
+    """Return an object's corners, class, whether it is difficult, and area.
+
+    Raises:
+        KeyError: if something is missing.
+        TypeError: likewise, if something is empty.
+        ValueError: if something is no number, or the class is none of VOC's.
+    """
+    left, top, right, bottom = (float(found["bndbox"][side]) for side in ("xmin", "ymin", "xmax", "ymax"))
+    corners = (left - 1.0, top - 1.0, right, bottom)
+    if found["name"] not in CLASS_NAMES:
+        raise ValueError(f"{found['name']!r} is none of its classes")
+    area = (right - left + 1.0) * (bottom - top + 1.0)
+    return corners, CLASS_NAMES.index(found["name"]) + 1, found.get("difficult") == "1", area

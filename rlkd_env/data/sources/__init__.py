@@ -1,0 +1,1 @@
+"""Where classified images come from: one file a kind of source."""

@@ -1,0 +1,168 @@
+"""Images in one ``.npz`` file: ``x_train``, ``y_train`` and, where there is a test set, ``x_test``, ``y_test``."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as transforms
+
+from rlkd_env.data.config import Augmentation, DataConfig
+from rlkd_env.data.images import ImageSet, MemoryImages, Preprocessing
+from rlkd_env.data.splits import LabelledSource
+from rlkd_env.errors import UsageError
+
+_CHANNELS = (1, 3)
+
+
+class Arrays(LabelledSource):
+    """The user's own arrays: pixels ``(n, height, width)`` or with 1 or 3 channels last or first, uint8 or in [0, 1].
+
+    They are normalised by mean and deviation of the training images' channels.
+    """
+
+    default_teacher = "resnet56"
+    default_student = "resnet20"
+    usual_augmentation: Augmentation = "none"
+
+    def __init__(self, config: DataConfig | None = None) -> None:
+        super().__init__(config)
+        self._parts: tuple[MemoryImages, MemoryImages | None, int] | None = None
+
+    def training_images(self) -> tuple[ImageSet, int]:
+        """Load all images that are not for testing, and the number of classes.
+
+        Raises:
+            UsageError: if the file is missing or does not hold labelled images.
+        """
+        train, _, num_classes = self._load()
+        return train, num_classes
+
+    def test_set(self) -> ImageSet | None:
+        """Load the test set, or None if the file holds none.
+
+        Raises:
+            UsageError: likewise.
+        """
+        return self._load()[1]
+
+    def arrays(self) -> tuple[dict[str, np.ndarray], str]:
+        """Read ``x_train``, ``y_train`` and perhaps ``x_test``, ``y_test``, and say what was read.
+
+        Raises:
+            UsageError: if they are not there.
+        """
+        return read_arrays(self.config.root), str(self.config.root)
+
+    def preprocessing(self, pixels: Tensor) -> Preprocessing:
+        """Return what happens to images whose training pixels ``(n, channels, height, width)`` are these."""
+        mean, deviation = channel_statistics(pixels)
+        return augmenting(Preprocessing(mean, deviation), self.config.augmentation, self.usual_augmentation, pixels)
+
+    def _load(self) -> tuple[MemoryImages, MemoryImages | None, int]:
+        if self._parts is None:
+            arrays, name = self.arrays()
+            pixels = self._resized(as_pixels(arrays["x_train"], f"x_train of {name}"))
+            labels = as_labels(arrays["y_train"], len(pixels), f"y_train of {name}")
+            num_classes = int(labels.max()) + 1
+            train = MemoryImages(pixels, labels, self.preprocessing(pixels))
+            test = None
+            if "x_test" in arrays:
+                test_pixels = self._resized(as_pixels(arrays["x_test"], f"x_test of {name}"))
+                test_labels = as_labels(arrays["y_test"], len(test_pixels), f"y_test of {name}", num_classes)
+                if test_pixels.shape[1:] != pixels.shape[1:]:
+                    raise UsageError(
+                        f"the test images of {name} have the shape {tuple(test_pixels.shape[1:])}, "
+                        f"the training images {tuple(pixels.shape[1:])}"
+                    )
+                test = MemoryImages(test_pixels, test_labels, train.preprocessing)
+            self._parts = train, test, num_classes
+        return self._parts
+
+    def _resized(self, pixels: Tensor) -> Tensor:
+        size = self.config.image_size
+        return pixels if size is None else transforms.resize(pixels, [size, size], antialias=True)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read an ``.npz`` file's arrays; nothing in it is unpickled.
+
+    Raises:
+        UsageError: if it is missing, damaged, or lacks ``x_train`` or ``y_train``.
+    """
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}: pass an .npz with x_train and y_train as --data-path")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in ("x_train", "y_train", "x_test", "y_test") if name in file}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise UsageError(f"{path} is no .npz file of plain arrays: {error}") from None
+    for name in ("x_train", "y_train", *(("y_test",) if "x_test" in arrays else ())):
+        if name not in arrays:
+            raise UsageError(f"{path} lacks the array {name}")
+    return arrays
+
+
+def as_pixels(values: np.ndarray, name: str) -> Tensor:
+    """Return images as ``(n, channels, height, width)``, uint8 or float32 in [0, 1].
+
+    Raises:
+        UsageError: if the values are no images.
+    """
+    if values.ndim == 3:
+        values = values[:, None]
+    elif values.ndim == 4 and values.shape[-1] in _CHANNELS:
+        values = values.transpose(0, 3, 1, 2)
+    if values.ndim != 4 or values.shape[1] not in _CHANNELS or 0 in values.shape:
+        raise UsageError(
+            f"{name} has the shape {values.shape}; expected (n, height, width) or that with 1 or 3 channels last"
+        )
+    if values.dtype != np.uint8:
+        if not np.issubdtype(values.dtype, np.floating) or not ((values >= 0) & (values <= 1)).all():
+            raise UsageError(f"the pixels of {name} must be uint8, or floating-point numbers from 0 to 1")
+        values = values.astype(np.float32)
+    return torch.from_numpy(np.ascontiguousarray(values))
+
+
+def as_labels(values: np.ndarray, count: int, name: str, num_classes: int | None = None) -> Tensor:
+    """Return classes as ``(count,)`` int64.
+
+    Raises:
+        UsageError: if there are not that many, or they are no classes from 0, or beyond the known number of classes.
+    """
+    if values.size != count or not np.issubdtype(values.dtype, np.integer):
+        raise UsageError(f"{name} must hold one whole number for each of the {count} images")
+    labels = values.reshape(-1).astype(np.int64)
+    if labels.min() < 0:
+        raise UsageError(f"{name} holds the class {labels.min()}: classes count from 0")
+    if num_classes is not None and labels.max() >= num_classes:
+        raise UsageError(f"{name} holds the class {labels.max()}, but the training images have {num_classes} classes")
+    return torch.from_numpy(labels)
+
+
+def channel_statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of every channel of ``(n, channels, height, width)``, for values in [0, 1]."""
+    scale = 255.0 if pixels.dtype == torch.uint8 else 1.0
+    means, deviations = [], []
+    for channel in pixels.unbind(dim=1):
+        values = channel.double()
+        means.append(float(values.mean()) / scale)
+        deviations.append(max(float(values.std()) / scale, 1e-3))
+    return tuple(means), tuple(deviations)
+
+
+def augmenting(preprocessing: Preprocessing, asked: Augmentation, usual: Augmentation, pixels: Tensor) -> Preprocessing:
+    """Add the random views that were asked for, or the data set's usual ones.
+
+    Raises:
+        UsageError: if they are random parts of larger images, which arrays have not.
+    """
+    augmentation = usual if asked == "auto" else asked
+    if augmentation == "resized_crop":
+        raise UsageError("the augmentation resized_crop needs image files; here it can be none, flip or crop_flip")
+    crop_padding = pixels.shape[-1] // 8 if augmentation == "crop_flip" else 0
+    is_flipped = augmentation in ("flip", "crop_flip")
+    return Preprocessing(preprocessing.mean, preprocessing.deviation, crop_padding, is_flipped)

@@ -1,0 +1,94 @@
+"""The 1,797 handwritten 8 by 8 digits that ship with scikit-learn: real data without a download."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+
+from rlkd_env.data.config import DataConfig
+from rlkd_env.data.images import ImageSet, MemoryImages
+from rlkd_env.data.splits import DataSource, Splits, stratified
+from rlkd_env.errors import UsageError
+
+TEACHER_IMAGES = 800
+STUDENT_IMAGES = 300
+PROBE_IMAGES = 150
+VALIDATION_IMAGES = 150
+TEST_IMAGES = 697
+"""Of the parts that are drawn unless others are asked for."""
+
+
+@lru_cache(maxsize=1)
+def load_digit_images() -> tuple[np.ndarray, np.ndarray]:
+    """Load all pixels ``(1797, 1, 8, 8)`` in [0, 1] and classes ``(1797,)``."""
+    pixels, labels = load_digits(return_X_y=True)
+    return (pixels / 16.0).astype(np.float32).reshape(-1, 1, 8, 8), labels.astype(np.int64)
+
+
+def _image_set(indices: np.ndarray) -> ImageSet:
+    images, labels = load_digit_images()
+    return MemoryImages(torch.from_numpy(images[indices]), torch.from_numpy(labels[indices]))
+
+
+class Digits(DataSource):
+    """800 images train the teacher and 300 of those the student; 150 probe, 150 validation, 697 test.
+
+    So few images are the regime in which a student of 12 units learns more from a teacher than from the labels. With
+    other sizes of the first two parts or of the validation, the test set is what is left; it is the same for every
+    ``split_seed``.
+    """
+
+    default_teacher = "digits_cnn"
+    default_student = "mlp12"
+    trains_its_teacher = True
+
+    def __init__(self, config: DataConfig | None = None) -> None:
+        super().__init__(config)
+        if self.config.image_size is not None:
+            raise UsageError("the images of digits are 8 by 8: image_size has no effect there")
+
+    def splits(self) -> Splits:
+        """Return the stratified parts; the same at every call.
+
+        Raises:
+            UsageError: if there are fewer images than the parts ask for.
+        """
+        parts = self.parts()
+        return Splits(
+            train=_image_set(parts["training"]),
+            probe=_image_set(parts["probe"]),
+            validation=_image_set(parts["validation"]),
+            teacher_train=_image_set(parts["teacher"]),
+            num_classes=10,
+            reserve=_image_set(parts["reserve"]),
+        )
+
+    def test_set(self) -> ImageSet:
+        """Return the images, 697 unless told otherwise, that no part of :meth:`splits` holds, whatever its seed."""
+        return _image_set(self.parts()["test"])
+
+    def parts(self) -> dict[str, np.ndarray]:
+        """Return the positions of every part; those of the test set do not depend on the split's seed."""
+        parts = self._draw(np.arange(len(load_digit_images()[1])), seed=0)
+        if self.config.split_seed:
+            others = np.setdiff1d(np.arange(len(load_digit_images()[1])), parts["test"])
+            parts |= self._draw(others, self.config.split_seed) | {"test": parts["test"]}
+        return parts
+
+    def _draw(self, positions: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+        """Draw the parts out of some positions; what is left is the test set."""
+        labels, config = load_digit_images()[1], self.config
+        parts: dict[str, np.ndarray] = {}
+
+        def draw(part: str, positions: np.ndarray, size: int) -> np.ndarray:
+            parts[part], rest = stratified(positions, labels, size, seed, part)
+            return rest
+
+        rest = draw("teacher", positions, config.teacher_images or TEACHER_IMAGES)
+        parts["reserve"] = draw("training", parts["teacher"], config.train_images or STUDENT_IMAGES)
+        rest = draw("probe", rest, PROBE_IMAGES)
+        parts["test"] = draw("validation", rest, config.validation_images or VALIDATION_IMAGES)
+        return parts

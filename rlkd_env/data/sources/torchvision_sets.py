@@ -1,0 +1,83 @@
+"""CIFAR-10, CIFAR-100 and Fashion-MNIST through torchvision, or from an ``.npz`` file of their name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torchvision
+from torch import Tensor
+
+from rlkd_env.data.config import Augmentation
+from rlkd_env.data.images import Preprocessing
+from rlkd_env.data.sources.arrays import Arrays, augmenting, read_arrays
+from rlkd_env.errors import UsageError
+
+
+class _SmallSet(Arrays):
+    """A data set that torchvision knows and that fits into memory.
+
+    It is read from NAME.npz in the data folder where there is one, else from torchvision's files, whose checksums
+    torchvision compares, also after the download.
+    """
+
+    name: str
+    folder: str
+    """That torchvision keeps the files in."""
+    dataset_class: Any
+    usual_augmentation: Augmentation = "crop_flip"
+
+    def arrays(self) -> tuple[dict[str, np.ndarray], str]:
+        """Read the arrays, and say what was read.
+
+        Raises:
+            UsageError: if they are not there, saying where they were looked for.
+        """
+        root = self.config.root
+        file = root if root.suffix == ".npz" else root / f"{self.name}.npz"
+        if file.is_file():
+            return read_arrays(file), str(file)
+        arrays: dict[str, np.ndarray] = {}
+        for part, is_train in (("train", True), ("test", False)):
+            try:
+                dataset = self.dataset_class(str(root), train=is_train, download=self.config.download)
+            except RuntimeError:
+                raise UsageError(
+                    f"{self.name} is neither {file} nor in {root / self.folder}, or its files are damaged: "
+                    "pass --download, or the folder that holds it as --data-path"
+                ) from None
+            except OSError as error:  # of the network
+                raise UsageError(f"{self.name} could not be downloaded to {root}: {error}") from None
+            arrays[f"x_{part}"], arrays[f"y_{part}"] = np.asarray(dataset.data), np.asarray(dataset.targets)
+        return arrays, f"{self.name} in {root}"
+
+
+class CIFAR10(_SmallSet):
+    """50,000 training and 10,000 test images of 10 classes, 32 by 32 in colour."""
+
+    name, folder, dataset_class = "cifar10", "cifar-10-batches-py", torchvision.datasets.CIFAR10
+
+    def preprocessing(self, pixels: Tensor) -> Preprocessing:
+        """Normalise by the constants of the field."""
+        constants = Preprocessing((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+        return augmenting(constants, self.config.augmentation, self.usual_augmentation, pixels)
+
+
+class CIFAR100(_SmallSet):
+    """50,000 training and 10,000 test images of 100 classes, 32 by 32 in colour."""
+
+    name, folder, dataset_class = "cifar100", "cifar-100-python", torchvision.datasets.CIFAR100
+
+    def preprocessing(self, pixels: Tensor) -> Preprocessing:
+        """Normalise by the constants of the field, which shared weights expect."""
+        constants = Preprocessing((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
+        return augmenting(constants, self.config.augmentation, self.usual_augmentation, pixels)
+
+
+class FashionMNIST(_SmallSet):
+    """60,000 training and 10,000 test images of 10 classes, 28 by 28 in grey."""
+
+    name, folder, dataset_class = "fashion_mnist", "FashionMNIST", torchvision.datasets.FashionMNIST
+    usual_augmentation = "flip"
+    default_teacher = "cnn32"
+    default_student = "cnn8"

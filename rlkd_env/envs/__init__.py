@@ -1,0 +1,1 @@
+"""The KD run as Gymnasium environments."""

@@ -1,0 +1,206 @@
+"""The KD run as a Gymnasium vector environment: one instance a slot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from rlkd_env.envs.stepper import RunStepper
+from rlkd_env.errors import UsageError
+from rlkd_env.instances.outputs import InstanceOutputs
+from rlkd_env.instances.temperature import Temperature
+from rlkd_env.runs.config import default_batch_size, instances_per_image
+from rlkd_env.runs.parallel import ParallelRuns, RunMode
+from rlkd_env.runs.run import DistillationRun
+
+_MAX_SEED = 2**31 - 1
+
+
+class KDVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
+    """A KD run as a vector environment: slot i is instance i of the batch, and every slot earns the batch reward.
+
+    Observation ``Box(N, d)``, action ``Box(N, 1)``, reward ``(N,)``; with ``temperatures="separate"`` the action is
+    ``Box(N, 2)``, the teacher's and the student's temperature. All slots end together; the step after the end starts
+    the next run (next-step autoreset) and ignores its action.
+
+    With ``num_runs=K`` it is K runs at once, each of another student: slot r·B + i is instance i of run r's batch and
+    earns run r's reward. A run that diverges earns the penalty, is named in ``info["diverged"]`` and stays, as an
+    absorbing state without rewards, until all runs end together; if it started anew by itself, it would leave the
+    others' schedule, which stacked students share.
+
+    Args:
+        num_envs: number of slots, K times the batch size; in detection times the proposals of an image too.
+        num_runs: number of runs K.
+        run_mode: how several runs are computed: ``"stacked"``, ``"workers"``, ``"sequence"``, or ``"auto"`` for the one
+            that is measured to be the fastest here.
+        render_mode: ``"rgb_array"`` for a picture of the batch's temperatures against its difficulty.
+        run: a run that is built already, in place of the settings.
+        settings: fields of :class:`~rlkd_env.runs.config.RunConfig`, see :class:`~rlkd_env.envs.stepper.RunStepper`.
+
+    Raises:
+        UsageError: if a setting is unknown or invalid, or ``num_envs`` does not go with ``num_runs`` and
+            ``batch_size``.
+
+    Example:
+        >>> import gymnasium as gym, rlkd_env
+        >>> envs = gym.make_vec("rlkd/Digits-v0", num_envs=64)
+        >>> observations, infos = envs.reset(seed=0)
+        >>> observations.shape, envs.action_space.shape
+        ((64, 4), (64, 1))
+        >>> envs = gym.make_vec("rlkd/Digits-v0", num_envs=512, num_runs=8)
+        >>> envs.runs.batch_size
+        64
+    """
+
+    metadata = {  # noqa: RUF012 (Gymnasium's own form)
+        "render_modes": ["rgb_array"],
+        "render_fps": 10,
+        "autoreset_mode": AutoresetMode.NEXT_STEP,
+    }
+
+    def __init__(
+        self,
+        num_envs: int | None = None,
+        *,
+        num_runs: int = 1,
+        run_mode: RunMode = "auto",
+        render_mode: str | None = None,
+        run: DistillationRun | None = None,
+        **settings: Any,
+    ) -> None:
+        if run is not None:
+            self.num_envs, _ = _slots(num_envs, num_runs, run.batch_size)
+        else:
+            per_image = instances_per_image(settings)
+            self.num_envs, settings["batch_size"] = _slots(num_envs, num_runs, settings.get("batch_size"), per_image)
+        self.num_runs = num_runs
+        self.render_mode = render_mode
+        self._stepper = RunStepper(settings, run, render_mode, num_runs, run_mode)
+        self.single_observation_space = self._stepper.single_observation_space
+        self.single_action_space = self._stepper.single_action_space
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self._reset_next = True
+        self._had_diverged = np.zeros(num_runs, dtype=bool)
+
+    @property
+    def run(self) -> DistillationRun:
+        """The run behind the slots.
+
+        Raises:
+            UsageError: if there are several.
+        """
+        if self._stepper.runs is not None:
+            raise UsageError(f"this needs a single run, but there are num_runs={self.num_runs} of them")
+        return self._stepper.run
+
+    @property
+    def template(self) -> DistillationRun:
+        """The run behind the slots, or one of the ingredients that several share, which is not started."""
+        return self._stepper.run
+
+    @property
+    def runs(self) -> ParallelRuns:
+        """The several runs behind the slots.
+
+        Raises:
+            UsageError: if there is only one.
+        """
+        if self._stepper.runs is None:
+            raise UsageError("this needs several runs: pass num_runs")
+        return self._stepper.runs
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Start fresh students with the seeds ``seed``, ``seed + 1``, ...; None draws the first from the generator."""
+        super().reset(seed=seed, options=options)
+        run_seed = seed if seed is not None else int(self.np_random.integers(_MAX_SEED))
+        self._reset_next = False
+        self._had_diverged = np.zeros(self.num_runs, dtype=bool)
+        return self._stepper.reset(run_seed), {}
+
+    def observe(self) -> np.ndarray:
+        """Return the current observation ``(N, d)`` without stepping, as after a restored or advanced run."""
+        self._reset_next = False
+        if self._stepper.runs is not None:
+            self._had_diverged = self._stepper.runs.diverged.cpu().numpy()
+        return self._stepper.observe()
+
+    @property
+    def outputs(self) -> InstanceOutputs | None:
+        """Of the N instances that wait for their temperatures, on the device; None before the first reset."""
+        return self._stepper.outputs
+
+    def step(
+        self, actions: np.ndarray | Temperature
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Update the students.
+
+        Args:
+            actions: the temperatures ``(N, 1)`` or ``(N, 2)``; or those of a policy, on the runs' device, which may
+                have a factor or gradients and are not clipped to the range.
+
+        Raises:
+            ValueError: if the shape is wrong or a value is not a number.
+        """
+        never = np.zeros(self.num_envs, dtype=bool)
+        if self._reset_next:
+            observation, info = self.reset()
+            return observation, np.zeros(self.num_envs, dtype=np.float32), never, never.copy(), info
+        transition = self._stepper.step(actions)
+        terminated = self._reset_next = transition.is_over
+        info = self._divergences(transition.diverged, terminated)
+        reward = self._per_slot(transition.reward.astype(np.float32))
+        return transition.observation, reward, np.full(self.num_envs, terminated), never, info
+
+    def _divergences(self, diverged: np.ndarray, is_over: bool) -> dict[str, Any]:
+        """Return the info: who has diverged, of all slots at the end, and before it of those that have just done so."""
+        news, self._had_diverged = diverged & ~self._had_diverged, diverged
+        if not is_over and not news.any():
+            return {}
+        told = np.ones_like(diverged) if is_over else news
+        return {"diverged": self._per_slot(diverged & told), "_diverged": self._per_slot(told)}
+
+    def _per_slot(self, values: np.ndarray) -> np.ndarray:
+        """Repeat ``(K,)`` values for the slots ``(N,)`` of the runs."""
+        return values.repeat(self.num_envs // self.num_runs)
+
+    def render(self) -> tuple[np.ndarray, ...] | None:
+        """Return one picture ``(height, width, 3)`` of all slots, or None without a render mode."""
+        return (self._stepper.render(),) if self.render_mode else None
+
+    def close_extras(self, **kwargs: Any) -> None:  # noqa: ARG002
+        """End the processes that compute the runs, if there are any."""
+        stepper = getattr(self, "_stepper", None)  # which an environment that could not be made lacks
+        if stepper is not None and stepper.runs is not None:
+            stepper.runs.close()
+
+
+def _slots(num_envs: int | None, num_runs: int, batch_size: int | None, per_image: int = 1) -> tuple[int, int]:
+    """Return the number of slots and the images a batch, of which one follows from the other.
+
+    Raises:
+        UsageError: if they do not go with one another.
+    """
+    if num_runs < 1:
+        raise UsageError(f"the number of runs must be at least 1, not {num_runs}")
+    if batch_size is None:
+        batch_size = default_batch_size(per_image) if num_envs is None else num_envs // (num_runs * per_image)
+    if num_envs is None:
+        num_envs = num_runs * batch_size * per_image
+    if num_envs != num_runs * batch_size * per_image:
+        if per_image > 1:
+            raise UsageError(
+                f"a slot is a region proposal: num_envs={num_envs} must be num_runs={num_runs} times "
+                f"proposals={per_image} times a number of images, the batch size"
+            )
+        if num_runs == 1:
+            raise UsageError(f"a slot is an instance: num_envs={num_envs} must equal batch_size={batch_size}")
+        raise UsageError(
+            f"a slot is an instance of a run: num_envs={num_envs} must be num_runs={num_runs} times the batch size"
+        )
+    return num_envs, batch_size

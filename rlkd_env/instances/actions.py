@@ -1,0 +1,116 @@
+"""From agents' actions to temperatures: anywhere in a range, or around those of a rule."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import numpy as np
+from torch import Tensor
+
+from rlkd_env.errors import UsageError, unknown_name
+from rlkd_env.instances.outputs import InstanceOutputs
+from rlkd_env.instances.temperature import Policy, Temperature, TemperatureRange
+
+ArrayOrTensor = TypeVar("ArrayOrTensor", np.ndarray, Tensor)
+ActionScale = Literal["log", "linear"]
+DEFAULT_WIDTH = math.log(4.0)
+
+
+@dataclass(frozen=True)
+class ActionMap:
+    """The bijection between actions in ``[-1, 1]``, which agents see, and temperatures in a range.
+
+    Args:
+        range: the temperatures at -1 and 1.
+        scale: ``"log"`` makes equal steps of the action equal *ratios* of the temperature, ``"linear"`` equal
+            differences.
+    """
+
+    range: TemperatureRange
+    scale: ActionScale = "log"
+
+    def __post_init__(self) -> None:
+        if self.scale not in ("log", "linear"):
+            raise unknown_name("temperature scale", self.scale, ("log", "linear"))
+
+    def to_temperature(self, action: ArrayOrTensor) -> ArrayOrTensor:
+        """Map actions of any shape to temperatures; actions outside ``[-1, 1]`` are clipped."""
+        share = (action.clip(-1.0, 1.0) + 1.0) / 2.0
+        low, high = self.range.minimum, self.range.maximum
+        if self.scale == "log":
+            return low * (high / low) ** share
+        return low + (high - low) * share
+
+    def temperature(self, action: Tensor, outputs: InstanceOutputs) -> Temperature:  # noqa: ARG002
+        """Return the temperatures of N instances.
+
+        Args:
+            action: ``(N, 1)``, or ``(N, 2)`` for teacher and student apart.
+            outputs: of the instances, which this map does not need.
+        """
+        return Temperature.of_columns(self.to_temperature(action))
+
+    def to_action(self, temperature: float) -> float:
+        """Return the action that gives this temperature; temperatures outside the range are clipped."""
+        low, high = self.range.minimum, self.range.maximum
+        if low == high:
+            return 0.0
+        clipped = min(max(temperature, low), high)
+        share = (
+            math.log(clipped / low) / math.log(high / low) if self.scale == "log" else (clipped - low) / (high - low)
+        )
+        return 2.0 * share - 1.0
+
+
+@dataclass(frozen=True)
+class ResidualMap:
+    """Temperatures around those of a rule: T = T_rule · m with m = exp(width · action), for actions in ``[-1, 1]``.
+
+    An action of one number multiplies both temperatures, one of two numbers the teacher's and the student's apart. A
+    factor of the rule's own is multiplied as T_student · T_teacher is: LSKD with m is LSKD with the base temperature
+    m · τ, its factor (m · τ)² included. The action 0 gives the rule's temperatures, bit for bit.
+
+    The range is one of the teacher's temperatures, as its unit is the deviation of the teacher's logits. So it bounds
+    how far m takes the teacher's temperature, and the student's goes along, wherever a rule that reads the student's
+    own logits has put it. Where the rule itself is outside of the range, m takes it no further out.
+
+    Args:
+        around: the rule, which must be a function of a batch's outputs alone.
+        range: of the teacher's temperatures.
+        width: logarithm of the largest m, which the action 1 gives.
+
+    Raises:
+        UsageError: if the width is not positive and finite.
+    """
+
+    around: Policy
+    range: TemperatureRange
+    width: float = DEFAULT_WIDTH
+
+    def __post_init__(self) -> None:
+        if not 0 < self.width < math.inf:
+            raise UsageError(f"the width around a rule must be positive and finite, not {self.width:g}")
+
+    @property
+    def has_gradient(self) -> bool:
+        """Whether the temperatures carry gradients, which are then part of the loss."""
+        return bool(getattr(self.around, "has_gradient", False))
+
+    def temperature(self, action: Tensor, outputs: InstanceOutputs) -> Temperature:
+        """Return the temperatures of N instances.
+
+        Args:
+            action: ``(N, 1)``, or ``(N, 2)`` for teacher and student apart; clipped to ``[-1, 1]``.
+            outputs: of the instances, for the rule.
+        """
+        rule = self.around(outputs)
+        teacher = rule.teacher.detach().unsqueeze(-1)
+        lowest, highest = (self.range.minimum / teacher).clamp(max=1.0), (self.range.maximum / teacher).clamp(min=1.0)
+        multiplier = (self.width * action.clip(-1.0, 1.0)).exp().clamp(lowest, highest)
+        of_teacher, of_student = multiplier[:, 0], multiplier[:, -1]
+        if rule.is_shared and action.shape[-1] == 1:
+            return Temperature.shared(rule.teacher * of_teacher)
+        factor = None if rule.factor is None else rule.factor * of_teacher * of_student
+        return Temperature(rule.teacher * of_teacher, rule.student * of_student, factor)

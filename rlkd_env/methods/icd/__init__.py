@@ -1,0 +1,1 @@
+"""Instance-conditional distillation: its losses, its queries, and the decoder that answers them."""

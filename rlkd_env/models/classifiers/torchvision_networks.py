@@ -1,0 +1,90 @@
+"""Every classifier of torchvision by its name there, untrained, for images of any number of channels."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from torch import nn
+
+from rlkd_env.errors import UsageError, unknown_name
+
+PREFIX = "torchvision/"
+
+
+@cache
+def torchvision_names() -> frozenset[str]:
+    """Return the names of torchvision's classifiers."""
+    # Imported here and below because it takes as long as PyTorch itself, and most runs need none of it.
+    from torchvision import models
+
+    return frozenset(models.list_models(module=models))
+
+
+def check_torchvision(name: str) -> None:
+    """Check a name without the prefix.
+
+    Raises:
+        UsageError: if torchvision has no such classifier.
+    """
+    if name not in torchvision_names():
+        raise unknown_name("torchvision network", name, torchvision_names())
+
+
+def create_torchvision(
+    name: str, num_classes: int, image_shape: tuple[int, int, int], options: dict[str, Any]
+) -> nn.Module:
+    """Create one of torchvision's classifiers.
+
+    Auxiliary outputs are left out, so that it gives plain logits in training too. Networks of a fixed image size are
+    built for the size asked for.
+
+    Args:
+        name: torchvision's.
+        num_classes: number of classes C.
+        image_shape: channels, height, width.
+        options: further arguments of torchvision's function, such as ``dropout``.
+
+    Raises:
+        UsageError: if the name or an option is unknown, or the options do not go with the images.
+    """
+    check_torchvision(name)
+    from torchvision import models
+
+    for option in ("weights", "pretrained"):
+        if option in options:
+            raise UsageError(f"networks are created untrained: load weights from a file in place of option {option!r}")
+    channels, height, width = image_shape
+    settings: dict[str, Any] = {}
+    if name in ("googlenet", "inception_v3"):
+        settings = {"aux_logits": False, "init_weights": True}
+    elif name.startswith("vit_"):
+        settings = {"image_size": height}
+    elif name.startswith("maxvit_"):
+        settings = {"input_size": (height, width)}
+    try:
+        network = models.get_model(name, weights=None, num_classes=num_classes, **{**settings, **options})
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"torchvision's {name} cannot be built for images of shape {image_shape}: {reason}") from error
+    if channels != 3:
+        replace_stem(network, channels)
+    return network
+
+
+def replace_stem(network: nn.Module, channels: int) -> None:
+    """Replace the first convolution, which takes colour images, by one of other channels."""
+    name, stem = next((name, module) for name, module in network.named_modules() if isinstance(module, nn.Conv2d))
+    other = nn.Conv2d(
+        channels,
+        stem.out_channels,
+        kernel_size=(stem.kernel_size[0], stem.kernel_size[1]),
+        stride=(stem.stride[0], stem.stride[1]),
+        padding=stem.padding if isinstance(stem.padding, str) else (stem.padding[0], stem.padding[1]),
+        bias=stem.bias is not None,
+    )
+    nn.init.kaiming_normal_(other.weight, mode="fan_out", nonlinearity="relu")
+    if other.bias is not None:
+        nn.init.zeros_(other.bias)
+    parent, _, child = name.rpartition(".")
+    setattr(network.get_submodule(parent), child, other)

@@ -1,0 +1,77 @@
+"""VGG networks with batch normalisation for small images: 8, 11, 13, 16 and 19 layers, one of them linear.
+
+Simonyan and Zisserman 2015, arXiv 1409.1556, without the hidden linear layers. Parameters are named as in the weights
+that RepDistiller and mdistiller share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import Tensor, nn
+
+from rlkd_env.models.classifiers.layers import initialise_convolutions, require_size
+from rlkd_env.models.taps.features import Taps
+
+WIDTHS = (64, 128, 256, 512, 512)
+
+
+class VGG(nn.Module):
+    """Five blocks of 3x3 convolutions, poolings between them, average pooling and a linear layer.
+
+    The last pooling, between the fourth and the fifth block, is there for images of 64 pixels and more only.
+
+    Args:
+        convolutions: number of convolutions of each of the five blocks.
+        num_classes: number of classes C.
+        image_shape: channels, height, width.
+
+    Raises:
+        UsageError: if the images are smaller than 8 pixels.
+    """
+
+    def __init__(self, convolutions: tuple[int, ...], num_classes: int, image_shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        channels, height, width = image_shape
+        require_size("a VGG", image_shape, smallest=8)
+        for index, count in enumerate(convolutions):
+            self.add_module(f"block{index}", _block(channels, WIDTHS[index], count))
+            # Outside of the block, so that the block's numbering is that of the shared weights.
+            self.add_module(f"relu{index}", nn.ReLU())
+            channels = WIDTHS[index]
+        poolings = 4 if min(height, width) >= 64 else 3
+        self.pools = nn.ModuleList(
+            [nn.MaxPool2d(2) if index < poolings else nn.Identity() for index in range(4)] + [nn.AdaptiveAvgPool2d(1)]
+        )
+        self.classifier = nn.Linear(channels, num_classes)
+        activations = ("relu1", "relu2", "relu3", "relu4")
+        self.taps = Taps(stages=activations, preactivations=activations, classifier="classifier")
+        initialise_convolutions(self)
+        nn.init.normal_(self.classifier.weight, std=0.01)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images ``(N, channels, H, W)`` to logits ``(N, C)``."""
+        maps = images
+        for index, pool in enumerate(self.pools):
+            maps = pool(getattr(self, f"relu{index}")(getattr(self, f"block{index}")(maps)))
+        return self.classifier(maps.flatten(1))
+
+
+def _block(channels: int, width: int, convolutions: int) -> nn.Sequential:
+    """Convolutions with normalisation and activation, but for the last activation."""
+    layers: list[nn.Module] = []
+    for _ in range(convolutions):
+        layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+        channels = width
+    return nn.Sequential(*layers[:-1])
+
+
+VGGS: dict[str, Callable[[int, tuple[int, int, int]], nn.Module]] = {
+    "vgg8": partial(VGG, (1, 1, 1, 1, 1)),
+    "vgg11": partial(VGG, (1, 1, 2, 2, 2)),
+    "vgg13": partial(VGG, (2, 2, 2, 2, 2)),
+    "vgg16": partial(VGG, (2, 2, 3, 3, 3)),
+    "vgg19": partial(VGG, (2, 2, 4, 4, 4)),
+}

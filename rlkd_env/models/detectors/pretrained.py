@@ -1,0 +1,91 @@
+"""torchvision's weights for detectors: downloaded, and fitted to other images and classes."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from http.client import HTTPException
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
+from torchvision.models.detection._utils import overwrite_eps
+
+from rlkd_env.errors import UsageError
+from rlkd_env.models.weights import load_weights
+
+COCO = FasterRCNN_ResNet50_FPN_Weights.COCO_V1
+PRETRAINED = ("none", "backbone", "coco")
+COCO_BACKBONE = "resnet50"
+"""The one whose detector is published with the pyramid's usual levels."""
+PREDICTOR = "roi_heads.box_predictor."
+
+
+def fetch(weights: Any, name: str) -> dict[str, Tensor]:
+    """Return published weights of torchvision's, from PyTorch's cache of downloads or from the network.
+
+    Args:
+        weights: torchvision's entry of them.
+        name: of the network, for the message.
+
+    Raises:
+        UsageError: if they are not in the cache and cannot be downloaded, or the file there is damaged.
+    """
+    try:
+        return weights.get_state_dict(progress=True, check_hash=True, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, HTTPException, RuntimeError, pickle.UnpicklingError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(
+            f"torchvision's weights of {name} cannot be loaded here ({reason}). Train from scratch (pretrained=none"
+            f", rlkd teacher), or load {weights.url} elsewhere and put it into {torch.hub.get_dir()}/checkpoints; "
+            "a whole detector's file can be named too (--teacher file.pth --teacher-model fasterrcnn/resnet50)"
+        ) from None
+
+
+def fit_weights(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights as a like network has them for grey images or for the 80 classes of COCO.
+
+    The first convolution's are summed over the colours, which is what equal colours would give. COCO numbers its 80
+    classes up to 90, so published predictors have 91 logits, of which those of the classes are taken.
+    """
+    fitted = dict(tensors)
+    for name, tensor in tensors.items():
+        wanted = expected.get(name)
+        if wanted is None or tensor.dim() != wanted.dim():
+            continue
+        if tensor.dim() == 4 and (tensor.shape[1], wanted.shape[1]) == (3, 1):
+            fitted[name] = tensor.sum(dim=1, keepdim=True)
+        elif name.startswith(PREDICTOR):
+            per_class = 4 if "bbox_pred" in name else 1
+            if (tensor.shape[0], wanted.shape[0]) == (91 * per_class, 81 * per_class):
+                fitted[name] = tensor.unflatten(0, (91, per_class))[_coco_classes()].flatten(0, 1)
+    return fitted
+
+
+def _coco_classes() -> list[int]:
+    """Return the numbers, of 0 to 90, of the background and of the 80 classes that COCO has."""
+    return [number for number, name in enumerate(COCO.meta["categories"]) if name != "N/A"]
+
+
+def load_coco(detector: nn.Module, backbone: str, is_filled: bool) -> None:
+    """Give a detector the weights of torchvision's that was trained on COCO; the predictor's only if the classes fit.
+
+    Args:
+        detector: of 90 classes, COCO's 80 or any others, for which a fresh predictor stays.
+        backbone: that it stands on.
+        is_filled: whether the weights are loaded, or only what goes with them is set.
+
+    Raises:
+        UsageError: if there are none for the backbone or its options, or they cannot be had.
+    """
+    if backbone != COCO_BACKBONE:
+        raise UsageError(f"there are weights of COCO for fasterrcnn/{COCO_BACKBONE} alone, not for {backbone}")
+    overwrite_eps(detector, 0.0)  # as these were trained
+    if not is_filled:
+        return
+    weights = fetch(COCO, f"fasterrcnn/{COCO_BACKBONE}")
+    report = load_weights(detector, weights, COCO.url, strict=False)
+    unfit = [name for name in (*report.missing, *report.unexpected, *report.wrong_shape) if PREDICTOR not in name]
+    if unfit:
+        raise UsageError(f"COCO's weights do not fit a detector with these options: {unfit[0]} is different")

@@ -1,0 +1,153 @@
+"""How networks are computed: number format, memory format, compilation, and the frozen teacher's leaner form."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
+
+from rlkd_env.errors import unknown_name
+from rlkd_env.models.taps.features import Features, forward_with_features
+
+Precision = Literal["auto", "float32", "bfloat16"]
+MemoryFormat = Literal["auto", "contiguous", "channels_last"]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How teacher and student are forwarded in training. Evaluations are always in float32.
+
+    The loss of a step of 64 images changes the probe loss by about 1e-3, which bfloat16 would round away; gradients do
+    not mind it.
+
+    Attributes:
+        device: that the networks are on.
+        precision: of the products in a forward and its backward; weights and losses stay in float32.
+        channels_last: whether convolutional networks and their images lie channels-last in memory.
+        compiled: whether forwards are compiled by ``torch.compile``, which takes a minute at first; on a GPU also
+            replayed as CUDA graphs.
+    """
+
+    device: torch.device
+    precision: Literal["float32", "bfloat16"] = "float32"
+    channels_last: bool = False
+    compiled: bool = False
+    _compiled_call: list[Callable[[nn.Module, Tensor], Tensor]] = field(default_factory=list, repr=False)
+
+    def prepare(self, network: nn.Module) -> nn.Module:
+        """Bring a network to the device and into the memory format; the same network is returned."""
+        network = network.to(self.device)
+        return network.to(memory_format=torch.channels_last) if self.channels_last else network
+
+    def freeze(self, teacher: nn.Module, image_shape: tuple[int, int, int]) -> nn.Module:
+        """Return a teacher without gradients, its batch norms folded into its convolutions where that can be done.
+
+        Args:
+            teacher: put into evaluation mode, and otherwise left as it is: what is returned is a copy, where anything
+                about it is changed.
+            image_shape: channels, height, width, to compare the two.
+        """
+        folded = fold_batch_norms(teacher.eval().requires_grad_(False), image_shape)
+        if folded is teacher and self.channels_last:
+            folded = copy.deepcopy(teacher)
+        return self.prepare(folded).eval()  # a copy of a traced network is in training mode
+
+    def images(self, images: Tensor) -> Tensor:
+        """Bring images ``(N, channels, height, width)`` into the memory format."""
+        return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which networks compute in the engine's precision."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+    def forward_with_features(self, network: nn.Module, images: Tensor) -> tuple[Tensor, Features]:
+        """Return a network's logits ``(N, C)`` and features, in the weights' format; never compiled."""
+        with self.autocast():
+            logits, features = forward_with_features(network, images)
+        if self.precision == "float32":
+            return logits, features
+        return logits.float(), features.to(torch.float32)
+
+    def forward(self, network: nn.Module, images: Tensor) -> Tensor:
+        """Return a network's logits ``(N, C)``, in the weights' format, for images that :meth:`images` has prepared."""
+        with self.autocast():
+            logits = self._call(network, images)
+        return logits if self.precision == "float32" else logits.float()
+
+    def _call(self, network: nn.Module, images: Tensor) -> Tensor:
+        if not self.compiled:
+            return network(images)
+        if not self._compiled_call:
+            mode = "reduce-overhead" if self.device.type == "cuda" else "default"
+            self._compiled_call.append(torch.compile(_forward, mode=mode))
+        logits = self._compiled_call[0](network, images)
+        return logits.clone()  # a CUDA graph writes its next output into the same place
+
+
+def choose_engine(
+    device: torch.device,
+    network: nn.Module,
+    precision: Precision = "auto",
+    memory_format: MemoryFormat = "auto",
+    compiled: bool = False,
+) -> Engine:
+    """Return the engine that was asked for, the choices left open made for a device and a network.
+
+    bfloat16 is chosen for convolutional networks on devices that multiply it natively, channels-last for convolutional
+    networks; ``docs/performance.md`` tells what each brings.
+
+    Args:
+        device: of the run.
+        network: the student.
+        precision: ``"auto"`` or the choice.
+        memory_format: likewise.
+        compiled: whether to compile.
+
+    Raises:
+        UsageError: if a choice is unknown.
+    """
+    if precision not in get_args(Precision):
+        raise unknown_name("precision", precision, get_args(Precision))
+    if memory_format not in get_args(MemoryFormat):
+        raise unknown_name("memory format", memory_format, get_args(MemoryFormat))
+    is_convolutional = any(isinstance(module, nn.Conv2d) for module in network.modules())
+    is_reduced = precision == "bfloat16" or (precision == "auto" and is_convolutional and has_fast_bfloat16(device))
+    is_channels_last = memory_format == "channels_last" or (memory_format == "auto" and is_convolutional)
+    return Engine(device, "bfloat16" if is_reduced else "float32", is_channels_last, compiled)
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies bfloat16 natively."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)())
+
+
+def fold_batch_norms(network: nn.Module, image_shape: tuple[int, int, int]) -> nn.Module:
+    """Return a copy of a network in evaluation mode whose batch norms are part of the convolutions before them.
+
+    A network without any, one that torch.fx cannot trace, and one whose copy does not give the same logits to 1e-3 of
+    their size are returned as they are.
+    """
+    if not any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
+        return network
+    parameter = next(network.parameters())
+    images = torch.linspace(-1.0, 1.0, 2 * image_shape[0] * image_shape[1] * image_shape[2], device=parameter.device)
+    images = images.view(2, *image_shape)
+    try:
+        folded = fuse(network)
+        with torch.no_grad():
+            expected, found = network(images), folded(images)
+    except Exception:  # torch.fx raises many kinds for code that it cannot follow
+        return network
+    is_same = (found - expected).abs().max() <= 1e-3 * expected.abs().max()
+    return folded.requires_grad_(False) if bool(is_same) else network
+
+
+def _forward(network: nn.Module, images: Tensor) -> Tensor:
+    return network(images)

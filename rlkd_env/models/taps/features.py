@@ -1,0 +1,183 @@
+"""What a network shows of itself beside its logits: feature maps and the pooled feature, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rlkd_env.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Where a network's features are found, as names of its modules.
+
+    Attributes:
+        stages: modules whose outputs are the stages' maps ``(N, channels, height, width)``, after the activation.
+        preactivations: modules whose *inputs* are the same maps before the activation, one a stage or none at all.
+        classifier: the module that turns the pooled feature ``(N, D)`` into logits ``(N, C)``. A 1x1 convolution that
+            is pooled after it, as SqueezeNet's, counts too.
+    """
+
+    stages: tuple[str, ...]
+    preactivations: tuple[str, ...]
+    classifier: str
+
+
+@dataclass(frozen=True)
+class Features:
+    """Of N images through one network.
+
+    Attributes:
+        stages: maps ``(N, channels, height, width)`` after each stage's activation, from the input on.
+        preactivations: the same before the activation; none where the network's taps name none.
+        pooled: ``(N, D)``, the classifier's input; its mean over the positions where the classifier is a convolution.
+    """
+
+    stages: tuple[Tensor, ...]
+    preactivations: tuple[Tensor, ...]
+    pooled: Tensor
+
+    def to(self, dtype: torch.dtype) -> Features:
+        """Return the same values in another number format."""
+        return Features(
+            tuple(value.to(dtype) for value in self.stages),
+            tuple(value.to(dtype) for value in self.preactivations),
+            self.pooled.to(dtype),
+        )
+
+
+@dataclass(frozen=True)
+class FeatureShapes:
+    """Sizes of one image's features.
+
+    Attributes:
+        stages: channels, height and width of every stage's map.
+        pooled: width D of the pooled feature.
+    """
+
+    stages: tuple[tuple[int, int, int], ...]
+    pooled: int
+
+
+def set_taps(network: nn.Module, taps: Taps) -> nn.Module:
+    """Give a network its taps, for networks whose class does not; return it."""
+    object.__setattr__(network, "taps", taps)  # the type of nn.Module's own setter admits tensors and modules alone
+    return network
+
+
+def taps_of(network: nn.Module) -> Taps:
+    """Return a network's taps, which its attribute ``taps`` holds.
+
+    Raises:
+        UsageError: if it has none, they name modules that it lacks, or not as many pre-activations as stages.
+    """
+    taps = getattr(network, "taps", None)
+    if not isinstance(taps, Taps):
+        raise UsageError(
+            f"the network {type(network).__name__} names no taps, and none were found: "
+            "set its attribute taps to a Taps, or create it with the option classifier (and stages)"
+        )
+    if taps.preactivations and len(taps.preactivations) != len(taps.stages):
+        raise UsageError(
+            f"the network {type(network).__name__} has {len(taps.stages)} stages in its taps, but "
+            f"{len(taps.preactivations)} pre-activations: name one a stage or none"
+        )
+    modules = dict(network.named_modules())
+    for name in (*taps.stages, *taps.preactivations, taps.classifier):
+        if name not in modules:
+            raise UsageError(f"the network {type(network).__name__} has no module {name!r}, which its taps name")
+    return taps
+
+
+def classifier_of(network: nn.Module) -> nn.Module:
+    """Return the module that turns a network's pooled feature into its logits."""
+    return network.get_submodule(taps_of(network).classifier)
+
+
+def forward_with_features(network: nn.Module, images: Tensor) -> tuple[Tensor, Features]:
+    """Forward images ``(N, channels, height, width)`` once, keeping the features.
+
+    Returns:
+        Logits ``(N, C)`` and the features, with gradients where the network's outputs have them.
+    """
+    taps = taps_of(network)
+    kept: dict[tuple[str, str], Tensor] = {}
+    with ExitStack() as hooks:
+        for name in taps.stages:
+            hooks.enter_context(_output_hook(network, name, _keeper(kept, ("stage", name))))
+        for name in (*taps.preactivations, taps.classifier):
+            hooks.enter_context(_input_hook(network, name, _keeper(kept, ("input", name))))
+        logits = network(images)
+    pooled = kept["input", taps.classifier]
+    features = Features(
+        tuple(kept["stage", name] for name in taps.stages),
+        tuple(kept["input", name] for name in taps.preactivations),
+        pooled.mean((2, 3)) if pooled.dim() == 4 else pooled,
+    )
+    return logits, features
+
+
+@torch.no_grad()
+def feature_shapes(network: nn.Module, images: Tensor) -> FeatureShapes:
+    """Return the sizes of a network's features on images like these, leaving the network as it is."""
+    was_training = network.training
+    _, features = forward_with_features(network.eval(), images)
+    network.train(was_training)
+    stages = []
+    for stage in features.stages:
+        channels, height, width = stage.shape[1:]
+        stages.append((channels, height, width))
+    return FeatureShapes(tuple(stages), features.pooled.shape[-1])
+
+
+def forward_from_stage(network: nn.Module, images: Tensor, stage: int, replace: Callable[[Tensor], Tensor]) -> Tensor:
+    """Forward images with one stage's map replaced; what lies before that stage runs as it is.
+
+    Args:
+        network: that has taps.
+        images: ``(N, channels, height, width)``.
+        stage: number of the stage in the taps.
+        replace: returns the map that the remaining layers see in place of the stage's.
+
+    Returns:
+        Logits ``(N, C)``.
+    """
+    with _output_hook(network, taps_of(network).stages[stage], replace):
+        return network(images)
+
+
+def _keeper(kept: dict[tuple[str, str], Tensor], key: tuple[str, str]) -> Callable[[Tensor], None]:
+    def keep(value: Tensor) -> None:
+        kept[key] = value
+
+    return keep
+
+
+@contextmanager
+def _output_hook(network: nn.Module, name: str, see: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
+    def hook(module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:  # noqa: ARG001
+        return see(output)
+
+    handle = network.get_submodule(name).register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _input_hook(network: nn.Module, name: str, see: Callable[[Tensor], None]) -> Iterator[None]:
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:  # noqa: ARG001
+        see(inputs[0])
+
+    handle = network.get_submodule(name).register_forward_pre_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()

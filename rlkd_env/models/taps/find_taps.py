@@ -1,0 +1,217 @@
+"""Taps of networks that name none: found by watching one forward of an empty image."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rlkd_env.errors import UsageError
+from rlkd_env.models.taps.features import Taps, set_taps, taps_of
+
+SEARCH_SIZE = 224
+"""Stages are sought on images at least this large, where a map of one pixel has been pooled."""
+
+SEARCH_IMAGES = 2
+"""More than one, so that what does not depend on the images is not taken for a map."""
+
+ACTIVATIONS = (
+    nn.ReLU,
+    nn.LeakyReLU,
+    nn.PReLU,
+    nn.ELU,
+    nn.CELU,
+    nn.SELU,
+    nn.GELU,
+    nn.SiLU,
+    nn.Mish,
+    nn.Hardswish,
+    nn.Hardtanh,  # ReLU6 is one
+    nn.Softplus,
+)
+POOLINGS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What one call of a module gave."""
+
+    name: str
+    module: nn.Module
+    given: Tensor
+
+    @property
+    def depth(self) -> int:
+        return self.name.count(".")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return (self.given.shape[-2], self.given.shape[-1])
+
+
+def add_taps(
+    network: nn.Module,
+    num_classes: int,
+    image_shape: tuple[int, int, int],
+    given: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """Check that a network turns such images into logits, and give it taps if it has none.
+
+    Activations that work in place no longer do, as they would overwrite what the taps read. Taps that cannot be found
+    are left out: :func:`~rlkd_env.models.taps.features.taps_of` says so where they are needed.
+
+    Args:
+        network: any module from images ``(N, *image_shape)`` to logits ``(N, C)``; returned.
+        num_classes: number of classes C.
+        image_shape: channels, height, width.
+        given: fields of :class:`~rlkd_env.models.taps.features.Taps` in place of the network's own or the found ones.
+
+    Raises:
+        UsageError: if the network cannot take the images, gives anything but logits of the classes, or lacks a module
+            that its taps name.
+    """
+    for module in network.modules():
+        if isinstance(module, ACTIVATIONS) and getattr(module, "inplace", False):
+            object.__setattr__(module, "inplace", False)
+    logits, calls, size = _watch(network, image_shape)
+    kind = type(network).__name__
+    if not isinstance(logits, Tensor) or logits.dim() != 2:
+        raise UsageError(f"the network {kind} does not give logits (N, classes) alone")
+    if logits.shape[1] != num_classes:
+        raise UsageError(
+            f"the network {kind} gives {logits.shape[1]} logits, but the data has {num_classes} classes: "
+            "let its factory take num_classes"
+        )
+    taps = getattr(network, "taps", None)
+    if taps is None:
+        taps = Taps(*_stages(calls, size), _classifier(calls, logits, num_classes))
+    elif not isinstance(taps, Taps):
+        raise UsageError(f"the network {kind} has an attribute taps of type {type(taps).__name__}, not Taps")
+    if given:
+        # Stages from outside do not match pre-activations found here.
+        taps = replace(taps, **{"preactivations": (), **given} if "stages" in given else given)
+        if not taps.classifier:
+            raise UsageError(f"the classifier of the network {kind} was not found: name it with the option classifier")
+    if taps.classifier:
+        set_taps(network, taps)
+        taps_of(network)
+    return network
+
+
+def _watch(network: nn.Module, image_shape: tuple[int, int, int]) -> tuple[Any, list[_Call], tuple[int, int]]:
+    """Forward an empty image and return logits, the modules' calls in the order in which they ended, and its size.
+
+    The forward is a dry one, on PyTorch's meta device, unless the network's own code prevents that. It takes an
+    enlarged image, if the network takes images of any size, because on a small image the last stages are one pixel.
+    """
+    channels, height, width = image_shape
+    try:
+        logits, calls = _record(network, torch.zeros(SEARCH_IMAGES, *image_shape, device="meta"))
+    except Exception:
+        device = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
+        try:
+            logits, calls = _record(network, torch.zeros(SEARCH_IMAGES, *image_shape, device=device))
+        except Exception as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UsageError(
+                f"the network {type(network).__name__} cannot take images of shape {image_shape}: {reason}"
+            ) from error
+        return logits, calls, (height, width)
+    factor = -(-SEARCH_SIZE // min(height, width))
+    if factor == 1:
+        return logits, calls, (height, width)
+    larger = (factor * height, factor * width)
+    try:
+        return *_record(network, torch.zeros(SEARCH_IMAGES, channels, *larger, device="meta")), larger
+    except Exception:  # a network of fixed size
+        return logits, calls, (height, width)
+
+
+@torch.no_grad()
+def _record(network: nn.Module, image: Tensor) -> tuple[Any, list[_Call]]:
+    """Forward images through a copy of the network in evaluation mode; a dry one has no copy of the weights either.
+
+    A copy, as a network may keep what it computes for its next forward.
+    """
+    dry: dict[int, Any] = {}
+    if image.device.type == "meta":
+        dry = {
+            id(parameter): nn.Parameter(parameter.to("meta"), parameter.requires_grad)
+            for parameter in network.parameters()
+        }
+        dry |= {id(buffer): buffer.to("meta") for buffer in network.buffers()}
+    twin = copy.deepcopy(network, dry).eval()
+    calls: list[_Call] = []
+    for name, module in twin.named_modules():
+        module.register_forward_hook(_recorder(calls, name))
+    return twin(image), calls
+
+
+def _recorder(calls: list[_Call], name: str) -> Any:
+    def record(module: nn.Module, inputs: Any, output: Any) -> None:  # noqa: ARG001
+        if isinstance(output, Tensor):
+            calls.append(_Call(name, module, output))
+
+    return record
+
+
+def _stages(calls: list[_Call], image_size: tuple[int, int]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the modules that end the stages, and those that take the same maps before the activation.
+
+    A stage ends with the last map of its size. Of the modules that give maps of this size only the outermost count,
+    because inside a block that shrinks the map a branch may still work at the larger size.
+    """
+    times = Counter(call.name for call in calls)
+    last: dict[tuple[int, int], _Call] = {}
+    begun = False
+    for call in calls:
+        # Before the first module with weights there is nothing but the image.
+        begun = begun or any(True for _ in call.module.parameters(recurse=False))
+        if not begun or not call.name or times[call.name] > 1 or not _is_map(call.given, image_size):
+            continue
+        if call.size not in last or call.depth <= last[call.size].depth:
+            last[call.size] = call
+    pooled = {id(call.given) for call in calls if isinstance(call.module, POOLINGS)}
+    ends = [call for call in last.values() if id(call.given) not in pooled]
+    ends.sort(key=lambda call: call.size, reverse=True)
+    # Convolutions without padding shave pixels off; a stage halves its map, more or less.
+    ends = [call for call, following in zip_longest(ends, ends[1:]) if not _is_shaved(call, following)]
+    # A block may use one activation twice; a tap reads its last use.
+    final = {call.name: call for call in calls if isinstance(call.module, ACTIVATIONS)}
+    activated = {id(call.given): name for name, call in final.items()}
+    activations = [activated.get(id(call.given)) for call in ends]
+    names = tuple(name for name in activations if name is not None)
+    return tuple(call.name for call in ends), names if len(names) == len(ends) else ()
+
+
+def _is_map(tensor: Tensor, image_size: tuple[int, int]) -> bool:
+    """Whether a tensor is a map ``(N, channels, height, width)`` of the image's aspect, not pooled to one pixel.
+
+    The aspect tells it from maps with the channels last; but for square images rounding may change it.
+    """
+    if tensor.dim() != 4 or tensor.shape[0] != SEARCH_IMAGES or tensor.shape[-2:].numel() == 1:
+        return False
+    height, width = image_size
+    rounding = 0 if height == width else 1.5 * max(height, width)
+    return abs(tensor.shape[-2] * width - tensor.shape[-1] * height) <= rounding
+
+
+def _is_shaved(call: _Call, following: _Call | None) -> bool:
+    return following is not None and min(following.size) > 2 / 3 * min(call.size)
+
+
+def _classifier(calls: list[_Call], logits: Tensor, num_classes: int) -> str:
+    """Return the name of the linear layer that gave the logits or of the 1x1 convolution that did; or nothing."""
+    for call in reversed(calls):
+        module = call.module
+        if isinstance(module, nn.Linear) and call.given is logits:
+            return call.name
+        if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.out_channels == num_classes:
+            return call.name
+    return ""

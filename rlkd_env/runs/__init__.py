@@ -1,0 +1,1 @@
+"""The knowledge-distillation run, its reward, its hooks, and its configuration."""

@@ -1,0 +1,212 @@
+"""The processes that share one run, as ``torchrun`` starts them: who is who, and what they tell each other.
+
+Two kinds of talk are kept apart. Tensors of the training (gradients, means) go over the data group: NCCL between GPUs,
+gloo between CPUs. What the first process has the others do goes over the control group, always gloo, whose messages
+are small and on the host. There the others wait as long as the first one thinks, such as while its agent learns.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from rlkd_env.errors import UsageError
+
+_DATA_TIMEOUT = timedelta(seconds=45)
+"""Longest wait for another process in the middle of an update; a dead one shows at once on gloo, thus on NCCL."""
+_CONTROL_TIMEOUT = timedelta(days=1)
+"""Longest wait for the first process; a dead one closes its connections, which ends the wait."""
+_LOST = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "timed out", "connection refused")
+
+
+_MEETINGS = itertools.count()
+
+
+class ProcessLost(Exception):  # noqa: N818 (not this process' error)
+    """Another process of the run has ended or does not answer."""
+
+
+def started_processes() -> int:
+    """Return how many processes torchrun has started for this program; 1 without torchrun."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first_process() -> bool:
+    """Return whether this is the one process, or the first of those that torchrun has started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes that share one run; :meth:`join` makes it.
+
+    Attributes:
+        rank: of this process, from 0; the first one leads.
+        count: of all processes, W.
+        local_rank: of this process on its machine, from 0.
+        device: of this process.
+        backend: of the data group, ``"nccl"`` or ``"gloo"``.
+        control: group of the messages on the host.
+        store: of torchrun, which outlives the processes.
+    """
+
+    rank: int
+    count: int
+    local_rank: int
+    device: torch.device
+    backend: str
+    control: dist.ProcessGroup
+    store: dist.Store
+
+    @classmethod
+    def join(cls, device: str = "auto") -> Processes:
+        """Meet the other processes that torchrun has started.
+
+        Args:
+            device: ``"auto"``, ``"cuda"`` or ``"cpu"``; each process then takes the GPU of its local rank, where there
+                are any. A named GPU such as ``"cuda:0"`` is shared by the processes of a machine.
+
+        Raises:
+            UsageError: if this machine has fewer GPUs than processes.
+        """
+        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+        chosen = torch.device(
+            "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
+        )
+        backend = "gloo"
+        if chosen.type == "cuda" and ":" not in device:
+            gpus, here = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+            if here > gpus:
+                raise UsageError(
+                    f"{here} processes on this machine need as many GPUs, not {gpus}; or pass --device cpu"
+                )
+            chosen, backend = torch.device("cuda", local_rank), "nccl"
+        if chosen.type == "cuda":
+            torch.cuda.set_device(chosen)
+        meeting: Any = dist.rendezvous("env://")
+        store, rank, count = next(meeting)
+        store = dist.PrefixStore(f"rlkd/{next(_MEETINGS)}", store)  # what an earlier meeting has left is not ours
+        dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=_DATA_TIMEOUT)
+        control: Any = dist.new_group(backend="gloo", timeout=_CONTROL_TIMEOUT)
+        return cls(rank, count, local_rank, chosen, backend, control, store)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process leads."""
+        return self.rank == 0
+
+    def leave(self) -> None:
+        """Close the connections, if they are open; all processes must."""
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+    def check_batch(self, batch_size: int) -> None:
+        """Check that the processes can share a batch.
+
+        Raises:
+            UsageError: if its size is not a multiple of their number.
+        """
+        if batch_size % self.count:
+            raise UsageError(f"a batch of {batch_size} images cannot be shared equally by {self.count} processes")
+
+    def total(self, values: Tensor) -> Tensor:
+        """Return the sum over the processes, of the values' shape, on every one of them; without gradient."""
+        summed = values.detach().clone()
+        dist.all_reduce(summed)
+        return summed
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Return the mean over the processes, likewise."""
+        return self.total(values) / self.count
+
+    def gather(self, values: Tensor) -> Tensor:
+        """Return the shares ``(n, ...)`` of all processes, in order, as ``(W · n, ...)``, on every one of them."""
+        pieces = [torch.empty_like(values, memory_format=torch.contiguous_format) for _ in range(self.count)]
+        dist.all_gather(pieces, values.detach().contiguous())
+        return torch.cat(pieces)
+
+    def take_from_first(self, *values: Tensor) -> None:
+        """Overwrite tensors with the first process's."""
+        for value in values:
+            dist.broadcast(value, src=0)
+
+    def gather_to_first(self, values: Tensor) -> Tensor | None:
+        """Return the shares ``(n, ...)`` of all processes as ``(W · n, ...)`` on the first one; None on the others."""
+        mine = values.detach().cpu().contiguous()
+        pieces = [torch.empty_like(mine) for _ in range(self.count)] if self.is_first else None
+        dist.gather(mine, pieces, dst=0, group=self.control)
+        return None if pieces is None else torch.cat(pieces)
+
+    def tell(self, message: Tensor) -> Tensor:
+        """Send the first process's message, a tensor on the host, to the others, where it overwrites theirs."""
+        dist.broadcast(message, src=0, group=self.control)
+        return message
+
+    def tell_object(self, value: Any = None) -> Any:
+        """Send a picklable object from the first process to the others; they return it."""
+        box = [value]
+        dist.broadcast_object_list(box, src=0, group=self.control)
+        return box[0]
+
+    def tell_state(self, state: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Send tensors and plain values, as a checkpoint holds them, from the first process to the others."""
+        content = io.BytesIO()
+        torch.save(state, content)
+        size = int(self.tell(torch.tensor([content.getbuffer().nbytes])))
+        if self.is_first:
+            self.tell(torch.frombuffer(content.getbuffer(), dtype=torch.uint8))
+            return state or {}
+        received = self.tell(torch.empty(size, dtype=torch.uint8))
+        return torch.load(io.BytesIO(received.numpy().tobytes()), map_location="cpu", weights_only=True)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Raise a UsageError in all processes if one of them does, so that none waits for another in vain.
+
+        Raises:
+            UsageError: the first process's that has one.
+        """
+        message = None
+        try:
+            yield
+        except (UsageError, OSError) as error:
+            message = str(error)
+        messages: list[str | None] = [None] * self.count
+        dist.all_gather_object(messages, message, group=self.control)
+        for told in messages:
+            if told is not None:
+                raise UsageError(told)
+
+    def is_first_to_notice(self) -> bool:
+        """Return whether no other process has asked this before, so that a common misfortune is told once."""
+        try:
+            return self.store.add("noticed", 1) == 1
+        except RuntimeError:  # torchrun is gone as well
+            return True
+
+    @contextmanager
+    def noticing_losses(self) -> Iterator[None]:
+        """Turn what PyTorch raises when another process is gone into one clear error.
+
+        Raises:
+            ProcessLost: if another process has ended or does not answer.
+        """
+        try:
+            yield
+        except RuntimeError as error:  # PyTorch's DistError is one; gloo raises the plain class
+            text = str(error)
+            if isinstance(error, dist.DistError) or any(word in text.lower() for word in _LOST):
+                reason = re.search(r"connection (?:reset|closed) by peer|timed out", text, re.IGNORECASE)
+                raise ProcessLost(reason.group().lower() if reason else text.splitlines()[0]) from error
+            raise

@@ -1,0 +1,303 @@
+"""What K runs at once offer, whichever way they are computed."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rlkd_env.data import ImageSet
+from rlkd_env.data.images import MemoryImages
+from rlkd_env.data.streamed import StreamedImages
+from rlkd_env.errors import UsageError
+from rlkd_env.instances.outputs import InstanceOutputs
+from rlkd_env.instances.temperature import Policy, Temperature
+from rlkd_env.runs.run import STATE_VERSION, DistillationRun
+from rlkd_env.tasks import Evaluation
+from rlkd_env.utils.randomness import seeded
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one update did to K runs; every tensor ``(K,)``.
+
+    Attributes:
+        reward: of the update; the divergence penalty where it diverged.
+        diverged: whether loss, logits or reward are no longer finite.
+        metrics: means over a run's batch by name, as those of :class:`~rlkd_env.runs.hooks.StepResult`.
+    """
+
+    reward: Tensor
+    diverged: Tensor
+    metrics: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class ParallelResult:
+    """What one step did to K runs of B instances each. Tensors stay on the runs' device; nothing was synchronised.
+
+    Attributes:
+        reward: ``(K,)`` of the update; the divergence penalty in the step in which a run diverges, 0 from then on.
+        state: ``(K·B, d)`` of the next batches.
+        finished: whether the schedule is over, for all runs alike.
+        diverged: ``(K,)`` whether a run has diverged, in this step or before.
+        metrics: ``(K,)`` each, means over a run's batch by name, as those of :class:`~rlkd_env.runs.hooks.StepResult`.
+        outputs: of the K·B instances that the updates were made on.
+        temperature: that the updates were made with, ``(K·B,)`` each.
+    """
+
+    reward: Tensor
+    state: Tensor
+    finished: bool
+    diverged: Tensor
+    metrics: dict[str, Tensor]
+    outputs: InstanceOutputs
+    temperature: Temperature
+
+    @property
+    def done(self) -> bool:
+        """Whether the runs have ended: the schedule is over or all have diverged; waits for the device."""
+        return self.finished or bool(self.diverged.all())
+
+
+class ParallelRuns(ABC):
+    """K distillations at once, in lock-step; run k is that of a :class:`~rlkd_env.runs.run.DistillationRun` with its
+    seed.
+
+    Instance i of run k is row k·B + i of everything per instance, so features, rules and learned policies take K runs
+    for one large batch. A run that diverges stays in the lock-step, as an absorbing state: it earns the penalty once
+    and 0 from then on, whatever its temperatures, until all runs end.
+
+    Args:
+        template: a run of the ingredients that all share; it is neither started nor changed.
+        num_runs: number of runs K.
+
+    Attributes:
+        mode: how the runs are computed: ``"stacked"``, ``"workers"`` or ``"sequence"``.
+        keeps_gradients: whether the outputs' student logits carry gradients to the students.
+        seeds: of the runs, in their order.
+        step_count: updates so far, the same for all.
+        outputs: of the K·B instances that wait for their temperatures.
+        diverged: ``(K,)`` whether a run has diverged.
+
+    Raises:
+        UsageError: if there is less than one run, or the mode cannot compute them.
+    """
+
+    mode: str
+    keeps_gradients = False
+    outputs: InstanceOutputs
+    diverged: Tensor
+
+    def __init__(self, template: DistillationRun, num_runs: int) -> None:
+        if num_runs < 1:
+            raise UsageError(f"the number of runs must be at least 1, not {num_runs}")
+        self.template = template
+        self.num_runs = num_runs
+        self.batch_size = template.batch_size
+        self.device = template.device
+        self.state = template.state
+        self.total_steps = template.total_steps
+        self.steps_per_epoch = template.steps_per_epoch
+        self.seeds: tuple[int, ...] = ()
+        self.step_count = 0
+
+    @property
+    def num_instances(self) -> int:
+        """Instances a step over all runs, K·B."""
+        return self.num_runs * self.batch_size
+
+    @property
+    def finished(self) -> bool:
+        """Whether the schedule is over."""
+        return self.step_count >= self.total_steps
+
+    def reset(self, seeds: Sequence[int]) -> Tensor:
+        """Start over with fresh students.
+
+        Args:
+            seeds: one a run.
+
+        Returns:
+            The first batches' state ``(K·B, d)``.
+
+        Raises:
+            ValueError: if there are not K seeds.
+        """
+        if len(seeds) != self.num_runs:
+            raise ValueError(f"expected {self.num_runs} seeds, got {len(seeds)}")
+        self.seeds, self.step_count = tuple(seeds), 0
+        self.diverged = torch.zeros(self.num_runs, dtype=torch.bool, device=self.device)
+        self._start()
+        return self._observe()
+
+    def step(self, temperature: Temperature) -> ParallelResult:
+        """Update every student with its instances' temperatures and forward the next batches.
+
+        Args:
+            temperature: ``(K·B,)`` positive values each for teacher and student, on the runs' device.
+
+        Raises:
+            RuntimeError: if the runs were not started or their schedule is over.
+            ValueError: if there are not K·B temperatures.
+        """
+        if not self.seeds or self.finished:
+            raise RuntimeError("the runs are over or not started: call reset()")
+        expected = (self.num_instances,)
+        if temperature.student.shape != expected or temperature.teacher.shape != expected:
+            raise ValueError(
+                f"expected {self.num_instances} temperatures each for teacher and student, "
+                f"got {tuple(temperature.teacher.shape)} and {tuple(temperature.student.shape)}"
+            )
+        outputs, had_diverged = self.outputs, self.diverged
+        self.step_count += 1
+        update = self._update(temperature)
+        self.diverged = had_diverged | update.diverged
+        return ParallelResult(
+            reward=torch.where(had_diverged, 0.0, update.reward),
+            state=self._observe(),
+            finished=self.finished,
+            diverged=self.diverged,
+            metrics=update.metrics,
+            outputs=outputs,
+            temperature=temperature.detach(),
+        )
+
+    def advance(self, policy: Policy, steps: int | None = None) -> ParallelResult:
+        """Step with a policy that chooses the temperatures of all K·B instances from their outputs.
+
+        Args:
+            policy: a rule or a learned policy, on the device.
+            steps: number of updates, at most to the end of the schedule; None means to the end.
+
+        Returns:
+            The last step's result. Once all runs have diverged the advance ends with the epoch at the latest.
+
+        Raises:
+            ValueError: if ``steps`` is below 1.
+            RuntimeError: if the runs were not started or their schedule is over.
+            UsageError: as :meth:`check_policy`.
+        """
+        self.check_policy(policy)
+        if steps is not None and steps < 1:
+            raise ValueError(f"the number of steps must be at least 1, not {steps}")
+        if not self.seeds or self.finished:
+            raise RuntimeError("the runs are over or not started: call reset()")
+        end = self.total_steps if steps is None else min(self.step_count + steps, self.total_steps)
+        while True:
+            with torch.set_grad_enabled(getattr(policy, "has_gradient", False)):
+                temperature = policy(self.outputs)
+            result = self.step(temperature)
+            epoch_over = self.step_count % self.steps_per_epoch == 0
+            if self.step_count >= end or (epoch_over and result.done):
+                return result
+
+    def check_policy(self, policy: Policy) -> None:
+        """Check that a policy can choose the temperatures of all runs.
+
+        Raises:
+            UsageError: if its temperatures carry gradients that would not reach the students, or it learns along.
+        """
+        if isinstance(policy, nn.Module) and any(parameter.requires_grad for parameter in policy.parameters()):
+            raise UsageError("a policy that is learned along with one student cannot serve several runs")
+        if getattr(policy, "has_gradient", False) and not self.keeps_gradients:
+            raise UsageError(
+                f"temperatures that carry gradients need stacked runs, not the mode {self.mode}: give the rule the "
+                "option gradient False"
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all runs as tensors and plain values, independent of them from now on.
+
+        ``state_dict()["runs"][k]`` is the state of a :class:`~rlkd_env.runs.run.DistillationRun`, so a run can go on
+        alone, and runs of one mode in another.
+
+        Raises:
+            RuntimeError: if the runs were not started.
+        """
+        if not self.seeds:
+            raise RuntimeError("the runs are not started: call reset()")
+        return {"version": STATE_VERSION, "runs": self._run_states(), "diverged": self.diverged.clone()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> Tensor:
+        """Continue from :meth:`state_dict` and return the waiting batches' state ``(K·B, d)``.
+
+        Raises:
+            UsageError: if the state is of another version or number of runs, or its runs are not at the same step.
+        """
+        if state.get("version") != STATE_VERSION:
+            raise UsageError(f"runs' state of version {state.get('version')} cannot be read, only {STATE_VERSION}")
+        runs = copy.deepcopy(state["runs"])
+        if len(runs) != self.num_runs:
+            raise UsageError(f"a state of {len(runs)} runs does not fit {self.num_runs}")
+        if len({run["step_count"] for run in runs}) > 1:
+            raise UsageError("the runs of a state must all be at the same step")
+        self.seeds, self.step_count = tuple(run["seed"] for run in runs), runs[0]["step_count"]
+        self.diverged = state["diverged"].to(self.device, copy=True)
+        self._restore(runs)
+        return self._observe()
+
+    def students(self) -> list[nn.Module]:
+        """Return independent copies of the students, in the runs' order, on the runs' device.
+
+        Raises:
+            RuntimeError: if the runs were not started.
+        """
+        students = []
+        for state in self.state_dict()["runs"]:
+            with seeded(0, self.device):  # the weights are replaced
+                student = self.template.create_student().to(self.device)
+            student.load_state_dict(state["student"])
+            students.append(student)
+        return students
+
+    def evaluate(self, images: ImageSet) -> Evaluation:
+        """Measure all students on a set of images: accuracy ``(K,)`` and loss ``(K,)``, on the device."""
+        return stack_evaluations([self.template.task.evaluate(student, images) for student in self.students()])
+
+    def close(self) -> None:  # noqa: B027 (only processes need it)
+        """End what computes the runs; they cannot be used any more."""
+
+    def _observe(self) -> Tensor:
+        """Return the state ``(K·B, d)`` of the instances that wait."""
+        return self.state(self.outputs)
+
+    @abstractmethod
+    def _start(self) -> None:
+        """Create the students of the seeds, forward the first batches into ``outputs``, measure for the reward."""
+
+    @abstractmethod
+    def _update(self, temperature: Temperature) -> Update:
+        """Make one update, forward the next batches into ``outputs``, and measure; the step is counted already."""
+
+    @abstractmethod
+    def _run_states(self) -> list[dict[str, Any]]:
+        """Return every run's state as that of a DistillationRun."""
+
+    @abstractmethod
+    def _restore(self, states: list[dict[str, Any]]) -> None:
+        """Restore :meth:`_run_states` for the seeds and the step count, which are set already."""
+
+
+def own_images(images: ImageSet, num_runs: int) -> ImageSet:
+    """Return training images for one of K runs: the pixels shared, but not the memory of random views.
+
+    Processes that read ahead are shared out among the runs.
+    """
+    if isinstance(images, StreamedImages):
+        return replace(images, workers=images.workers // num_runs)
+    return replace(images) if isinstance(images, MemoryImages) else images
+
+
+def stack_evaluations(evaluations: list[Evaluation]) -> Evaluation:
+    """Stack the evaluations of K networks into one of tensors ``(K,)``."""
+    return Evaluation(
+        torch.stack([evaluation.accuracy for evaluation in evaluations]),
+        torch.stack([evaluation.loss for evaluation in evaluations]),
+        torch.stack([evaluation.confidence for evaluation in evaluations]),
+    )

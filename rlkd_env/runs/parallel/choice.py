@@ -1,0 +1,112 @@
+"""Which way of computing K runs is the fastest here: measured, not guessed."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Literal, get_args
+
+import torch
+
+from rlkd_env.errors import UsageError, unknown_name
+from rlkd_env.instances.temperature import Temperature
+from rlkd_env.runs.parallel.base import ParallelRuns
+from rlkd_env.runs.parallel.serial import SequenceRuns
+from rlkd_env.runs.parallel.stackable import why_not_stacked
+from rlkd_env.runs.parallel.stacked import StackedRuns
+from rlkd_env.runs.parallel.workers import WorkerRuns, available_cores, why_no_workers
+from rlkd_env.runs.run import DistillationRun
+from rlkd_env.utils.randomness import seeded
+
+RunMode = Literal["auto", "stacked", "workers", "sequence"]
+MODES = get_args(RunMode)
+"""``stacked``: one computation for all students; ``workers``: processes; ``sequence``: one run after the other."""
+
+_CLASSES: dict[str, type[ParallelRuns]] = {runs.mode: runs for runs in (StackedRuns, WorkerRuns, SequenceRuns)}
+_NECESSARY_GAIN = 0.9
+"""Share of the time of one after the other at which another way is taken, as times vary."""
+_TRIAL_STEPS = 7
+_TRIAL_SECONDS = 1.0
+_chosen: dict[tuple[object, ...], str] = {}
+
+
+def check_mode(mode: str) -> None:
+    """Raise a UsageError with the valid names if there is no run mode of this name."""
+    if mode not in MODES:
+        raise unknown_name("run mode", mode, MODES)
+
+
+def create_parallel_runs(template: DistillationRun, num_runs: int, mode: RunMode = "auto") -> ParallelRuns:
+    """Create K runs of the same ingredients.
+
+    Args:
+        template: a run of these ingredients, which is neither started nor changed.
+        num_runs: number of runs K.
+        mode: how they are computed; ``"auto"`` measures a few steps of every way that can compute them and takes the
+            fastest, once for each student, number of runs, batch size and device in a process.
+
+    Raises:
+        UsageError: if the mode is unknown or cannot compute these runs, there is less than one, or processes share
+            the template.
+    """
+    check_mode(mode)
+    if template.num_processes > 1:
+        raise UsageError(
+            f"{num_runs} runs at once need a single process: a run that {template.num_processes} processes share is one"
+        )
+    name = fastest_mode(template, num_runs) if mode == "auto" else mode
+    return _CLASSES[name](template, num_runs)
+
+
+def fastest_mode(template: DistillationRun, num_runs: int) -> str:
+    """Return the fastest way of computing K runs; one after the other unless another is faster by a tenth."""
+    with seeded(0, template.device):
+        student = template.create_student().to(template.device)
+        parts = [student, template.create_method(student), template.teacher]
+    work = (repr(template.task.engine), template.views, template.teacher_cache_bytes)
+    shapes = (template.splits.train.image_shape, len(template.probe), template.reward.name, template.reward.interval)
+    key = (
+        *((type(part), repr(part)) for part in parts),
+        *(num_runs, template.batch_size, template.device, torch.get_num_threads()),
+        *work,
+        *shapes,
+    )
+    if key not in _chosen:
+        _chosen[key] = _measure(template, num_runs)
+    return _chosen[key]
+
+
+def _measure(template: DistillationRun, num_runs: int) -> str:
+    few = min(num_runs, 2)  # the time of one after the other is the runs' times added up
+    best, best_seconds = "sequence", _seconds_per_step(SequenceRuns(template, few)) * num_runs / few * _NECESSARY_GAIN
+    others: list[type[ParallelRuns]] = []
+    if why_not_stacked(template) is None:
+        others.append(StackedRuns)
+    if num_runs > 1 and available_cores() > 1 and why_no_workers(template) is None:
+        others.append(WorkerRuns)
+    for candidate in others:
+        runs = candidate(template, num_runs)
+        seconds = _seconds_per_step(runs, patience=5 * best_seconds)
+        runs.close()
+        if seconds < best_seconds:
+            best, best_seconds = candidate.mode, seconds
+    return best
+
+
+def _seconds_per_step(runs: ParallelRuns, patience: float = float("inf")) -> float:
+    """Return the median time of a step, or that of the first if it takes longer than ``patience`` seconds."""
+    seeds = range(runs.num_runs)
+    runs.reset(seeds)
+    temperature = Temperature.shared(torch.full((runs.num_instances,), 4.0, device=runs.device))
+    times: list[float] = []
+    while len(times) <= _TRIAL_STEPS and (len(times) < 2 or sum(times) < _TRIAL_SECONDS):
+        if runs.finished:
+            runs.reset(seeds)
+        start = time.perf_counter()
+        runs.step(temperature)
+        if runs.device.type == "cuda":
+            torch.cuda.synchronize(runs.device)
+        times.append(time.perf_counter() - start)
+        if times[0] > patience:
+            return times[0]
+    return statistics.median(times[1:])  # the first step warms up

@@ -1,0 +1,75 @@
+"""Whether the runs of some ingredients can be computed as one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from rlkd_env.instances.outputs import InstanceOutputs
+from rlkd_env.instances.temperature import Temperature
+from rlkd_env.methods import Method
+from rlkd_env.runs.parallel.students import StackedStudents
+from rlkd_env.runs.run import DistillationRun
+from rlkd_env.tasks import Classification
+from rlkd_env.utils.randomness import is_stochastic, seeded
+
+
+def why_not_stacked(template: DistillationRun) -> str | None:
+    """Return the reason why the runs of these ingredients cannot be stacked, or None if they can.
+
+    What cannot be seen in the networks and methods themselves is tried out on two students and a few instances.
+    """
+    if not isinstance(template.task, Classification):
+        return "only classification is"
+    if template.task.engine.compiled:
+        return "compiled networks are not"
+    if template.sampler is not None:
+        return "exploration and sequence learning choose every run's images apart"
+    if template.create_policy is not None:
+        return "the run has a policy of its own"
+    with seeded(0, template.device):
+        students = [template.create_student().to(template.device).train() for _ in range(2)]
+        method = template.create_method(students[0]).to(template.device)
+    return _why_not_student(students, template) or _why_not_method(method, template)
+
+
+def _why_not_student(students: list[nn.Module], template: DistillationRun) -> str | None:
+    student = students[0]
+    if next(student.buffers(), None) is not None:
+        return "the student has buffers, such as the running statistics of batch norms"
+    if is_stochastic(student):
+        return "the student draws random numbers, as dropout does"
+    if list(student.state_dict()) != [name for name, _ in student.named_parameters()]:
+        return "the student shares weights between its layers"
+    images = template.splits.train.take(torch.arange(4))
+    try:
+        with torch.no_grad(), seeded(0, template.device):
+            alone = torch.stack([one(images) for one in students])
+            stacked = StackedStudents(students).forward(images.expand(2, *images.shape))
+    except Exception as error:  # the user's network may do anything
+        return f"torch.func.vmap refuses the student ({(str(error).splitlines() or [type(error).__name__])[0]})"
+    if not torch.allclose(alone, stacked, rtol=1e-3, atol=1e-4):
+        return "stacked, the student computes something else than alone"
+    return None
+
+
+def _why_not_method(method: Method, template: DistillationRun) -> str | None:
+    if method.uses_features or list(method.state_dict()):
+        return f"the method {type(method).__name__} compares features or has weights or a memory of its own"
+    if method.is_stochastic or type(method).after_update is not Method.after_update:
+        return f"the method {type(method).__name__} draws random numbers or remembers instances"
+    whole, half = (_losses(method, template, count) for count in (8, 4))
+    if not torch.allclose(whole[:4], half, rtol=1e-4, atol=1e-6):
+        return f"with the method {type(method).__name__} an instance's loss depends on the others in its batch"
+    return None
+
+
+@torch.no_grad()
+def _losses(method: Method, template: DistillationRun, count: int) -> Tensor:
+    """Return the losses ``(count,)`` of the first of eight made-up instances."""
+    generator = torch.Generator().manual_seed(0)
+    logits = 3.0 * torch.randn(2, 8, template.splits.num_classes, generator=generator)
+    labels = torch.arange(8) % template.splits.num_classes
+    student, teacher, labels = (values[:count].to(template.device) for values in (*logits, labels))
+    temperature = Temperature.shared(torch.linspace(1.0, 8.0, 8)[:count].to(template.device))
+    return torch.stack(list(method(InstanceOutputs(student, teacher, labels), temperature).values())).sum(dim=0)

@@ -1,0 +1,127 @@
+"""What the student gained by an update: named batch rewards.
+
+A reward is the fall of a potential of the student, measured after the update that the temperatures caused, so the
+rewards of an episode add up to the whole run's gain. To add one, write its potential under ``@REWARDS.register``; a
+mean over the batch goes through ``measurement.average``, for runs that several processes share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlkd_env.errors import UsageError
+from rlkd_env.instances.outputs import InstanceOutputs
+from rlkd_env.tasks import Evaluation
+from rlkd_env.utils.registry import Registry
+
+
+def _itself(mean: Tensor) -> Tensor:
+    return mean
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a potential may look at after an update.
+
+    Attributes:
+        outputs: of the batch that comes next, forwarded through the updated student.
+        evaluate_probe: forwards the run's fixed probe images through the updated student.
+        average: from the mean over a process' share of the batch to the mean over the whole batch.
+    """
+
+    outputs: InstanceOutputs
+    evaluate_probe: Callable[[], Evaluation]
+    average: Callable[[Tensor], Tensor] = _itself
+
+
+Potential = Callable[[Measurement], Tensor]
+REWARDS: Registry[Potential] = Registry("reward")
+
+
+@REWARDS.register("train_progress")
+def train_progress(measurement: Measurement) -> Tensor:
+    """Excess loss, student's minus teacher's cross-entropy in nats, of the next batch; costs no extra forward."""
+    outputs = measurement.outputs
+    return measurement.average((outputs.student_cross_entropy - outputs.teacher_cross_entropy).mean())
+
+
+@REWARDS.register("probe_loss")
+def probe_loss(measurement: Measurement) -> Tensor:
+    """Cross-entropy on the probe images in nats."""
+    return measurement.evaluate_probe().loss
+
+
+@REWARDS.register("log_probe_loss")
+def log_probe_loss(measurement: Measurement) -> Tensor:
+    """Logarithm of the cross-entropy on the probe images: its fall is a share of the loss, early and late alike."""
+    return measurement.evaluate_probe().loss.log()
+
+
+@REWARDS.register("probe_accuracy")
+def probe_accuracy(measurement: Measurement) -> Tensor:
+    """Share of wrong predictions on the probe images."""
+    return 1.0 - measurement.evaluate_probe().accuracy
+
+
+_ON_THE_PROBE = (probe_loss, probe_accuracy)
+
+
+class RewardMeter:
+    """Turns a potential into rewards.
+
+    Args:
+        name: a name in :data:`REWARDS`.
+        interval: updates between two measurements; the updates between earn 0 and their gain comes with the next
+            measurement. The last update of a run is always measured.
+
+    Attributes:
+        is_measured: whether the latest update's reward was measured, or is 0 because it comes later.
+
+    Raises:
+        UsageError: if the name is unknown or the interval is below 1.
+    """
+
+    def __init__(self, name: str = "probe_loss", interval: int = 1) -> None:
+        if interval < 1:
+            raise UsageError(f"the reward interval must be at least 1 update, not {interval}")
+        self.name = name
+        self.interval = interval
+        self._potential = REWARDS[name]
+        self.is_measured = True
+        self._last = torch.zeros(())
+        self._updates = 0
+
+    @property
+    def measures_probe(self) -> bool:
+        """Whether the probe images are forwarded after every update."""
+        return self._potential in _ON_THE_PROBE and self.interval == 1
+
+    def reset(self, measurement: Measurement) -> None:
+        """Take the first measurement of a run."""
+        self._last = self._potential(measurement)
+        self._updates = 0
+
+    def after_update(self, measurement: Measurement, is_last: bool) -> Tensor:
+        """Return the reward of an update, a tensor without dimensions on the run's device."""
+        self._updates += 1
+        self.is_measured = is_last or self._updates % self.interval == 0
+        if not self.is_measured:
+            return torch.zeros_like(self._last)
+        potential = self._potential(measurement)
+        reward = self._last - potential
+        self._last = potential
+        return reward
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the next rewards depend on."""
+        return {"last": self._last.clone(), "updates": self._updates}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        self._last = state["last"].to(self._last.device).clone()
+        self._updates = state["updates"]

@@ -1,0 +1,140 @@
+"""Instance-level sequence learning (Zhao et al., arXiv 2106.10885): easy images first, as the student sees them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rlkd_env.data import Batch, BatchStream
+from rlkd_env.errors import UsageError
+from rlkd_env.sampling.base import Sampler
+from rlkd_env.utils.seeds import seeded_generator
+
+if TYPE_CHECKING:
+    from rlkd_env.runs.run import DistillationRun
+
+_DRAW = 5
+"""Keeps these draws apart from the stream's and the exploration's."""
+_SNAPSHOT_BATCH = 512
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """How the order from easy to hard unfolds.
+
+    Raises:
+        UsageError: if a setting is out of its range.
+    """
+
+    phases: int = 4
+    """Parts of the run, equally long up to an epoch; the first trains on all images and makes the first snapshot."""
+    first_share: float = 0.5
+    """Share of the images, the easiest, that the second phase trains on; the last phase trains on all of them."""
+
+    def __post_init__(self) -> None:
+        if self.phases < 3:
+            raise UsageError(f"sequence learning needs at least 3 phases, not {self.phases}")
+        if not 0 < self.first_share <= 1:
+            raise UsageError(f"the first share must be above 0 and at most 1, not {self.first_share}")
+
+    def phase(self, epoch: int, epochs: int) -> int:
+        """Return the phase, from 0, of an epoch, from 0."""
+        return epoch * self.phases // epochs
+
+    def share(self, phase: int) -> float:
+        """Return the share of the images that a phase trains on."""
+        if phase == 0:
+            return 1.0
+        return self.first_share + (1.0 - self.first_share) * (phase - 1) / (self.phases - 2)
+
+
+class SequenceSampler(Sampler):
+    """Trains phase by phase on more of the images, in the order from easy to hard that a snapshot of the student gives.
+
+    When a phase begins, the student as it is (the snapshot) is evaluated on all training images, without random views.
+    An image is the easier the lower its cross-entropy. The phase draws from the easiest of them, each as often as any
+    other; an epoch keeps its number of updates. The paper's abstract names the snapshots and the phases; what makes an
+    image easy, the phases' number and their shares are our choice. A phase costs one forward of all training images.
+
+    Args:
+        settings: of the phases.
+        size: number of training images n.
+        epochs: of the run.
+        device: of the run.
+
+    Raises:
+        UsageError: if the run has fewer epochs than phases.
+    """
+
+    def __init__(self, settings: Sequence, size: int, epochs: int, device: torch.device) -> None:
+        if epochs < settings.phases:
+            raise UsageError(f"sequence learning in {settings.phases} phases needs as many epochs, not {epochs}")
+        self.settings = settings
+        self._size = size
+        self._epochs = epochs
+        self._device = device
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the order, as at the start of a run."""
+        self._phase, self._ordered_epoch = 0, -1
+        self._pool = torch.arange(self._size, device=self._device)
+
+    @property
+    def pool(self) -> Tensor:
+        """``(m,)`` indices of the images that the current phase trains on, from easy to hard."""
+        return self._pool
+
+    def prepare(self, run: DistillationRun) -> None:
+        """Order the images anew if a phase begins; waits for the device then."""
+        epoch = min(run.epoch, self._epochs - 1)  # after the last update one more batch is drawn
+        phase = self.settings.phase(epoch, self._epochs)
+        if phase == self._phase:
+            return
+        self._phase = phase
+        count = max(round(self.settings.share(phase) * self._size), 1)
+        self._pool = run.same_everywhere(self._difficulty(run)).argsort(stable=True)[:count]
+
+    def batch(self, stream: BatchStream, step: int) -> Batch:
+        """Return the batch of a step, from the images of the phase."""
+        if self._phase == 0:
+            return stream.batch(step)
+        epoch, position = divmod(step, stream.batches_per_epoch)
+        if epoch != self._ordered_epoch:
+            self._ordered_epoch, self._order = epoch, self._shuffle(stream, epoch)
+        return stream.take(self._order[position * stream.batch_size : (position + 1) * stream.batch_size], step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that later batches depend on, independent of this object from now on."""
+        return {"phase": self._phase, "pool": self._pool.clone()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        self._phase, self._ordered_epoch = state["phase"], -1
+        self._pool = state["pool"].to(self._device, copy=True)
+
+    def _shuffle(self, stream: BatchStream, epoch: int) -> Tensor:
+        """Return the images of an epoch, in passes over the pool."""
+        generator = seeded_generator(stream.seed, epoch, _DRAW)
+        passes = math.ceil(stream.batches_per_epoch * stream.batch_size / len(self._pool))
+        order = torch.cat([torch.randperm(len(self._pool), generator=generator) for _ in range(passes)])
+        return self._pool[order.to(self._device)]
+
+    @staticmethod
+    @torch.no_grad()
+    def _difficulty(run: DistillationRun) -> Tensor:
+        """Return ``(n,)`` cross-entropies of the student on all training images."""
+        train = run.splits.train
+        run.student.eval()
+        chunks = train.chunks(_SNAPSHOT_BATCH)
+        losses = [
+            F.cross_entropy(run.student(images), labels, reduction="none")
+            for images, labels in zip(chunks, train.labels.split(_SNAPSHOT_BATCH), strict=True)
+        ]
+        run.student.train()
+        return torch.cat(losses)

@@ -1,0 +1,227 @@
+"""Efficient exploration (arXiv 2407.00115): batches of instances that an agent learns much from, with mix-up."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from rlkd_env.data import Batch, BatchStream
+from rlkd_env.errors import UsageError, unknown_name
+from rlkd_env.instances.outputs import InstanceOutputs
+from rlkd_env.sampling.base import Sampler
+from rlkd_env.utils.seeds import seeded_generator
+
+BatchContent = Literal["pairs", "all"]
+
+_DRAW, _LARGER_VIEW, _SMALLER_VIEW = 1, 1, 2
+"""Keep these draws apart from each other and from the stream's."""
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """Which instances are mixed, how, and when. The defaults are the constants of the paper's public code.
+
+    Ranks are shares of the training images, sorted from uncertain (0) to confident (1).
+
+    Raises:
+        UsageError: if a setting is out of its range, or the two ranges of ranks do not fit together.
+    """
+
+    uncertain_ranks: tuple[float, float] = (0.1, 0.2)
+    """Ranks of the uncertain images, which are mixed into the confident ones."""
+    confident_ranks: tuple[float, float] = (0.8, 0.9)
+    """Ranks of the confident images; as many as uncertain ones."""
+    first_share: float = 1.0
+    """Share of the uncertain image in the pair of the most uncertain one; between, shares change linearly."""
+    last_share: float = 0.7
+    """Share of the uncertain image in the pair of the least uncertain one."""
+    first_epoch: int = 20
+    """First epoch that explores, counted from 1; those before it gather the history."""
+    last_epoch: int | None = None
+    """Last epoch that may explore; None means the run's last."""
+    interval: int = 20
+    """Epochs from one that explores to the next; 1 explores in all of them."""
+    batches: BatchContent = "pairs"
+    """What an exploring epoch draws: the mixed pairs alone (pairs), or every image with the mixed ones in the place of
+    the confident ones (all), as the public code does."""
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in (("uncertain", self.uncertain_ranks), ("confident", self.confident_ranks)):
+            if not 0.0 <= low < high <= 1.0:
+                raise UsageError(f"the {name} ranks must rise within 0 to 1, not from {low} to {high}")
+        if self.uncertain_ranks[1] > self.confident_ranks[0]:
+            raise UsageError(
+                f"the uncertain ranks, up to {self.uncertain_ranks[1]}, must end before the confident ones begin, "
+                f"at {self.confident_ranks[0]}"
+            )
+        widths = [high - low for low, high in (self.uncertain_ranks, self.confident_ranks)]
+        if not math.isclose(*widths, abs_tol=1e-9):
+            raise UsageError(f"the ranks must hold equally many images, not shares of {widths[0]:g} and {widths[1]:g}")
+        for share in (self.first_share, self.last_share):
+            if not 0.0 < share <= 1.0:
+                raise UsageError(f"an uncertain image's share must be above 0 and at most 1, not {share}")
+        if self.first_epoch < 2:
+            raise UsageError(f"exploration needs a history: it begins in epoch 2 or later, not {self.first_epoch}")
+        if self.last_epoch is not None and self.last_epoch < self.first_epoch:
+            raise UsageError(f"exploration cannot end in epoch {self.last_epoch}, before epoch {self.first_epoch}")
+        if self.interval < 1:
+            raise UsageError(f"the interval between exploring epochs must be at least 1, not {self.interval}")
+        if self.batches not in get_args(BatchContent):
+            raise unknown_name("batch content", self.batches, get_args(BatchContent))
+
+    def explores(self, epoch: int) -> bool:
+        """Return whether an epoch, counted from 1, explores."""
+        last = math.inf if self.last_epoch is None else self.last_epoch
+        return self.first_epoch <= epoch <= last and (epoch - self.first_epoch) % self.interval == 0
+
+
+class Explorer(Sampler):
+    """Keeps every training image's history of predictive entropy and draws the batches of the exploring epochs.
+
+    An image's score is the mean entropy of the student's predictions on it so far. Only predictions on the image
+    itself count, none on a mix. Ranks and pairs are made anew when an exploring epoch begins and hold through it.
+
+    Args:
+        settings: ranks, shares and epochs.
+        size: number of training images n.
+        device: of the run.
+    """
+
+    def __init__(self, settings: Exploration, size: int, device: torch.device) -> None:
+        self.settings = settings
+        self._size = size
+        self._device = device
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything, as at the start of a run."""
+        self._entropy_sum = torch.zeros(self._size, device=self._device)
+        self._count = torch.zeros(self._size, device=self._device)
+        self._paired_epoch = 0
+        nothing = torch.empty(0, dtype=torch.int64, device=self._device)
+        self._uncertain, self._confident = nothing, nothing
+
+    @property
+    def scores(self) -> Tensor:
+        """``(n,)`` mean entropy in nats, on the device; NaN where the student has not seen the image."""
+        return self._entropy_sum / self._count
+
+    @property
+    def history(self) -> tuple[Tensor, Tensor]:
+        """``(n,)`` sums of the entropies of every image, and how many they are, on the device."""
+        return self._entropy_sum, self._count
+
+    @property
+    def pairs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The K pairs of the last exploring epoch, from the most uncertain image on; none before it.
+
+        Returns:
+            ``(K,)`` indices of the uncertain images, ``(K,)`` of the confident ones, ``(K,)`` shares of the former.
+        """
+        first, last = self.settings.first_share, self.settings.last_share
+        shares = torch.linspace(first, last, len(self._uncertain), device=self._device)
+        return self._uncertain, self._confident, shares
+
+    def observe(self, outputs: InstanceOutputs) -> None:
+        """Add a batch to the history; does not wait for the device.
+
+        Raises:
+            ValueError: if the outputs do not name their training images.
+        """
+        if outputs.indices is None:
+            raise ValueError("the history needs the indices of the training images")
+        entropy = torch.special.entr(outputs.student_probabilities).sum(dim=-1)
+        counts = (entropy.isfinite() & ~outputs.is_mixed).to(self._count.dtype)
+        self._entropy_sum.index_add_(0, outputs.indices, entropy.nan_to_num().to(self._count.dtype) * counts)
+        self._count.index_add_(0, outputs.indices, counts)
+
+    def batch(self, stream: BatchStream, step: int) -> Batch:
+        """Return the batch of a step, which follows from the stream's seed, the step and the history alone.
+
+        Args:
+            stream: gives the batches of the epochs that do not explore, and of those that lack a history.
+            step: counted from 0 over all epochs.
+        """
+        epoch = step // stream.batches_per_epoch + 1
+        if not self.settings.explores(epoch):
+            return stream.batch(step)
+        if epoch != self._paired_epoch:
+            self._pair_up(epoch)
+        uncertain, confident, shares = self.pairs
+        if len(shares) == 0:
+            return stream.batch(step)
+        if self.settings.batches == "pairs":
+            chosen = self._draw(stream, step)
+            return _mix(stream, step, uncertain[chosen], confident[chosen], shares[chosen])
+        indices = stream.indices(step)
+        pair_of = torch.full((self._size,), -1, device=self._device)
+        pair_of[confident] = torch.arange(len(shares), device=self._device)
+        pair = pair_of[indices]
+        is_mixed = pair >= 0
+        return _mix(
+            stream,
+            step,
+            uncertain=torch.where(is_mixed, uncertain[pair], indices),
+            confident=indices,
+            share=torch.where(is_mixed, shares[pair], 1.0),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that later batches depend on, independent of this object from now on."""
+        return copy.deepcopy(
+            {
+                "entropy_sum": self._entropy_sum,
+                "count": self._count,
+                "paired_epoch": self._paired_epoch,
+                "uncertain": self._uncertain,
+                "confident": self._confident,
+            }
+        )
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        self._paired_epoch = state["paired_epoch"]
+        for name in ("entropy_sum", "count", "uncertain", "confident"):
+            setattr(self, f"_{name}", state[name].to(self._device, copy=True))
+
+    def _pair_up(self, epoch: int) -> None:
+        """Rank the images that have a history and pair the uncertain with the confident ones, rank by rank."""
+        known = self._count.nonzero().squeeze(-1)
+        ranked = known[self.scores[known].argsort(descending=True, stable=True)]
+        total = len(ranked)
+        low, high = self.settings.uncertain_ranks
+        count = max(round((high - low) * total), 1) if total > 1 else 0
+        starts = [min(round(rank * total), total - count) for rank in (low, self.settings.confident_ranks[0])]
+        self._uncertain, self._confident = (ranked[start : start + count] for start in starts)
+        self._paired_epoch = epoch
+
+    def _draw(self, stream: BatchStream, step: int) -> Tensor:
+        """Return ``(N,)`` random pairs, each as often as any other, give or take one."""
+        generator = seeded_generator(stream.seed, step, _DRAW)
+        count = len(self._uncertain)
+        passes = math.ceil(stream.batch_size / count)
+        drawn = torch.cat([torch.randperm(count, generator=generator) for _ in range(passes)])
+        return drawn[: stream.batch_size].to(self._device)
+
+
+def _mix(stream: BatchStream, step: int, uncertain: Tensor, confident: Tensor, share: Tensor) -> Batch:
+    """Mix the images at ``(N,)`` indices; ``share`` ``(N,)`` is the uncertain ones'. The larger share comes first.
+
+    All are given for the whole batch; the stream hands out its part of it. A mix for detection shows the objects of
+    both images, whatever their shares, as in arXiv 1902.04103.
+    """
+    is_swapped = share < 0.5
+    larger = stream.take(torch.where(is_swapped, confident, uncertain), step, _LARGER_VIEW)
+    smaller = stream.take(torch.where(is_swapped, uncertain, confident), step, _SMALLER_VIEW)
+    share = stream.share.of(torch.where(is_swapped, 1.0 - share, share))
+    weight = share.view(-1, 1, 1, 1)
+    images = weight * larger.images + (1.0 - weight) * smaller.images
+    boxes = None
+    if larger.boxes is not None and smaller.boxes is not None:
+        boxes = larger.boxes.joined(smaller.boxes.of_those(share < 1.0))
+    return Batch(images, larger.labels, larger.indices, partner_labels=smaller.labels, label_share=share, boxes=boxes)

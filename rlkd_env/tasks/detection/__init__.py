@@ -1,0 +1,1 @@
+"""Detection as a task: the student proposes, both networks classify, COCO's average precision judges."""

@@ -1,0 +1,278 @@
+"""Object detection by two stages: an instance is a region proposal, which teacher and student classify."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN
+
+from rlkd_env.data import Batch, Boxes, ImageSet, Splits
+from rlkd_env.data.detection.image_sets import DetectionSet
+from rlkd_env.errors import UsageError
+from rlkd_env.instances.outputs import InstanceOutputs
+from rlkd_env.models.engine import Engine
+from rlkd_env.models.taps.features import Features
+from rlkd_env.tasks.base import Evaluation, Task
+from rlkd_env.tasks.detection.average_precision import Detections, average_precision
+from rlkd_env.tasks.detection.proposals import SampledRegions, propose, sample_regions
+from rlkd_env.utils.randomness import seeded
+
+_EVALUATION_BATCH = 16
+_DEVIATION_IMAGES = 128
+"""Images whose proposals tell the deviation of a teacher's logits; more of them take long and say the same."""
+_POOL = "pool"
+"""What torchvision calls the coarsest map, which is the one before it, subsampled."""
+
+
+class Detection(Task):
+    """Boxes and their classes, AP of COCO; teacher and student are torchvision's Faster R-CNN with a feature pyramid.
+
+    The student proposes, in training with the real boxes among the proposals; both networks' heads classify the same
+    ones. The student's own loss is torchvision's: cross-entropy and box regression of the proposals, objectness and box
+    regression of the anchors. It is told per instance, such that the mean over a batch is torchvision's sum.
+
+    Args:
+        engine: how networks are computed; None computes plainly, on a CPU.
+        proposals: of every image that are classified in training, P.
+
+    Raises:
+        UsageError: if there is not a proposal, or the networks are to be compiled.
+    """
+
+    metric = "AP"
+    is_stochastic = True
+    follows_logits = False
+
+    def __init__(self, engine: Engine | None = None, proposals: int = 64) -> None:
+        super().__init__(engine)
+        if proposals < 1:
+            raise UsageError(f"every image needs at least 1 proposal, not {proposals}")
+        if self.engine.compiled:
+            raise UsageError("detectors cannot be compiled: leave compile away")
+        self.instances_per_image = proposals
+
+    def forward(
+        self,
+        student: nn.Module,
+        teacher: nn.Module,
+        batch: Batch,
+        with_features: bool = False,
+        teacher_logits: Tensor | None = None,
+    ) -> InstanceOutputs:
+        """Forward B images through both networks, once each; the instances are P proposals an image, B · P = N."""
+        images, boxes, student = self.engine.images(batch.images), _boxes_of(batch), _detector(student)
+        maps = self._maps(student, images)
+        sampled, logits, pooled, further_loss = self._train_heads(student, images, maps, boxes)
+        with torch.no_grad():
+            teacher_maps = self._maps(_detector(teacher), images)
+            teacher_logits, _, teacher_pooled = self._classify(
+                _detector(teacher),
+                images,
+                teacher_maps,
+                list(sampled.regions.corners.split(self.instances_per_image)),
+            )
+        by_instance = sampled.regions.images
+        outputs = InstanceOutputs(
+            logits,
+            teacher_logits,
+            sampled.labels,
+            indices=batch.indices[by_instance],
+            label_share=None if batch.label_share is None else batch.label_share[by_instance],
+            partner_labels=None if batch.label_share is None else sampled.labels,
+            further_loss=further_loss,
+            regions=sampled.regions,
+        )
+        if with_features:
+            outputs.images = images
+            outputs.student_features, outputs.teacher_features = (
+                _features(maps, pooled),
+                _features(teacher_maps, teacher_pooled),
+            )
+        return outputs
+
+    def training_loss(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Return the sum of torchvision's four losses."""
+        images, detector = self.engine.images(batch.images), _detector(network)
+        sampled, logits, _, further = self._train_heads(
+            detector, images, self._maps(detector, images), _boxes_of(batch)
+        )
+        return F.cross_entropy(logits, sampled.labels) + further.mean()
+
+    @torch.no_grad()
+    def teacher_logits(self, teacher: nn.Module, images: ImageSet, limit: int) -> Tensor:
+        """Return the logits ``(n, C + 1)`` of the teacher's own proposals, P an image."""
+        exact = self._exact
+        with _evaluating(teacher, images.labels.device) as detector:
+            parts = [
+                exact._train_heads(detector, chunk, exact._maps(detector, chunk), boxes)[1]
+                for chunk, boxes in self._chunks(images, min(limit, _DEVIATION_IMAGES))
+            ]
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def evaluate(self, network: nn.Module, images: ImageSet) -> Evaluation:
+        """Return AP and its kin, which are computed on the host, and the losses on as many proposals as in training."""
+        exact = self._exact
+        found, figures = [], []
+        with _evaluating(network, images.labels.device) as detector:
+            for chunk, boxes in self._chunks(images):
+                maps = exact._maps(detector, chunk)
+                found += exact._detect(detector, chunk, maps)
+                figures.append(exact._measure(detector, chunk, maps, boxes))
+        precision = average_precision(_ground_truth(images), _in_files(images, found))
+        _, loss, confidence = _mean(figures)
+        return Evaluation(torch.tensor(precision.get("AP", 0.0), device=loss.device), loss, confidence, precision)
+
+    @torch.no_grad()
+    def evaluate_probe(self, network: nn.Module, images: ImageSet) -> Evaluation:
+        """Return the losses, and as accuracy the share of proposals that are told correctly; always the same draws."""
+        exact = self._exact
+        with _evaluating(network, images.labels.device) as detector:
+            figures = [
+                exact._measure(detector, chunk, exact._maps(detector, chunk), boxes)
+                for chunk, boxes in self._chunks(images)
+            ]
+        return Evaluation(*_mean(figures))
+
+    @torch.no_grad()
+    def detect(self, network: nn.Module, images: ImageSet) -> list[Detections]:
+        """Return what a detector finds, in pixels of the images as networks get them."""
+        exact = self._exact
+        with _evaluating(network, images.labels.device) as detector:
+            return [
+                found
+                for chunk, _ in self._chunks(images)
+                for found in exact._detect(detector, chunk, exact._maps(detector, chunk))
+            ]
+
+    @cached_property
+    def _exact(self) -> Detection:
+        """The same task in float32, for evaluations."""
+        engine = self.engine
+        if engine.precision == "float32":
+            return self
+        return Detection(replace(engine, precision="float32"), self.instances_per_image)
+
+    def num_logits(self, splits: Splits) -> int:
+        """Return the number of classes and one for the background."""
+        return splits.num_classes + 1
+
+    def _maps(self, detector: FasterRCNN, images: Tensor) -> dict[str, Tensor]:
+        with self.engine.autocast():
+            maps = detector.backbone(images)
+        return {name: level.float() for name, level in maps.items()}
+
+    def _train_heads(
+        self, detector: FasterRCNN, images: Tensor, maps: dict[str, Tensor], boxes: Boxes
+    ) -> tuple[SampledRegions, Tensor, Tensor, Tensor]:
+        """Propose, draw and classify.
+
+        Returns:
+            The proposals that were drawn, their logits ``(N, C + 1)``, pooled features ``(N, D)``, and the losses
+            ``(N,)`` of everything but the classes.
+        """
+        proposals = propose(detector, self.engine, images, maps, boxes)
+        image_size = (images.shape[-2], images.shape[-1])
+        sampled = sample_regions(detector, proposals, boxes, self.instances_per_image, image_size)
+        per_image = list(sampled.regions.corners.split(self.instances_per_image))
+        logits, deltas, pooled = self._classify(detector, images, maps, per_image)
+        further = _box_loss(deltas, sampled) + (0.0 if proposals.loss is None else proposals.loss)
+        return sampled, logits, pooled, further
+
+    def _classify(
+        self, detector: FasterRCNN, images: Tensor, maps: dict[str, Tensor], corners: list[Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits ``(n, C + 1)``, boxes' differences ``(n, 4 C + 4)`` and pooled features ``(n, D)``."""
+        head = detector.roi_heads
+        regions = head.box_roi_pool(maps, corners, [(images.shape[-2], images.shape[-1])] * len(images))
+        with self.engine.autocast():
+            pooled = head.box_head(regions)
+            logits, deltas = head.box_predictor(pooled)
+        return logits.float(), deltas.float(), pooled.float()
+
+    def _detect(self, detector: FasterRCNN, images: Tensor, maps: dict[str, Tensor]) -> list[Detections]:
+        corners = propose(detector, self.engine, images, maps, None).corners
+        logits, deltas, _ = self._classify(detector, images, maps, corners)
+        sizes = [(images.shape[-2], images.shape[-1])] * len(images)
+        found = detector.roi_heads.postprocess_detections(logits, deltas, corners, sizes)
+        return [Detections(*image) for image in zip(found[0], found[1], found[2], strict=True)]
+
+    def _measure(
+        self, detector: FasterRCNN, images: Tensor, maps: dict[str, Tensor], boxes: Boxes
+    ) -> tuple[int, Tensor]:
+        """Return the number of images, and the means of correctness, loss and confidence ``(3,)``."""
+        sampled, logits, _, further = self._train_heads(detector, images, maps, boxes)
+        losses = F.cross_entropy(logits, sampled.labels, reduction="none")
+        is_correct = (logits.argmax(dim=-1) == sampled.labels).float()
+        return len(images), torch.stack([is_correct.mean(), (losses + further).mean(), (-losses).exp().mean()])
+
+    def _chunks(self, images: ImageSet, limit: int | None = None) -> Iterator[tuple[Tensor, Boxes]]:
+        positions = torch.arange(min(len(images), limit or len(images)))
+        chunks = images.chunks(_EVALUATION_BATCH, limit)
+        for chunk, where in zip(chunks, positions.split(_EVALUATION_BATCH), strict=True):
+            boxes = images.take_boxes(where)
+            if boxes is None:
+                raise ValueError("these images have no boxes")
+            yield self.engine.images(chunk), boxes
+
+
+@contextmanager
+def _evaluating(network: nn.Module, device: torch.device) -> Iterator[FasterRCNN]:
+    """Put a detector into evaluation mode for a while, in which draws are always the same."""
+    detector, was_training = _detector(network), network.training
+    detector.eval()
+    try:
+        with seeded(0, device):
+            yield detector
+    finally:
+        detector.train(was_training)
+
+
+def _detector(network: nn.Module) -> FasterRCNN:
+    return cast(FasterRCNN, network)
+
+
+def _boxes_of(batch: Batch) -> Boxes:
+    if batch.boxes is None:
+        raise ValueError("detection needs batches with boxes")
+    return batch.boxes
+
+
+def _features(maps: dict[str, Tensor], pooled: Tensor) -> Features:
+    return Features(tuple(level for name, level in maps.items() if name != _POOL), (), pooled)
+
+
+def _box_loss(deltas: Tensor, sampled: SampledRegions) -> Tensor:
+    """Return torchvision's box regression loss ``(N,)``: that of a proposal's own class, 0 for the background."""
+    rows = torch.arange(len(deltas), device=deltas.device)
+    own = deltas.unflatten(-1, (-1, 4))[rows, sampled.labels]
+    is_object = sampled.labels > 0
+    targets = torch.where(is_object.unsqueeze(-1), sampled.targets, own.detach())  # those of the background may be huge
+    return F.smooth_l1_loss(own, targets, beta=1 / 9, reduction="none").sum(dim=-1) * is_object
+
+
+def _mean(figures: list[tuple[int, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Weigh the figures of chunks by their numbers of images."""
+    total = sum(count for count, _ in figures)
+    first, second, third = torch.stack([count / total * values for count, values in figures]).sum(dim=0).unbind()
+    return first, second, third
+
+
+def _ground_truth(images: ImageSet) -> dict[str, object]:
+    return cast(DetectionSet, images).ground_truth()
+
+
+def _in_files(images: ImageSet, found: list[Detections]) -> list[Detections]:
+    """Bring detections to the pixels of the images' files."""
+    of_files = cast(DetectionSet, images).in_files
+    return [
+        Detections(of_files(position, image.corners), image.scores, image.classes)
+        for position, image in enumerate(found)
+    ]

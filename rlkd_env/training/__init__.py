@@ -1,0 +1,1 @@
+"""What training a network is made of: optimiser and schedule, the teacher, and its logits that are kept."""

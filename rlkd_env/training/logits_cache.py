@@ -1,0 +1,61 @@
+"""The teacher's logits on all training images, where the images come back in views that have been seen."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from rlkd_env.data import Batch, BatchStream, ImageSet
+from rlkd_env.models.engine import Engine
+
+_CHUNK = 256
+
+
+class TeacherCache:
+    """Keeps a teacher's logits of every view, ``(n, C)`` each, made when the view is first shown.
+
+    They follow from teacher and data alone, so a run's snapshots need not hold them.
+
+    Args:
+        engine: how the teacher is computed.
+        teacher: frozen.
+        data: the training images.
+        stream: whose views are kept.
+    """
+
+    def __init__(self, engine: Engine, teacher: nn.Module, data: ImageSet, stream: BatchStream) -> None:
+        self._engine = engine
+        self._teacher = teacher
+        self._data = data
+        self._stream = stream
+        self._logits: dict[int, Tensor] = {}
+
+    @staticmethod
+    def pays(data: ImageSet, stream: BatchStream, num_classes: int, epochs: int, limit: int) -> bool:
+        """Whether views come back, and their logits fit.
+
+        Args:
+            data: the training images.
+            stream: of the run.
+            num_classes: C.
+            epochs: of the run.
+            limit: bytes that the logits may take.
+        """
+        views = stream.views if data.is_random else 1
+        return views is not None and epochs > views and views * len(data) * num_classes * 4 <= limit
+
+    def logits(self, batch: Batch) -> Tensor | None:
+        """Return the teacher's logits ``(N, C)`` on a batch, or None if its images are mixed or not the stream's."""
+        if batch.view is None:
+            return None
+        seed = self._stream.view_seed(batch.view) if self._data.is_random else 0
+        if seed not in self._logits:
+            self._logits[seed] = self._forward(seed)
+        return self._logits[seed][batch.indices]
+
+    @torch.no_grad()
+    def _forward(self, seed: int) -> Tensor:
+        positions = torch.arange(len(self._data), device=self._data.labels.device)
+        requests = ((chunk, seed) for chunk in positions.split(_CHUNK))
+        images = self._data.follow(requests)
+        return torch.cat([self._engine.forward(self._teacher, self._engine.images(chunk)) for chunk in images])

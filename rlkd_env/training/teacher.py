@@ -1,0 +1,226 @@
+"""Teachers: training, loading, and the cache of those that data sets train by themselves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from filelock import FileLock
+from torch import nn
+
+from rlkd_env.data import BatchStream, Splits, TaskName
+from rlkd_env.errors import UsageError, unknown_name
+from rlkd_env.models import create_model, file_stem
+from rlkd_env.models.engine import MemoryFormat, Precision, choose_engine
+from rlkd_env.models.storage import load_network, save_network
+from rlkd_env.tasks import create_task
+from rlkd_env.training.recipe import OptimizerName, Recipe, ScheduleName, chosen_fields
+from rlkd_env.utils.randomness import is_stochastic, seeded
+
+TEACHER_FILE = "teacher.safetensors"
+
+
+@dataclass(frozen=True)
+class TeacherRecipe:
+    """How a teacher is trained on the cross-entropy.
+
+    Args:
+        model: name of the network.
+        epochs: passes over the teacher's training images.
+        batch_size: images an update.
+        learning_rate: at the start.
+        momentum: of SGD.
+        weight_decay: L2 penalty on all parameters.
+        schedule: as in :class:`~rlkd_env.training.recipe.Recipe`.
+        optimizer: likewise.
+        proposals: of every image that a detector classifies in an update.
+        precision: of the network's products, as in :func:`~rlkd_env.models.engine.choose_engine`; float32 is the
+            reference, with images contiguous in memory.
+        seed: of initialisation and order.
+
+    Raises:
+        UsageError: if a number is out of its range or a name is unknown.
+    """
+
+    model: str
+    epochs: int = 30
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    schedule: ScheduleName = "cosine"
+    optimizer: OptimizerName = "adam"
+    proposals: int = 64
+    precision: Precision = "float32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.precision not in get_args(Precision):
+            raise unknown_name("precision", self.precision, get_args(Precision))
+        self.training()
+
+    def training(self) -> Recipe:
+        """Return optimiser, schedule, epochs and batch size."""
+        return Recipe(**chosen_fields(Recipe, asdict(self)))
+
+
+class TeacherTraining:
+    """A teacher in training on ``splits.teacher_train``, on the device that the splits are on.
+
+    Args:
+        splits: the data.
+        recipe: network and training.
+        task: what the network is to do.
+
+    Attributes:
+        network: the teacher.
+        task: how it is trained and evaluated.
+        epoch: number of completed epochs.
+
+    Raises:
+        UsageError: if the recipe does not fit the data.
+    """
+
+    def __init__(self, splits: Splits, recipe: TeacherRecipe, task: TaskName = "classification") -> None:
+        self.recipe = recipe
+        self.epoch = 0
+        self._device = splits.train.labels.device
+        self._stream = BatchStream(splits.teacher_train, recipe.batch_size, recipe.seed)
+        with seeded(recipe.seed, self._device):
+            self.network = create_model(recipe.model, splits.num_classes, splits.image_shape).to(self._device)
+        memory_format: MemoryFormat = "contiguous" if recipe.precision == "float32" else "auto"
+        engine = choose_engine(self._device, self.network, recipe.precision, memory_format)
+        self.task = create_task(task, engine, recipe.proposals)
+        engine.prepare(self.network)
+        self._is_stochastic = self.task.is_stochastic or is_stochastic(self.network)
+        training = recipe.training()
+        self._optimizer = training.create_optimizer(self.network.parameters())
+        self._schedule = training.create_schedule(self._optimizer, recipe.epochs * self._stream.batches_per_epoch)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are over."""
+        return self.epoch >= self.recipe.epochs
+
+    def run_epoch(self) -> float:
+        """Train for an epoch and return its mean loss in nats.
+
+        Raises:
+            UsageError: if the training has diverged.
+        """
+        self.network.train()
+        first_step = self.epoch * self._stream.batches_per_epoch
+        losses = []
+        for step in range(first_step, first_step + self._stream.batches_per_epoch):
+            batch = self._stream.batch(step)
+            randomness = seeded(self.recipe.seed + step, self._device) if self._is_stochastic else nullcontext()
+            with randomness:
+                loss = self.task.training_loss(self.network, batch)
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self._optimizer.step()
+            self._schedule.step()
+            losses.append(loss.detach())
+        self.epoch += 1
+        mean = float(torch.stack(losses).mean())
+        if not math.isfinite(mean):
+            raise UsageError(f"the teacher's training diverged in epoch {self.epoch}: try a lower learning rate")
+        return mean
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that the rest of the training depends on, as tensors and plain values."""
+        return {
+            "epoch": self.epoch,
+            "network": self.network.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from :meth:`state_dict`, bit for bit on a CPU."""
+        self.epoch = state["epoch"]
+        self.network.load_state_dict(state["network"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
+
+
+def train_teacher(
+    splits: Splits,
+    recipe: TeacherRecipe,
+    on_epoch: Callable[[int, float], None] | None = None,
+    task: TaskName = "classification",
+) -> nn.Module:
+    """Train a teacher from the start to the end.
+
+    Args:
+        splits: the data.
+        recipe: network and training.
+        on_epoch: called after every epoch with its number, from 1, and its mean loss.
+        task: what the network is to do.
+
+    Returns:
+        The teacher in evaluation mode.
+    """
+    training = TeacherTraining(splits, recipe, task)
+    while not training.finished:
+        loss = training.run_epoch()
+        if on_epoch is not None:
+            on_epoch(training.epoch, loss)
+    return training.network.eval()
+
+
+def load_teacher(path: Path, splits: Splits, model: str | None = None, **options: Any) -> nn.Module:
+    """Read a teacher for this data: a network's file, or ``teacher.safetensors`` in a folder.
+
+    Args:
+        path: of the file or folder.
+        splits: the data.
+        model: name of the network, for files that :func:`~rlkd_env.models.storage.load_network` needs it for.
+        options: of :func:`~rlkd_env.models.create_model`.
+
+    Returns:
+        The teacher in evaluation mode, on the splits' device.
+
+    Raises:
+        UsageError: if the file is missing, damaged or no network, or the network is for other classes or images, or
+            has to be named.
+    """
+    path = path / TEACHER_FILE if path.is_dir() else path
+    return load_network(path, splits.num_classes, splits.image_shape, model, **options).to(splits.train.labels.device)
+
+
+def cached_teacher(
+    dataset: str,
+    splits: Splits,
+    recipe: TeacherRecipe,
+    on_epoch: Callable[[int, float], None] | None = None,
+    task: TaskName = "classification",
+) -> nn.Module:
+    """Return the teacher of this data set and recipe, trained at the first call and cached for the next ones.
+
+    The cache is the folder that the environment variable ``RLKD_CACHE`` names, else ``~/.cache/rlkd``.
+    Processes that ask at the same time wait for the one that trains.
+    """
+    folder = Path(os.environ.get("RLKD_CACHE") or Path.home() / ".cache" / "rlkd")
+    # The images are part of the key, so that a changed split never meets a teacher that has seen its test set.
+    content = hashlib.sha256(json.dumps([dataset, asdict(recipe)]).encode())
+    content.update(splits.teacher_train.fingerprint().encode())
+    path = folder / f"teacher-{dataset}-{file_stem(recipe.model)}-{content.hexdigest()[:12]}.safetensors"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if path.is_file():
+            try:
+                return load_teacher(path, splits, recipe.model)
+            except UsageError:
+                path.unlink()
+        teacher = train_teacher(splits, recipe, on_epoch, task)
+        save_network(path, teacher.state_dict(), recipe.model, splits.num_classes, splits.image_shape)
+    return teacher

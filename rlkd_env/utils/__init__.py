@@ -1,0 +1,1 @@
+"""What every room uses: named parts, files, seeds and seeded draws."""

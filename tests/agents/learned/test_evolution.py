@@ -1,0 +1,214 @@
+"""Coefficient policies: what evolution and agents learn over many runs, and what is saved of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from agents.learned.coefficient_policy import CoefficientPolicy
+from agents.learned.evolution import Candidates, CoefficientForm, Evolution
+from agents.learned.loading import load_policy
+from agents.learned.temperature_policy import TemperaturePolicy
+from agents.sb3.coefficient_training import CoefficientTraining
+from rlkd_env.envs.coefficient_env import CoefficientVectorEnv
+from rlkd_env.errors import UsageError
+from rlkd_env.instances.actions import ActionMap
+from rlkd_env.instances.coefficients import CoefficientRule
+from rlkd_env.instances.outputs import InstanceOutputs
+from rlkd_env.instances.temperature import TemperatureRange
+from rlkd_env.runs.parallel import ParallelRuns, create_parallel_runs
+from rlkd_env.runs.run import DistillationRun
+
+MakeRun = Callable[..., DistillationRun]
+RULE = CoefficientRule(("student_performance", "teacher_uncertainty"))
+SEEDS = range(100, 200)
+
+
+def outputs(num_runs: int, progress: float = 0.25) -> InstanceOutputs:
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 16 * num_runs, 10, generator=generator)
+    labels = torch.randint(10, (16 * num_runs,), generator=generator)
+    return InstanceOutputs(student, 4.0 * teacher, labels, progress, num_runs=num_runs)
+
+
+def make_runs(make_run: MakeRun, num_runs: int = 8, **settings: object) -> ParallelRuns:
+    return create_parallel_runs(make_run(features=("progress",), **settings), num_runs, "stacked")
+
+
+def make_evolution(runs: ParallelRuns, form: str = "linear", fitness: str = "confidence", seed: int = 0) -> Evolution:
+    return Evolution([runs], [SEEDS], CoefficientForm(form, RULE), 4, 0.3, fitness, seed)
+
+
+@pytest.mark.parametrize(("form", "parameters"), [("constant", 3), ("linear", 6), ("context", 9)])
+def test_a_candidates_runs_follow_the_policy_of_its_parameters(form: str, parameters: int) -> None:
+    chosen = CoefficientForm(form, RULE)
+    assert chosen.num_parameters == parameters
+    candidates = torch.randn(2, parameters, generator=torch.Generator().manual_seed(1))
+    together = Candidates(chosen, candidates, num_runs=4)(outputs(4)).student.view(4, 16)
+    for run in range(4):
+        alone = chosen.policy(candidates[run // 2])(outputs(4)).student.view(4, 16)[run]
+        torch.testing.assert_close(together[run], alone)
+
+
+def test_a_constant_policy_ignores_progress_and_a_linear_one_does_not() -> None:
+    for form, differs in (("constant", False), ("linear", True)):
+        chosen = CoefficientForm(form, RULE)
+        policy = chosen.policy(torch.linspace(-0.5, 0.5, chosen.num_parameters))
+        early, late = (policy.coefficients(outputs(1, progress)) for progress in (0.1, 0.9))
+        assert bool((early != late).any()) is differs
+
+
+class Bowl(ParallelRuns):
+    """Runs that end the better, the nearer log T / unit was to -0.4 at the start and 0.4 at the end."""
+
+    mode = "bowl"
+
+    def __init__(self, template: DistillationRun, num_runs: int) -> None:
+        super().__init__(template, num_runs)
+        self.penalty = torch.zeros(num_runs)
+
+    def reset(self, seeds: object) -> torch.Tensor:
+        self.penalty = torch.zeros(self.num_runs)
+        return self.penalty
+
+    def advance(self, policy: Callable[[InstanceOutputs], object], steps: int | None = None) -> None:
+        for progress, goal in ((0.0, -0.4), (1.0, 0.4)):
+            given = outputs(self.num_runs, progress)
+            spread = given.by_run(given.teacher_logits.std(-1, correction=0)).mean(1)
+            chosen = (given.by_run(policy(given).student) / spread[:, None]).log()
+            self.penalty += (chosen - goal).square().mean(1)
+
+    def evaluate(self, images: object) -> object:
+        return type("Evaluation", (), {"confidence": 1.0 - self.penalty / 4.0, "loss": self.penalty})()
+
+    _start = _update = _run_states = _restore = None  # type: ignore[assignment]
+
+
+def test_evolution_finds_a_known_optimum(make_run: MakeRun) -> None:
+    Bowl.__abstractmethods__ = frozenset()
+    evolution = Evolution([Bowl(make_run(), 12)], [SEEDS], CoefficientForm("linear", RULE), 12, 0.3, "confidence", 0)
+    for _ in range(60):
+        evolution.update()
+    policy = evolution.policy()
+    for progress, goal in ((0.0, -0.4), (1.0, 0.4)):
+        given = outputs(1, progress)
+        chosen = (policy(given).student / given.teacher_logits.std(-1, correction=0).mean()).log()
+        torch.testing.assert_close(chosen, torch.full((16,), goal), atol=0.05, rtol=0)
+
+
+def test_evolution_goes_on_as_if_it_had_not_been_stopped(make_run: MakeRun) -> None:
+    whole, first = (make_evolution(make_runs(make_run)) for _ in range(2))
+    for _ in range(4):
+        whole.update()
+    for _ in range(2):
+        first.update()
+    second = make_evolution(make_runs(make_run))
+    second.load_state_dict(first.state_dict())
+    for _ in range(2):
+        second.update()
+    assert second.generation == 4
+    assert second.state_dict() == whole.state_dict()
+    assert torch.equal(second.policy().network[0].bias, whole.policy().network[0].bias)
+
+
+@pytest.mark.parametrize("fitness", ["loss", "accuracy"])
+def test_every_fitness_makes_a_generation(fitness: str, make_run: MakeRun) -> None:
+    figures = make_evolution(make_runs(make_run), fitness=fitness).update()
+    assert np.isfinite(list(figures.values())).all()
+
+
+def test_diverged_candidates_are_the_worst(make_run: MakeRun) -> None:
+    evolution = make_evolution(make_runs(make_run, learning_rate=1e6))
+    assert evolution.update()["fitness"] >= -1.0
+    assert np.isfinite(evolution.policy().network[0].bias.numpy()).all()
+
+
+def test_an_agent_learns_goes_on_and_is_exported(make_run: MakeRun) -> None:
+    def start() -> tuple[CoefficientVectorEnv, CoefficientTraining]:
+        env = CoefficientVectorEnv([make_runs(make_run), make_runs(make_run, epochs=2)], RULE, decisions=4)
+        return env, CoefficientTraining("ppo", env, [SEEDS, SEEDS], 1.0, {}, seed=0)
+
+    env, whole = start()
+    for _ in range(3):
+        figures = whole.update()
+    assert np.isfinite(figures["return"])
+    _, first = start()  # agents draw from the global generators, which they seed when they are made
+    first.update()
+    first.update()
+    state = first.state_dict()
+    _, second = start()
+    second.load_state_dict(state)
+    second.update()
+    given = outputs(3)
+    policy = whole.policy()
+    torch.testing.assert_close(policy.coefficients(given), second.policy().coefficients(given))
+    actions, _ = whole._agent.predict(RULE.context(given).numpy(), deterministic=True)
+    torch.testing.assert_close(policy.coefficients(given), torch.from_numpy(env.scale * actions))
+
+
+def test_off_policy_agents_learn_too(make_run: MakeRun) -> None:
+    env = CoefficientVectorEnv(make_runs(make_run), RULE, decisions=4)
+    training = CoefficientTraining("sac", env, [SEEDS], 1.0, {"learning_starts": 8}, seed=0)
+    assert np.isfinite(training.update()["return"])
+
+
+def test_policies_are_loaded_by_their_kind(tmp_path: Path) -> None:
+    coefficients = CoefficientForm("linear", RULE).policy(torch.linspace(-0.5, 0.5, 6))
+    coefficients.save(tmp_path / "coefficients")
+    layers = [nn.Linear(2, 1), nn.Hardtanh()]
+    action_map = ActionMap(TemperatureRange(1.0, 9.0))
+    TemperaturePolicy(layers, ("student_performance", "progress"), action_map).save(tmp_path / "temperature")
+    loaded = load_policy(tmp_path / "coefficients" / "policy.json")
+    assert isinstance(loaded, CoefficientPolicy)
+    assert torch.equal(loaded(outputs(2)).student, coefficients(outputs(2)).student)
+    assert isinstance(load_policy(str(tmp_path / "temperature")), TemperaturePolicy)
+    with pytest.raises(UsageError, match="kind 'coefficients', not 'temperature'"):
+        TemperaturePolicy.load(tmp_path / "coefficients")
+    description = json.loads((tmp_path / "coefficients" / "policy.json").read_text())
+    (tmp_path / "coefficients" / "policy.json").write_text(json.dumps({**description, "kind": "magic"}))
+    with pytest.raises(UsageError, match=r"unknown kind of policy 'magic'. Valid: coefficients, temperature"):
+        load_policy(tmp_path / "coefficients")
+
+
+def test_the_policy_of_the_package_needs_neither_gymnasium_nor_stable_baselines3() -> None:
+    code = """
+import sys
+for name in ("gymnasium", "stable_baselines3", "cma"):
+    sys.modules[name] = None
+import torch
+from agents.learned.loading import load_policy
+
+policy = load_policy("pretrained")
+temperature = policy.temperatures(torch.randn(8, 5), 6 * torch.randn(8, 5), torch.arange(8) % 5, progress=0.5)
+assert temperature.shape == (8,) and (temperature > 0).all()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_the_policy_of_the_package_does_not_care_for_the_teachers_scale() -> None:
+    policy = load_policy("pretrained")
+    given = outputs(1)
+    larger = InstanceOutputs(given.student_logits, 3.0 * given.teacher_logits, given.labels, given.progress)
+    assert (policy(larger).student > 1.5 * policy(given).student).all()
+
+
+def test_bad_settings_are_told(make_run: MakeRun) -> None:
+    runs = make_runs(make_run)
+    for wrong, message in (
+        (("linear", 3, 0.3, "loss"), "at least 4"),
+        (("linear", 5, 0.3, "loss"), "multiple of the population"),
+        (("linear", 4, 0.0, "loss"), "must be positive"),
+        (("linear", 4, 0.3, "luck"), "unknown fitness 'luck'"),
+        (("square", 4, 0.3, "loss"), "unknown form 'square'"),
+    ):
+        form, population, deviation, fitness = wrong
+        with pytest.raises(UsageError, match=message):
+            Evolution([runs], [SEEDS], CoefficientForm(form, RULE), population, deviation, fitness, 0)

@@ -1,0 +1,133 @@
+"""Stock agents through the adapter: they solve what can be solved, and run on Digits."""
+
+from __future__ import annotations
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from stable_baselines3.common.vec_env import VecNormalize
+from toy_envs import BestActions
+
+from agents.sb3.make import AGENTS, VectorEnvAdapter, continue_from, default_options, make_agent
+from rlkd_env.errors import UsageError
+from rlkd_env.wrappers import TemperatureAction
+
+
+def digits(**settings: object) -> TemperatureAction:
+    return TemperatureAction(gym.make_vec("rlkd/Digits-v0", num_envs=64, **{"epochs": 60, "device": "cpu", **settings}))
+
+
+@pytest.mark.parametrize(("name", "steps"), [("ppo", 4000), ("sac", 1500)])
+@pytest.mark.parametrize("bandit", [False, True])
+def test_an_agent_finds_the_known_best_actions(name: str, steps: int, bandit: bool) -> None:
+    envs = BestActions(num_envs=64)
+    agent = make_agent(name, envs, bandit=bandit, seed=0)
+    agent.learn(steps * 64)
+    found, _ = agent.predict(np.array([[0.0], [1.0]], np.float32), deterministic=True)
+    share_of_optimum = found[:, 0] / BestActions.BEST
+    assert share_of_optimum.mean() == pytest.approx(1.0, abs=0.05)
+    np.testing.assert_allclose(share_of_optimum, 1.0, atol=0.1)
+
+
+@pytest.mark.parametrize("name", ["td3", "ddpg"])
+def test_each_number_of_an_action_has_noise_of_its_own(name: str) -> None:
+    agent = make_agent(name, digits(temperatures="separate"), seed=0)
+    drawn = np.stack([agent.action_noise() for _ in range(100)])
+    assert drawn.shape == (100, 2)
+    assert abs(np.corrcoef(drawn.T)[0, 1]) < 0.5
+    assert make_agent("sac", digits(), seed=0).action_noise is None
+
+
+@pytest.mark.parametrize("name", sorted(AGENTS))
+def test_every_agent_runs_two_hundred_steps_of_digits(name: str) -> None:
+    envs = digits()
+    agent = make_agent(name, envs, seed=0)
+    agent.learn(200 * 64)
+    assert agent.num_timesteps >= 200 * 64
+    observation, _ = envs.reset(seed=0)
+    action, _ = agent.predict(observation, deterministic=True)
+    assert action.shape == (64, 1)
+    assert np.isfinite(action).all()
+    assert action.std() > 0.0  # instances are told apart
+
+
+@pytest.mark.parametrize("name", ["ppo", "a2c", "trpo"])
+def test_on_policy_agents_update_every_few_kd_steps(name: str) -> None:
+    agent = make_agent(name, digits())
+    assert agent.n_steps == 16
+    assert agent.rollout_buffer.buffer_size * agent.n_envs == 1024
+
+
+@pytest.mark.parametrize("name", ["sac", "td3", "ddpg", "tqc", "crossq"])
+def test_off_policy_agents_update_once_a_kd_step_and_start_after_ten(name: str) -> None:
+    agent = make_agent(name, digits())
+    agent.learn(12 * 64)
+    assert agent._n_updates == 2
+
+
+def test_the_bandit_looks_no_further_than_the_next_reward() -> None:
+    agent = make_agent("ppo", BestActions(), bandit=True)
+    assert (agent.gamma, agent.gae_lambda) == (0.0, 0.0)
+    assert make_agent("sac", BestActions(), bandit=True).gamma == 0.0
+    assert make_agent("ppo", BestActions()).gamma == 0.99
+
+
+def test_overrides_take_the_place_of_defaults() -> None:
+    agent = make_agent("ppo", BestActions(), n_steps=64, learning_rate=0.5, gamma=0.3)
+    assert (agent.n_steps, agent.learning_rate, agent.gamma) == (64, 0.5, 0.3)
+
+
+def test_rewards_are_normalised_unless_told_otherwise() -> None:
+    assert isinstance(make_agent("ppo", BestActions()).get_env(), VecNormalize)
+    agent = make_agent("ppo", VectorEnvAdapter(BestActions()), normalize_reward=False)
+    assert isinstance(agent.get_env(), VectorEnvAdapter)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("pppo", {}, "unknown agent 'pppo'. Did you mean 'ppo'.* Valid: a2c"),
+        ("ppo", {"learning_rat": 1.0}, "Did you mean 'learning_rate'"),
+        ("sac", {"n_steps_": 1.0}, "unknown option of agent 'sac'"),
+        ("ppo", {"n_steps": 0}, "refuses its options"),
+    ],
+)
+def test_unknown_agents_and_options_are_refused(name: str, options: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        make_agent(name, BestActions(), **options)
+
+
+def test_contributed_agents_name_the_package_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(AGENTS._parts, "tqc")
+    with pytest.raises(UsageError, match="needs sb3-contrib"):
+        make_agent("tqc", BestActions())
+
+
+def test_unscaled_temperatures_are_refused_as_actions() -> None:
+    with pytest.raises(UsageError, match="TemperatureAction"):
+        make_agent("ppo", digits().env)
+
+
+def test_learning_continues_the_current_run_without_a_reset() -> None:
+    envs = digits()
+    envs.reset(seed=0)
+    run = envs.unwrapped.run
+    for _ in range(7):
+        envs.step(np.zeros((64, 1), np.float32))
+    agent = make_agent("ppo", envs, seed=0)
+    continue_from(agent, envs.unwrapped.observe())
+    agent.learn(16 * 64, reset_num_timesteps=False)
+    assert run.step_count == 7 + 16
+    agent.learn(16 * 64, reset_num_timesteps=False)
+    assert run.step_count == 7 + 32
+
+
+@pytest.mark.parametrize("num_envs", [32, 64, 128, 200, 256, 512, 2048])
+def test_ppo_makes_about_as_many_gradient_steps_with_many_slots_as_with_few(num_envs: int) -> None:
+    options = default_options("ppo", num_envs)
+    rows = options["n_steps"] * num_envs
+    steps = options["n_epochs"] * -(-rows // options["batch_size"])
+    assert 1 <= steps <= 5
+    assert options["n_steps"] >= 16
+    if rows > options["batch_size"]:
+        assert rows % options["batch_size"] == 0

@@ -1,0 +1,100 @@
+"""``rlkd distill`` around a rule, with separate temperatures, and with equal gradients: from end to end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from agents.learned.temperature_policy import TemperaturePolicy
+from experiments.cli import main
+from rlkd_env.instances.actions import ResidualMap
+from rlkd_env.wrappers.calibrated_reward import CALIBRATOR_NAMES
+
+QUICK = ("--agent", "ppo", "--no-progress", "--device", "cpu")
+AROUND = ("--around", "lskd", "--around-options", "tau", "3", "--around-width", "0.7", "--warmup-epochs", "1")
+
+
+def distill(out: Path, *options: str, epochs: int = 3) -> int:
+    return main(["distill", "--out", str(out), "--epochs", str(epochs), *QUICK, *options])
+
+
+def summary(out: Path) -> dict[str, Any]:
+    return json.loads((out / "summary.json").read_text())
+
+
+def student(out: Path) -> bytes:
+    return (out / "student_last.safetensors").read_bytes()
+
+
+def test_the_warm_up_is_the_rules(tmp_path: Path) -> None:
+    assert distill(tmp_path / "rule", "--rule", "lskd", "--rule-options", "tau", "3") == 0
+    assert distill(tmp_path / "around", *AROUND[:4], "3", "--warmup-epochs", "3") == 0
+    assert distill(tmp_path / "acting", *AROUND) == 0
+    assert student(tmp_path / "rule") == student(tmp_path / "around") != student(tmp_path / "acting")
+    assert summary(tmp_path / "around")["temperature_from"] == "ppo-around-lskd"
+
+
+def test_the_policy_around_a_rule_is_used_frozen_on_another_run(tmp_path: Path) -> None:
+    assert distill(tmp_path / "agent", *AROUND) == 0
+    policy = TemperaturePolicy.load(tmp_path / "agent")
+    assert isinstance(policy.action_map, ResidualMap)
+    assert policy.action_map.width == 0.7
+    assert policy.action_map.around.description["rule"] == "lskd"
+    assert policy.action_map.around.description["arguments"]["tau"] == 3
+    assert distill(tmp_path / "frozen", "--policy", str(tmp_path / "agent"), "--seed", "5") == 0
+    assert summary(tmp_path / "frozen")["temperature_from"] == "policy"
+
+
+@pytest.mark.parametrize("calibrator", CALIBRATOR_NAMES)
+@pytest.mark.parametrize("options", [("--temperatures", "separate"), AROUND, ("--equal-gradients",)], ids=str)
+def test_every_calibrator_goes_with_them(options: tuple[str, ...], calibrator: str, tmp_path: Path) -> None:
+    warmup = [] if options == AROUND else ["--warmup-epochs", "1"]
+    assert distill(tmp_path / "run", *options, *warmup, "--calibrator", calibrator, epochs=2) == 0
+    assert not summary(tmp_path / "run")["diverged"]
+
+
+def test_the_policy_of_separate_temperatures_makes_two(tmp_path: Path) -> None:
+    options = ("--temperatures", "separate", "--warmup-epochs", "0", "--agent", "sac")
+    assert distill(tmp_path / "run", *options, epochs=5) == 0
+    policy = TemperaturePolicy.load(tmp_path / "run")
+    chosen = policy.choose(torch.randn(6, 10), torch.randn(6, 10), torch.arange(6), progress=0.5)
+    assert chosen.teacher.shape == chosen.student.shape == (6,)
+    assert not torch.equal(chosen.teacher, chosen.student)
+    assert distill(tmp_path / "frozen", "--policy", str(tmp_path / "run")) == 0
+
+
+def test_equal_gradients_go_with_rules_and_agents(tmp_path: Path) -> None:
+    for who in (["--rule", "difficulty"], ["--warmup-epochs", "1"]):
+        folder = tmp_path / who[0].strip("-")
+        assert distill(folder / "plain", *who) == 0
+        assert distill(folder / "equal", *who, "--equal-gradients") == 0
+        assert student(folder / "plain") != student(folder / "equal")
+        assert json.loads((folder / "equal" / "config.json").read_text())["equal_gradients"] is True
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--around", "lskk"], "unknown rule 'lskk'. Did you mean 'lskd'?"),
+        (["--around", "ctkd"], "no agent can act around the rule 'ctkd'"),
+        (["--around", "random"], "Valid: cosine, difficulty, dtkd, entropy, fixed"),
+        (["--around", "lskd", "--around-options", "tua", "2"], "Did you mean 'tau'?"),
+        (["--around", "lskd", "--around-width", "0"], "width around a rule must be positive"),
+        (["--around", "lskd", "--rule", "lskd"], "--around is for an agent"),
+        (["--around", "lskd", "--policy", "x"], "--around is for an agent"),
+        (["--around-options", "tau", "2"], "--around-options needs an --around"),
+        (["--temperatures", "two"], "separate"),
+    ],
+)
+def test_wrong_options_end_with_exit_code_2(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert distill(tmp_path / "out", *options) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,172 @@
+"""Which runs a comparison's options mean, and what they refuse before anything is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from agents.rules.create import RULES
+from experiments.cli import main, parse
+from experiments.commands.distill import prepare
+from experiments.compare.plan import Plan, make_plan
+from experiments.config import CompareConfig, config_hash
+from experiments.config.presets import preset_names
+from rlkd_env.instances.temperature import Temperature
+from rlkd_env.runs.hooks import RunHook
+from rlkd_env.runs.run import DistillationRun
+
+
+def plan(*options: str) -> Plan:
+    config = parse(["compare", *options])
+    assert isinstance(config, CompareConfig)
+    return make_plan(config)
+
+
+def test_ready_made_arms_have_speaking_names() -> None:
+    found = plan(
+        *("--rules", "fixed", "lskd", "--fixed-temperatures", "8", "2s", "1.0", "--agents", "ppo", "sac"),
+        *("--calibrators", "uniform", "gradient", "--policies", "mine", "runs/mine", "--student-alone"),
+        *("--arms", "strong", "{rule: lskd, method-options: {kd_weight: 9}}", "--seeds", "2", "--first-seed", "7"),
+    )
+    assert list(found.arms) == [
+        *("T=1", "T=4", "T=8", "T=2s", "lskd", "ppo-uniform", "ppo-gradient", "sac-uniform", "sac-gradient"),
+        *("mine", "student_alone", "strong"),
+    ]
+    assert found.baseline == "T=4"
+    assert found.fixed_arms() == ["T=1", "T=4", "T=8", "T=2s"]
+    assert [run.seed for run in found.runs_of("digits", "strong")] == [7, 8]
+    strong, alone, mine = (found.runs_of("digits", arm)[0].config for arm in ("strong", "student_alone", "mine"))
+    assert (strong.agent.rule, strong.run.method_options) == ("lskd", {"kd_weight": 9})
+    assert alone.run.method == "cross_entropy"
+    assert (mine.agent.policy, mine.agent.rule) == ("runs/mine", None)
+    assert str(mine.folder) == "comparisons/digits/runs/digits/mine/seed7"
+
+
+def test_agents_without_calibrators_take_the_one_that_holds_for_all() -> None:
+    found = plan("--agents", "ppo", "--calibrator", "uniform")
+    assert found.runs_of("digits", "ppo")[0].config.agent.calibrator == "uniform"
+
+
+def test_all_rules_are_all_rules() -> None:
+    assert set(plan("--rules", "all").arms) == {*RULES} - {"fixed"} | {"T=4"}
+
+
+def test_arms_come_before_tasks_and_these_before_the_options_for_all() -> None:
+    found = plan(
+        *("--tasks", "small", "{epochs: 3, preset: fashion_mnist}", "large", "{epochs: 9, train_images: 200}"),
+        *("--arms", "mine", "{rule: linear, train_images: 100}", "--epochs", "5", "--momentum", "0.5"),
+    )
+    small, large = (found.runs_of(task, "mine")[0].config.run for task in ("small", "large"))
+    assert (small.dataset, small.epochs, small.student) == ("fashion_mnist", 3, "cnn8")
+    assert small.momentum == 0.9  # the preset's
+    assert (large.dataset, large.epochs, large.momentum, large.train_images) == ("digits", 9, 0.5, 100)
+    assert found.runs_of("large", "T=4")[0].config.run.train_images == 200
+
+
+def test_arguments_of_another_choice_are_left_behind() -> None:
+    found = plan("--method", "dkd", "--method-options", "beta", "3", "--student-alone", "--rules", "lskd")
+    assert found.runs_of("digits", "lskd")[0].config.run.method_options == {"beta": 3}
+    assert found.runs_of("digits", "student_alone")[0].config.run.method_options == {}
+
+
+def test_a_preset_is_laid_under_the_command_line() -> None:
+    found = plan("--preset", "digits", "--seeds", "1", "--agents", "sac")
+    assert "sac-gradient" in found.arms
+    assert "ppo-gradient" not in found.arms
+    assert {*RULES} - {"fixed"} <= set(found.arms)
+    assert len(found.runs) == len(found.arms)
+
+
+@pytest.mark.parametrize("name", ["digits", "fashion_mnist", "cifar100"])
+def test_ready_made_comparisons_sweep_eight_temperatures_at_least(name: str) -> None:
+    found = plan("--preset", name)
+    assert len(found.fixed_arms()) >= 8
+    assert {"T=4", "student_alone", "pretrained"} <= set(found.arms)
+
+
+@pytest.mark.parametrize("name", preset_names("compare"))
+def test_ready_made_comparisons_have_the_controls_and_no_run_twice(name: str) -> None:
+    found = plan("--preset", name)
+    assert {"T=1", "T=4", "student_alone"} <= set(found.arms)
+    assert found.runs[0].config.run.dataset == name
+    assert len({run.hash for run in found.runs}) == len(found.runs)
+
+
+def test_a_hash_tells_settings_apart_whatever_their_order() -> None:
+    assert config_hash({"a": 1, "b": 2}) == config_hash({"b": 2, "a": 1}) != config_hash({"a": 2, "b": 1})
+    first, second = plan("--seeds", "2").runs
+    assert first.hash != second.hash
+    assert first.hash == plan("--out", "elsewhere").runs[0].hash
+
+
+class _Recorder(RunHook):
+    """The first student, and the images of every batch."""
+
+    def __init__(self) -> None:
+        self.first: dict[str, torch.Tensor] = {}
+        self.indices: list[torch.Tensor] = []
+
+    def before_update(self, run: DistillationRun, temperature: Temperature) -> None:
+        if not self.first:
+            self.first = {name: value.clone() for name, value in run.student.state_dict().items()}
+        self.indices.append(run.batch.indices)
+
+
+def test_all_arms_start_with_the_same_student_and_see_the_same_batches(tmp_path: Path) -> None:
+    found = plan(
+        *("--out", str(tmp_path), "--rules", "ctkd", "random", "--agents", "ppo", "--student-alone", "--seeds", "2"),
+        *("--epochs", "2", "--warmup-epochs", "1", "--device", "cpu"),
+    )
+    recorders = {}
+    for run in found.runs:
+        session = prepare(run.config)
+        session.watchers.append(recorder := _Recorder())
+        session.execute()
+        recorders[run.arm, run.seed] = recorder
+    for (_, seed), recorder in recorders.items():
+        reference = recorders["T=4", seed]
+        assert all(torch.equal(recorder.first[name], value) for name, value in reference.first.items())
+        assert len(recorder.indices) == 8
+        assert torch.equal(torch.stack(recorder.indices), torch.stack(reference.indices))
+    one, two = recorders["T=4", 0], recorders["T=4", 1]
+    assert not torch.equal(torch.stack(one.indices), torch.stack(two.indices))
+    assert not all(torch.equal(one.first[name], two.first[name]) for name in one.first)
+
+
+BAD_INPUT = [
+    (["--rules", "lskdd"], "unknown rule 'lskdd'. Did you mean 'lskd'? Valid: all"),
+    (["--agents", "pppo"], "arm pppo on task digits: unknown agent 'pppo'. Did you mean 'ppo'?"),
+    (["--agents", "ppo", "--calibrators", "gradien"], "arm ppo-gradien on task digits: unknown calibrator"),
+    (["--fixed-temperatures", "hot"], "'hot' is no temperature"),
+    (["--fixed-temperatures", "0"], "arm T=0 on task digits"),
+    (["--policies", "mine", "/nowhere"], "arm mine on task digits: /nowhere"),
+    (["--arms", "mine", "{rule: lskd, rule_options: {tau: 2, tao: 3}}"], "unknown option of rule 'lskd' 'tao'"),
+    (["--arms", "mine", "{rules: lskd}"], "arm mine on task digits: unknown option 'rules'. Did you mean 'rule'?"),
+    (["--arms", "mine", "{seed: 3}"], "unknown option 'seed'"),
+    (["--arms", "mine", "{epochs: many}"], "arm mine on task digits: "),
+    (["--arms", "mine", "lskd"], "are no options by name"),
+    (["--arms", "mine", "{rule: "], "is not YAML"),
+    (["--arms", "T=4", "{rule: lskd}"], "two arms have the name 'T=4'"),
+    (["--arms", "../mine", "{rule: lskd}"], "cannot name a folder"),
+    (["--tasks", "a", "{dataset: mnist}"], "unknown data set 'mnist'"),
+    (["--tasks", "a", "{preset: nothing}"], "unknown preset 'nothing'"),
+    (["--baseline", "lskd"], "unknown arm as baseline: 'lskd'"),
+    (["--preset", "digit"], "unknown preset 'digit'. Did you mean 'digits'?"),
+    (["--seeds", "0"], "at least 1 seed"),
+    (["--jobs", "-1"], "at least 0 jobs"),
+    (["--executor", "cluster"], "--executor"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD_INPUT, ids=[" ".join(options) for options, _ in BAD_INPUT])
+def test_bad_input_is_told_before_anything_is_trained(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["compare", "--out", str(out), "--epochs", "2", "--device", "cpu", *options]) == 2
+    told = capsys.readouterr().err
+    assert message in " ".join(told.split())
+    assert told.count("\n") == 1
+    assert not out.exists()

@@ -1,0 +1,96 @@
+"""Networks with feature maps that are forwarded in a blink, and outputs made of features without any network."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from rlkd_env.instances.outputs import InstanceOutputs
+from rlkd_env.instances.temperature import Temperature
+from rlkd_env.methods import Pair
+from rlkd_env.models.taps.features import Features, FeatureShapes, Taps, forward_with_features
+from rlkd_env.runs.config import RunConfig, build_run
+from rlkd_env.runs.run import DistillationRun
+
+
+class SmallNetwork(nn.Module):
+    """A 3x3 convolution with batch norm and ReLU a stage, halving the map from the second on; then mean and linear."""
+
+    def __init__(self, widths: tuple[int, ...], num_classes: int = 10, channels: int = 1) -> None:
+        super().__init__()
+        self.stages = nn.Sequential()
+        for number, width in enumerate(widths):
+            convolution = nn.Conv2d(channels, width, 3, stride=1 + (number > 0), padding=1, bias=False)
+            self.stages.append(nn.Sequential(convolution, nn.BatchNorm2d(width), nn.ReLU()))
+            channels = width
+        self.classifier = nn.Linear(channels, num_classes)
+        self.taps = Taps(tuple(f"stages.{number}" for number in range(len(widths))), (), "classifier")
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier(self.stages(images).mean(dim=(2, 3)))
+
+
+class FlatNetwork(nn.Sequential):
+    """No maps at all, only a pooled feature."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Flatten(), nn.Linear(64, 6), nn.ReLU(), nn.Linear(6, 10))
+        self.taps = Taps((), (), "3")
+
+
+def frozen_teacher(widths: tuple[int, ...] = (6, 8)) -> nn.Module:
+    torch.manual_seed(1)
+    return SmallNetwork(widths).eval().requires_grad_(False)
+
+
+def real_outputs(n: int, student: nn.Module, teacher: nn.Module, dtype: torch.dtype = torch.float32) -> InstanceOutputs:
+    """Outputs of two networks on random images, with gradients to the student's weights."""
+    generator = torch.Generator().manual_seed(n)
+    images = torch.randn(n, 1, 8, 8, generator=generator, dtype=torch.float64).to(dtype)
+    with torch.no_grad():
+        teacher_logits, teacher_features = forward_with_features(teacher, images)
+    student_logits, student_features = forward_with_features(student, images)
+    return InstanceOutputs(
+        student_logits,
+        teacher_logits,
+        torch.randint(10, (n,), generator=generator),
+        indices=torch.arange(n),
+        images=images,
+        student_features=student_features,
+        teacher_features=teacher_features,
+    )
+
+
+def pooled_outputs(student: Tensor, teacher: Tensor, labels: Tensor, indices: Tensor) -> InstanceOutputs:
+    """Outputs that hold pooled features ``(N, D)`` and the rest as zeros."""
+    logits = torch.zeros(len(labels), 10, dtype=student.dtype)
+    return InstanceOutputs(
+        logits,
+        logits,
+        labels,
+        indices=indices,
+        student_features=Features((), (), student),
+        teacher_features=Features((), (), teacher),
+    )
+
+
+def pooled_pair(student: int, teacher: int, labels: Tensor) -> Pair:
+    return Pair(FeatureShapes((), student), FeatureShapes((), teacher), nn.Identity(), labels)
+
+
+def pair_of(student: nn.Module, teacher: nn.Module) -> Pair:
+    return Pair.of(student, teacher, torch.zeros(2, 1, 8, 8), torch.arange(20) % 10)
+
+
+def digits_run(method: str, **options: float) -> DistillationRun:
+    """A run of 60 updates on Digits, 4 an epoch, without weight decay, from a random teacher to a smaller student."""
+    config = RunConfig(
+        epochs=15, device="cpu", method=method, method_options=options, reward="train_progress", weight_decay=0.0
+    )
+    run = build_run(config, teacher=frozen_teacher(), student=lambda: SmallNetwork((4, 5)))
+    run.reset(0)
+    return run
+
+
+def at_temperature(n: int, value: float = 4.0) -> Temperature:
+    return Temperature.shared(torch.full((n,), value))

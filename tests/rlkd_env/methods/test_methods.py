@@ -1,0 +1,138 @@
+"""KD losses against the definition, written out in float64 with NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from rlkd_env.errors import UsageError
+from rlkd_env.instances.outputs import InstanceOutputs, log_softmax
+from rlkd_env.instances.temperature import Temperature
+from rlkd_env.methods import create_method, kd_loss
+
+
+def logits(n: int, c: int, seed: int = 0, scale: float = 3.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    student = scale * torch.randn(n, c, generator=generator, dtype=torch.float64)
+    teacher = scale * torch.randn(n, c, generator=generator, dtype=torch.float64)
+    return student, teacher, torch.randint(c, (n,), generator=generator)
+
+
+def softmax(z: np.ndarray) -> np.ndarray:
+    e = np.exp(z - z.max())
+    return e / e.sum()
+
+
+def kd_by_definition(student: np.ndarray, teacher: np.ndarray, t_student: float, t_teacher: float) -> float:
+    """T_s T_t Σ_k p_t(k) log(p_t(k) / p_s(k)), for one instance."""
+    p, q = softmax(teacher / t_teacher), softmax(student / t_student)
+    return t_student * t_teacher * sum(p[k] * np.log(p[k] / q[k]) for k in range(len(p)))
+
+
+@pytest.mark.parametrize(("n", "c"), [(2, 2), (7, 10), (64, 1000)])
+def test_kd_equals_its_definition_per_instance(n: int, c: int) -> None:
+    student, teacher, _ = logits(n, c)
+    generator = torch.Generator().manual_seed(1)
+    temperature = Temperature(
+        teacher=0.5 + 9.5 * torch.rand(n, generator=generator, dtype=torch.float64),
+        student=0.5 + 9.5 * torch.rand(n, generator=generator, dtype=torch.float64),
+    )
+    computed = kd_loss(student, teacher, temperature)
+    expected = [
+        kd_by_definition(
+            student[i].numpy(), teacher[i].numpy(), float(temperature.student[i]), float(temperature.teacher[i])
+        )
+        for i in range(n)
+    ]
+    np.testing.assert_allclose(computed.numpy(), expected, rtol=1e-6, atol=1e-9)
+
+
+def test_kd_without_the_factor_is_smaller_by_temperature_squared() -> None:
+    student, teacher, _ = logits(5, 10)
+    temperature = Temperature.shared(torch.tensor([0.5, 1.0, 2.0, 4.0, 8.0], dtype=torch.float64))
+    with_factor = kd_loss(student, teacher, temperature)
+    without = kd_loss(student, teacher, temperature, temperature_squared=False)
+    torch.testing.assert_close(with_factor, without * temperature.student**2)
+
+
+def test_equal_temperatures_reproduce_the_scalar_loss_of_pytorch() -> None:
+    student, teacher, _ = logits(16, 10)
+    scalar = 4.0
+    expected = scalar**2 * torch.nn.functional.kl_div(
+        (student / scalar).log_softmax(1), (teacher / scalar).softmax(1), reduction="batchmean"
+    )
+    computed = kd_loss(student, teacher, Temperature.shared(torch.full((16,), scalar, dtype=torch.float64))).mean()
+    torch.testing.assert_close(computed, expected)
+
+
+def test_kd_gradient_is_temperature_times_the_difference_of_probabilities() -> None:
+    student, teacher, _ = logits(4, 6)
+    student.requires_grad_(True)
+    t = torch.tensor([1.0, 2.0, 3.0, 5.0], dtype=torch.float64)
+    kd_loss(student, teacher, Temperature.shared(t)).sum().backward()
+    expected = t[:, None] * ((student / t[:, None]).softmax(1) - (teacher / t[:, None]).softmax(1))
+    torch.testing.assert_close(student.grad, expected.detach())
+
+
+def test_kd_passes_gradcheck() -> None:
+    student, teacher, _ = logits(3, 4)
+    temperature = Temperature.shared(torch.tensor([0.7, 2.0, 6.0], dtype=torch.float64))
+    assert torch.autograd.gradcheck(lambda z: kd_loss(z, teacher, temperature), student.requires_grad_(True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_extreme_logits_and_small_temperatures_give_no_nan(dtype: torch.dtype) -> None:
+    student = torch.tensor([[1e4, -1e4, 0.0], [-1e4, 1e4, 0.0]], dtype=dtype, requires_grad=True)
+    teacher = torch.tensor([[-1e4, 1e4, 0.0], [1e4, -1e4, 0.0]], dtype=dtype)
+    loss = kd_loss(student, teacher, Temperature.shared(torch.full((2,), 0.5, dtype=dtype)))
+    loss.sum().backward()
+    assert loss.isfinite().all()
+    assert student.grad.isfinite().all()
+
+
+def test_kd_method_weighs_cross_entropy_and_kl_as_the_cifar_recipe_does() -> None:
+    student, teacher, labels = logits(8, 10)
+    outputs = InstanceOutputs(student, teacher, labels)
+    temperature = Temperature.shared(torch.full((8,), 4.0, dtype=torch.float64))
+    parts = create_method("kd")(outputs, temperature)
+    cross_entropy = torch.nn.functional.cross_entropy(student, labels, reduction="none")
+    torch.testing.assert_close(parts["task"], 0.1 * cross_entropy)
+    torch.testing.assert_close(parts["kd"], 0.9 * kd_loss(student, teacher, temperature))
+
+
+def test_cross_entropy_method_ignores_the_teacher() -> None:
+    student, teacher, labels = logits(8, 10)
+    parts = create_method("cross_entropy")(InstanceOutputs(student, teacher, labels), Temperature.shared(torch.ones(8)))
+    assert list(parts) == ["task"]
+    torch.testing.assert_close(parts["task"], torch.nn.functional.cross_entropy(student, labels, reduction="none"))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("kdd", {}, "Did you mean 'kd'.*Valid: .*cross_entropy, dkd, fpn, icd, kd"),
+        ("kd", {"weight": 1}, "kd_weight, task_weight"),
+    ],
+)
+def test_unknown_methods_and_options_are_refused_with_the_valid_names(name: str, options: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        create_method(name, **options)
+
+
+@pytest.mark.parametrize(("rows", "classes"), [(300, 10), (300, 2), (300, 40), (20, 10)])
+def test_many_narrow_rows_have_the_same_log_softmax(rows: int, classes: int) -> None:
+    logits = (10.0 * torch.randn(rows, classes, generator=torch.Generator().manual_seed(0))).requires_grad_()
+    weights = torch.linspace(-1.0, 1.0, rows * classes).view(rows, classes)
+    found, expected = log_softmax(logits), F.log_softmax(logits, dim=-1)
+    torch.testing.assert_close(found, expected)
+    gradients = [torch.autograd.grad((values * weights).sum(), logits)[0] for values in (found, expected)]
+    torch.testing.assert_close(*gradients)
+
+
+def test_whoever_asks_for_the_cross_entropy_first_leaves_the_loss_its_gradient() -> None:
+    outputs = InstanceOutputs(torch.randn(4, 3, requires_grad=True), torch.randn(4, 3), torch.tensor([0, 1, 2, 0]))
+    with torch.no_grad():
+        assert not outputs.student_cross_entropy.requires_grad
+    assert outputs.task_loss.requires_grad

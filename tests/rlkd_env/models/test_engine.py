@@ -1,0 +1,204 @@
+"""How networks are computed, against plain float32; and the teacher's logits that are kept."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from rlkd_env.errors import UsageError
+from rlkd_env.instances.temperature import Temperature
+from rlkd_env.models import create_model
+from rlkd_env.models.engine import Engine, choose_engine, fold_batch_norms, has_fast_bfloat16
+from rlkd_env.models.taps.features import forward_with_features
+from rlkd_env.runs.config import RunConfig, build_run
+from rlkd_env.runs.run import DistillationRun
+from rlkd_env.sampling.exploration import Exploration
+
+CPU = torch.device("cpu")
+SHAPE = (3, 16, 16)
+MakeRun = Callable[..., DistillationRun]
+
+
+def with_statistics(name: str, num_classes: int = 10) -> nn.Module:
+    """A network whose batch norms do something."""
+    torch.manual_seed(0)
+    network = create_model(name, num_classes, SHAPE)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.2)
+            module.running_var.uniform_(0.5, 2.0)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, 0, 0.2)
+    return network.eval()
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet8", "wrn_16_1", "vgg8", "mobilenet_v2_half", "shufflenet_v2", "resnet18_cifar"]
+)
+def test_a_folded_teacher_gives_the_same_logits_without_batch_norms(name: str) -> None:
+    network = with_statistics(name)
+    folded = fold_batch_norms(network, SHAPE)
+    norms = [sum(isinstance(module, nn.BatchNorm2d) for module in net.modules()) for net in (network, folded)]
+    assert norms[1] < norms[0]
+    images = torch.randn(4, *SHAPE)
+    with torch.no_grad():
+        torch.testing.assert_close(folded(images), network(images), rtol=1e-3, atol=1e-3)
+
+
+class Unfoldable(nn.Module):
+    """torch.fx cannot follow a branch on values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.norm(self.conv(images))
+        return maps.mean((2, 3)) if maps.mean() > -100 else maps.amax((2, 3))
+
+
+@pytest.mark.parametrize("network", [Unfoldable(), nn.Sequential(nn.Flatten(), nn.Linear(768, 3))])
+def test_networks_that_cannot_be_folded_stay_as_they_are(network: nn.Module) -> None:
+    assert fold_batch_norms(network.eval(), SHAPE) is network
+
+
+def test_freezing_leaves_a_teacher_that_others_use_in_its_memory_format() -> None:
+    teacher = create_model("digits_cnn", 10, SHAPE)
+    frozen = Engine(CPU, channels_last=True).freeze(teacher, SHAPE)
+    assert frozen is not teacher
+    assert teacher[0].weight.is_contiguous()
+    assert Engine(CPU).freeze(teacher, SHAPE) is teacher
+
+
+@pytest.mark.parametrize("name", ["cnn8", "resnet8"])
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_every_engine_computes_what_plain_float32_does(name: str, channels_last: bool, precision: str) -> None:
+    network, images = with_statistics(name), torch.randn(8, *SHAPE)
+    expected = network(images)
+    expected_gradient = torch.autograd.grad(expected.square().mean(), list(network.parameters()))
+    engine = Engine(CPU, precision, channels_last)
+    network = engine.prepare(network)
+    logits = engine.forward(network, engine.images(images))
+    gradient = torch.autograd.grad(logits.square().mean(), list(network.parameters()))
+    assert logits.dtype == torch.float32
+    tolerance = 1e-4 if precision == "float32" else 0.05  # bfloat16 keeps 8 bits
+    assert (logits - expected).norm() <= tolerance * expected.norm()
+    for found, wanted in zip(gradient, expected_gradient, strict=True):
+        assert (found - wanted).norm() <= 4 * tolerance * wanted.norm() + 1e-6
+    feature_logits, features = engine.forward_with_features(network, engine.images(images))
+    _, wanted_features = forward_with_features(network, images)
+    torch.testing.assert_close(feature_logits, logits)
+    assert features.pooled.dtype == torch.float32
+    assert (features.pooled - wanted_features.pooled).norm() <= tolerance * wanted_features.pooled.norm()
+
+
+def test_the_automatic_choice_follows_network_and_hardware() -> None:
+    convolutional, connected = create_model("cnn4", 10, SHAPE), create_model("mlp6", 10, SHAPE)
+    assert choose_engine(CPU, connected) == Engine(CPU)
+    chosen = choose_engine(CPU, convolutional)
+    assert chosen.channels_last
+    assert (chosen.precision == "bfloat16") == has_fast_bfloat16(CPU)
+    assert choose_engine(CPU, convolutional, "float32", "contiguous") == Engine(CPU)
+    assert choose_engine(CPU, connected, "bfloat16").precision == "bfloat16"
+    with pytest.raises(UsageError, match="Did you mean 'bfloat16'"):
+        choose_engine(CPU, connected, "bfloat")
+    with pytest.raises(UsageError, match="Did you mean 'channels_last'"):
+        choose_engine(CPU, connected, "auto", "channels")
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_run_learns_the_same(make_run: MakeRun) -> None:
+    runs = [make_run(compile=compiled, teacher_cache_mib=0) for compiled in (False, True)]
+    for run in runs:
+        run.reset(0)
+        for _ in range(4):
+            run.step(Temperature.shared(torch.full((64,), 4.0)))
+    for plain, compiled in zip(*(run.student.parameters() for run in runs), strict=True):
+        torch.testing.assert_close(compiled, plain, rtol=1e-3, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "pictures.npz"
+    images = np.random.default_rng(0).integers(0, 256, (200, 16, 16, 3), dtype=np.uint8)
+    np.savez(path, x_train=images, y_train=np.arange(200) % 10)
+    return path
+
+
+def picture_run(pictures: Path, **settings: object) -> DistillationRun:
+    config = {"dataset": "arrays", "data_path": str(pictures), "student": "cnn4", "batch_size": 32, "epochs": 4}
+    return build_run(RunConfig(**{**config, "device": "cpu", **settings}), teacher=with_statistics("resnet8"))
+
+
+def teacher_logits(run: DistillationRun, steps: int) -> list[torch.Tensor]:
+    run.reset(0)
+    found = [run.outputs.teacher_logits]
+    for _ in range(steps):
+        run.step(Temperature.shared(torch.full((32,), 4.0)))
+        found.append(run.outputs.teacher_logits)
+    return found
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"augmentation": "none"}, {"augmentation": "crop_flip", "views": 2}, {"augmentation": "crop_flip", "views": 1}],
+)
+def test_kept_logits_are_those_of_the_teacher(settings: dict, pictures: Path) -> None:
+    runs = [picture_run(pictures, precision="float32", teacher_cache_mib=size, **settings) for size in (0, 64)]
+    forwards = []
+    runs[1].frozen_teacher.register_forward_hook(lambda *_: forwards.append(1))
+    for plain, kept in zip(*(teacher_logits(run, 3 * run.steps_per_epoch) for run in runs), strict=True):
+        torch.testing.assert_close(kept, plain, rtol=1e-4, atol=1e-4)
+    assert len(forwards) == settings.get("views", 1)  # 200 images are one chunk
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"augmentation": "crop_flip"}, {"epochs": 1}, {"augmentation": "flip", "views": 4}, {"teacher_cache_mib": 0}],
+)
+def test_nothing_is_kept_where_it_would_not_come_back(settings: dict, pictures: Path) -> None:
+    run = picture_run(pictures, **settings)
+    forwards = []
+    run.frozen_teacher.register_forward_hook(lambda *_: forwards.append(1))
+    steps = min(6, run.total_steps)
+    teacher_logits(run, steps)
+    assert len(forwards) == steps + 1
+
+
+def test_views_come_back_in_turn_and_differ_between_seeds(pictures: Path) -> None:
+    run = picture_run(pictures, augmentation="crop_flip", views=2)
+    shown: dict[int, dict[int, torch.Tensor]] = {}
+    run.reset(0)
+    while not run.finished:
+        for index, image in zip(run.batch.indices.tolist(), run.batch.images, strict=True):
+            shown.setdefault(index, {})[run.epoch] = image
+        run.step(Temperature.shared(torch.full((32,), 4.0)))
+    both = [views for views in shown.values() if {0, 1, 2} <= set(views)]
+    assert len(both) > 50
+    assert all(torch.equal(views[0], views[2]) for views in both)
+    assert sum(torch.equal(views[0], views[1]) for views in both) < 10
+    assert not torch.equal(run._stream._data.take(torch.arange(9), run._stream.view_seed(0)), run.batch.images[:9])
+
+
+def test_mixed_images_ask_the_teacher_itself(pictures: Path) -> None:
+    run = picture_run(pictures, augmentation="none", epochs=4, precision="float32")
+    run.explore(Exploration(first_epoch=2, interval=1, first_share=0.7))
+    run.reset(0)
+    while run.epoch < 1:
+        run.step(Temperature.shared(torch.full((32,), 4.0)))
+    assert run.outputs.is_mixed.all()
+    with torch.no_grad():
+        torch.testing.assert_close(run.outputs.teacher_logits, run.teacher(run.batch.images), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("settings", [{"views": 0}, {"views": -1}])
+def test_impossible_views_are_refused(settings: dict, pictures: Path) -> None:
+    with pytest.raises(UsageError, match="at least 1 view"):
+        picture_run(pictures, **settings)

@@ -1,0 +1,183 @@
+"""A run that processes share, with a single process in the group; tests/experiments/test_distributed.py starts two."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from agents.rules.create import FixedTemperature
+from rlkd_env.errors import UsageError
+from rlkd_env.instances.temperature import Temperature
+from rlkd_env.runs.config import RunConfig, build_run
+from rlkd_env.runs.distributed.batch_norm import SharedBatchNorm, share_norms
+from rlkd_env.runs.distributed.processes import Processes, ProcessLost
+from rlkd_env.runs.distributed.run import SharedRun
+from rlkd_env.runs.run import DistillationRun
+from rlkd_env.sampling.exploration import Exploration
+
+
+class Recording(Processes):
+    """Keeps what the first process tells the others."""
+
+    told: list[Any]
+
+    def tell(self, message: Tensor) -> Tensor:
+        self.told.append(message.clone())
+        return super().tell(message)
+
+    def tell_object(self, value: Any = None) -> Any:
+        self.told.append(super().tell_object(value))
+        return self.told[-1]
+
+    def tell_state(self, state: dict[str, Any] | None = None) -> dict[str, Any]:
+        before = len(self.told)
+        super().tell_state(state)
+        del self.told[before:]
+        self.told.append(state)
+        return state or {}
+
+
+class Replaying(Recording):
+    """Hears what another has told."""
+
+    def tell(self, message: Tensor) -> Tensor:
+        return self.told.pop(0)
+
+    def tell_object(self, value: Any = None) -> Any:
+        return self.told.pop(0)
+
+    def tell_state(self, state: dict[str, Any] | None = None) -> dict[str, Any]:
+        return self.told.pop(0)
+
+
+@pytest.fixture
+def processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recording]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for name, value in (("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", port), ("WORLD_SIZE", 1), ("RANK", 0)):
+        monkeypatch.setenv(name, str(value))
+    joined = Recording.join("cpu")
+    object.__setattr__(joined, "told", [])
+    yield joined
+    joined.leave()
+    joined.leave()  # a second time does nothing
+
+
+@pytest.fixture
+def make(digits_teacher: nn.Module) -> Callable[..., DistillationRun]:
+    def build(processes: Processes | None = None, **settings: Any) -> DistillationRun:
+        config = RunConfig(device="cpu", **{"epochs": 3, "student": "mlp12", **settings})
+        run = build_run(config, teacher=digits_teacher, processes=processes)
+        run.explore(Exploration(first_epoch=2, interval=1))
+        return run
+
+    return build
+
+
+def use(run: DistillationRun) -> list[Tensor]:
+    """All that the first process may do."""
+    seen = [run.reset(1)]
+    for step in range(3):
+        result = run.step(Temperature.shared(torch.linspace(1 + step, 8, run.batch_size)))
+        seen += [result.state, result.reward, result.metrics["loss"]]
+    run.advance(FixedTemperature(4.0), 6)
+    snapshot = run.state_dict()
+    run.reset(2)
+    seen += [run.load_state_dict(snapshot), run.observe(), run.evaluate_validation().loss]
+    result = run.advance(FixedTemperature(3.0))
+    assert run.finished
+    return [*seen, result.reward, *run.student.state_dict().values()]
+
+
+@pytest.mark.parametrize("reward", ["probe_loss", "train_progress"])
+def test_a_group_of_one_process_makes_the_plain_run_bit_for_bit(
+    reward: str, processes: Recording, make: Callable[..., DistillationRun]
+) -> None:
+    shared, plain = make(processes, reward=reward), make(reward=reward)
+    assert (shared.num_processes, plain.num_processes) == (1, 1)
+    for ours, theirs in zip(use(shared), use(plain), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_what_follows_the_first_process_ends_with_its_student(
+    processes: Recording, make: Callable[..., DistillationRun]
+) -> None:
+    first = make(processes)
+    use(first)
+    assert isinstance(first, SharedRun)
+    first.stop()
+    replaying = Replaying(**{field.name: getattr(processes, field.name) for field in fields(processes)})
+    object.__setattr__(replaying, "told", processes.told)
+    other = make(replaying)
+    assert isinstance(other, SharedRun)
+    other.follow()
+    assert replaying.told == []
+    for name, value in first.student.state_dict().items():
+        assert torch.equal(value, other.student.state_dict()[name]), name
+
+
+def test_wrong_uses_are_refused_before_the_others_hear_of_them(
+    processes: Recording, make: Callable[..., DistillationRun]
+) -> None:
+    run = make(processes)
+    with pytest.raises(RuntimeError, match="not started"):
+        run.advance(FixedTemperature(4.0))
+    run.reset(0)
+    told = len(processes.told)
+    with pytest.raises(ValueError, match="expected 64 temperatures"):
+        run.step(Temperature.shared(torch.ones(63)))
+    with pytest.raises(ValueError, match="at least 1"):
+        run.advance(FixedTemperature(4.0), 0)
+    with pytest.raises(ValueError, match="no policy of its own"):
+        run.advance()
+    four = torch.full((64,), 4.0)
+    for own in (Temperature(four, four, factor=four), Temperature.shared(four.clone().requires_grad_())):
+        with pytest.raises(ValueError, match="are for a policy"):
+            run.step(own)
+    with pytest.raises(RuntimeError, match="cannot be forked"):
+        run.fork()
+    with pytest.raises(RuntimeError, match="cannot have siblings"):
+        run.sibling()
+    assert len(processes.told) == told
+
+
+def test_a_misfortune_of_one_process_is_one_of_all(processes: Recording) -> None:
+    for error in (UsageError("bad\ninput"), OSError("disk full")):
+        with pytest.raises(UsageError, match=str(error)), processes.together():
+            raise error
+    with processes.together():
+        pass
+    with pytest.raises(ProcessLost, match=r"^connection closed by peer$"), processes.noticing_losses():
+        raise RuntimeError("[gloo/pair.cc:561] Connection closed by peer [127.0.0.1]:58281. GLHF!")
+    with pytest.raises(RuntimeError, match="shapes"), processes.noticing_losses():
+        raise RuntimeError("shapes do not fit")
+    assert [processes.is_first_to_notice() for _ in range(3)] == [True, False, False]
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": None}, {"affine": False}, {"track_running_stats": False}])
+def test_a_shared_batch_norm_is_pytorchs(options: dict[str, Any], processes: Recording) -> None:
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(2, 5, 3), nn.BatchNorm2d(5, **options), nn.Flatten(), nn.BatchNorm1d(80))
+    shared = nn.Sequential(nn.Conv2d(2, 5, 3), nn.BatchNorm2d(5, **options), nn.Flatten(), nn.BatchNorm1d(80))
+    shared.load_state_dict(plain.state_dict())
+    share_norms(shared, torch.device("cpu"))
+    assert [type(module) for module in shared][1::2] == [SharedBatchNorm, SharedBatchNorm]
+    for step in range(3):
+        images, direction = 5.0 + torch.randn(8, 2, 6, 6), torch.randn(8, 80)
+        gradients = []
+        for network in (plain, shared):
+            network.zero_grad()
+            (network(images) * direction).sum().backward()
+            gradients.append([value.grad for value in network.parameters()])
+        for ours, theirs in zip(*gradients, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4, msg=f"step {step}")
+    for (name, ours), theirs in zip(shared.state_dict().items(), plain.state_dict().values(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5, msg=name)
+    torch.testing.assert_close(shared.eval()(images), plain.eval()(images), rtol=1e-4, atol=1e-4)
