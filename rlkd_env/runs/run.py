@@ -299,7 +299,7 @@ class DistillationRun:
             raise UsageError(f"a run's state of version {state.get('version')} cannot be read, only {STATE_VERSION}")
         if (state.get("sampler") is None) != (self.sampler is None):
             raise UsageError(
-                "a run's state with a sampler (exploration, curriculum) needs a run with one, and one without needs none"
+                "a run's state with an exploration or curriculum needs a run with one, and one without needs none"
             )
         state = copy.deepcopy(state)
         self._create_modules(state["seed"])

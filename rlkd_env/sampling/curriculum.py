@@ -1,4 +1,4 @@
-"""A curriculum (instance-level sequence learning, Zhao et al., arXiv 2106.10885): easy images first, as the student sees them."""
+"""A curriculum: easy images first, as the student sees them (Zhao et al., arXiv 2106.10885)."""
 
 from __future__ import annotations
 
