@@ -9,8 +9,8 @@ import pytest
 import torch
 import yaml
 
-from experiments import train_agent
 from experiments.cli import main
+from experiments.commands.train_agent import command as train_agent
 from experiments.commands.train_agent.held_out import HeldOutRuns
 from experiments.commands.train_agent.instances import INSTANCE_SETS, Instance, read_instance_set
 from experiments.config.presets import PRESETS
