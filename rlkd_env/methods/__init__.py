@@ -11,7 +11,7 @@ from rlkd_env.methods.adain import AdaIN
 from rlkd_env.methods.base import Method, Pair
 from rlkd_env.methods.crd import CRD
 from rlkd_env.methods.cross_entropy import CrossEntropy
-from rlkd_env.methods.dkd import DKD, decoupled_divergences, dkd_loss
+from rlkd_env.methods.dkd import DKD, decoupled_divergences
 from rlkd_env.methods.fpn import FPN
 from rlkd_env.methods.icd.method import ICD
 from rlkd_env.methods.kd import KD, kd_loss
@@ -88,7 +88,6 @@ __all__ = [
     "check_method",
     "create_method",
     "decoupled_divergences",
-    "dkd_loss",
     "kd_loss",
     "pkt_loss",
     "sp_loss",
