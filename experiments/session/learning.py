@@ -84,7 +84,7 @@ class AgentPhases(Phases):
         if self._options.calibrator == "uniform":
             return wrapped
         self._calibrated = CalibratedReward(wrapped, self._options.calibrator)
-        self._watch_updates(False)
+        self._calibrated.pause()  # in the warm-up, because its look at every update costs time
         return TracedRewards(self._calibrated, self._records.trace)
 
     def execute(self, safe_point: SafePoint) -> None:
@@ -96,7 +96,11 @@ class AgentPhases(Phases):
         self.agent.set_logger(Logger(None, []) if writer is None else agent_logger(writer, self._run))
         while self._records.steps < self._run.total_steps and not self._records.diverged:
             if self._is_learning or self.learns_now():
+                if self._calibrated is not None:
+                    self._calibrated.watch()
                 self._learn(safe_point)
+                if self._calibrated is not None:
+                    self._calibrated.pause()
             else:
                 self._advance(self.acting_policy(), self._run.step_count + self._to_epoch_end(), safe_point)
 
@@ -108,12 +112,10 @@ class AgentPhases(Phases):
             if self._calibrated is not None:
                 self._calibrated.start_from(observation)
             self._is_learning = True
-        self._watch_updates(True)
         timesteps = (self._run.total_steps - self._run.step_count) * self._run.batch_size
         callback = _RunCallback(self, self._run, safe_point)
         with self._records.timer.part("agent"), suppress(_PhaseOver):
             self.agent.learn(timesteps, callback=callback, reset_num_timesteps=False, log_interval=1)
-        self._watch_updates(False)
 
     def learns_now(self) -> bool:
         """Return whether the agent learns in the epoch of the next update; otherwise it acts as it is."""
@@ -130,14 +132,6 @@ class AgentPhases(Phases):
         """
         self._is_learning = False
         raise _PhaseOver
-
-    def _watch_updates(self, is_on: bool) -> None:
-        """Let the calibrator look at the updates only while the agent learns, because its look costs time."""
-        hook, hooks = None if self._calibrated is None else self._calibrated.hook, self._run.hooks
-        if hook is not None and hook in hooks:
-            hooks.remove(hook)
-        if hook is not None and is_on:
-            hooks.insert(0, hook)
 
     def acting_policy(self) -> TemperaturePolicy:
         """Return the agent's policy as it is now, without exploration noise."""

@@ -95,14 +95,23 @@ class Records:
         """
         bar = _ProgressBar(self._run.total_steps, self.steps, self.selection, options.progress)
         curves = self._open_curves(resumed, scalars) if options.tensorboard else []
-        hooks = [self._tracker, self.selection, self.history, self.trace, *curves, bar, *further]
-        self._run.hooks.extend(hooks)
+        hooks: list[RunHook] = [
+            self._tracker,
+            self.selection,
+            self.history,
+            self.trace,
+            *curves,
+            bar,
+            *further,
+        ]
+        for hook in hooks:
+            self._run.add_hook(hook)
         try:
             yield
         finally:
             self._cpu_seconds, self._cpu_clock = self.cpu_seconds, None
             for hook in hooks:
-                self._run.hooks.remove(hook)
+                self._run.remove_hook(hook)
             bar.close()
             if self.writer is not None:
                 self.writer.close()
