@@ -57,7 +57,7 @@ class TrainingConfig:
     )
     """Arguments of the agent's class as NAME VALUE pairs, such as learning_rate 3e-4."""
     run_mode: RunMode = "auto"
-    """How several runs are computed: stacked, workers, sequence, or auto for the fastest."""
+    """How several runs are computed: stacked, workers, serial, or auto for the fastest."""
     sweep: tuple[float | str, ...] = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0)
     """Fixed temperatures that the policy is compared with on the held-out runs; with suffix s in deviations of the
     teacher's logits."""

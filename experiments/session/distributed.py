@@ -15,7 +15,7 @@ from experiments.session.session import DistillSession, RunInterrupted
 from experiments.session.summary import check_run_folder
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.distributed.processes import Processes, ProcessLost
-from rlkd_env.runs.distributed.run import SharedRun
+from rlkd_env.runs.distributed.run import DistributedRun
 
 Prepare = Callable[[DistillConfig, Processes], DistillSession]
 
@@ -79,8 +79,7 @@ def _prepare_by_turns(config: DistillConfig, prepare: Prepare, processes: Proces
 def _follow(session: DistillSession, processes: Processes) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process stops at a safe point and tells the others
     run = session.run
-    assert isinstance(run, SharedRun)
-    run.hooks = []
+    assert isinstance(run, DistributedRun)
     try:
         run.follow()
     except UsageError as error:  # such as an image of its share that cannot be read: the first one does not know
@@ -94,7 +93,7 @@ def _follow(session: DistillSession, processes: Processes) -> int:
 def _leading(session: DistillSession) -> Iterator[None]:
     """Let the others go when the training is over, before anything is told or written that does not need them."""
     run = session.run
-    assert isinstance(run, SharedRun)
+    assert isinstance(run, DistributedRun)
     try:
         yield
     except (RunInterrupted, UsageError):

@@ -188,17 +188,21 @@ class DistillSession:
         curves = [] if self._curves is None else [self._curves]
         records: list[RunHook] = [self.selection, self.history, self.trace]
         watchers: list[RunHook] = [self._tracker, *records, *curves, bar, *self.watchers]
-        self.run.hooks = watchers
+        if self._calibrated is not None:
+            self._calibrated.pause()  # a look at every update costs time
+        for watcher in watchers:
+            self.run.add_hook(watcher)
         try:
             with self._interrupts.caught():
                 self._warm_up()
                 if self._policy is not None:
                     self._advance(self.run.policy or self._policy, self.run.total_steps)
                 elif self.agent is not None:
-                    self._act_and_learn(self.agent, watchers)
+                    self._act_and_learn(self.agent)
         finally:
             self._count_cpu_seconds()
-            self.run.hooks = []
+            for watcher in watchers:
+                self.run.remove_hook(watcher)
             bar.close()
             if self._writer is not None:
                 self._writer.close()
@@ -280,16 +284,17 @@ class DistillSession:
         """Take note that the agent's learning phase is over."""
         self._is_learning = False
 
-    def _act_and_learn(self, agent: BaseAlgorithm, watchers: list[RunHook]) -> None:
+    def _act_and_learn(self, agent: BaseAlgorithm) -> None:
         """Alternate between the agent's phases to the end of the run."""
         agent.set_logger(agent_logger(self._writer, self.run) if self._writer is not None else Logger(None, []))
-        looks = [] if self._calibrated is None or self._calibrated.hook is None else [self._calibrated.hook]
         while self.steps < self.run.total_steps and not self.diverged:
             if self._is_learning or self.learns_now():
-                self.run.hooks = [*looks, *watchers]
+                if self._calibrated is not None:
+                    self._calibrated.watch()
                 self._learn(agent)
             else:
-                self.run.hooks = watchers  # a calibrator's look at every update costs time
+                if self._calibrated is not None:
+                    self._calibrated.pause()
                 policy = self.acting_policy()
                 to_epoch_end = self.run.steps_per_epoch - self.run.step_count % self.run.steps_per_epoch
                 self._advance(policy, self.run.step_count + to_epoch_end)

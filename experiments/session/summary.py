@@ -23,6 +23,7 @@ from experiments.session.versions import processor, versions
 from rlkd_env.data import ImageSet, count_duplicates, create_source
 from rlkd_env.runs.config import build_run
 from rlkd_env.runs.run import DistillationRun
+from rlkd_env.sampling.exploration import Explorer
 from rlkd_env.tasks import Evaluation
 from rlkd_env.utils.files import read_json, tensors_hash
 
@@ -31,7 +32,7 @@ def train_student_alone(config: DistillConfig, teacher: torch.nn.Module) -> Stud
     """Train the config's student without distillation, from the same start on the same batches."""
     run = build_run(replace(config.run, method="cross_entropy", method_options={}), teacher=teacher)
     selection = StudentSelection(PartTimer())
-    run.hooks = [selection]
+    run.add_hook(selection)
     run.reset(config.output.seed)
     run.advance(FixedTemperature(1.0))
     return selection
@@ -51,7 +52,7 @@ def summarize(session: DistillSession) -> dict[str, Any]:
         "temperature_from": config.chooser,
         "rule_options": config.agent.rule_options if config.agent.rule is not None else None,
         "calibrator": config.agent.calibrator if session.agent is not None else None,
-        "exploration": None if session.run.explorer is None else asdict(session.run.explorer.settings),
+        "exploration": asdict(run.sampler.settings) if isinstance(run.sampler, Explorer) else None,
         "learn_interval": config.agent.learn_interval if session.agent is not None else None,
         "data": _data_figures(run, test),
         "teacher_test_accuracy": _teacher_accuracy(run, test),

@@ -20,10 +20,10 @@ from rlkd_env.models import check_model, create_model
 from rlkd_env.models.engine import MemoryFormat, Precision, choose_engine
 from rlkd_env.models.taps.find_taps import add_taps
 from rlkd_env.runs.distributed.processes import Processes
-from rlkd_env.runs.distributed.run import SharedRun
+from rlkd_env.runs.distributed.run import DistributedRun
 from rlkd_env.runs.reward import RewardMeter
 from rlkd_env.runs.run import DistillationRun
-from rlkd_env.sampling.curriculum import Sequence, SequenceSampler
+from rlkd_env.sampling.curriculum import Curriculum, CurriculumSampler
 from rlkd_env.tasks import Task, create_task
 from rlkd_env.training.recipe import USUAL_MILESTONES, OptimizerName, Recipe, ScheduleName, chosen_fields
 from rlkd_env.training.teacher import TeacherRecipe, cached_teacher, load_teacher
@@ -231,7 +231,7 @@ def build_run(
     engine = choose_engine(device, trial, config.precision, config.memory_format, config.compile)
     task = create_task(source.task, engine, config.proposals)
     deviation = teacher_logit_deviation(teacher, splits, task)
-    run_class = partial(SharedRun, processes=processes) if processes else DistillationRun
+    run_class = partial(DistributedRun, processes=processes) if processes else DistillationRun
     run = run_class(
         task=task,
         splits=splits,
@@ -250,8 +250,8 @@ def build_run(
         temperatures=config.temperatures,
     )
     if config.sequence_phases:
-        sequence = Sequence(config.sequence_phases, config.sequence_first_share)
-        run.sampler = SequenceSampler(sequence, len(splits.train), config.epochs, run.device)
+        curriculum = Curriculum(config.sequence_phases, config.sequence_first_share)
+        run.use_sampler(CurriculumSampler(curriculum, len(splits.train), config.epochs, run.device))
     return run
 
 
@@ -270,7 +270,7 @@ def _check_task(task: TaskName, config: RunConfig, processes: Processes | None) 
     if processes and processes.count > 1:
         raise UsageError("a detector's run cannot be shared by several processes yet: leave torchrun away")
     if config.sequence_phases:
-        raise UsageError("sequence learning orders images by their one loss, which detection lacks: leave it away")
+        raise UsageError("a curriculum orders images by their one loss, which detection lacks: leave it out")
 
 
 def _check_network(network: nn.Module, role: str, task: TaskName) -> None:

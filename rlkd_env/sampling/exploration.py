@@ -13,7 +13,7 @@ from torch import Tensor
 from rlkd_env.data import Batch, BatchStream
 from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.instances.outputs import InstanceOutputs
-from rlkd_env.sampling.base import Sampler
+from rlkd_env.sampling.base import SampledRun, Sampler
 from rlkd_env.utils.seeds import seeded_generator
 
 BatchContent = Literal["pairs", "all"]
@@ -92,6 +92,8 @@ class Explorer(Sampler):
         device: of the run.
     """
 
+    observes_batches = True
+
     def __init__(self, settings: Exploration, size: int, device: torch.device) -> None:
         self.settings = settings
         self._size = size
@@ -110,11 +112,6 @@ class Explorer(Sampler):
     def scores(self) -> Tensor:
         """``(n,)`` mean entropy in nats, on the device; NaN where the student has not seen the image."""
         return self._entropy_sum / self._count
-
-    @property
-    def history(self) -> tuple[Tensor, Tensor]:
-        """``(n,)`` sums of the entropies of every image, and how many they are, on the device."""
-        return self._entropy_sum, self._count
 
     @property
     def pairs(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -139,6 +136,19 @@ class Explorer(Sampler):
         counts = (entropy.isfinite() & ~outputs.is_mixed).to(self._count.dtype)
         self._entropy_sum.index_add_(0, outputs.indices, entropy.nan_to_num().to(self._count.dtype) * counts)
         self._count.index_add_(0, outputs.indices, counts)
+
+    def prepare(self, run: SampledRun) -> None:
+        """Agree with the other processes of the run on the history, at the start of every epoch.
+
+        Sums on a GPU may differ by their order; the ranks that follow from them must not.
+        """
+        if run.step_count % run.steps_per_epoch == 0:
+            self._entropy_sum = run.same_everywhere(self._entropy_sum)
+            self._count = run.same_everywhere(self._count)
+
+    def metrics(self, outputs: InstanceOutputs) -> dict[str, Tensor]:
+        """Return ``mixed_share``, the share of the instances that are mixes of two images."""
+        return {"mixed_share": outputs.is_mixed.float().mean()}
 
     def batch(self, stream: BatchStream, step: int) -> Batch:
         """Return the batch of a step, which follows from the stream's seed, the step and the history alone.

@@ -25,10 +25,11 @@ from rlkd_env.instances.state import PAPER_FEATURES
 from rlkd_env.instances.temperature import Policy, Temperature
 from rlkd_env.runs.config import RunConfig, build_run
 from rlkd_env.runs.distributed.processes import Processes
-from rlkd_env.runs.distributed.run import SharedRun
+from rlkd_env.runs.distributed.run import DistributedRun
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.sampling.exploration import Exploration
 from rlkd_env.wrappers import CalibratedReward
+from rlkd_env.wrappers.exploration import explore
 
 CASES: dict[str, dict[str, Any]] = {
     "plain": {"student": "mlp12"},
@@ -85,7 +86,7 @@ def make(name: str, processes: Processes | None) -> DistillationRun:
         rule, options = RULES[name]
         run.create_policy = lambda seed: create_rule(rule, options, RuleSetting(num_classes=10, seed=seed))
     if name == "exploration":
-        run.explore(Exploration(first_epoch=2, interval=1))
+        explore(run, Exploration(first_epoch=2, interval=1))
     return run
 
 
@@ -130,7 +131,7 @@ def exercise(name: str, run: DistillationRun) -> dict[str, Tensor]:
 
 def compare(name: str, processes: Processes) -> dict[str, Any]:
     run = make(name, processes)
-    assert isinstance(run, SharedRun)
+    assert isinstance(run, DistributedRun)
     told: dict[str, Any] = {}
     if processes.is_first:
         ours = exercise(name, run)

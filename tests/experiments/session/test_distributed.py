@@ -81,7 +81,7 @@ class Shared:
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
     folder = tmp_path_factory.mktemp("shared")
-    process = start("tests/experiments/shared_runs.py", str(folder))
+    process = start("tests/helpers/shared_runs.py", str(folder))
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     return Shared(folder, output, errors)

@@ -19,6 +19,7 @@ from rlkd_env.models.taps.features import forward_with_features
 from rlkd_env.runs.config import RunConfig, build_run
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.sampling.exploration import Exploration
+from rlkd_env.wrappers.exploration import explore
 
 CPU = torch.device("cpu")
 SHAPE = (3, 16, 16)
@@ -189,7 +190,7 @@ def test_views_come_back_in_turn_and_differ_between_seeds(pictures: Path) -> Non
 
 def test_mixed_images_ask_the_teacher_itself(pictures: Path) -> None:
     run = picture_run(pictures, augmentation="none", epochs=4, precision="float32")
-    run.explore(Exploration(first_epoch=2, interval=1, first_share=0.7))
+    explore(run, Exploration(first_epoch=2, interval=1, first_share=0.7))
     run.reset(0)
     while run.epoch < 1:
         run.step(Temperature.shared(torch.full((32,), 4.0)))

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from watching import watch
 
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
@@ -244,7 +245,7 @@ def test_hooks_follow_every_update_and_epoch(make_run: MakeRun) -> None:
 
     run = make_run(epochs=2)
     run.reset(0)
-    run.hooks = [Recorder(), RunHook()]
+    watch(run, Recorder(), RunHook())
     run.advance(lambda outputs: fixed(run))
     assert seen == [1, 2, 3, 4, "epoch 1", 5, 6, 7, 8, "epoch 2"]
 

@@ -22,6 +22,7 @@ from rlkd_env.runs.config import RunConfig, build_run
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.sampling.exploration import Exploration
 from rlkd_env.wrappers import CalibratedReward, TemperatureAction
+from rlkd_env.wrappers.exploration import explore
 
 SMALL: dict[str, Any] = {
     "dataset": "digits_detection",
@@ -141,7 +142,7 @@ def test_a_probe_is_measured_alike_every_time(make_detection_run: MakeRun) -> No
 @pytest.mark.parametrize("share", [0.8, 1.0])
 def test_exploration_shows_the_objects_of_both_images_of_a_mix(share: float, make_detection_run: MakeRun) -> None:
     run = make_detection_run(epochs=4)
-    run.explore(Exploration(first_share=share, last_share=share, first_epoch=2, last_epoch=3, interval=1))
+    explore(run, Exploration(first_share=share, last_share=share, first_epoch=2, last_epoch=3, interval=1))
     run.reset(0)
     for step in range(2):
         run.step(temperatures(run, step))
@@ -181,7 +182,7 @@ def test_calibrated_rewards_of_proposals_keep_the_batch_reward(make_detection_ru
     envs = CalibratedReward(TemperatureAction(KDVectorEnv(run=run)), "return_decomposition")
     envs.reset(seed=0)
     totals: list[float] = []
-    run.hooks.append(_Rewards(totals))
+    run.add_hook(_Rewards(totals))
     for _ in range(2):
         rewards = envs.step(envs.action_space.sample())[1]
         np.testing.assert_allclose(rewards.mean(), totals[-1], rtol=1e-4, atol=1e-6)
