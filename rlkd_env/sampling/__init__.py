@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from rlkd_env.utils.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from rlkd_env.sampling.base import Sampler as Sampler
-    from rlkd_env.sampling.curriculum import Sequence as Sequence, SequenceSampler as SequenceSampler
+    from rlkd_env.sampling.base import SampledRun as SampledRun, Sampler as Sampler
+    from rlkd_env.sampling.curriculum import Curriculum as Curriculum, CurriculumSampler as CurriculumSampler
     from rlkd_env.sampling.exploration import (
         BatchContent as BatchContent,
         Exploration as Exploration,
