@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from losses import dkd_loss
 from torch import Tensor
 
 from agents.rules.create import RULES, Rule, RuleSetting, create_rule
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature, TemperatureRange
-from rlkd_env.methods import create_method, dkd_loss, kd_loss
+from rlkd_env.methods import create_method, kd_loss
 from rlkd_env.runs.run import DistillationRun
 
 SETTING = RuleSetting(TemperatureRange(0.5, 8.0), 3.0, teacher_deviation=2.0, num_classes=10, seed=7)
