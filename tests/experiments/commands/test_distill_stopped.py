@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments.cli import main
-from experiments.session.session import DistillSession
+from experiments.session.checkpoints import SafePoints
 
 AROUND = ("--around", "lskd", "--warmup-epochs", "1")
 INSTANCE_CTKD = ("--rule", "ctkd", "--rule-options", "scope", "instance", "curriculum_epochs", "1")
@@ -30,14 +30,14 @@ def test_a_stopped_run_goes_on_bit_for_bit(
 ) -> None:
     given = ["distill", "--agent", "ppo", "--no-progress", "--device", "cpu", "--epochs", str(epochs), *options]
     assert main([*given, "--out", str(tmp_path / "straight")]) == 0
-    safe_point = DistillSession.safe_point
+    reach = SafePoints.reach
 
-    def stop(session: DistillSession) -> None:
-        session._interrupts.stop_requested = session.run.epoch >= stopped_after
-        safe_point(session)
+    def stop(safe_points: SafePoints) -> None:
+        safe_points.stop_requested = safe_points._parts["run"].epoch >= stopped_after
+        reach(safe_points)
 
     with monkeypatch.context() as patched:
-        patched.setattr(DistillSession, "safe_point", stop)
+        patched.setattr(SafePoints, "reach", stop)
         assert main([*given, "--out", str(tmp_path / "stopped")]) == 130
     assert main(["distill", "--out", str(tmp_path / "stopped"), "--resume", "--no-progress"]) == 0
     files = [path.name for path in sorted((tmp_path / "straight").glob("*.safetensors"))]
