@@ -16,9 +16,8 @@ from rlkd_env.errors import UsageError
 from rlkd_env.instances.coefficients import CoefficientRule
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.runs.parallel import ParallelResult, ParallelRuns
+from rlkd_env.utils.choices import DECISIONS
 
-DECISIONS = 20
-"""Decisions a run, unless told otherwise."""
 _MAX_SEED = 2**31 - 1
 
 

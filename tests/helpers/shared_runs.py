@@ -21,7 +21,6 @@ from experiments.session.distributed import end_at_once
 from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.actions import ActionMap, ResidualMap
-from rlkd_env.instances.state import PAPER_FEATURES
 from rlkd_env.instances.temperature import Policy, Temperature
 from rlkd_env.runs.config import RunConfig, build_run
 from rlkd_env.runs.distributed.processes import Processes
@@ -29,6 +28,7 @@ from rlkd_env.runs.distributed.run import SharedRun
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.sampling.exploration import Exploration
 from rlkd_env.wrappers import CalibratedReward
+from rlkd_env.utils.choices import PAPER_FEATURES
 
 CASES: dict[str, dict[str, Any]] = {
     "plain": {"student": "mlp12"},
