@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from rlkd_env.runs.config import RunConfig, build_run
+from rlkd_env.runs.build import build_run
+from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.run import DistillationRun
 
 COVERAGE_REQUIRED = 90.0
@@ -39,7 +40,7 @@ def teacher_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def digits_teacher(teacher_cache: Path) -> torch.nn.Module:
     """The default teacher of Digits."""
-    return build_run(RunConfig(device="cpu")).teacher
+    return build_run(RunConfig.from_keywords(device="cpu")).teacher
 
 
 @pytest.fixture
@@ -47,6 +48,6 @@ def make_run(digits_teacher: torch.nn.Module) -> Callable[..., DistillationRun]:
     """Build a run on Digits, of 3 epochs of 4 updates unless told otherwise."""
 
     def make(**settings: object) -> DistillationRun:
-        return build_run(RunConfig(**{"epochs": 3, "device": "cpu", **settings}), teacher=digits_teacher)
+        return build_run(RunConfig.from_keywords(**{"epochs": 3, "device": "cpu", **settings}), teacher=digits_teacher)
 
     return make

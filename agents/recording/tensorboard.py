@@ -17,6 +17,7 @@ from agents.recording.timing import PartTimer
 from rlkd_env.envs.rendering import TemperaturePlot
 from rlkd_env.runs.hooks import RunHook, StepResult
 from rlkd_env.runs.run import DistillationRun
+from rlkd_env.sampling.exploration import Explorer
 
 _PICTURES = 12
 """Of a run; every epoch's would take as long as the epochs of Digits themselves."""
@@ -81,8 +82,8 @@ class TensorBoardCurves(RunHook):
         if run.finished or run.epoch % math.ceil(run.recipe.epochs / _PICTURES) == 0:
             picture = self._draw(run, temperature)
             self._writer.add_image("temperature/against_teacher_confidence", picture, step, dataformats="HWC")
-        if run.explorer is not None:
-            scores = run.explorer.scores
+        if isinstance(run.sampler, Explorer):
+            scores = run.sampler.scores
             self._writer.add_histogram("exploration/score", scores[scores.isfinite()], step)
 
     def _draw(self, run: DistillationRun, temperature: Tensor) -> Any:

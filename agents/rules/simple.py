@@ -14,8 +14,8 @@ from rlkd_env.instances.actions import ActionMap
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.state import FEATURES
 from rlkd_env.instances.temperature import Temperature, TemperatureRange
-from rlkd_env.utils.seeds import mixed_seed
 from rlkd_env.utils.choices import ActionScale
+from rlkd_env.utils.seeds import mixed_seed
 
 _RANDOM_RULE = 0x7E39
 """Sets a rule's draws apart from whatever else follows from the same seed and step."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from rlkd_env.credit.calibrators import CALIBRATORS, Calibrator
 from rlkd_env.credit.return_decomposition import ReturnDecomposition
 from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import UsageError
-from rlkd_env.runs.config import build_run
+from rlkd_env.runs.build import build_run
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.utils.files import write_atomically, write_json
 from rlkd_env.wrappers import CalibratedReward, TemperatureAction
@@ -43,8 +45,6 @@ def run_credit(config: CreditConfig) -> int:
     folder = Path(config.out)
     if (folder / CREDIT_FILE).exists() and not config.overwrite:
         raise UsageError(f"{folder} holds another measurement: add --overwrite to replace it")
-    if config.points < 1 or config.runs < 1:
-        raise UsageError(f"points and runs must be at least 1, not {config.points} and {config.runs}")
     run = build_run(config.run)
     samples = _measure(run, config)
     costs = {name: _cost_ratio(run, name, config.seed) for name in (*names, "counterfactual")}
@@ -73,16 +73,25 @@ def _measure(run: DistillationRun, config: CreditConfig) -> list[dict[str, np.nd
         observation, _ = env.reset(seed=seed)
         for step in range(run.total_steps):
             actions = generator.uniform(-1, 1, env.action_space.shape).astype(np.float32)
-            run.hooks = list(hooks.values()) if step in points else []
             learned = decomposition.credit(observation, actions)
-            observation, reward, *_ = env.step(actions)
+            with _watched(run, hooks.values() if step in points else ()):
+                observation, reward, *_ = env.step(actions)
             if run.reward.is_measured:
                 decomposition.learn(float(reward.mean()))
             if step in points:
                 samples.append({**_credits(hooks), "return_decomposition": learned})
         env.step(actions)  # starts the next run
-    run.hooks = []
     return samples
+
+
+@contextmanager
+def _watched(run: DistillationRun, hooks: Iterable[Calibrator]) -> Iterator[None]:
+    """Let calibrators watch a run for a while."""
+    for hook in hooks:
+        run.add_hook(hook)
+    yield
+    for hook in hooks:
+        run.remove_hook(hook)
 
 
 def _credits(hooks: dict[str, Calibrator]) -> dict[str, np.ndarray]:
@@ -106,18 +115,20 @@ def _cost_ratio(run: DistillationRun, name: str, seed: int) -> dict[str, float]:
     calibrated = CalibratedReward(plain, name)
     generator = np.random.default_rng(seed)
     actions = generator.uniform(-1, 1, plain.action_space.shape).astype(np.float32)
-    watching = list(run.hooks)
 
-    def seconds(env: Any, hooks: list[Any]) -> float:
-        run.hooks = hooks
+    def seconds(env: Any) -> float:
         env.reset(seed=seed)
         started = time.perf_counter()
         for _ in range(min(_TIMED_STEPS, run.total_steps - 1)):
             env.step(actions)
         return time.perf_counter() - started
 
-    ratios = [seconds(calibrated, watching) / seconds(plain, []) for _ in range(_TIMED_ROUNDS)]
-    run.hooks = []
+    ratios = []
+    for _ in range(_TIMED_ROUNDS):
+        calibrated.watch()
+        with_calibrator = seconds(calibrated)
+        calibrated.pause()
+        ratios.append(with_calibrator / seconds(plain))
     return {
         "cost_ratio": float(np.median(ratios)),
         "cost_ratio_min": min(ratios),

@@ -14,9 +14,10 @@ from experiments.session.distributed import distill_shared
 from experiments.session.folder import SUMMARY_FILE
 from experiments.session.session import DistillSession, RunInterrupted
 from experiments.session.summary import check_run_folder, print_summary, show_results, summarize
-from rlkd_env.runs.config import build_run
-from rlkd_env.runs.distributed.processes import Processes, started_processes
+from rlkd_env.runs.build import build_run
+from rlkd_env.runs.distributed.processes import Processes
 from rlkd_env.utils.files import write_json
+from rlkd_env.utils.torchrun import started_processes
 
 
 def run_distill(config: DistillConfig) -> int:

@@ -1,7 +1,7 @@
 """The commands' options as typed dataclasses: every field is a command-line option and a key of a config file."""
 
 from experiments.config.bench import BenchConfig
-from experiments.config.common import as_arguments, config_hash
+from experiments.config.common import config_hash
 from experiments.config.compare import CompareConfig
 from experiments.config.credit import CreditConfig
 from experiments.config.distill import DistillConfig, OutputConfig
@@ -20,6 +20,5 @@ __all__ = [
     "TeacherConfig",
     "TrainAgentConfig",
     "ValidateConfig",
-    "as_arguments",
     "config_hash",
 ]

@@ -15,7 +15,7 @@ from experiments.session.session import DistillSession, RunInterrupted
 from experiments.session.summary import check_run_folder
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.distributed.processes import Processes, ProcessLost
-from rlkd_env.runs.distributed.run import SharedRun
+from rlkd_env.runs.distributed.run import DistributedRun
 
 Prepare = Callable[[DistillConfig, Processes], DistillSession]
 
@@ -36,7 +36,7 @@ def distill_shared(config: DistillConfig, prepare: Prepare, finish: Callable[[Di
     Raises:
         UsageError: if an option is invalid, in all processes alike; the folder has not been touched then.
     """
-    processes = Processes.join(config.run.device)
+    processes = Processes.join(config.run.engine.device)
     _end_when_told(processes)
     if not processes.is_first:
         warnings.simplefilter("ignore")  # the first process has them too
@@ -44,7 +44,7 @@ def distill_shared(config: DistillConfig, prepare: Prepare, finish: Callable[[Di
         with processes.noticing_losses():
             config = processes.tell_object(config)
             with processes.together():
-                processes.check_batch(config.run.batch_size)
+                processes.check_batch(config.run.recipe.batch_size)
                 is_finished = check_run_folder(config.folder, config.output) if processes.is_first else False
             if processes.tell_object(is_finished):
                 return 0
@@ -79,8 +79,7 @@ def _prepare_by_turns(config: DistillConfig, prepare: Prepare, processes: Proces
 def _follow(session: DistillSession, processes: Processes) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process stops at a safe point and tells the others
     run = session.run
-    assert isinstance(run, SharedRun)
-    run.hooks = []
+    assert isinstance(run, DistributedRun)
     try:
         run.follow()
     except UsageError as error:  # such as an image of its share that cannot be read: the first one does not know
@@ -94,7 +93,7 @@ def _follow(session: DistillSession, processes: Processes) -> int:
 def _leading(session: DistillSession) -> Iterator[None]:
     """Let the others go when the training is over, before anything is told or written that does not need them."""
     run = session.run
-    assert isinstance(run, SharedRun)
+    assert isinstance(run, DistributedRun)
     try:
         yield
     except (RunInterrupted, UsageError):

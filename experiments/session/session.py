@@ -44,6 +44,7 @@ from rlkd_env.models.storage import save_network
 from rlkd_env.runs.hooks import RunHook, StepResult
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.utils.files import write_json, write_tensors
+from rlkd_env.utils.options import renamed
 from rlkd_env.wrappers import CalibratedReward, EfficientExploration, ResidualAction, TemperatureAction
 from rlkd_env.wrappers.calibrated_reward import check_calibrator
 
@@ -108,14 +109,6 @@ class DistillSession:
         self._interrupts = Interrupts()
         self._is_learning = False
         options = config.agent
-        if options.learn_interval < 1:
-            raise UsageError(f"the epochs from learning to learning must be at least 1, not {options.learn_interval}")
-        if options.warmup_epochs < 0:
-            raise UsageError(f"the number of warm-up epochs must not be negative, not {options.warmup_epochs}")
-        if config.output.checkpoint_seconds < 0:
-            raise UsageError(
-                f"the seconds between checkpoints must not be negative, not {config.output.checkpoint_seconds:g}"
-            )
         self._fixed = fixed_temperature(options, run)
         self._around = rule_to_act_around(options, run, config.output.seed)
         self._policy = frozen_policy(options, run, config.output.seed)
@@ -188,17 +181,21 @@ class DistillSession:
         curves = [] if self._curves is None else [self._curves]
         records: list[RunHook] = [self.selection, self.history, self.trace]
         watchers: list[RunHook] = [self._tracker, *records, *curves, bar, *self.watchers]
-        self.run.hooks = watchers
+        if self._calibrated is not None:
+            self._calibrated.pause()  # a look at every update costs time
+        for watcher in watchers:
+            self.run.add_hook(watcher)
         try:
             with self._interrupts.caught():
                 self._warm_up()
                 if self._policy is not None:
                     self._advance(self.run.policy or self._policy, self.run.total_steps)
                 elif self.agent is not None:
-                    self._act_and_learn(self.agent, watchers)
+                    self._act_and_learn(self.agent)
         finally:
             self._count_cpu_seconds()
-            self.run.hooks = []
+            for watcher in watchers:
+                self.run.remove_hook(watcher)
             bar.close()
             if self._writer is not None:
                 self._writer.close()
@@ -207,7 +204,7 @@ class DistillSession:
     def save_results(self) -> None:
         """Write the students that are kept, the agent's policy, and what the run was like so far."""
         config, splits = self.config.run, self.run.splits
-        card = (config.student_name, splits.num_classes, splits.image_shape, config.student_options)
+        card = (config.student_name, splits.num_classes, splits.image_shape, config.networks.student_options)
         if self.selection.best_student is not None:
             save_network(self.folder / STUDENT_FILE, self.selection.best_student, *card)
         if self.selection.last_student is not None:
@@ -280,16 +277,17 @@ class DistillSession:
         """Take note that the agent's learning phase is over."""
         self._is_learning = False
 
-    def _act_and_learn(self, agent: BaseAlgorithm, watchers: list[RunHook]) -> None:
+    def _act_and_learn(self, agent: BaseAlgorithm) -> None:
         """Alternate between the agent's phases to the end of the run."""
         agent.set_logger(agent_logger(self._writer, self.run) if self._writer is not None else Logger(None, []))
-        looks = [] if self._calibrated is None or self._calibrated.hook is None else [self._calibrated.hook]
         while self.steps < self.run.total_steps and not self.diverged:
             if self._is_learning or self.learns_now():
-                self.run.hooks = [*looks, *watchers]
+                if self._calibrated is not None:
+                    self._calibrated.watch()
                 self._learn(agent)
             else:
-                self.run.hooks = watchers  # a calibrator's look at every update costs time
+                if self._calibrated is not None:
+                    self._calibrated.pause()
                 policy = self.acting_policy()
                 to_epoch_end = self.run.steps_per_epoch - self.run.step_count % self.run.steps_per_epoch
                 self._advance(policy, self.run.step_count + to_epoch_end)
@@ -339,7 +337,7 @@ class DistillSession:
         save_checkpoint(self.folder / CHECKPOINT_FOLDER, state)
 
     def _restore(self, checkpoint: dict[str, Any]) -> None:
-        if checkpoint["settings"] != self.config.settings():
+        if renamed(checkpoint["settings"]) != self.config.settings():
             raise UsageError(f"the checkpoint in {self.folder} belongs to a run with other settings")
         self.run.load_state_dict(checkpoint["run"])
         self._tracker.steps = self.run.step_count

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,18 @@ from experiments.session.metric import ACCURACY, metric_of
 from experiments.session.session import DistillSession
 from experiments.session.versions import processor, versions
 from rlkd_env.data import ImageSet, count_duplicates, create_source
-from rlkd_env.runs.config import build_run
+from rlkd_env.runs.build import build_run
 from rlkd_env.runs.run import DistillationRun
+from rlkd_env.sampling.exploration import Explorer
 from rlkd_env.tasks import Evaluation
 from rlkd_env.utils.files import read_json, tensors_hash
 
 
 def train_student_alone(config: DistillConfig, teacher: torch.nn.Module) -> StudentSelection:
     """Train the config's student without distillation, from the same start on the same batches."""
-    run = build_run(replace(config.run, method="cross_entropy", method_options={}), teacher=teacher)
+    run = build_run(config.run.replaced(method="cross_entropy", method_options={}), teacher=teacher)
     selection = StudentSelection(PartTimer())
-    run.hooks = [selection]
+    run.add_hook(selection)
     run.reset(config.output.seed)
     run.advance(FixedTemperature(1.0))
     return selection
@@ -40,18 +41,18 @@ def train_student_alone(config: DistillConfig, teacher: torch.nn.Module) -> Stud
 def summarize(session: DistillSession) -> dict[str, Any]:
     """Evaluate on the test set, once, and return the run's summary as plain values."""
     config, run, selection, seconds = session.config, session.run, session.selection, session.timer.seconds
-    test = create_source(config.run).test_set()
+    test = create_source(config.run.data).test_set()
     test = test if test is None else test.to(run.device)
     best, last = (_evaluate(run, student, test) for student in (selection.best_student, selection.last_student))
     summary: dict[str, Any] = {
-        "dataset": config.run.dataset,
+        "dataset": config.run.data.dataset,
         "metric": run.task.metric,
         "student": config.run.student_name,
-        "method": config.run.method,
+        "method": config.run.distillation.method,
         "temperature_from": config.chooser,
         "rule_options": config.agent.rule_options if config.agent.rule is not None else None,
         "calibrator": config.agent.calibrator if session.agent is not None else None,
-        "exploration": None if session.run.explorer is None else asdict(session.run.explorer.settings),
+        "exploration": asdict(run.sampler.settings) if isinstance(run.sampler, Explorer) else None,
         "learn_interval": config.agent.learn_interval if session.agent is not None else None,
         "data": _data_figures(run, test),
         "teacher_test_accuracy": _teacher_accuracy(run, test),
@@ -142,7 +143,7 @@ def show_results(session: DistillSession) -> None:
     from experiments.session.show_detections import show_detections  # torchvision's detectors take long to import
 
     student = _with_weights(run, weights)
-    class_names = create_source(session.config.run).class_names
+    class_names = create_source(session.config.run.data).class_names
     show_detections(session.folder, run, student, session.acting_policy(), class_names)
 
 

@@ -34,7 +34,7 @@ class KDVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     Args:
         num_envs: number of slots, K times the batch size; in detection times the proposals of an image too.
         num_runs: number of runs K.
-        run_mode: how several runs are computed: ``"stacked"``, ``"workers"``, ``"sequence"``, or ``"auto"`` for the one
+        run_mode: how several runs are computed: ``"stacked"``, ``"workers"``, ``"serial"``, or ``"auto"`` for the one
             that is measured to be the fastest here.
         render_mode: ``"rgb_array"`` for a picture of the batch's temperatures against its difficulty.
         run: a run that is built already, in place of the settings.

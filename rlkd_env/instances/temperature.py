@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+
 from torch import Tensor
 
 from rlkd_env.errors import UsageError

@@ -1,17 +1,17 @@
-"""What a run hands out: the result of a step, the hooks that watch it, and the policies that it asks."""
+"""What a run hands out: the result of a step, and the hooks that watch it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Generic, TypeVar
 
 from torch import Tensor
 
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
 
-if TYPE_CHECKING:
-    from rlkd_env.runs.run import DistillationRun
+RunT = TypeVar("RunT", contravariant=True)
+"""The kind of run that a hook can watch."""
 
 
 @dataclass(frozen=True)
@@ -19,14 +19,14 @@ class StepResult:
     """What one update did. Tensors stay on the run's device; nothing here has been synchronised.
 
     Attributes:
-        reward: of the update, no dimensions; the run's divergence penalty where the update diverged.
-        state: ``(N, d)`` of the next batch.
+        reward: the reward of the update, no dimensions; the run's divergence penalty if the update diverged.
+        state: ``(N, d)``, the state of the next batch.
         finished: whether the schedule is over.
-        diverged: true where the loss or the student's logits are no longer finite; no dimensions.
-        metrics: means over the batch by name: ``loss`` and the weighted ``loss_...`` parts; with an explorer also
-            ``mixed_share``, the share of the instances that are mixed.
-        outputs: of the batch that the update was made on.
-        temperature: that the update was made with.
+        diverged: whether the loss, the student's logits or the reward are no longer finite; no dimensions.
+        metrics: means over the batch by name: ``loss``, the weighted ``loss_...`` parts, and what the run's sampler
+            reports.
+        outputs: the outputs of the batch that the update was made on.
+        temperature: the temperatures that the update was made with.
     """
 
     reward: Tensor
@@ -43,14 +43,18 @@ class StepResult:
         return self.finished or bool(self.diverged)
 
 
-class RunHook:
-    """Something that watches a run; override what is needed. Hooks must not change the run."""
+class RunHook(Generic[RunT]):
+    """Something that watches a run; override what is needed. Hooks must not change the run.
 
-    def before_update(self, run: DistillationRun, temperature: Temperature) -> None:
+    The type of the run is a parameter, so a hook can ask for anything that the run it watches has, and this module
+    needs to know no run.
+    """
+
+    def before_update(self, run: RunT, temperature: Temperature) -> None:
         """Look at the student and the waiting batch before an update with these temperatures."""
 
-    def on_step(self, run: DistillationRun, result: StepResult) -> None:
+    def on_step(self, run: RunT, result: StepResult) -> None:
         """Follow one update."""
 
-    def on_epoch_end(self, run: DistillationRun) -> None:
+    def on_epoch_end(self, run: RunT) -> None:
         """Follow the last update of an epoch, after :meth:`on_step`."""

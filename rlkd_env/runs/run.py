@@ -21,12 +21,11 @@ from rlkd_env.methods import Method
 from rlkd_env.runs.hooks import RunHook, StepResult
 from rlkd_env.runs.reward import Measurement, RewardMeter
 from rlkd_env.sampling.base import Sampler
-from rlkd_env.sampling.exploration import Exploration, Explorer
 from rlkd_env.tasks import Evaluation, Task
 from rlkd_env.training.logits_cache import TeacherCache
 from rlkd_env.training.recipe import Recipe
-from rlkd_env.utils.randomness import is_stochastic, seeded
 from rlkd_env.utils.choices import Temperatures
+from rlkd_env.utils.randomness import is_stochastic, seeded
 
 STATE_VERSION = 2
 
@@ -74,7 +73,6 @@ class DistillationRun:
     views: int | None = None
     teacher_cache_bytes: int = 0
     temperatures: Temperatures = "shared"
-    hooks: list[RunHook] = field(default_factory=list)
     sampler: Sampler | None = None
     """Chooses the batches in the stream's place."""
     create_policy: Callable[[int], nn.Module] | None = None
@@ -106,6 +104,7 @@ class DistillationRun:
         self.total_steps = self.steps_per_epoch * self.recipe.epochs
         probe = self.splits.probe
         self.probe = probe.subset(torch.arange(min(self.probe_size, len(probe))))
+        self._hooks: list[RunHook[DistillationRun]] = []
         self._cache: TeacherCache | None = None
         self._started = False
 
@@ -139,26 +138,27 @@ class DistillationRun:
         """Of the next update."""
         return float(self.optimizer.param_groups[0]["lr"])
 
-    def explore(self, settings: Exploration) -> Explorer:
-        """Let an explorer draw the batches; the run must be reset or restored afterwards.
+    @property
+    def hooks(self) -> tuple[RunHook[DistillationRun], ...]:
+        """The hooks that watch the run, in the order in which they are called."""
+        return tuple(self._hooks)
+
+    def add_hook(self, hook: RunHook[DistillationRun], first: bool = False) -> None:
+        """Let a hook watch the run, after the hooks that watch it already or ahead of them all."""
+        self._hooks.insert(0 if first else len(self._hooks), hook)
+
+    def remove_hook(self, hook: RunHook[DistillationRun]) -> None:
+        """Stop a hook from watching the run.
 
         Raises:
-            UsageError: if the exploration begins after the run's end, or something else chooses the batches already.
+            ValueError: if it does not watch the run.
         """
-        if self.sampler is not None and self.explorer is None:
-            raise UsageError("exploration and sequence learning both choose the images: switch one of them off")
-        if settings.first_epoch > self.recipe.epochs:
-            raise UsageError(
-                f"exploration begins in epoch {settings.first_epoch}, but the run ends with epoch {self.recipe.epochs}"
-            )
-        explorer = self.sampler = Explorer(settings, len(self.splits.train), self.device)
-        self._started = False
-        return explorer
+        self._hooks.remove(hook)
 
-    @property
-    def explorer(self) -> Explorer | None:
-        """The sampler, if it explores."""
-        return self.sampler if isinstance(self.sampler, Explorer) else None
+    def use_sampler(self, sampler: Sampler) -> None:
+        """Let a sampler choose the batches; the run must be reset or restored afterwards."""
+        self.sampler = sampler
+        self._started = False
 
     def reset(self, seed: int) -> Tensor:
         """Start over with a fresh student and return the first batch's state ``(N, d)``."""
@@ -190,7 +190,7 @@ class DistillationRun:
                 f"got {tuple(temperature.teacher.shape)} and {tuple(temperature.student.shape)}"
             )
         watched = temperature.detach()
-        for hook in self.hooks:
+        for hook in self._hooks:
             hook.before_update(self, watched)
         outputs = self.outputs
         with self._step_randomness(self.method.is_stochastic):
@@ -223,10 +223,10 @@ class DistillationRun:
             outputs=outputs,
             temperature=watched,
         )
-        for hook in self.hooks:
+        for hook in self._hooks:
             hook.on_step(self, result)
         if self.step_count % self.steps_per_epoch == 0:
-            for hook in self.hooks:
+            for hook in self._hooks:
                 hook.on_epoch_end(self)
         return result
 
@@ -300,7 +300,7 @@ class DistillationRun:
             raise UsageError(f"a run's state of version {state.get('version')} cannot be read, only {STATE_VERSION}")
         if (state.get("sampler") is None) != (self.sampler is None):
             raise UsageError(
-                "a run's state with an exploration or sequence needs a run with one, and one without needs one without"
+                "a run's state with an exploration or curriculum needs a run with one, and one without needs none"
             )
         state = copy.deepcopy(state)
         self._create_modules(state["seed"])
@@ -332,7 +332,7 @@ class DistillationRun:
     def fork(self) -> DistillationRun:
         """Return an independent copy without hooks; data and teacher are shared, as neither changes."""
         clone = copy.copy(self)
-        clone.hooks = []
+        clone._hooks = []
         clone.reward = copy.copy(self.reward)
         clone.sampler = copy.copy(self.sampler)
         clone.load_state_dict(self.state_dict())
@@ -350,7 +350,7 @@ class DistillationRun:
         if train is not None:
             run.splits = replace(self.splits, train=train)
             run._cache = None
-        run.hooks = []
+        run._hooks = []
         run.reward = RewardMeter(self.reward.name, self.reward.interval)
         run.sampler = copy.deepcopy(self.sampler)
         run._started = False
@@ -441,7 +441,7 @@ class DistillationRun:
 
     def _remember(self) -> None:
         """Show the sampler, if there is one, the batch that was forwarded."""
-        if self.sampler is not None:
+        if self.sampler is not None and self.sampler.observes_batches:
             self.sampler.observe(self.outputs)
 
     def same_everywhere(self, values: Tensor) -> Tensor:
@@ -454,9 +454,7 @@ class DistillationRun:
 
     def _metrics(self, loss: Tensor, parts: dict[str, Tensor], outputs: InstanceOutputs) -> dict[str, Tensor]:
         metrics = {"loss": loss.detach(), **{f"loss_{name}": part.detach().mean() for name, part in parts.items()}}
-        if self.explorer is not None:
-            metrics["mixed_share"] = outputs.is_mixed.float().mean()
-        return metrics
+        return metrics if self.sampler is None else {**metrics, **self.sampler.metrics(outputs)}
 
     def _measurement(self) -> Measurement:
         return Measurement(self.outputs, lambda: self.task.evaluate_probe(self.student, self.probe))

@@ -3,23 +3,51 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from rlkd_env.data import Batch, BatchStream
+from torch import Tensor, nn
+
+from rlkd_env.data import Batch, BatchStream, Splits
 from rlkd_env.instances.outputs import InstanceOutputs
 
-if TYPE_CHECKING:
-    from rlkd_env.runs.run import DistillationRun
+
+class SampledRun(Protocol):
+    """What a sampler may look at of the run whose batches it chooses."""
+
+    @property
+    def student(self) -> nn.Module:
+        """The student as the updates so far have made it."""
+
+    @property
+    def splits(self) -> Splits:
+        """The images; a sampler chooses among those for training."""
+
+    @property
+    def step_count(self) -> int:
+        """Number of updates so far."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of updates in an epoch."""
+
+    def same_everywhere(self, values: Tensor) -> Tensor:
+        """Return values that several processes compute alike, except for rounding, as exactly the same in all."""
 
 
 class Sampler(ABC):
-    """Chooses every batch's images. Its choices follow from the stream's seed, the step and its own state alone."""
+    """Chooses every batch's images. Its choices follow from the stream's seed, the step and its own state alone.
+
+    Attributes:
+        observes_batches: whether :meth:`observe` wants to be shown the batches.
+    """
+
+    observes_batches = False
 
     @abstractmethod
     def reset(self) -> None:
         """Forget everything, as at the start of a run."""
 
-    def prepare(self, run: DistillationRun) -> None:  # noqa: B027 (override what is needed)
+    def prepare(self, run: SampledRun) -> None:  # noqa: B027 (override what is needed)
         """Look at a run whose next batch is about to be drawn, without changing it."""
 
     @abstractmethod
@@ -32,7 +60,11 @@ class Sampler(ABC):
         """
 
     def observe(self, outputs: InstanceOutputs) -> None:  # noqa: B027
-        """Take note of a batch that was forwarded; does not wait for the device."""
+        """Take note of a whole batch that was forwarded; does not wait for the device."""
+
+    def metrics(self, outputs: InstanceOutputs) -> dict[str, Tensor]:  # noqa: ARG002
+        """Return what to report of an update on these outputs, by name; tensors without dimensions on the device."""
+        return {}
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:

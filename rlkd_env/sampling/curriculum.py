@@ -1,10 +1,9 @@
-"""Instance-level sequence learning (Zhao et al., arXiv 2106.10885): easy images first, as the student sees them."""
+"""A curriculum: easy images first, as the student sees them (Zhao et al., arXiv 2106.10885)."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,48 +11,16 @@ from torch import Tensor
 
 from rlkd_env.data import Batch, BatchStream
 from rlkd_env.errors import UsageError
-from rlkd_env.sampling.base import Sampler
+from rlkd_env.sampling.base import SampledRun, Sampler
+from rlkd_env.sampling.settings import Curriculum
 from rlkd_env.utils.seeds import seeded_generator
-
-if TYPE_CHECKING:
-    from rlkd_env.runs.run import DistillationRun
 
 _DRAW = 5
 """Keeps these draws apart from the stream's and the exploration's."""
 _SNAPSHOT_BATCH = 512
 
 
-@dataclass(frozen=True)
-class Sequence:
-    """How the order from easy to hard unfolds.
-
-    Raises:
-        UsageError: if a setting is out of its range.
-    """
-
-    phases: int = 4
-    """Parts of the run, equally long up to an epoch; the first trains on all images and makes the first snapshot."""
-    first_share: float = 0.5
-    """Share of the images, the easiest, that the second phase trains on; the last phase trains on all of them."""
-
-    def __post_init__(self) -> None:
-        if self.phases < 3:
-            raise UsageError(f"sequence learning needs at least 3 phases, not {self.phases}")
-        if not 0 < self.first_share <= 1:
-            raise UsageError(f"the first share must be above 0 and at most 1, not {self.first_share}")
-
-    def phase(self, epoch: int, epochs: int) -> int:
-        """Return the phase, from 0, of an epoch, from 0."""
-        return epoch * self.phases // epochs
-
-    def share(self, phase: int) -> float:
-        """Return the share of the images that a phase trains on."""
-        if phase == 0:
-            return 1.0
-        return self.first_share + (1.0 - self.first_share) * (phase - 1) / (self.phases - 2)
-
-
-class SequenceSampler(Sampler):
+class CurriculumSampler(Sampler):
     """Trains phase by phase on more of the images, in the order from easy to hard that a snapshot of the student gives.
 
     When a phase begins, the student as it is (the snapshot) is evaluated on all training images, without random views.
@@ -71,9 +38,9 @@ class SequenceSampler(Sampler):
         UsageError: if the run has fewer epochs than phases.
     """
 
-    def __init__(self, settings: Sequence, size: int, epochs: int, device: torch.device) -> None:
+    def __init__(self, settings: Curriculum, size: int, epochs: int, device: torch.device) -> None:
         if epochs < settings.phases:
-            raise UsageError(f"sequence learning in {settings.phases} phases needs as many epochs, not {epochs}")
+            raise UsageError(f"a curriculum of {settings.phases} phases needs as many epochs, not {epochs}")
         self.settings = settings
         self._size = size
         self._epochs = epochs
@@ -90,9 +57,11 @@ class SequenceSampler(Sampler):
         """``(m,)`` indices of the images that the current phase trains on, from easy to hard."""
         return self._pool
 
-    def prepare(self, run: DistillationRun) -> None:
+    def prepare(self, run: SampledRun) -> None:
         """Order the images anew if a phase begins; waits for the device then."""
-        epoch = min(run.epoch, self._epochs - 1)  # after the last update one more batch is drawn
+        epoch = min(
+            run.step_count // run.steps_per_epoch, self._epochs - 1
+        )  # after the last update one more batch is drawn
         phase = self.settings.phase(epoch, self._epochs)
         if phase == self._phase:
             return
@@ -127,7 +96,7 @@ class SequenceSampler(Sampler):
 
     @staticmethod
     @torch.no_grad()
-    def _difficulty(run: DistillationRun) -> Tensor:
+    def _difficulty(run: SampledRun) -> Tensor:
         """Return ``(n,)`` cross-entropies of the student on all training images."""
         train = run.splits.train
         run.student.eval()

@@ -21,6 +21,8 @@ BatchContent = Literal["pairs", "all"]
 """What an exploring epoch draws: mixed pairs alone, or all images with the mixed ones among them."""
 RunMode = Literal["auto", "stacked", "workers", "serial"]
 """How several runs are computed: together, in processes, or one after the other."""
+PolicyForm = Literal["constant", "linear", "context"]
+"""What the coefficients of an evolved policy depend on."""
 
 USUAL_MILESTONES = (150 / 240, 180 / 240, 210 / 240)
 """Shares of a run after which the usual CIFAR-100 recipe lowers the learning rate."""

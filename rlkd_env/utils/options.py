@@ -7,6 +7,7 @@ import json
 import math
 import types
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from numbers import Integral, Real
@@ -90,6 +91,14 @@ class Options:
         """
         return cls().replaced({**(keywords or {}), **more})
 
+    @classmethod
+    def option_names(cls) -> list[str]:
+        """Return the flat names of all options."""
+        names: list[str] = []
+        for name, hint in _hints(cls).items():
+            names += hint.option_names() if isinstance(hint, type) and issubclass(hint, Options) else [name]
+        return names
+
     def as_keywords(self) -> dict[str, Any]:
         """Return all options by their flat names."""
         return dict(self._leaves())
@@ -101,7 +110,7 @@ class Options:
             UsageError: if an option is unknown or its value invalid.
         """
         changes = renamed({**(keywords or {}), **more})
-        valid = self.as_keywords()
+        valid = self.option_names()
         for name in changes:
             if name not in valid:
                 raise unknown_name("option", name, valid)
@@ -112,7 +121,7 @@ class Options:
         for name in _hints(type(self)):
             value = getattr(self, name)
             if isinstance(value, Options):
-                inner = {option: changes[option] for option in value.as_keywords() if option in changes}
+                inner = {option: changes[option] for option in value.option_names() if option in changes}
                 if inner:
                     own[name] = value._with(inner)
             elif name in changes:
@@ -171,7 +180,7 @@ def read_value(name: str, value: Any, hint: Any) -> Any:
 
 
 @cache
-def _hints(kind: type[Options]) -> dict[str, Any]:
+def _hints(kind: Any) -> dict[str, Any]:
     hints = get_type_hints(kind, include_extras=True)
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
 
@@ -184,10 +193,8 @@ def _read_union(name: str, value: Any, members: tuple[Any, ...]) -> Any:
     if len(members) == 1:
         return read_value(name, value, members[0])
     for member in members:
-        try:
+        with suppress(UsageError):
             return read_value(name, value, member)
-        except UsageError:
-            continue
     kinds = " or ".join(_KINDS[member] for member in members if member in _KINDS)
     raise UsageError(f"{name.replace('_', ' ')} must be {kinds}, not {value!r}")
 
@@ -227,4 +234,3 @@ def _read_scalar(words: str, value: Any, kind: Any) -> Any:
     except ValueError:
         pass
     raise UsageError(f"{words} must be {_KINDS[kind]}, not {value!r}")
-

@@ -95,7 +95,7 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
             )
         else:
             self.hook = CALIBRATORS[calibrator](self._run, _rule_inside(env) if reference is None else reference)
-            self._run.hooks.append(self.hook)
+            self.watch()
         self._unpaid = self._earned = 0.0
         self._resets = False
         self._observation = np.empty(0)
@@ -161,10 +161,19 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
     def _seen(hook: Calibrator) -> np.ndarray | None:
         return None if hook.credit is None else hook.credit.double().cpu().numpy()
 
+    def watch(self) -> None:
+        """Look at every update of the run again, before its other hooks do, after :meth:`pause`."""
+        if self._run is not None and self.hook is not None and self.hook not in self._run.hooks:
+            self._run.add_hook(self.hook, first=True)
+
+    def pause(self) -> None:
+        """Stop looking at the run's updates, which costs time, until :meth:`watch`; no credit is given meanwhile."""
+        if self._run is not None and self.hook is not None and self.hook in self._run.hooks:
+            self._run.remove_hook(self.hook)
+
     def close(self, **kwargs: Any) -> None:
         """Stop watching the run and close the environment."""
-        if self._run is not None and self.hook in self._run.hooks:
-            self._run.hooks.remove(self.hook)
+        self.pause()
         self.env.close(**kwargs)
 
     def state_dict(self) -> dict[str, Any]:

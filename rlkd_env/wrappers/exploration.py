@@ -8,7 +8,9 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 
 from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import UsageError
-from rlkd_env.sampling.exploration import Exploration, Explorer
+from rlkd_env.runs.run import DistillationRun
+from rlkd_env.sampling.exploration import Explorer
+from rlkd_env.sampling.settings import Exploration
 
 
 class EfficientExploration(
@@ -43,4 +45,25 @@ class EfficientExploration(
         super().__init__(env)
         if not isinstance(env.unwrapped, KDVectorEnv):
             raise UsageError(f"efficient exploration needs a KDVectorEnv, not {type(env.unwrapped).__name__}")
-        self.explorer: Explorer = env.unwrapped.run.explore(exploration or Exploration())
+        self.explorer = explore(env.unwrapped.run, exploration or Exploration())
+
+
+def explore(run: DistillationRun, settings: Exploration) -> Explorer:
+    """Let an explorer choose a run's batches; the run must be reset or restored afterwards.
+
+    Args:
+        run: the run.
+        settings: ranks, shares and epochs.
+
+    Raises:
+        UsageError: if the exploration begins after the run's end, or a curriculum chooses the batches already.
+    """
+    if run.sampler is not None and not isinstance(run.sampler, Explorer):
+        raise UsageError("exploration and a curriculum both choose the images: switch one of them off")
+    if settings.first_epoch > run.recipe.epochs:
+        raise UsageError(
+            f"exploration begins in epoch {settings.first_epoch}, but the run ends with epoch {run.recipe.epochs}"
+        )
+    explorer = Explorer(settings, len(run.splits.train), run.device)
+    run.use_sampler(explorer)
+    return explorer

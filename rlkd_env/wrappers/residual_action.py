@@ -15,8 +15,8 @@ from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.actions import ResidualMap
 from rlkd_env.instances.temperature import Policy
-from rlkd_env.wrappers.temperature_action import check_numbers
 from rlkd_env.utils.choices import DEFAULT_WIDTH
+from rlkd_env.wrappers.temperature_action import check_numbers
 
 
 class ResidualAction(

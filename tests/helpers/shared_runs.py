@@ -22,13 +22,15 @@ from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.actions import ActionMap, ResidualMap
 from rlkd_env.instances.temperature import Policy, Temperature
-from rlkd_env.runs.config import RunConfig, build_run
+from rlkd_env.runs.build import build_run
+from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.distributed.processes import Processes
-from rlkd_env.runs.distributed.run import SharedRun
+from rlkd_env.runs.distributed.run import DistributedRun
 from rlkd_env.runs.run import DistillationRun
-from rlkd_env.sampling.exploration import Exploration
-from rlkd_env.wrappers import CalibratedReward
+from rlkd_env.sampling.settings import Exploration
 from rlkd_env.utils.choices import PAPER_FEATURES
+from rlkd_env.wrappers import CalibratedReward
+from rlkd_env.wrappers.exploration import explore
 
 CASES: dict[str, dict[str, Any]] = {
     "plain": {"student": "mlp12"},
@@ -79,13 +81,13 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 def make(name: str, processes: Processes | None) -> DistillationRun:
     settings = dict(CASES[name])
     student = dropout_student if settings["student"] == "vgg8" else None
-    config = RunConfig(device="cpu", epochs=4, precision=EXACT, **settings)
+    config = RunConfig.from_keywords(device="cpu", epochs=4, precision=EXACT, **settings)
     run = build_run(config, student=student, processes=processes)
     if name in RULES:
         rule, options = RULES[name]
         run.create_policy = lambda seed: create_rule(rule, options, RuleSetting(num_classes=10, seed=seed))
     if name == "exploration":
-        run.explore(Exploration(first_epoch=2, interval=1))
+        explore(run, Exploration(first_epoch=2, interval=1))
     return run
 
 
@@ -130,7 +132,7 @@ def exercise(name: str, run: DistillationRun) -> dict[str, Tensor]:
 
 def compare(name: str, processes: Processes) -> dict[str, Any]:
     run = make(name, processes)
-    assert isinstance(run, SharedRun)
+    assert isinstance(run, DistributedRun)
     told: dict[str, Any] = {}
     if processes.is_first:
         ours = exercise(name, run)
@@ -140,7 +142,7 @@ def compare(name: str, processes: Processes) -> dict[str, Any]:
         told["refused"] = [
             refusal(lambda: CalibratedReward(KDVectorEnv(run=run), "gradient")),
             refusal(lambda: KDVectorEnv(run=run, num_runs=2)),
-            refusal(lambda: build_run(RunConfig(compile=True), processes=processes)),
+            refusal(lambda: build_run(RunConfig.from_keywords(compile=True), processes=processes)),
         ]
     else:
         run.follow()

@@ -53,9 +53,9 @@ def draw_policy(policy: Policy, run: DistillationRun, seed: int, path: Path) -> 
     """
     record = _Record(run)
     run.reset(seed)
-    run.hooks = [record]
+    run.add_hook(record)
     run.advance(policy)
-    run.hooks = []
+    run.remove_hook(record)
     figure = Figure(figsize=(13.0, 3.4), dpi=110, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     over_time, *moments = figure.subplots(1, 1 + len(_MOMENTS), sharey=True)

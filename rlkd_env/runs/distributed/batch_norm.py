@@ -22,10 +22,10 @@ def share_norms(network: nn.Module, device: torch.device) -> None:
     if device.type != "cuda":
         for module in network.modules():
             if type(module) is nn.SyncBatchNorm:
-                module.__class__ = SharedBatchNorm  # type: ignore[assignment]
+                module.__class__ = DistributedBatchNorm  # type: ignore[assignment]
 
 
-class SharedBatchNorm(_BatchNorm):
+class DistributedBatchNorm(_BatchNorm):
     """What PyTorch's ``SyncBatchNorm`` does, which refuses to do it on a CPU; takes inputs of any number of dimensions.
 
     All processes must have equally many instances.

@@ -21,7 +21,6 @@ from rlkd_env.runs.distributed.processes import Processes
 from rlkd_env.runs.hooks import StepResult
 from rlkd_env.runs.reward import Measurement
 from rlkd_env.runs.run import DistillationRun
-from rlkd_env.sampling.exploration import Explorer
 from rlkd_env.tasks import Evaluation
 
 
@@ -32,7 +31,7 @@ class _Command(IntEnum):
 
 
 @dataclass(eq=False, kw_only=True)
-class SharedRun(DistillationRun):
+class DistributedRun(DistillationRun):
     """One run over W processes, which equals the run of a single one with the same batch of N instances.
 
     The first process uses it as any other run: its temperatures and states are those of the whole batch, ``(N,)`` and
@@ -209,18 +208,12 @@ class SharedRun(DistillationRun):
                 parameter.grad = self.processes.mean(parameter.grad)
 
     def _forward(self) -> Tensor:
-        explorer = self.explorer
-        if explorer is not None and self.step_count % self.steps_per_epoch == 0:
-            # Sums on a GPU may differ by their order; the ranks that follow from them must not.
-            self.processes.take_from_first(*explorer.history)
         state = super()._forward()
         return self._gather_state(state) if self._is_observed else state
 
     def _remember(self) -> None:
-        if isinstance(self.sampler, Explorer):
+        if self.sampler is not None and self.sampler.observes_batches:
             self.sampler.observe(self._whole(self.outputs))
-        else:
-            super()._remember()
 
     def _whole(self, outputs: InstanceOutputs) -> InstanceOutputs:
         """Return the outputs of the whole batch, without gradients and features."""

@@ -66,8 +66,7 @@ class ParallelResult:
 
 
 class ParallelRuns(ABC):
-    """K distillations at once, in lock-step; run k is that of a :class:`~rlkd_env.runs.run.DistillationRun` with its
-    seed.
+    """K distillations at once, in lock-step; run k is what a single ``DistillationRun`` with its seed is.
 
     Instance i of run k is row k·B + i of everything per instance, so features, rules and learned policies take K runs
     for one large batch. A run that diverges stays in the lock-step, as an absorbing state: it earns the penalty once
@@ -78,7 +77,7 @@ class ParallelRuns(ABC):
         num_runs: number of runs K.
 
     Attributes:
-        mode: how the runs are computed: ``"stacked"``, ``"workers"`` or ``"sequence"``.
+        mode: how the runs are computed: ``"stacked"``, ``"workers"`` or ``"serial"``.
         keeps_gradients: whether the outputs' student logits carry gradients to the students.
         seeds: of the runs, in their order.
         step_count: updates so far, the same for all.

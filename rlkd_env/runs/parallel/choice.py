@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import statistics
 import time
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 
 from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.runs.parallel.base import ParallelRuns
-from rlkd_env.runs.parallel.serial import SequenceRuns
+from rlkd_env.runs.parallel.serial import SerialRuns
 from rlkd_env.runs.parallel.stackable import why_not_stacked
 from rlkd_env.runs.parallel.stacked import StackedRuns
 from rlkd_env.runs.parallel.workers import WorkerRuns, available_cores, why_no_workers
 from rlkd_env.runs.run import DistillationRun
+from rlkd_env.utils.choices import RunMode
+from rlkd_env.utils.options import RENAMED_VALUES
 from rlkd_env.utils.randomness import seeded
 
-RunMode = Literal["auto", "stacked", "workers", "sequence"]
-MODES = get_args(RunMode)
-"""``stacked``: one computation for all students; ``workers``: processes; ``sequence``: one run after the other."""
+MODES = (*get_args(RunMode), "sequence")
+"""``stacked``: one computation for all students; ``workers``: processes; ``serial``: one run after the other, which is
+also called by its earlier name ``sequence``."""
 
-_CLASSES: dict[str, type[ParallelRuns]] = {runs.mode: runs for runs in (StackedRuns, WorkerRuns, SequenceRuns)}
+_CLASSES: dict[str, type[ParallelRuns]] = {runs.mode: runs for runs in (StackedRuns, WorkerRuns, SerialRuns)}
 _NECESSARY_GAIN = 0.9
 """Share of the time of one after the other at which another way is taken, as times vary."""
 _TRIAL_STEPS = 7
@@ -54,7 +56,7 @@ def create_parallel_runs(template: DistillationRun, num_runs: int, mode: RunMode
         raise UsageError(
             f"{num_runs} runs at once need a single process: a run that {template.num_processes} processes share is one"
         )
-    name = fastest_mode(template, num_runs) if mode == "auto" else mode
+    name = fastest_mode(template, num_runs) if mode == "auto" else RENAMED_VALUES.get(("run_mode", mode), mode)
     return _CLASSES[name](template, num_runs)
 
 
@@ -78,7 +80,7 @@ def fastest_mode(template: DistillationRun, num_runs: int) -> str:
 
 def _measure(template: DistillationRun, num_runs: int) -> str:
     few = min(num_runs, 2)  # the time of one after the other is the runs' times added up
-    best, best_seconds = "sequence", _seconds_per_step(SequenceRuns(template, few)) * num_runs / few * _NECESSARY_GAIN
+    best, best_seconds = "serial", _seconds_per_step(SerialRuns(template, few)) * num_runs / few * _NECESSARY_GAIN
     others: list[type[ParallelRuns]] = []
     if why_not_stacked(template) is None:
         others.append(StackedRuns)

@@ -18,10 +18,10 @@ INSTANCE_FIELDS = ("student_logits", "teacher_logits", "labels", "indices", "par
 """What is joined of the runs' outputs; images and features stay with their run's method."""
 
 
-class SequenceRuns(ParallelRuns):
+class SerialRuns(ParallelRuns):
     """One ordinary run after the other: bit for bit the single runs, for every student, method and sampler."""
 
-    mode = "sequence"
+    mode = "serial"
 
     def __init__(self, template: DistillationRun, num_runs: int) -> None:
         super().__init__(template, num_runs)

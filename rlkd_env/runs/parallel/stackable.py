@@ -24,7 +24,7 @@ def why_not_stacked(template: DistillationRun) -> str | None:
     if template.task.engine.compiled:
         return "compiled networks are not"
     if template.sampler is not None:
-        return "exploration and sequence learning choose every run's images apart"
+        return "exploration and a curriculum choose every run's images apart"
     if template.create_policy is not None:
         return "the run has a policy of its own"
     with seeded(0, template.device):

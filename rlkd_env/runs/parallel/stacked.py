@@ -41,7 +41,7 @@ class StackedRuns(ParallelRuns):
         super().__init__(template, num_runs)
         reason = why_not_stacked(template)
         if reason is not None:
-            raise UsageError(f"the runs cannot be stacked: {reason}; use the mode workers or sequence")
+            raise UsageError(f"the runs cannot be stacked: {reason}; use the mode workers or serial")
         self._engine = template.task.engine
         self._train = template.splits.train
         self._has_plain_images = isinstance(self._train, MemoryImages) and not self._train.is_random
@@ -154,7 +154,7 @@ class StackedRuns(ParallelRuns):
 
     def _restore(self, states: list[dict[str, Any]]) -> None:
         if any(state["sampler"] is not None for state in states):
-            raise UsageError("a run's state with an exploration or sequence cannot be stacked")
+            raise UsageError("a run's state with an exploration or curriculum cannot be stacked")
         self._create_modules()
         with torch.no_grad():
             for name, value in self._students.parameters.items():

@@ -25,7 +25,7 @@ from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.runs.parallel.base import ParallelRuns, Update
-from rlkd_env.runs.parallel.serial import INSTANCE_FIELDS, SequenceRuns, join_outputs
+from rlkd_env.runs.parallel.serial import INSTANCE_FIELDS, SerialRuns, join_outputs
 from rlkd_env.runs.run import STATE_VERSION, DistillationRun
 
 _END = b""
@@ -51,7 +51,7 @@ class WorkerRuns(ParallelRuns):
         super().__init__(template, num_runs)
         reason = why_no_workers(template)
         if reason is not None:
-            raise UsageError(f"no worker processes can be had for the runs: {reason}; use the mode stacked or sequence")
+            raise UsageError(f"no worker processes can be had for the runs: {reason}; use the mode stacked or serial")
         count = min(num_workers or available_cores(), num_runs)
         train = template.splits.train  # which a daemon must read itself, as it may have no processes of its own
         template = template.sibling(replace(train, workers=0) if isinstance(train, StreamedImages) else None)
@@ -156,7 +156,7 @@ class _Worker:
     """The commands that a worker process answers; each takes one argument, and returns plain values and arrays."""
 
     def __init__(self, template: DistillationRun, num_runs: int) -> None:
-        self._runs = SequenceRuns(template, num_runs)
+        self._runs = SerialRuns(template, num_runs)
 
     def start(self, seeds: Sequence[int]) -> dict[str, Any]:
         """Begin with fresh students."""

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from watching import watch
 
 from agents.recording.history import RunHistory
 from agents.recording.selection import StudentSelection
@@ -21,8 +22,9 @@ from agents.rules.create import FixedTemperature
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.runs.run import DistillationRun
-from rlkd_env.sampling.exploration import Exploration
+from rlkd_env.sampling.settings import Exploration
 from rlkd_env.tasks import Evaluation
+from rlkd_env.wrappers.exploration import explore
 
 
 class ScriptedRun(SimpleNamespace):
@@ -128,7 +130,7 @@ def drawn_curves(run: DistillationRun) -> RecordingWriter:
     writer, timer = RecordingWriter(), PartTimer()
     selection = StudentSelection(timer)
     history = RunHistory(selection, timer)
-    run.hooks = [selection, history, TensorBoardCurves(writer, history, timer)]  # type: ignore[arg-type]
+    watch(run, selection, history, TensorBoardCurves(writer, history, timer))  # type: ignore[arg-type]
     run.reset(0)
     run.advance(FixedTemperature(4.0))
     return writer
@@ -136,7 +138,7 @@ def drawn_curves(run: DistillationRun) -> RecordingWriter:
 
 def test_an_exploration_is_drawn_once_an_epoch(make_run: Callable[..., DistillationRun]) -> None:
     run = make_run()
-    explorer = run.explore(Exploration(first_epoch=2, last_epoch=2, interval=1, first_share=0.9))
+    explorer = explore(run, Exploration(first_epoch=2, last_epoch=2, interval=1, first_share=0.9))
     writer = drawn_curves(run)
     assert writer.scalars["exploration/mixed_share"] == [0.0, 1.0, 0.0]
     assert len(writer.scalars["student/loss"]) == 3

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from watching import watch
 
 from agents.recording.history import RunHistory
 from agents.recording.selection import StudentSelection
@@ -39,7 +40,7 @@ def watched(run: DistillationRun, rows: int = 20_000) -> tuple[RunHistory, Insta
     timer = PartTimer()
     selection = StudentSelection(timer)
     history, trace, recorder = RunHistory(selection, timer), InstanceTrace(rows), Recorder()
-    run.hooks = [selection, history, trace, recorder]
+    watch(run, selection, history, trace, recorder)
     return history, trace, recorder
 
 
@@ -146,7 +147,7 @@ def test_the_trace_is_bounded_and_reaches_over_the_whole_run(
     assert len(noted) * 64 <= rows + 64
     assert noted[0] <= interval
     assert noted[-1] > run.total_steps - 2 * interval
-    run.hooks = [trace]
+    watch(run, trace)
     run.advance(rising)
     assert 0 < len(trace.tensors()["step"]) <= rows
 

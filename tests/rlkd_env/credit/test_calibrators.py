@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from watching import watch
 
 from agents.rules.create import create_rule
 from rlkd_env.credit.calibrators import CALIBRATORS, LastLayer
@@ -21,7 +22,8 @@ from rlkd_env.envs.checker import check_vector_env
 from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.temperature import Temperature
-from rlkd_env.runs.config import RunConfig, build_run
+from rlkd_env.runs.build import build_run
+from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.wrappers import CalibratedReward, TemperatureAction
 from rlkd_env.wrappers.calibrated_reward import CALIBRATOR_NAMES
@@ -72,7 +74,7 @@ def test_the_counterfactual_is_what_a_fork_with_another_temperature_shows(
             buffer.copy_(kept)  # the credit is about the weights; running statistics lag behind them
         expected.append(16 * (probe_loss(fork) - actual))
     calibrator = CALIBRATORS["counterfactual"](run, REFERENCE)
-    run.hooks = [calibrator]
+    watch(run, calibrator)
     run.step(Temperature.shared(temperature))
     np.testing.assert_allclose(
         calibrator.credit.numpy(), expected, rtol=2e-3, atol=2e-5 * np.abs(expected).max() + 1e-5
@@ -105,7 +107,7 @@ def test_the_reference_may_be_a_rule_with_two_temperatures_and_a_factor(
         fork.step(Temperature(*other))
         expected.append(16 * (probe_loss(fork) - probe_loss(as_it_was)))
     calibrator = CALIBRATORS["counterfactual"](run, rule)
-    run.hooks = [calibrator]
+    watch(run, calibrator)
     run.step(Temperature(*chosen))
     np.testing.assert_allclose(
         calibrator.credit.numpy(), expected, rtol=2e-3, atol=2e-5 * np.abs(expected).max() + 1e-5
@@ -114,13 +116,13 @@ def test_the_reference_may_be_a_rule_with_two_temperatures_and_a_factor(
 
 def test_first_order_credits_agree_with_the_truth() -> None:
     """Pilot with 8 hidden units and random temperatures: gradient 0.95, last layer 0.78 mean Pearson correlation."""
-    run = build_run(RunConfig(student="mlp8", device="cpu"))
+    run = build_run(RunConfig.from_keywords(student="mlp8", device="cpu"))
     run.reset(3)
     calibrators = {name: create(run, REFERENCE) for name, create in CALIBRATORS.items()}
     correlations: dict[str, list[float]] = {"last_layer": [], "gradient": []}
     for step in range(run.total_steps):
         measured = step % 40 == 39
-        run.hooks = list(calibrators.values()) if measured else []
+        watch(run, *(calibrators.values() if measured else []))
         run.step(Temperature.shared(random_temperatures(64, step)))
         if measured:
             truth = calibrators["counterfactual"].credit.numpy()
@@ -133,7 +135,7 @@ def test_first_order_credits_agree_with_the_truth() -> None:
 
 def test_last_layer_credit_from_a_few_probe_images_at_a_time_agrees_still() -> None:
     """Measured 0.75 against the truth, where 0.92 come from all probe images at every update."""
-    run = build_run(RunConfig(student="mlp12", reward="train_progress", device="cpu"))
+    run = build_run(RunConfig.from_keywords(student="mlp12", reward="train_progress", device="cpu"))
     run.reset(3)
     looked, correlations = [], []
 
@@ -144,7 +146,7 @@ def test_last_layer_credit_from_a_few_probe_images_at_a_time_agrees_still() -> N
 
     watched, truth = Watched(run, REFERENCE), CALIBRATORS["counterfactual"](run, REFERENCE)
     for step in range(run.total_steps):
-        run.hooks = [watched, truth] if step % 40 == 39 else [watched]
+        watch(run, watched, *([truth] if step % 40 == 39 else []))
         run.step(Temperature.shared(random_temperatures(64, step)))
         if step % 40 == 39:
             correlations.append(np.corrcoef(watched.credit.numpy(), truth.credit.numpy())[0, 1])
@@ -166,7 +168,7 @@ def test_last_layer_credit_goes_on_from_its_state(make_run: MakeRun) -> None:
     run = make_run(batch_size=16, reward="train_progress")
     run.reset(0)
     calibrator = CALIBRATORS["last_layer"](run, REFERENCE)
-    run.hooks = [calibrator]
+    watch(run, calibrator)
     for step in range(6):
         run.step(Temperature.shared(random_temperatures(16, step)))
     kept, run_state = copy.deepcopy(calibrator.state_dict()), run.state_dict()
@@ -174,27 +176,29 @@ def test_last_layer_credit_goes_on_from_its_state(make_run: MakeRun) -> None:
     other_run.load_state_dict(run_state)
     other = CALIBRATORS["last_layer"](other_run, REFERENCE)
     other.load_state_dict(kept)
-    other_run.hooks = [other]
+    watch(other_run, other)
     for step in range(6, 10):
         temperature = Temperature.shared(random_temperatures(16, step))
         run.step(temperature)
         other_run.step(temperature)
         assert torch.equal(calibrator.credit, other.credit)
     fresh = CALIBRATORS["last_layer"](run, REFERENCE)
-    run.hooks = [calibrator, fresh]
+    watch(run, calibrator, fresh)
     run.step(Temperature.shared(random_temperatures(16, 10)))
     assert not torch.equal(calibrator.credit, fresh.credit)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_credits_of_a_convolutional_student_with_batch_norm_agree_too(precision: str) -> None:
-    run = build_run(RunConfig(student="cnn4", batch_size=16, precision=precision, learning_rate=0.02, device="cpu"))
+    run = build_run(
+        RunConfig.from_keywords(student="cnn4", batch_size=16, precision=precision, learning_rate=0.02, device="cpu")
+    )
     run.reset(0)
     calibrators = {name: create(run, REFERENCE) for name, create in CALIBRATORS.items()}
     correlations: dict[str, list[float]] = {"last_layer": [], "gradient": []}
     for step in range(40):
         measured = step % 8 == 7
-        run.hooks = list(calibrators.values()) if measured else []
+        watch(run, *(calibrators.values() if measured else []))
         run.step(Temperature.shared(random_temperatures(16, step)))
         if measured:
             truth = calibrators["counterfactual"].credit.numpy()
@@ -229,11 +233,11 @@ def test_the_gradient_credit_equals_the_sum_over_weights_written_out(make_run: M
 
 @pytest.mark.parametrize("name", sorted(CALIBRATORS))
 def test_looking_at_an_update_does_not_change_it(make_run: MakeRun, name: str) -> None:
-    def final(watch: bool) -> dict[str, torch.Tensor]:
+    def final(watched: bool) -> dict[str, torch.Tensor]:
         run = make_run(epochs=1)
         run.create_student = batch_norm_and_dropout_student
         run.reset(0)
-        run.hooks = [CALIBRATORS[name](run)] if watch else []
+        watch(run, *([CALIBRATORS[name](run)] if watched else []))
         for step in range(4):
             run.step(Temperature.shared(random_temperatures(64, step)))
         return run.student.state_dict()
@@ -338,7 +342,7 @@ def test_closing_stops_the_watch() -> None:
     envs = CalibratedReward(base, "uniform")
     assert len(base.run.hooks) == 1
     envs.close()
-    assert base.run.hooks == []
+    assert base.run.hooks == ()
     CalibratedReward(TemperatureAction(KDVectorEnv(16, epochs=1, device="cpu"))).close()
 
 

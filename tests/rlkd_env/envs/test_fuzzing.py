@@ -120,7 +120,8 @@ def test_no_nan_reaches_observation_reward_or_file(
     slots = envs if calibrator is None else CalibratedReward(envs, calibrator)
     run = envs.unwrapped.run
     recorder, selection = Recorder(), StudentSelection(PartTimer())
-    run.hooks += [recorder, selection]
+    run.add_hook(recorder)
+    run.add_hook(selection)
 
     observation, _ = slots.reset(seed=0)
     starts_over = False

@@ -11,6 +11,7 @@ import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
+from watching import watch
 
 from agents.rules.create import create_rule
 from rlkd_env.credit.return_decomposition import ReturnDecomposition
@@ -81,7 +82,7 @@ def test_the_rules_are_points_of_the_action_space(make_run: MakeRun, name: str) 
     """Their losses are those of the row of their temperatures, times their factor over T_student · T_teacher."""
     run = make_run(batch_size=16, temperatures="separate", temperature_min=0.01, temperature_max=100)
     env, losses, rule = KDVectorEnv(run=run), Losses(), create_rule(name)
-    run.hooks = [losses]
+    watch(run, losses)
     env.reset(seed=0)
     for _ in range(3):
         chosen = rule(run.outputs).detach()

@@ -96,7 +96,7 @@ def test_the_context_tells_progress_loss_and_means() -> None:
     assert float(performance) == pytest.approx(2.0 * float(confidence) - 1.0, abs=1e-6)
 
 
-@pytest.mark.parametrize("mode", ["stacked", "sequence", "workers"])
+@pytest.mark.parametrize("mode", ["stacked", "serial", "workers"])
 def test_a_slot_is_the_wrapper_on_the_run_of_its_seed(mode: str, make_run: MakeRun) -> None:
     rule = CoefficientRule()
     chosen = [actions(3, rule.num_coefficients) * share for share in (1.0, 0.5, -1.0, 0.2)]

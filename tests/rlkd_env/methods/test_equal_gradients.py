@@ -112,7 +112,7 @@ def test_a_run_with_equal_gradients_is_another_one(make_run: MakeRun, method: st
     assert not torch.equal(weights[0], weights[2])
 
 
-@pytest.mark.parametrize("mode", ["stacked", "workers", "sequence"])
+@pytest.mark.parametrize("mode", ["stacked", "workers", "serial"])
 def test_several_runs_have_a_mean_each(make_run: MakeRun, mode: str) -> None:
     run = make_run(equal_gradients=True, batch_size=16)
     rule = create_rule("difficulty")

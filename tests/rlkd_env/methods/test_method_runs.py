@@ -18,7 +18,8 @@ from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.methods import METHODS, check_method, create_method, kd_loss
-from rlkd_env.sampling.exploration import Exploration
+from rlkd_env.sampling.settings import Exploration
+from rlkd_env.wrappers.exploration import explore
 
 FEATURE_METHODS = [
     name for name, method in METHODS.items() if method.uses_features and "classification" in method.tasks
@@ -147,7 +148,7 @@ def test_extreme_logits_give_no_nan(name: str) -> None:
 @pytest.mark.parametrize("name", ["dkd", *FEATURE_METHODS])
 def test_mixed_images_are_distilled(name: str) -> None:
     run = digits_run(name, **OPTIONS.get(name, {}))
-    run.explore(Exploration(first_epoch=2))
+    explore(run, Exploration(first_epoch=2))
     run.reset(0)
     mixed = 0.0
     for _ in range(12):

@@ -8,12 +8,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from watching import watch
 
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.methods import create_method
-from rlkd_env.runs.config import RunConfig, build_run
+from rlkd_env.runs.build import build_run
+from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.hooks import RunHook, StepResult
 from rlkd_env.runs.run import DistillationRun
 
@@ -244,7 +246,7 @@ def test_hooks_follow_every_update_and_epoch(make_run: MakeRun) -> None:
 
     run = make_run(epochs=2)
     run.reset(0)
-    run.hooks = [Recorder(), RunHook()]
+    watch(run, Recorder(), RunHook())
     run.advance(lambda outputs: fixed(run))
     assert seen == [1, 2, 3, 4, "epoch 1", 5, 6, 7, 8, "epoch 2"]
 
@@ -309,4 +311,4 @@ def test_invalid_settings_are_refused(make_run: MakeRun, settings: dict, message
 def test_a_teacher_of_other_classes_is_refused() -> None:
     teacher = nn.Sequential(nn.Flatten(), nn.Linear(64, 7))
     with pytest.raises(UsageError, match="knows 7 classes, but the data has 10"):
-        build_run(RunConfig(device="cpu"), teacher=teacher)
+        build_run(RunConfig.from_keywords(device="cpu"), teacher=teacher)

@@ -1,4 +1,4 @@
-"""Instance-level sequence learning: phases, their images, and what is kept of them."""
+"""A curriculum: phases, their images, and what is kept of them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.runs.run import DistillationRun
-from rlkd_env.sampling.curriculum import Sequence, SequenceSampler
-from rlkd_env.sampling.exploration import Exploration
+from rlkd_env.sampling.curriculum import CurriculumSampler
+from rlkd_env.sampling.settings import Curriculum, Exploration
+from rlkd_env.wrappers.exploration import explore
 
 MakeRun = Callable[..., DistillationRun]
 
@@ -22,15 +23,15 @@ def step_to(run: DistillationRun, step: int) -> None:
         run.step(Temperature.shared(torch.full((run.batch_size,), 4.0)))
 
 
-def sampler_of(run: DistillationRun) -> SequenceSampler:
-    assert isinstance(run.sampler, SequenceSampler)
+def sampler_of(run: DistillationRun) -> CurriculumSampler:
+    assert isinstance(run.sampler, CurriculumSampler)
     return run.sampler
 
 
 def test_phases_are_equally_long_and_their_shares_grow_to_all() -> None:
-    sequence = Sequence(phases=4, first_share=0.4)
-    assert [sequence.phase(epoch, 12) for epoch in range(12)] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
-    assert [sequence.share(phase) for phase in range(4)] == pytest.approx([1.0, 0.4, 0.7, 1.0])
+    curriculum = Curriculum(phases=4, first_share=0.4)
+    assert [curriculum.phase(epoch, 12) for epoch in range(12)] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert [curriculum.share(phase) for phase in range(4)] == pytest.approx([1.0, 0.4, 0.7, 1.0])
 
 
 def test_a_phase_trains_on_the_images_that_its_snapshot_finds_easiest(make_run: MakeRun) -> None:
@@ -92,7 +93,7 @@ def test_impossible_phases_are_refused(settings: dict, message: str, make_run: M
         make_run(**settings)
 
 
-def test_sequence_and_exploration_exclude_each_other(make_run: MakeRun) -> None:
+def test_a_curriculum_and_exploration_exclude_each_other(make_run: MakeRun) -> None:
     run = make_run(epochs=6, sequence_phases=3)
     with pytest.raises(UsageError, match="both choose the images"):
-        run.explore(Exploration(first_epoch=2))
+        explore(run, Exploration(first_epoch=2))

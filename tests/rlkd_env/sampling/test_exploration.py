@@ -9,6 +9,7 @@ import gymnasium as gym
 import pytest
 import torch
 from torch import Tensor, nn
+from watching import watch
 
 import rlkd_env  # noqa: F401
 from rlkd_env.data import BatchStream, DataSource, ImageSet, MemoryImages, Splits
@@ -18,11 +19,14 @@ from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.methods import create_method
-from rlkd_env.runs.config import RunConfig, build_run
+from rlkd_env.runs.build import build_run
+from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.hooks import RunHook, StepResult
 from rlkd_env.runs.run import DistillationRun
-from rlkd_env.sampling.exploration import Exploration, Explorer
+from rlkd_env.sampling.exploration import Explorer
+from rlkd_env.sampling.settings import Exploration
 from rlkd_env.wrappers import EfficientExploration, TemperatureAction
+from rlkd_env.wrappers.exploration import explore
 
 MakeRun = Callable[..., DistillationRun]
 CPU = torch.device("cpu")
@@ -73,7 +77,7 @@ def step_in_epoch(stream: BatchStream, epoch: int) -> int:
 
 def test_the_score_is_the_mean_entropy_of_the_predictions_on_the_image_itself(make_run: MakeRun) -> None:
     run = make_run(epochs=5)
-    explorer = run.explore(EVERY_SECOND_EPOCH)
+    explorer = explore(run, EVERY_SECOND_EPOCH)
     history: dict[int, list[float]] = {index: [] for index in range(300)}
 
     def remember() -> None:
@@ -129,9 +133,9 @@ def test_the_uncertain_ranks_hold_the_hard_half_and_the_confident_ones_the_easy_
     def linear() -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(16, 4))
 
-    config = RunConfig(epochs=12, batch_size=40, method="cross_entropy", device="cpu")
+    config = RunConfig.from_keywords(epochs=12, batch_size=40, method="cross_entropy", device="cpu")
     run = build_run(config, EasyAndHard(), teacher=linear(), student=linear)
-    explorer = run.explore(Exploration(first_epoch=11, interval=1))
+    explorer = explore(run, Exploration(first_epoch=11, interval=1))
     run.reset(0)
     step_to(run, 10 * run.steps_per_epoch)
     uncertain, confident, _ = explorer.pairs
@@ -202,7 +206,7 @@ def test_cross_entropies_are_mixed_like_the_pixels() -> None:
 
 def test_teacher_and_student_see_the_mixed_image(make_run: MakeRun) -> None:
     run = make_run(method="cross_entropy")
-    explorer = run.explore(EVERY_SECOND_EPOCH)
+    explorer = explore(run, EVERY_SECOND_EPOCH)
     run.reset(0)
     step_to(run, 4)
     inputs: dict[str, Tensor] = {}
@@ -261,7 +265,7 @@ def test_a_batch_of_pairs_follows_from_seed_and_step_and_repeats_no_pair_without
 
 def test_pairs_hold_through_an_epoch_and_are_made_anew_for_the_next(make_run: MakeRun) -> None:
     run = make_run(epochs=5)
-    explorer = run.explore(EVERY_SECOND_EPOCH)
+    explorer = explore(run, EVERY_SECOND_EPOCH)
     run.reset(0)
     by_step = []
     while not run.finished:
@@ -286,7 +290,7 @@ def test_the_exploring_epochs(settings: Exploration, epochs: list[int]) -> None:
 
 def test_outside_its_epochs_a_run_is_the_same_as_without_an_explorer(make_run: MakeRun) -> None:
     plain, exploring = make_run(epochs=4), make_run(epochs=4)
-    exploring.explore(Exploration(first_epoch=3, last_epoch=3, interval=1))
+    explore(exploring, Exploration(first_epoch=3, last_epoch=3, interval=1))
     for run in (plain, exploring):
         run.reset(0)
     for step in range(16):
@@ -312,29 +316,29 @@ def test_a_fork_explores_on_bit_for_bit_and_leaves_its_parent_untouched(
     make_run: MakeRun, batches: str, steps_before: int
 ) -> None:
     run = make_run(epochs=4)
-    run.explore(Exploration(first_epoch=2, interval=2, batches=batches))
+    explore(run, Exploration(first_epoch=2, interval=2, batches=batches))
     run.reset(3)
     step_to(run, steps_before)
-    before = run.explorer.state_dict()
+    before = run.sampler.state_dict()
     fork = run.fork()
-    assert_equal(fork.explorer.state_dict(), before)
+    assert_equal(fork.sampler.state_dict(), before)
     branch: list[StepResult] = []
     while not fork.finished:
         branch.append(fork.step(random_temperatures(fork, fork.step_count)))
-    assert_equal(run.explorer.state_dict(), before)
+    assert_equal(run.sampler.state_dict(), before)
     for expected in branch:
         result = run.step(random_temperatures(run, run.step_count))
         assert torch.equal(result.outputs.indices, expected.outputs.indices)
         assert torch.equal(result.state, expected.state)
         assert torch.equal(result.reward, expected.reward)
     assert_equal(run.student.state_dict(), fork.student.state_dict())
-    assert_equal(run.explorer.state_dict(), fork.explorer.state_dict())
+    assert_equal(run.sampler.state_dict(), fork.sampler.state_dict())
 
 
 def test_a_snapshot_in_a_file_brings_back_the_waiting_batch(make_run: MakeRun, tmp_path) -> None:
     run, restored = make_run(), make_run()
     for each in (run, restored):
-        each.explore(EVERY_SECOND_EPOCH)
+        explore(each, EVERY_SECOND_EPOCH)
     run.reset(0)
     step_to(run, 6)
     torch.save(run.state_dict(), tmp_path / "run.pt")
@@ -348,7 +352,7 @@ def test_a_snapshot_in_a_file_brings_back_the_waiting_batch(make_run: MakeRun, t
 
 def test_a_snapshot_with_an_exploration_needs_an_explorer_and_the_other_way_round(make_run: MakeRun) -> None:
     plain, exploring = make_run(), make_run()
-    exploring.explore(EVERY_SECOND_EPOCH)
+    explore(exploring, EVERY_SECOND_EPOCH)
     for run, other in ((plain, exploring), (exploring, plain)):
         run.reset(0)
         with pytest.raises(UsageError, match="needs a run with one"):
@@ -358,7 +362,7 @@ def test_a_snapshot_with_an_exploration_needs_an_explorer_and_the_other_way_roun
 def test_an_explorer_begins_with_a_reset(make_run: MakeRun) -> None:
     run = make_run()
     run.reset(0)
-    explorer = run.explore(EVERY_SECOND_EPOCH)
+    explorer = explore(run, EVERY_SECOND_EPOCH)
     with pytest.raises(RuntimeError, match="reset"):
         run.step(random_temperatures(run, 0))
     run.reset(0)
@@ -395,7 +399,7 @@ def test_bad_settings_are_refused(settings: dict, message: str) -> None:
 
 def test_an_exploration_after_the_run_is_refused(make_run: MakeRun) -> None:
     with pytest.raises(UsageError, match="begins in epoch 20, but the run ends with epoch 3"):
-        make_run().explore(Exploration())
+        explore(make_run(), Exploration())
 
 
 @pytest.mark.parametrize("batches", ["pairs", "all"])
@@ -413,10 +417,10 @@ def test_the_wrapper_hands_the_explorer_to_the_run_whatever_is_between(make_run:
         def on_step(self, run: DistillationRun, result: StepResult) -> None:
             mixed.append(float(result.metrics["mixed_share"]))
 
-    run.hooks = [Recorder()]
+    watch(run, Recorder())
     settings = Exploration(first_epoch=2, last_epoch=2, interval=1, first_share=0.9)
     envs = EfficientExploration(TemperatureAction(KDVectorEnv(run=run)), settings)
-    assert envs.explorer is run.explorer
+    assert envs.explorer is run.sampler
     envs.reset(seed=0)
     for _ in range(12):
         envs.step(envs.action_space.sample())

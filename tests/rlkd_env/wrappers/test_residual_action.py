@@ -81,12 +81,12 @@ def test_other_environments_and_widths_are_refused() -> None:
     with pytest.raises(UsageError, match="width"):
         ResidualAction(KDVectorEnv(16, **SHORT), create_rule("fixed"), width=-1.0)
     with pytest.raises(UsageError, match="gradient False"):
-        ResidualAction(KDVectorEnv(32, num_runs=2, run_mode="sequence", **SHORT), create_rule("lskd"))
+        ResidualAction(KDVectorEnv(32, num_runs=2, run_mode="serial", **SHORT), create_rule("lskd"))
     with pytest.raises(UsageError, match="learned along"):
         ResidualAction(KDVectorEnv(32, num_runs=2, **SHORT), create_rule("ctkd"))
 
 
-@pytest.mark.parametrize("mode", ["stacked", "workers", "sequence"])
+@pytest.mark.parametrize("mode", ["stacked", "workers", "serial"])
 def test_several_runs_are_acted_in_as_one(make_run: MakeRun, mode: str) -> None:
     """LSKD's factor reaches every run, and a row of actions belongs to its own run."""
     rule = create_rule("lskd", {"gradient": mode == "stacked"})

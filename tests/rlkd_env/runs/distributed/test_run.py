@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from agents.rules.create import FixedTemperature
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.temperature import Temperature
-from rlkd_env.runs.config import RunConfig, build_run
-from rlkd_env.runs.distributed.batch_norm import SharedBatchNorm, share_norms
+from rlkd_env.runs.build import build_run
+from rlkd_env.runs.config import RunConfig
+from rlkd_env.runs.distributed.batch_norm import DistributedBatchNorm, share_norms
 from rlkd_env.runs.distributed.processes import Processes, ProcessLost
-from rlkd_env.runs.distributed.run import SharedRun
+from rlkd_env.runs.distributed.run import DistributedRun
 from rlkd_env.runs.run import DistillationRun
-from rlkd_env.sampling.exploration import Exploration
+from rlkd_env.sampling.settings import Exploration
+from rlkd_env.wrappers.exploration import explore
 
 
 class Recording(Processes):
@@ -73,9 +75,9 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recording]:
 @pytest.fixture
 def make(digits_teacher: nn.Module) -> Callable[..., DistillationRun]:
     def build(processes: Processes | None = None, **settings: Any) -> DistillationRun:
-        config = RunConfig(device="cpu", **{"epochs": 3, "student": "mlp12", **settings})
+        config = RunConfig.from_keywords(device="cpu", **{"epochs": 3, "student": "mlp12", **settings})
         run = build_run(config, teacher=digits_teacher, processes=processes)
-        run.explore(Exploration(first_epoch=2, interval=1))
+        explore(run, Exploration(first_epoch=2, interval=1))
         return run
 
     return build
@@ -111,12 +113,12 @@ def test_what_follows_the_first_process_ends_with_its_student(
 ) -> None:
     first = make(processes)
     use(first)
-    assert isinstance(first, SharedRun)
+    assert isinstance(first, DistributedRun)
     first.stop()
     replaying = Replaying(**{field.name: getattr(processes, field.name) for field in fields(processes)})
     object.__setattr__(replaying, "told", processes.told)
     other = make(replaying)
-    assert isinstance(other, SharedRun)
+    assert isinstance(other, DistributedRun)
     other.follow()
     assert replaying.told == []
     for name, value in first.student.state_dict().items():
@@ -168,7 +170,7 @@ def test_a_shared_batch_norm_is_pytorchs(options: dict[str, Any], processes: Rec
     shared = nn.Sequential(nn.Conv2d(2, 5, 3), nn.BatchNorm2d(5, **options), nn.Flatten(), nn.BatchNorm1d(80))
     shared.load_state_dict(plain.state_dict())
     share_norms(shared, torch.device("cpu"))
-    assert [type(module) for module in shared][1::2] == [SharedBatchNorm, SharedBatchNorm]
+    assert [type(module) for module in shared][1::2] == [DistributedBatchNorm, DistributedBatchNorm]
     for step in range(3):
         images, direction = 5.0 + torch.randn(8, 2, 6, 6), torch.randn(8, 80)
         gradients = []

@@ -24,8 +24,8 @@ from rlkd_env.runs.run import DistillationRun
 
 MakeRun = Callable[..., DistillationRun]
 SEEDS = (5, 0, 9)
-MODES = ("stacked", "workers", "sequence")
-EXACT = ("workers", "sequence")
+MODES = ("stacked", "workers", "serial")
+EXACT = ("workers", "serial")
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}
 """Of weights of about 0.1 to 1 and states up to 1; after 120 updates of the stacked students 1e-6 was found."""
 
@@ -208,7 +208,7 @@ def test_whole_runs_end_with_the_same_students(make_run: MakeRun) -> None:
     run = make_run(epochs=120)
     test_set = create_source(RunConfig()).test_set()
     accuracies = []
-    for mode in ("stacked", "sequence"):
+    for mode in ("stacked", "serial"):
         with parallel(run, mode, 4) as runs:
             runs.reset(range(4))
             assert runs.advance(policy).finished
@@ -240,7 +240,7 @@ def test_advance_equals_steps_and_evaluations_those_of_the_students(make_run: Ma
 
 
 @pytest.mark.parametrize("reward_interval", [1, 3])
-@pytest.mark.parametrize(("saved", "restored"), [(mode, mode) for mode in MODES] + [("stacked", "sequence")])
+@pytest.mark.parametrize(("saved", "restored"), [(mode, mode) for mode in MODES] + [("stacked", "serial")])
 def test_a_restored_state_goes_on_as_the_uninterrupted_runs(
     make_run: MakeRun, saved: str, restored: str, reward_interval: int, tmp_path
 ) -> None:

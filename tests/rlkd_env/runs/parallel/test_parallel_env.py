@@ -17,7 +17,7 @@ from rlkd_env.envs.kd_env import KDEnv
 from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.run import DistillationRun
-from rlkd_env.sampling.exploration import Exploration
+from rlkd_env.sampling.settings import Exploration
 from rlkd_env.wrappers import CalibratedReward, EfficientExploration, TemperatureAction
 
 MakeRun = Callable[..., DistillationRun]
@@ -29,7 +29,7 @@ def make_vec(num_envs: int = 48, num_runs: int = 3, **settings: object) -> KDVec
     return gym.make_vec("rlkd/Digits-v0", num_envs=num_envs, num_runs=num_runs, **settings)
 
 
-@pytest.mark.parametrize("mode", ["auto", "stacked", "workers", "sequence"])
+@pytest.mark.parametrize("mode", ["auto", "stacked", "workers", "serial"])
 def test_our_vector_checker_passes(mode: str) -> None:
     for envs in (make_vec(run_mode=mode), TemperatureAction(make_vec(run_mode=mode))):
         check_vector_env(envs)

@@ -13,7 +13,7 @@ from rlkd_env.runs.parallel import create_parallel_runs
 from rlkd_env.runs.run import DistillationRun
 
 MakeRun = Callable[..., DistillationRun]
-MODES = ("stacked", "workers", "sequence")
+MODES = ("stacked", "workers", "serial")
 SEEDS = (7, 1)
 
 
@@ -47,9 +47,9 @@ def test_a_random_rule_draws_anew_in_every_step(make_run: MakeRun, mode: str) ->
 
 
 def test_policies_that_several_runs_cannot_have_are_refused(make_run: MakeRun) -> None:
-    runs = create_parallel_runs(make_run(), 2, "sequence")
+    runs = create_parallel_runs(make_run(), 2, "serial")
     runs.reset(SEEDS)
-    with pytest.raises(UsageError, match="stacked runs, not the mode sequence"):
+    with pytest.raises(UsageError, match="stacked runs, not the mode serial"):
         runs.advance(create_rule("lskd"))
     with pytest.raises(UsageError, match="learned along"):
         runs.advance(create_rule("ctkd"))

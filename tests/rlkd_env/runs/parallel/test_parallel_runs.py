@@ -19,7 +19,7 @@ from rlkd_env.runs.parallel.workers import WorkerRuns, why_no_workers
 from rlkd_env.runs.run import DistillationRun
 
 MakeRun = Callable[..., DistillationRun]
-MODES = ("stacked", "workers", "sequence")
+MODES = ("stacked", "workers", "serial")
 
 
 def fixed(value: float = 4.0) -> Callable[[InstanceOutputs], Temperature]:
@@ -113,7 +113,7 @@ def test_students_that_cannot_be_stacked_are_refused_and_run_otherwise(
 ) -> None:
     run = make_run()
     run.create_student = create_student
-    with pytest.raises(UsageError, match=rf"cannot be stacked: .*{reason}.*sequence"):
+    with pytest.raises(UsageError, match=rf"cannot be stacked: .*{reason}.*serial"):
         create_parallel_runs(run, 2, "stacked")
     assert create_parallel_runs(run, 2).mode != "stacked"
 
@@ -123,7 +123,7 @@ def test_students_that_cannot_be_stacked_are_refused_and_run_otherwise(
     [
         ({"method": "crd"}, "CRD compares features"),
         ({"student": "digits_cnn", "memory_format": "contiguous", "method": "sp"}, "SP compares features"),
-        ({"sequence_phases": 3}, "sequence learning"),
+        ({"sequence_phases": 3}, "curriculum"),
         ({"compile": True}, "compiled"),
     ],
 )
@@ -156,7 +156,7 @@ def test_misuse_is_refused(make_run: MakeRun) -> None:
     with pytest.raises(UsageError, match="Did you mean 'stacked'"):
         create_parallel_runs(run, 2, "stackd")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="at least 1"):
-        create_parallel_runs(run, 0, "sequence")
+        create_parallel_runs(run, 0, "serial")
     runs = create_parallel_runs(run, 2, "stacked")
     with pytest.raises(RuntimeError, match="reset"):
         runs.advance(fixed())
@@ -182,13 +182,17 @@ def test_fully_connected_students_are_stacked_by_choice_which_is_made_once(
         create_parallel_runs(run, 17)
 
 
-@pytest.mark.parametrize(("stacked_seconds", "expected"), [(3.9, "sequence"), (3.5, "stacked")])
+@pytest.mark.parametrize(("stacked_seconds", "expected"), [(3.9, "serial"), (3.5, "stacked")])
 def test_another_way_is_taken_only_if_it_saves_a_tenth_of_one_after_the_other(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, stacked_seconds: float, expected: str
 ) -> None:
-    seconds = {"sequence": 2.0, "stacked": stacked_seconds, "workers": 100.0}  # of one after the other: for 2 runs of 4
+    seconds = {"serial": 2.0, "stacked": stacked_seconds, "workers": 100.0}  # of one after the other: for 2 runs of 4
     monkeypatch.setattr(choice, "_seconds_per_step", lambda runs, **_: seconds[runs.mode])
     assert choice._measure(make_run(), 4) == expected
+
+
+def test_the_earlier_name_of_serial_runs_is_understood(make_run: MakeRun) -> None:
+    assert create_parallel_runs(make_run(), 2, "sequence").mode == "serial"
 
 
 def test_choosing_leaves_the_global_generator_and_the_template_alone(make_run: MakeRun) -> None:

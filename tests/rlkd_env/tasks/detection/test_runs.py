@@ -18,10 +18,12 @@ from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.models import create_model
-from rlkd_env.runs.config import RunConfig, build_run
+from rlkd_env.runs.build import build_run
+from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.run import DistillationRun
-from rlkd_env.sampling.exploration import Exploration
+from rlkd_env.sampling.settings import Exploration
 from rlkd_env.wrappers import CalibratedReward, TemperatureAction
+from rlkd_env.wrappers.exploration import explore
 
 SMALL: dict[str, Any] = {
     "dataset": "digits_detection",
@@ -51,7 +53,7 @@ def teacher() -> nn.Module:
 
 @pytest.fixture
 def make_detection_run(teacher: nn.Module) -> MakeRun:
-    return lambda **settings: build_run(RunConfig(**{**SMALL, **settings}), teacher=teacher)
+    return lambda **settings: build_run(RunConfig.from_keywords(**{**SMALL, **settings}), teacher=teacher)
 
 
 def temperatures(run: DistillationRun, seed: int) -> Temperature:
@@ -141,7 +143,7 @@ def test_a_probe_is_measured_alike_every_time(make_detection_run: MakeRun) -> No
 @pytest.mark.parametrize("share", [0.8, 1.0])
 def test_exploration_shows_the_objects_of_both_images_of_a_mix(share: float, make_detection_run: MakeRun) -> None:
     run = make_detection_run(epochs=4)
-    run.explore(Exploration(first_share=share, last_share=share, first_epoch=2, last_epoch=3, interval=1))
+    explore(run, Exploration(first_share=share, last_share=share, first_epoch=2, last_epoch=3, interval=1))
     run.reset(0)
     for step in range(2):
         run.step(temperatures(run, step))
@@ -181,7 +183,7 @@ def test_calibrated_rewards_of_proposals_keep_the_batch_reward(make_detection_ru
     envs = CalibratedReward(TemperatureAction(KDVectorEnv(run=run)), "return_decomposition")
     envs.reset(seed=0)
     totals: list[float] = []
-    run.hooks.append(_Rewards(totals))
+    run.add_hook(_Rewards(totals))
     for _ in range(2):
         rewards = envs.step(envs.action_space.sample())[1]
         np.testing.assert_allclose(rewards.mean(), totals[-1], rtol=1e-4, atol=1e-6)
@@ -229,11 +231,11 @@ def test_what_does_not_go_with_detection_is_refused(
 
 def test_detectors_and_their_parts_are_refused_in_classification() -> None:
     with pytest.raises(UsageError, match="method 'icd' is not for classification"):
-        build_run(RunConfig(method="icd", device="cpu"))
+        build_run(RunConfig.from_keywords(method="icd", device="cpu"))
     with pytest.raises(UsageError, match="objectness"):
-        build_run(RunConfig(features=("objectness",), device="cpu"))
+        build_run(RunConfig.from_keywords(features=("objectness",), device="cpu"))
     with pytest.raises(UsageError, match="is a detector"):
-        build_run(RunConfig(student="fasterrcnn/cnn4", device="cpu"))
+        build_run(RunConfig.from_keywords(student="fasterrcnn/cnn4", device="cpu"))
 
 
 def test_several_runs_equal_single_ones(make_detection_run: MakeRun, teacher: nn.Module) -> None:
