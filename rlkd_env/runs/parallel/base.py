@@ -66,11 +66,12 @@ class ParallelResult:
 
 
 class ParallelRuns(ABC):
-    """K distillations at once, in lock-step; run k is what a single ``DistillationRun`` with its seed is.
+    """K distillations at once, in lock-step.
 
-    Instance i of run k is row k·B + i of everything per instance, so features, rules and learned policies take K runs
-    for one large batch. A run that diverges stays in the lock-step, as an absorbing state: it earns the penalty once
-    and 0 from then on, whatever its temperatures, until all runs end.
+    Run k is that of a :class:`~rlkd_env.runs.run.DistillationRun` with its seed. Instance i of run k is row k·B + i of
+    everything per instance, so features, rules and learned policies take K runs for one large batch. A run that
+    diverges stays in the lock-step, as an absorbing state: it earns the penalty once and 0 from then on, whatever its
+    temperatures, until all runs end.
 
     Args:
         template: a run of the ingredients that all share; it is neither started nor changed.
