@@ -9,7 +9,6 @@ import types
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from numbers import Integral, Real
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -179,10 +178,15 @@ def read_value(name: str, value: Any, hint: Any) -> Any:
     return _read_scalar(words, value, hint)
 
 
-@cache
-def _hints(kind: Any) -> dict[str, Any]:
-    hints = get_type_hints(kind, include_extras=True)
-    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+_known_hints: dict[type, dict[str, Any]] = {}
+
+
+def _hints(kind: type) -> dict[str, Any]:
+    """Return the types of a dataclass' fields by name."""
+    if kind not in _known_hints:
+        hints = get_type_hints(kind, include_extras=True)
+        _known_hints[kind] = {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+    return _known_hints[kind]
 
 
 def _read_union(name: str, value: Any, members: tuple[Any, ...]) -> Any:

@@ -68,8 +68,8 @@ class ParallelResult:
 class ParallelRuns(ABC):
     """K distillations at once, in lock-step.
 
-    Run k is that of a :class:`~rlkd_env.runs.run.DistillationRun` with its seed. Instance i of run k is row k·B + i of
-    everything per instance, so features, rules and learned policies take K runs for one large batch. A run that
+    Run k is the run of a :class:`~rlkd_env.runs.run.DistillationRun` with its seed. Instance i of run k is row k·B + i
+    of everything per instance, so features, rules and learned policies take K runs for one large batch. A run that
     diverges stays in the lock-step, as an absorbing state: it earns the penalty once and 0 from then on, whatever its
     temperatures, until all runs end.
 
@@ -78,7 +78,7 @@ class ParallelRuns(ABC):
         num_runs: number of runs K.
 
     Attributes:
-        mode: how the runs are computed: ``"stacked"``, ``"workers"`` or ``"serial"``.
+        mode: how the runs are computed: ``"stacked"``, ``"workers"`` or ``"sequence"``.
         keeps_gradients: whether the outputs' student logits carry gradients to the students.
         seeds: of the runs, in their order.
         step_count: updates so far, the same for all.
