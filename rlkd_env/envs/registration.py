@@ -61,7 +61,7 @@ class _GymnasiumFinder(MetaPathFinder):
     def find_spec(
         self,
         name: str,
-        path: Sequence[str] | None,
+        path: Sequence[str] | None,  # noqa: ARG002
         target: ModuleType | None = None,  # noqa: ARG002
     ) -> ModuleSpec | None:
         if name != "gymnasium":

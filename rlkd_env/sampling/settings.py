@@ -10,8 +10,6 @@ from rlkd_env.errors import UsageError
 from rlkd_env.utils.choices import BatchContent
 from rlkd_env.utils.options import Bounds, Count, Options, Share
 
-Rank = Annotated[float, Bounds(at_least=0, at_most=1)]
-
 
 @dataclass(frozen=True)
 class Curriculum(Options):
@@ -47,9 +45,9 @@ class Exploration(Options):
         UsageError: if a setting is out of its range, or the two ranges of ranks do not fit together.
     """
 
-    uncertain_ranks: tuple[Rank, Rank] = (0.1, 0.2)
+    uncertain_ranks: tuple[float, float] = (0.1, 0.2)
     """Ranks of the uncertain images, which are mixed into the confident ones."""
-    confident_ranks: tuple[Rank, Rank] = (0.8, 0.9)
+    confident_ranks: tuple[float, float] = (0.8, 0.9)
     """Ranks of the confident images; as many as uncertain ones."""
     first_share: Share = 1.0
     """Share of the uncertain image in the pair of the most uncertain one; between, shares change linearly."""
@@ -68,7 +66,7 @@ class Exploration(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, (low, high) in (("uncertain", self.uncertain_ranks), ("confident", self.confident_ranks)):
-            if not low < high:
+            if not 0.0 <= low < high <= 1.0:
                 raise UsageError(f"the {name} ranks must rise within 0 to 1, not from {low} to {high}")
         if self.uncertain_ranks[1] > self.confident_ranks[0]:
             raise UsageError(

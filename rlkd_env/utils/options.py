@@ -161,7 +161,7 @@ def read_value(name: str, value: Any, hint: Any) -> Any:
         read = read_value(name, value, arguments[0])
         for bounds in arguments[1:]:
             if isinstance(bounds, Bounds) and not bounds.hold(read):
-                raise UsageError(f"{words} must {Bounds() if math.isinf(read) else bounds}, not {read:g}")
+                raise UsageError(f"{words} must {Bounds() if math.isinf(read) else bounds}, not {read}")
         return read
     if origin in (Union, types.UnionType):
         return _read_union(name, value, arguments)
