@@ -1,40 +1,79 @@
-"""Shared fixtures: a teacher that is trained once a session, and runs that are over in a blink."""
+"""One thread a test, shared fixtures (a teacher that is trained once), and runs that are over in a blink."""
 
 from __future__ import annotations
 
 import os
+
+os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"  # of the processes that tests start, too
+
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.run import DistillationRun
 
+torch.set_num_threads(1)
+
 COVERAGE_REQUIRED = 90.0
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Demand the coverage of the whole suite only where the whole suite runs."""
+    """Measure and demand the coverage of the whole suite, and only where the whole suite runs."""
     whole_suite = config.args == config.getini("testpaths") and not config.option.keyword and not config.option.markexpr
     coverage = config.pluginmanager.getplugin("_cov")
-    if whole_suite and coverage is not None:
+    if coverage is None or coverage.options.no_cov:
+        return
+    if whole_suite:
         coverage.options.cov_fail_under = COVERAGE_REQUIRED
+        return
+    coverage.options.no_cov = True
+    if coverage.cov_controller is not None:
+        coverage.cov_controller.cov.stop()
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Run the whole suite or a folder with a worker a core, and files named one by one without workers."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    files_alone = all(Path(argument.partition("::")[0]).is_file() for argument in config.args)
+    return 0 if files_alone else os.cpu_count()
+
+
+@pytest.fixture(scope="session")
+def common_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this session that all its workers share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def make_once(common_folder: Path) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Return a folder that the first worker to ask for it fills; the others wait until it is complete."""
+
+    def make(name: str, fill: Callable[[Path], None]) -> Path:
+        folder, made = common_folder / "made" / name, common_folder / "made" / f"{name}.made"
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not made.exists():
+                fill(folder)
+                made.touch()
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="session", autouse=True)
-def teacher_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Keep the user's cache out of the tests."""
-    folder = tmp_path_factory.mktemp("cache")
-    before = os.environ.get("RLKD_CACHE")
-    os.environ["RLKD_CACHE"] = str(folder)
-    yield folder
-    if before is None:
-        del os.environ["RLKD_CACHE"]
-    else:
-        os.environ["RLKD_CACHE"] = before
+def teacher_cache(common_folder: Path) -> Iterator[Path]:
+    """Keep the user's cache out of the tests; the cache's own lock lets one worker train a teacher for all."""
+    folder = common_folder / "cache"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("RLKD_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture(scope="session")

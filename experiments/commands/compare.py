@@ -11,7 +11,6 @@ from typing import Any
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from experiments.commands.distill import prepare
 from experiments.compare.analysis import analyze
 from experiments.compare.executors import EXECUTORS, WorkersLost
 from experiments.compare.plan import Plan, PlannedRun, check_folders, check_test_set, make_plan
@@ -19,8 +18,8 @@ from experiments.compare.rows import COMPARISON_FILE, COMPARISON_VERSION, CSV_FI
 from experiments.compare.table import print_tables
 from experiments.compare.work import Outcome
 from experiments.config import CompareConfig
-from experiments.session.session import RunInterrupted
-from experiments.session.versions import versions
+from experiments.session.provenance import versions
+from experiments.session.session import prepare
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.files import write_json
 
@@ -72,7 +71,7 @@ def _compare(config: CompareConfig, plan: Plan) -> int:
     code, again = 0, f"go on with the same command; what is finished is in {folder}"
     try:
         _make(config, plan, missing, outcomes)
-    except (KeyboardInterrupt, RunInterrupted):
+    except KeyboardInterrupt:
         outcomes |= _finished(missing)  # with the run that was just ending
         print(f"\ninterrupted after {len(outcomes)} of {len(plan.runs)} runs: {again}", file=sys.stderr)
         code = 130

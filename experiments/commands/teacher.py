@@ -11,9 +11,9 @@ import torch
 from tqdm import tqdm
 
 from experiments.config import TeacherConfig
-from experiments.session.checkpoint import load_checkpoint, save_checkpoint
+from experiments.session.checkpoints import load_checkpoint, save_checkpoint
 from experiments.session.folder import CHECKPOINT_FOLDER, CONFIG_FILE
-from experiments.session.versions import versions
+from experiments.session.provenance import versions
 from rlkd_env.data import ImageSet, create_source
 from rlkd_env.errors import UsageError
 from rlkd_env.models import check_model

@@ -13,11 +13,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments.commands.distill import complete, prepare
 from experiments.compare.work import using_threads
 from experiments.config import DistillConfig, ValidateConfig, config_hash
+from experiments.session.checkpoints import RunInterrupted
 from experiments.session.folder import LAST_STUDENT_FILE, STUDENT_FILE, SUMMARY_FILE, check_folder
-from experiments.session.session import RunInterrupted
+from experiments.session.session import prepare
+from experiments.session.summary import complete
 from rlkd_env.errors import UsageError
 from rlkd_env.models.engine import select_device
 from rlkd_env.utils.files import read_json, read_tensors, tensors_hash

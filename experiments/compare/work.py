@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
-from experiments.commands.distill import complete, prepare
 from experiments.compare.plan import PlannedRun
 from experiments.config import DistillConfig
+from experiments.session.checkpoints import RunInterrupted
 from experiments.session.folder import CHECKPOINT_FOLDER
-from experiments.session.session import RunInterrupted
+from experiments.session.session import prepare
+from experiments.session.summary import complete
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.hooks import RunHook
 from rlkd_env.runs.run import DistillationRun

@@ -51,17 +51,6 @@ class ActionMap:
         """
         return Temperature.of_columns(self.to_temperature(action))
 
-    def to_action(self, temperature: float) -> float:
-        """Return the action that gives this temperature; temperatures outside the range are clipped."""
-        low, high = self.range.minimum, self.range.maximum
-        if low == high:
-            return 0.0
-        clipped = min(max(temperature, low), high)
-        share = (
-            math.log(clipped / low) / math.log(high / low) if self.scale == "log" else (clipped - low) / (high - low)
-        )
-        return 2.0 * share - 1.0
-
 
 @dataclass(frozen=True)
 class ResidualMap:

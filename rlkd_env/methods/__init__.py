@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rlkd_env.methods.crd import CRD as CRD
     from rlkd_env.methods.create import METHODS as METHODS, check_method as check_method, create_method as create_method
     from rlkd_env.methods.cross_entropy import CrossEntropy as CrossEntropy
-    from rlkd_env.methods.dkd import DKD as DKD, decoupled_divergences as decoupled_divergences, dkd_loss as dkd_loss
+    from rlkd_env.methods.dkd import DKD as DKD, decoupled_divergences as decoupled_divergences
     from rlkd_env.methods.fpn import FPN as FPN
     from rlkd_env.methods.icd.method import ICD as ICD
     from rlkd_env.methods.kd import KD as KD, kd_loss as kd_loss

@@ -1,4 +1,4 @@
-"""What every KD method has in common."""
+"""The base class of all KD methods."""
 
 from __future__ import annotations
 
@@ -19,15 +19,14 @@ from rlkd_env.models.taps.features import Features, FeatureShapes, feature_shape
 
 @dataclass(frozen=True)
 class Pair:
-    """What a method that compares features must know of the two networks and of the data.
+    """What a method that compares features needs to know about the two networks and the data.
 
     Attributes:
-        student: sizes of the student's features.
-        teacher: sizes of the teacher's.
-        teacher_network: frozen and in evaluation mode.
-        labels: ``(n,)`` classes of all training images.
-        object_classes: number of classes of the objects that detectors find, without the background; None where
-            networks classify whole images.
+        student: The sizes of the student's features.
+        teacher: The sizes of the teacher's features.
+        teacher_network: The teacher, frozen and in evaluation mode.
+        labels: The classes ``(n,)`` of all training images.
+        object_classes: For detectors, the number of object classes without the background; otherwise None.
     """
 
     student: FeatureShapes
@@ -45,34 +44,34 @@ class Pair:
         labels: Tensor,
         object_classes: int | None = None,
     ) -> Pair:
-        """Describe two networks by what they make of some images ``(N, channels, height, width)``.
+        """Describe two networks by the features they compute for images ``(N, channels, height, width)``.
 
         Raises:
-            UsageError: if a network has no taps.
+            UsageError: If a network has no taps.
         """
         student_shapes, teacher_shapes = feature_shapes(student, images), feature_shapes(teacher, images)
         return cls(student_shapes, teacher_shapes, teacher, labels, object_classes)
 
 
 class Method(nn.Module, ABC):
-    """A distillation loss per instance, in named parts.
+    """A distillation loss per instance, made of named terms.
 
-    Parameters of a method (adapters, embeddings) are trained by the run's optimiser together with the student, but for
-    those that :meth:`create_optimizer` names.
+    The run's optimiser trains a method's own parameters (adapters, embeddings) together with the student, except
+    those that :meth:`create_optimizer` handles.
 
     Args:
-        task_weight: weight of the task's own loss (cross-entropy).
+        task_weight: The weight of the task's own loss (for classification, the cross-entropy).
 
     Attributes:
-        uses_temperature: whether a loss depends on the temperatures.
-        uses_features: whether the outputs must hold images and features.
-        tasks: that the method is for.
-        is_stochastic: whether a loss draws from torch's global generator; the run then seeds it.
-        gather: from values ``(n, ...)`` of a process' share of the batch to those of the whole batch ``(N, ...)``, for
-            a memory that must be the same in all processes that share a run.
-        equal_gradients: whether each instance's gradient of the terms that depend on the temperatures, by the student's
-            logits, is scaled to the batch's mean norm; the terms' values stay.
-        num_runs: number of runs whose batches of equal size, one after the other, make up the outputs.
+        uses_temperature: Whether any term depends on the temperatures.
+        uses_features: Whether the method needs outputs with images and features.
+        tasks: The tasks that the method supports.
+        is_stochastic: Whether the loss draws from torch's global generator; the run then seeds it.
+        gather: Maps values ``(n, ...)`` of this process's share of the batch to those of the whole batch ``(N, ...)``,
+            for a memory that must be the same in all processes of a distributed run.
+        equal_gradients: Whether the gradient of each instance's temperature-dependent terms with respect to the
+            student's logits is scaled to the batch's mean norm. The values of the terms stay as they are.
+        num_runs: The number of runs whose equally large batches follow one another in the outputs.
     """
 
     uses_temperature = True
@@ -89,14 +88,14 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def logit_losses(self, outputs: InstanceOutputs, temperature: Temperature) -> dict[str, Tensor]:
-        """Return the weighted terms that depend on the temperatures, by name, each ``(N,)``; a function of logits."""
+        """Return the weighted terms ``(N,)`` that depend on the temperatures, by name; they see the logits alone."""
 
     def feature_losses(self, outputs: InstanceOutputs) -> dict[str, Tensor]:  # noqa: ARG002
-        """Return the weighted terms that do not depend on temperatures, by name, each ``(N,)``."""
+        """Return the weighted terms ``(N,)`` that do not depend on the temperatures, by name."""
         return {}
 
     def forward(self, outputs: InstanceOutputs, temperature: Temperature) -> dict[str, Tensor]:
-        """Return all weighted terms by name, each ``(N,)``; their sum is the instance's loss."""
+        """Return all weighted terms ``(N,)`` by name; their sum is the loss of each instance."""
         logit_losses = self.logit_losses(outputs, temperature)
         if self.equal_gradients:
             logit_losses = with_equal_gradients(logit_losses, outputs.student_logits, self.mean_gradient_norm)
@@ -107,20 +106,20 @@ class Method(nn.Module, ABC):
         }
 
     def mean_gradient_norm(self, norm: Tensor) -> Tensor:
-        """Return for each instance the mean norm of its run's whole batch, ``(N,)``.
+        """Return for each instance ``(N,)`` the mean gradient norm of its run's whole batch.
 
         Args:
-            norm: ``(N,)`` of the instances' gradients, or of those in this process' share of the batch.
+            norm: The gradient norms ``(N,)`` of the instances in this process's share of the batch.
         """
         means = mean_norm(self.gather(norm).unflatten(0, (self.num_runs, -1)))
         return means.expand(-1, len(norm) // self.num_runs).flatten()
 
     def create_optimizer(self) -> torch.optim.Optimizer | None:
-        """Return an optimiser of those parameters that the run's must not train; None where it trains them all."""
+        """Return an optimiser for the parameters that the run must not train itself, or None if it trains them all."""
         return None
 
     def after_update(self, outputs: InstanceOutputs) -> None:
-        """Take note of an update that was made on these outputs, such as in a memory; without gradients."""
+        """Record an update made on these outputs, for example in a memory. Called without gradients."""
 
 
 def _itself(values: Tensor) -> Tensor:
@@ -131,7 +130,7 @@ def features_of(outputs: InstanceOutputs) -> tuple[Features, Features]:
     """Return the student's and the teacher's features.
 
     Raises:
-        ValueError: if the outputs hold none.
+        ValueError: If the outputs hold no features.
     """
     if outputs.student_features is None or outputs.teacher_features is None:
         raise ValueError("this method needs outputs with features: see forward_with_features")
@@ -139,10 +138,10 @@ def features_of(outputs: InstanceOutputs) -> tuple[Features, Features]:
 
 
 def regions_of(outputs: InstanceOutputs) -> Regions:
-    """Return which parts of which images the instances are.
+    """Return the image regions that the instances stand for.
 
     Raises:
-        ValueError: if they are whole images.
+        ValueError: If the instances are whole images.
     """
     if outputs.regions is None:
         raise ValueError("this method needs outputs whose instances are regions of images")

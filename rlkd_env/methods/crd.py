@@ -15,39 +15,39 @@ from rlkd_env.methods.base import Pair, features_of
 from rlkd_env.methods.feature_method import FeatureMethod
 
 _LARGEST_PRODUCT = 2**24
-"""Entries of a product of anchors and bank (64 MiB in float32); larger ones are made a few anchors at a time."""
+"""The largest product of anchors and bank (64 MiB in float32) that is computed at once."""
 
 
 def contrastive_loss(logits: Tensor, num_images: int) -> Tensor:
-    """Negative log-likelihood of telling the positive from the negatives (equation 18).
+    """Compute the negative log-likelihood of telling the positive from the negatives (equation 18).
 
-    With h = exp(logit) and c = K / n: -log(h₊ / (h₊ + c)) - Σ log(c / (h₋ + c)), as softplus of log c - log h₊ and of
-    log h₋ - log c.
+    With h = exp(logit) and c = K / n this is -log(h₊ / (h₊ + c)) - Σ log(c / (h₋ + c)), computed as the softplus of
+    log c - log h₊ and of log h₋ - log c.
 
     Args:
-        logits: ``(N, 1 + K)`` values of log h, the positive's first.
-        num_images: n.
+        logits: The values of log h, ``(N, 1 + K)``, the positive's first.
+        num_images: The number of training images n.
 
     Returns:
-        ``(N,)``.
+        The losses ``(N,)``.
     """
     margins = logits - math.log((logits.shape[-1] - 1) / num_images)
     return F.softplus(-margins[:, 0]) + F.softplus(margins[:, 1:]).sum(dim=-1)
 
 
 def bank_scores(anchors: Tensor, bank: Tensor, indices: Tensor) -> Tensor:
-    """Dot products of every anchor with entries of its own choice of a bank.
+    """Compute the dot products of every anchor with its own choice of entries of a bank.
 
-    All n products are made and M picked from them: N · n values, where gathering the entries first would take
-    N · M · width. The result is the same, as are its gradients by the anchors.
+    All n products are computed and M of them picked. That takes N · n values, whereas gathering the entries first would
+    take N · M · width; the result and its gradients by the anchors are the same.
 
     Args:
-        anchors: ``(N, width)``.
-        bank: ``(n, width)``.
-        indices: ``(N, M)`` positions in the bank.
+        anchors: The anchors ``(N, width)``.
+        bank: The bank's entries ``(n, width)``.
+        indices: The chosen positions in the bank ``(N, M)``.
 
     Returns:
-        ``(N, M)``.
+        The products ``(N, M)``.
     """
     rows = max(1, _LARGEST_PRODUCT // len(bank))
     chunks = zip(anchors.split(rows), indices.split(rows), strict=True)
@@ -57,13 +57,13 @@ def bank_scores(anchors: Tensor, bank: Tensor, indices: Tensor) -> Tensor:
 class NegativeSampler(nn.Module):
     """Draws training images of other classes, uniformly and with replacement, on the device.
 
-    The images lie in the order of their classes; a position among those of other classes skips the block of its own.
+    The images are sorted by class; a position among the images of other classes skips the block of the own class.
 
     Args:
-        labels: ``(n,)`` classes of all training images.
+        labels: The classes ``(n,)`` of all training images.
 
     Raises:
-        UsageError: if they are all of one class.
+        UsageError: If all images are of one class.
     """
 
     order: Tensor
@@ -80,7 +80,7 @@ class NegativeSampler(nn.Module):
         self.register_buffer("starts", counts.cumsum(dim=0) - counts, persistent=False)
 
     def forward(self, labels: Tensor, count: int) -> Tensor:
-        """Return ``(N, count)`` positions in the training set for instances of classes ``(N,)``."""
+        """Draw ``(N, count)`` positions in the training set for instances of the classes ``(N,)``."""
         own = self.counts[labels].unsqueeze(-1)
         # The remainder of so large a number is uniform to within n / 2^62.
         drawn = torch.randint(2**62, (len(labels), count), device=labels.device) % (len(self.order) - own)
@@ -88,12 +88,12 @@ class NegativeSampler(nn.Module):
 
 
 class MemoryBank(nn.Module):
-    """One network's remembered embeddings of all training images, and the normaliser of products with them.
+    """Remembers one network's embeddings of all training images and normalises products with them.
 
     Args:
-        num_images: n.
-        width: of an embedding.
-        momentum: share of the old embedding in an update.
+        num_images: The number of training images n.
+        width: The width of an embedding.
+        momentum: The share of the old embedding in an update.
     """
 
     embeddings: Tensor
@@ -102,17 +102,17 @@ class MemoryBank(nn.Module):
     def __init__(self, num_images: int, width: int, momentum: float) -> None:
         super().__init__()
         self.momentum = momentum
-        bound = math.sqrt(3 / width)  # at which a random embedding has an expected squared norm of 1
+        bound = math.sqrt(3 / width)  # a random embedding then has an expected squared norm of 1
         self.register_buffer("embeddings", torch.empty(num_images, width).uniform_(-bound, bound))
         self.register_buffer("log_normalizer", torch.tensor(math.inf))  # infinite until the first update fixes it
 
     def choose_log_normalizer(self, scores: Tensor) -> Tensor:
-        """Return log Z as it was fixed, or else log(n · mean of exp(score)), without gradient."""
+        """Return log Z: the fixed value or, before the first update, log(n · mean exp(score)). No gradient."""
         estimate = scores.detach().flatten().logsumexp(dim=0) + math.log(len(self.embeddings) / scores.numel())
         return torch.where(self.log_normalizer.isinf(), estimate, self.log_normalizer)
 
     def remember(self, indices: Tensor, embeddings: Tensor, log_normalizer: Tensor) -> None:
-        """Move the embeddings of images ``(N,)`` towards ``(N, width)``; of an image that is there twice, the last."""
+        """Move the entries of images ``(N,)`` towards embeddings ``(N, width)``; for a repeated image the last."""
         same = indices == indices.unsqueeze(-1)
         last = torch.where(same, torch.arange(len(indices), device=indices.device), -1).amax(dim=-1)
         mixed = self.momentum * self.embeddings[indices] + (1.0 - self.momentum) * embeddings[last]
@@ -122,7 +122,7 @@ class MemoryBank(nn.Module):
 
 @dataclass(frozen=True)
 class _Seen:
-    """What a loss was computed from, for the memory to take over after the update."""
+    """What the last loss was computed from; the memories take it over after the update."""
 
     student: Tensor
     teacher: Tensor
@@ -133,33 +133,25 @@ class _Seen:
 class CRD(FeatureMethod):
     """KD + ``feature_weight`` · contrast of pooled features with memories of all training images.
 
-    Linear maps to ``width`` dimensions and unit length, trained, embed both networks' features. The student's
-    embedding u of an instance is told apart in the memory v of the teacher's, and the other way round: the instance's
-    own entry is the positive, ``negatives`` entries of other classes are not. h(u, v) = exp(u · v / temperature) / Z,
-    Z fixed from the first batch as n times the mean. After an update the instances' entries move to their embeddings.
-    Of a mix of two images, label and index are those of the image with the larger share.
+    Trained linear maps to ``width`` dimensions, scaled to unit length, embed both networks' features. The student's
+    embedding u of an instance is contrasted with the memory v of the teacher's embeddings, and vice versa: the
+    instance's own entry is the positive, ``negatives`` entries of other classes are the negatives. The score is
+    h(u, v) = exp(u · v / contrast_temperature) / Z, with Z fixed by the first batch as n times the mean. After an
+    update the instances' entries move towards their embeddings. When two images are mixed, label and index are those of
+    the image with the larger share. Negatives are drawn with replacement; the authors' code draws without.
 
-    The negatives are drawn with replacement, where the authors' code draws them without.
-
-    Memory: the two banks hold 2 · n · width values, 49 MiB for 50,000 images. A step makes the products of the N
-    anchors with a whole bank, N · n · 4 bytes but at most 64 MiB at a time, and keeps some tensors of N · K numbers.
-    Gathering both banks' negatives would take 2 · N · K · width · 4 bytes, 1 GiB at N = 64 and K = 16,384. Measured
-    there with n = 50,000 on one CPU core, forward, backward and update: 130 MiB and 0.14 s a step, against 1,100 MiB
-    and 1.9 s for the gather.
+    The two banks hold 2 · n · width values, 49 MiB for 50,000 images. A step computes the products of the N anchors
+    with a whole bank, at most 64 MiB at a time, and keeps a few tensors of N · K values. With N = 64, K = 16,384 and
+    n = 50,000, a step on one CPU core takes 130 MiB and 0.14 s; gathering the negatives would take 1,100 MiB and 1.9 s.
 
     Args:
-        pair: the networks and the classes of the training images.
-        task_weight: weight of the cross-entropy.
-        kd_weight: weight of KD's KL term; 0 for none.
-        feature_weight: weight of both contrasts.
-        negatives: K, negatives an instance.
-        momentum: share of the old entry when the memory is updated.
-        contrast_temperature: divides the products of embeddings; not the temperature of the logits.
-        width: of the embeddings.
-        temperature_squared: whether the KL term carries the factor T².
+        negatives: The number K of negatives per instance.
+        momentum: The share of the old entry when the memory is updated.
+        contrast_temperature: Divides the products of embeddings; unrelated to the temperature of the logits.
+        width: The width of the embeddings.
 
     Raises:
-        UsageError: if the training images are all of one class, or an option is out of its range.
+        UsageError: If the training images are all of one class or an option is out of range.
     """
 
     is_stochastic = True
@@ -194,17 +186,17 @@ class CRD(FeatureMethod):
         self._seen: _Seen | None = None
 
     def feature_losses(self, outputs: InstanceOutputs) -> dict[str, Tensor]:
-        """Return the term ``crd``, ``(N,)``; draws the negatives.
+        """Draw the negatives and return the term ``crd`` ``(N,)``.
 
         Raises:
-            ValueError: if the outputs have no features or indices.
+            ValueError: If the outputs have no features or indices.
         """
         negatives = self.sampler(outputs.labels, self.negatives)
         entries = torch.cat([_indices_of(outputs).unsqueeze(-1), negatives], dim=-1)
         return {"crd": self.feature_weight * self.contrast(outputs, entries)}
 
     def contrast(self, outputs: InstanceOutputs, entries: Tensor) -> Tensor:
-        """Return both contrasts' sum ``(N,)`` with given entries ``(N, 1 + K)`` of the memories, the positive first."""
+        """Return the sum ``(N,)`` of both contrasts for the memories' entries ``(N, 1 + K)``, the positive first."""
         student_features, teacher_features = features_of(outputs)
         student = F.normalize(self.student_embedding(student_features.pooled), dim=-1)
         teacher = F.normalize(self.teacher_embedding(teacher_features.pooled), dim=-1)
@@ -217,7 +209,7 @@ class CRD(FeatureMethod):
         """Move the memories towards the embeddings that the update's loss was computed from.
 
         Raises:
-            RuntimeError: if no loss was computed since the last update.
+            RuntimeError: If no loss was computed since the last update.
         """
         if self._seen is None:
             raise RuntimeError("after_update() without a loss before it")
@@ -227,11 +219,11 @@ class CRD(FeatureMethod):
             (self.student_memory, seen.student, seen.student_log_normalizer),
             (self.teacher_memory, seen.teacher, seen.teacher_log_normalizer),
         ):
-            estimates = self.gather(log_normalizer.reshape(1))  # one a process; Z is a mean, so they are averaged
+            estimates = self.gather(log_normalizer.reshape(1))  # one per process; Z is a mean, so they are averaged
             memory.remember(indices, self.gather(embeddings), estimates.logsumexp(dim=0) - math.log(len(estimates)))
 
     def _tell_apart(self, anchors: Tensor, memory: MemoryBank, entries: Tensor) -> tuple[Tensor, Tensor]:
-        """Return an anchor's loss ``(N,)`` and log Z."""
+        """Return the anchors' losses ``(N,)`` and log Z."""
         scores = bank_scores(anchors, memory.embeddings, entries) / self.contrast_temperature
         log_normalizer = memory.choose_log_normalizer(scores)
         return contrastive_loss(scores - log_normalizer, len(memory.embeddings)), log_normalizer

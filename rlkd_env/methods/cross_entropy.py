@@ -1,4 +1,4 @@
-"""No distillation: the student learns from the labels alone. The control that every KD method is measured against."""
+"""No distillation: the student learns from the labels alone. Every KD method is compared with this control."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rlkd_env.methods.base import Method
 
 
 class CrossEntropy(Method):
-    """The cross-entropy alone; temperatures have no effect."""
+    """The cross-entropy on its own; temperatures have no effect."""
 
     tasks: tuple[TaskName, ...] = ("classification", "detection")
     uses_temperature = False

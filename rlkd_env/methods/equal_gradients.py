@@ -1,7 +1,7 @@
-"""The same size of gradient for every instance: an ablation of how temperatures weigh instances against one another.
+"""The same gradient norm for every instance: an ablation of how temperatures weigh instances against one another.
 
-As the gradient of T² · KL by the student's logits is T · (p_student - p_teacher), a temperature sets not only which way
-an instance pulls, but also how strongly. Equalised, the way is all that is left of it.
+The gradient of T² · KL with respect to the student's logits is T · (p_student - p_teacher), so a temperature sets both
+the direction and the size of an instance's gradient. With equal norms only the direction is left.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ import torch
 from torch import Tensor
 
 _SMALLEST_SHARE = 1e-6
-"""Of the mean norm: in float32 the direction of a smaller gradient is rounding noise, and it stays as it is."""
+"""Share of the mean norm below which a gradient stays as it is: its direction is rounding noise in float32."""
 
 
 def with_equal_gradients(
     losses: dict[str, Tensor], logits: Tensor, target_of: Callable[[Tensor], Tensor]
 ) -> dict[str, Tensor]:
-    """Scale each instance's gradient so that the gradient of its losses' sum by its logits has the target norm.
+    """Scale each instance's losses so that the gradient of their sum by its logits has the target norm.
 
-    The values of the losses stay. The backward is that of the losses alone, down to the logits, so it costs little.
-    What a temperature that follows from the logits adds to the gradient is part of it.
+    The values of the losses do not change. The extra backward only goes from the losses to the logits, so it costs
+    little. If a temperature is a function of the logits, its share of the gradient is included.
 
     Args:
-        losses: terms by name, each ``(N,)``, functions of the logits.
-        logits: ``(N, C)`` of the student; where they carry no gradient the losses are returned as they are.
-        target_of: from the norms of the gradients ``(N,)`` to what they shall be, ``(N,)`` or ``(1,)``.
+        losses: The terms ``(N,)`` by name, functions of the logits.
+        logits: The student's logits ``(N, C)``. If they carry no gradient, the losses are returned unchanged.
+        target_of: Maps the norms of the gradients ``(N,)`` to the wanted norms, ``(N,)`` or ``(1,)``.
 
     Returns:
-        The terms by name.
+        The terms ``(N,)`` by name.
     """
     if not losses or not logits.requires_grad:
         return losses
@@ -41,14 +41,14 @@ def with_equal_gradients(
 
 
 def scale_to(target: Tensor, norm: Tensor) -> Tensor:
-    """Return what brings norms ``(N,)`` to a target ``(N,)`` or ``(1,)``; 1 where they are nothing beside it."""
+    """Return the factors ``(N,)`` that bring norms ``(N,)`` to a target, 1 where a norm is negligible."""
     return torch.where(norm < _SMALLEST_SHARE * target, 1.0, target / norm).nan_to_num(1.0)
 
 
 def mean_norm(norm: Tensor) -> Tensor:
-    """Return the mean of norms ``(..., N)`` that are not next to nothing, ``(..., 1)``.
+    """Return the mean ``(..., 1)`` of those norms ``(..., N)`` that are not negligible.
 
-    Once all of those have it, the mean over all instances is what it was.
+    Giving all of them this norm leaves the mean over all instances unchanged.
     """
     counts = norm >= _SMALLEST_SHARE * norm.mean(dim=-1, keepdim=True)
     return (norm * counts).sum(dim=-1, keepdim=True) / counts.sum(dim=-1, keepdim=True)

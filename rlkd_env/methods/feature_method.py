@@ -1,4 +1,4 @@
-"""What the KD methods that compare features have in common: KD's term beside their own."""
+"""The base class of the KD methods that compare features: KD's term plus one of their own."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from rlkd_env.methods.kd import KD
 
 
 class FeatureMethod(KD):
-    """KD (``task_weight``, ``kd_weight``) + ``feature_weight`` · a comparison of features that no temperature changes.
+    """KD + ``feature_weight`` · a comparison of features that does not depend on the temperatures.
+
+    The arguments below mean the same in every subclass; subclasses document only what they add. All except this
+    base class also take the ``pair`` of networks that they compare.
 
     Args:
-        task_weight: weight of the cross-entropy.
-        kd_weight: weight of KD's KL term; at 0 it is not computed, and temperatures have no effect.
-        feature_weight: weight of the method's own term.
-        temperature_squared: whether the KL term carries the factor T² (T_student · T_teacher where they differ).
+        task_weight: The weight of the task's own loss.
+        kd_weight: The weight of KD's KL term. At 0 the term is not computed and temperatures have no effect.
+        feature_weight: The weight of the subclass's own term.
+        temperature_squared: Whether the KL term carries the factor T_student · T_teacher.
     """
 
     uses_features = True
@@ -32,15 +35,15 @@ class FeatureMethod(KD):
         self.uses_temperature = kd_weight != 0
 
     def logit_losses(self, outputs: InstanceOutputs, temperature: Temperature) -> dict[str, Tensor]:
-        """Return KD's KL term ``(N,)``, or no term where its weight is 0."""
+        """Return KD's KL term ``(N,)``, or no term if its weight is 0."""
         return super().logit_losses(outputs, temperature) if self.uses_temperature else {}
 
 
 def require_stages(pair: Pair, method: str) -> None:
-    """Check that both networks show feature maps.
+    """Check that both networks expose feature maps.
 
     Raises:
-        UsageError: if one has none.
+        UsageError: If one of them exposes none.
     """
     for network, shapes in (("student", pair.student), ("teacher", pair.teacher)):
         if not shapes.stages:
@@ -48,10 +51,10 @@ def require_stages(pair: Pair, method: str) -> None:
 
 
 def require_detectors(pair: Pair, method: str) -> int:
-    """Check that the networks are detectors; return the number of classes of their objects.
+    """Check that the networks are detectors and return the number of object classes.
 
     Raises:
-        UsageError: if they classify whole images.
+        UsageError: If the networks classify whole images.
     """
     if pair.object_classes is None:
         raise UsageError(
@@ -61,5 +64,5 @@ def require_detectors(pair: Pair, method: str) -> int:
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """Return values in float32 or finer: similarities of a batch differ by less than half precision can tell."""
+    """Return values in float32 or finer, because similarities within a batch differ by less than half precision."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

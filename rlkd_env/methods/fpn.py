@@ -1,4 +1,4 @@
-"""Imitation of the maps of a detector's feature pyramid (FPN)."""
+"""Imitation of the maps of a detector's feature pyramid network (FPN)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _EPSILON = 1e-6
 
 
 def matching_levels(pair: Pair, method: str) -> list[tuple[int, int]]:
-    """Return which levels of the two pyramids are of the same size, from fine to coarse.
+    """Pair the levels of the two pyramids that have the same size.
 
-    Networks whose backbones differ may have pyramids of different height. From the coarsest level of the student on,
-    each takes the coarsest level of the teacher of its size that is still free.
+    Pyramids on different backbones may have different numbers of levels. Starting from the coarsest level of the
+    student, each takes the coarsest unused level of the teacher that has its size.
 
     Returns:
-        Numbers of the student's and of the teacher's stage.
+        The indices of the student's and the teacher's stage of each pair, from fine to coarse.
 
     Raises:
-        UsageError: if no two levels are of the same size.
+        UsageError: If no two levels have the same size.
     """
     free = list(range(len(pair.teacher.stages)))
     levels = []
@@ -42,30 +42,16 @@ def matching_levels(pair: Pair, method: str) -> list[tuple[int, int]]:
 
 
 def imitation_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
-    """Mean over channels and positions of the squared difference.
-
-    Args:
-        student_map: ``(B, channels, height, width)``.
-        teacher_map: likewise.
-
-    Returns:
-        ``(B,)``.
-    """
+    """Return the mean squared difference ``(B,)`` over channels and positions of maps ``(B, channels, h, w)``."""
     return (student_map - teacher_map).square().mean(dim=(1, 2, 3))
 
 
 def correlation_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
-    """Half of the mean squared difference of maps that were standardised (PKD, arXiv 2207.02039).
+    """Return half of the mean squared difference ``(B,)`` of standardised maps (PKD, arXiv 2207.02039).
 
-    Every channel is given mean 0 and variance 1 over the batch and its positions. So the mean over the images is 1 - r,
-    with r the mean over the channels of Pearson's correlation, and an image's value depends on the others in its batch.
-
-    Args:
-        student_map: ``(B, channels, height, width)``.
-        teacher_map: likewise.
-
-    Returns:
-        ``(B,)``.
+    Every channel gets mean 0 and variance 1 over the batch and its positions. The mean over the images is therefore
+    1 - r, with r the mean of the channels' Pearson correlations, and the loss of an image depends on the others in the
+    batch. The maps are ``(B, channels, height, width)``.
     """
     return 0.5 * imitation_loss(_standardised(student_map), _standardised(teacher_map))
 
@@ -73,24 +59,18 @@ def correlation_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
 class FPN(FeatureMethod):
     """KD + ``feature_weight`` · Σ over the pyramid's levels of the difference of the detectors' maps.
 
-    The student's maps come to the teacher's width by 1x1 convolutions, which are trained. They are there where the
-    widths are the same, too: that a channel of the student shall mean what the same channel of the teacher means is
-    known to hold students back (Chen et al., NeurIPS 2017; Wang et al., arXiv 1906.03609). ``normalized`` compares the
-    channels' correlations instead, as PKD does, which leaves the size of the maps free; like PKD it then has
-    convolutions where widths differ alone, and its published weight is 6.
-
-    An image's value is that of each of its instances. Levels that only one network has are left out.
+    Trained 1x1 convolutions map the student's maps to the teacher's width. They are used even if the widths agree,
+    because forcing each channel of the student to match the same channel of the teacher is known to hold students back
+    (Chen et al., NeurIPS 2017; Wang et al., arXiv 1906.03609). With ``normalized`` the channels' correlations are
+    compared instead, as in PKD (published weight 6), which ignores the scale of the maps; as in PKD, there are then
+    convolutions only where the widths differ. Each instance gets the loss of its image; levels that only one network
+    has are left out.
 
     Args:
-        pair: the networks, both detectors.
-        task_weight: weight of the student's own losses.
-        kd_weight: weight of KD's KL term on the proposals' logits; 0 for none.
-        feature_weight: weight of the sum over levels.
-        normalized: whether maps are standardised by channel before they are compared.
-        temperature_squared: whether the KL term carries the factor T².
+        normalized: Whether maps are standardised by channel before they are compared.
 
     Raises:
-        UsageError: if the networks are no detectors, or no two maps of theirs are of the same size.
+        UsageError: If the networks are not detectors or have no two maps of the same size.
     """
 
     tasks: tuple[TaskName, ...] = ("detection",)
@@ -115,7 +95,7 @@ class FPN(FeatureMethod):
             self.adapters.append(nn.Conv2d(*widths, kernel_size=1) if is_needed else nn.Identity())
 
     def feature_losses(self, outputs: InstanceOutputs) -> dict[str, Tensor]:
-        """Return the term ``fpn``, ``(N,)``."""
+        """Return the term ``fpn`` ``(N,)``."""
         student, teacher = features_of(outputs)
         losses = [
             self.compare(adapter(student.stages[number]), teacher.stages[other])

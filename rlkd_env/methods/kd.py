@@ -14,17 +14,17 @@ from rlkd_env.methods.base import Method
 def kd_loss(
     student_logits: Tensor, teacher_logits: Tensor, temperature: Temperature, temperature_squared: bool = True
 ) -> Tensor:
-    """Temperature-scaled KL(teacher ‖ student) per instance.
+    """Compute the temperature-scaled KL(teacher ‖ student) of each instance.
 
     Args:
-        student_logits: ``(N, C)``.
-        teacher_logits: ``(N, C)``.
-        temperature: ``(N,)`` each for teacher and student.
-        temperature_squared: multiply by T_student · T_teacher, which keeps the gradient's size from falling as 1/T², or
-            by what the temperatures bring as ``factor`` in its place.
+        student_logits: The student's logits ``(N, C)``.
+        teacher_logits: The teacher's logits ``(N, C)``.
+        temperature: The temperatures ``(N,)`` of teacher and student.
+        temperature_squared: Whether to multiply by T_student · T_teacher, which keeps the gradient from shrinking as
+            1/T², or by the temperatures' own ``factor`` if they have one.
 
     Returns:
-        ``(N,)`` in nats.
+        The divergences ``(N,)`` in nats.
     """
     student = log_softmax(student_logits / temperature.student.unsqueeze(-1))
     teacher = log_softmax(teacher_logits / temperature.teacher.unsqueeze(-1))
@@ -36,10 +36,10 @@ class KD(Method):
     """``task_weight`` · cross-entropy + ``kd_weight`` · T² · KL(teacher ‖ student).
 
     Args:
-        task_weight: weight of the cross-entropy.
-        kd_weight: weight of the KL term.
-        temperature_squared: whether the KL term carries the factor T² (T_student · T_teacher where they differ; a
-            rule's own factor where it has one).
+        task_weight: The weight of the cross-entropy.
+        kd_weight: The weight of the KL term.
+        temperature_squared: Whether the KL term carries the factor T_student · T_teacher, or the temperatures' own
+            ``factor`` if they have one.
     """
 
     tasks: tuple[TaskName, ...] = ("classification", "detection")
@@ -50,6 +50,6 @@ class KD(Method):
         self.temperature_squared = temperature_squared
 
     def logit_losses(self, outputs: InstanceOutputs, temperature: Temperature) -> dict[str, Tensor]:
-        """Return the KL term, ``(N,)``."""
+        """Return the KL term ``(N,)``."""
         loss = kd_loss(outputs.student_logits, outputs.teacher_logits, temperature, self.temperature_squared)
         return {"kd": self.kd_weight * loss}

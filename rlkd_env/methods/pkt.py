@@ -14,18 +14,18 @@ _EPSILON = 1e-7
 
 
 def pkt_loss(student_features: Tensor, teacher_features: Tensor) -> Tensor:
-    """Divergence of the students' from the teachers' similarities within the batch, by row (the cosine kernel).
+    """Compute the divergence of the student's similarities within the batch from the teacher's, row by row.
 
-    K_ij = (cos(f_i, f_j) + 1) / 2, whose rows, divided by their sums, are distributions P. Instance i has
-    mean_j P_t,ij · log((P_t,ij + 1e-7) / (P_s,ij + 1e-7)), so the mean over instances is the batch's loss: the mean
-    over all N² entries.
+    The cosine kernel K_ij = (cos(f_i, f_j) + 1) / 2 gives distributions P when each row is divided by its sum.
+    Instance i gets mean_j P_t,ij · log((P_t,ij + 1e-7) / (P_s,ij + 1e-7)), so the mean over the instances is the
+    published loss, a mean over all N² entries.
 
     Args:
-        student_features: ``(N, D)``.
-        teacher_features: ``(N, E)``; E may differ from D.
+        student_features: The student's features ``(N, D)``.
+        teacher_features: The teacher's features ``(N, E)``; E may differ from D.
 
     Returns:
-        ``(N,)``.
+        The losses ``(N,)``.
     """
     student, teacher = _similarity_distributions(student_features), _similarity_distributions(teacher_features)
     return (teacher * torch.log((teacher + _EPSILON) / (student + _EPSILON))).mean(dim=-1)
@@ -34,15 +34,8 @@ def pkt_loss(student_features: Tensor, teacher_features: Tensor) -> Tensor:
 class PKT(FeatureMethod):
     """KD + ``feature_weight`` · divergence of the similarities of pooled features within the batch.
 
-    An instance's value depends on the others in its batch. The mean over N² entries falls as 1/N, so the published
-    weight, 30000, holds for batches of 64.
-
-    Args:
-        pair: the networks.
-        task_weight: weight of the cross-entropy.
-        kd_weight: weight of KD's KL term; 0 for none.
-        feature_weight: weight of :func:`pkt_loss`.
-        temperature_squared: whether the KL term carries the factor T².
+    The loss of an instance depends on the others in its batch (:func:`pkt_loss`). The mean over N² entries falls as
+    1/N, so the published weight, 30000, holds for batches of 64.
     """
 
     def __init__(
@@ -56,7 +49,7 @@ class PKT(FeatureMethod):
         super().__init__(task_weight, kd_weight, feature_weight, temperature_squared)
 
     def feature_losses(self, outputs: InstanceOutputs) -> dict[str, Tensor]:
-        """Return the term ``pkt``, ``(N,)``."""
+        """Return the term ``pkt`` ``(N,)``."""
         student, teacher = features_of(outputs)
         return {"pkt": self.feature_weight * pkt_loss(student.pooled, teacher.pooled)}
 

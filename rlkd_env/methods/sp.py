@@ -11,17 +11,17 @@ from rlkd_env.methods.feature_method import FeatureMethod, at_least_float32, req
 
 
 def sp_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
-    """Squared difference of the two networks' similarities within the batch, by row.
+    """Compute the squared difference of the two networks' similarities within the batch, row by row.
 
-    With F the maps, one flat row an instance, G = F Fᵀ with rows of L2 norm 1. Instance i has
-    Σ_j (G_t,ij - G_s,ij)² / N, so the mean over instances is the batch's loss ‖G_t - G_s‖² / N².
+    With F the flattened maps, one row per instance, G = F Fᵀ with rows scaled to an L2 norm of 1. Instance i gets
+    Σ_j (G_t,ij - G_s,ij)² / N, so the mean over the instances is the published loss ‖G_t - G_s‖² / N².
 
     Args:
-        student_map: ``(N, channels, height, width)``.
-        teacher_map: likewise, of any other size.
+        student_map: The student's maps ``(N, channels, height, width)``.
+        teacher_map: The teacher's maps, whose other dimensions may differ.
 
     Returns:
-        ``(N,)``.
+        The losses ``(N,)``.
     """
     return (_similarities(teacher_map) - _similarities(student_map)).square().mean(dim=-1)
 
@@ -29,18 +29,11 @@ def sp_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
 class SP(FeatureMethod):
     """KD + ``feature_weight`` · squared difference of the similarities of the last maps within the batch.
 
-    An instance's value depends on the others in its batch. The batch's loss falls about as 1/N, so the published
-    weight, 3000, holds for batches of 64.
-
-    Args:
-        pair: the networks.
-        task_weight: weight of the cross-entropy.
-        kd_weight: weight of KD's KL term; 0 for none.
-        feature_weight: weight of :func:`sp_loss`.
-        temperature_squared: whether the KL term carries the factor T².
+    The loss of an instance depends on the others in its batch (:func:`sp_loss`). The batch's loss falls roughly as 1/N,
+    so the published weight, 3000, holds for batches of 64.
 
     Raises:
-        UsageError: if a network has no feature maps.
+        UsageError: If a network has no feature maps.
     """
 
     def __init__(
@@ -55,7 +48,7 @@ class SP(FeatureMethod):
         require_stages(pair, "sp")
 
     def feature_losses(self, outputs: InstanceOutputs) -> dict[str, Tensor]:
-        """Return the term ``sp``, ``(N,)``."""
+        """Return the term ``sp`` ``(N,)``."""
         student, teacher = features_of(outputs)
         return {"sp": self.feature_weight * sp_loss(student.stages[-1], teacher.stages[-1])}
 

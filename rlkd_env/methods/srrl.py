@@ -13,17 +13,11 @@ from rlkd_env.models.taps.features import classifier_of
 class SRRL(FeatureMethod):
     """KD + ``feature_weight`` · (MSE(A(f_s), f_t) + MSE(W_t A(f_s), z_t)) on pooled features.
 
-    A, a 1x1 convolution with batch norm and ReLU, maps the student's pooled feature, seen as a map of one position, to
-    the teacher's width. W_t, the teacher's frozen classifier, then judges it by the teacher's own logits. Both squared
-    errors are means over the entries of an instance. Batch norm takes the statistics of the batch, so an instance's
-    value depends on the others in it, and a batch needs two instances.
-
-    Args:
-        pair: the networks; the teacher's classifier is used, but is no part of the method's state or parameters.
-        task_weight: weight of the cross-entropy.
-        kd_weight: weight of KD's KL term; 0 for none.
-        feature_weight: weight of both squared errors.
-        temperature_squared: whether the KL term carries the factor T².
+    A is a 1x1 convolution with batch norm and ReLU that maps the student's pooled feature, taken as a map of one
+    position, to the teacher's width. W_t is the teacher's frozen classifier, whose output is compared with the
+    teacher's own logits; it is not part of the method's state or parameters. Both squared errors are means over the
+    entries of an instance. Because batch norm uses the statistics of the batch, the loss of an instance depends on the
+    others in it, and a batch needs at least two instances.
     """
 
     def __init__(
@@ -38,7 +32,7 @@ class SRRL(FeatureMethod):
         convolution = nn.Conv2d(pair.student.pooled, pair.teacher.pooled, kernel_size=1, bias=False)
         nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
         self.adapter = nn.Sequential(convolution, nn.BatchNorm2d(pair.teacher.pooled), nn.ReLU())
-        self._pair = pair  # no module itself, so that the teacher becomes no part of this one
+        self._pair = pair  # not a module, so the teacher does not become a part of this one
 
     def feature_losses(self, outputs: InstanceOutputs) -> dict[str, Tensor]:
         """Return the terms ``srrl_feature`` and ``srrl_logits``, each ``(N,)``."""

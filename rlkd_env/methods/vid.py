@@ -17,29 +17,29 @@ _SMALLEST_VARIANCE = 1e-5
 
 
 def gaussian_loss(mean: Tensor, variance: Tensor, target: Tensor) -> Tensor:
-    """Mean over channels and positions of ½ [(mean - target)² / variance + log variance], less ½ log 2π.
+    """Compute a Gaussian's negative log-likelihood without ½ log 2π, as a mean over channels and positions.
 
     Args:
-        mean: ``(N, channels, height, width)``.
-        variance: ``(channels,)``.
-        target: like ``mean``.
+        mean: The means ``(N, channels, height, width)``.
+        variance: The variances ``(channels,)``.
+        target: The observed values, shaped like ``mean``.
 
     Returns:
-        ``(N,)``.
+        The losses ``(N,)``.
     """
     variance = variance[:, None, None]
     return (0.5 * ((mean - target).square() / variance + variance.log())).flatten(start_dim=1).mean(dim=-1)
 
 
 class VariationalRegressor(nn.Module):
-    """Predicts a teacher's map from a student's, with a variance per teacher channel; both are trained.
+    """Predicts a teacher's map from a student's, with a trained variance per teacher channel.
 
-    The mean is three 1x1 convolutions without bias, ReLU between them, of the teacher's width. The variance is
-    softplus(ρ) + 1e-5 and starts at 5.
+    Three 1x1 convolutions of the teacher's width, without bias and with ReLU between them, predict the mean. The
+    variance is softplus(ρ) + 1e-5 and starts at 5.
 
     Args:
-        student_channels: of the student's map.
-        teacher_channels: of the teacher's.
+        student_channels: The number of channels of the student's map.
+        teacher_channels: The number of channels of the teacher's map.
     """
 
     def __init__(self, student_channels: int, teacher_channels: int) -> None:
@@ -56,15 +56,15 @@ class VariationalRegressor(nn.Module):
 
     @property
     def variance(self) -> Tensor:
-        """``(channels,)`` of the teacher's map."""
+        """The variances ``(channels,)`` of the teacher's map."""
         return F.softplus(self.rho) + _SMALLEST_VARIANCE
 
     def forward(self, student_map: Tensor, teacher_map: Tensor) -> Tensor:
-        """Return the negative log-likelihood of the teacher's map, ``(N,)``; the larger map is pooled to the smaller.
+        """Return the negative log-likelihood ``(N,)`` of the teacher's map; the larger map is pooled to the smaller.
 
         Args:
-            student_map: ``(N, channels, height, width)``.
-            teacher_map: likewise, of any other size.
+            student_map: The student's maps ``(N, channels, height, width)``.
+            teacher_map: The teacher's maps, whose other dimensions may differ.
         """
         height = min(student_map.shape[-2], teacher_map.shape[-2])
         width = min(student_map.shape[-1], teacher_map.shape[-1])
@@ -75,19 +75,12 @@ class VariationalRegressor(nn.Module):
 class VID(FeatureMethod):
     """KD + ``feature_weight`` · Σ over stages of the negative log-likelihood of the teacher's map given the student's.
 
-    Stages are compared one to one; where one network has more, the first of its stages have no partner. Below a
-    variance of 1 the term may be negative. The regressors run at the resolution of every stage, which for a small
+    Stages are compared one to one; if one network has more stages, its first ones have no partner. The term may be
+    negative where the variance is below 1. The regressors run at the resolution of every stage, which for a small
     student costs more than the student itself.
 
-    Args:
-        pair: the networks.
-        task_weight: weight of the cross-entropy.
-        kd_weight: weight of KD's KL term; 0 for none.
-        feature_weight: weight of the sum over stages.
-        temperature_squared: whether the KL term carries the factor T².
-
     Raises:
-        UsageError: if a network has no feature maps.
+        UsageError: If a network has no feature maps.
     """
 
     def __init__(
@@ -107,7 +100,7 @@ class VID(FeatureMethod):
         )
 
     def feature_losses(self, outputs: InstanceOutputs) -> dict[str, Tensor]:
-        """Return the term ``vid``, ``(N,)``."""
+        """Return the term ``vid`` ``(N,)``."""
         student, teacher = features_of(outputs)
         count = len(self.regressors)
         losses = [

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from rlkd_env.utils.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from rlkd_env.sampling.base import Sampler as Sampler
+    from rlkd_env.sampling.base import SampledRun as SampledRun, Sampler as Sampler
     from rlkd_env.sampling.curriculum import CurriculumSampler as CurriculumSampler
     from rlkd_env.sampling.exploration import Explorer as Explorer
     from rlkd_env.sampling.settings import Curriculum as Curriculum, Exploration as Exploration

@@ -59,9 +59,8 @@ class CurriculumSampler(Sampler):
 
     def prepare(self, run: SampledRun) -> None:
         """Order the images anew if a phase begins; waits for the device then."""
-        epoch = min(
-            run.step_count // run.steps_per_epoch, self._epochs - 1
-        )  # after the last update one more batch is drawn
+        epoch = run.step_count // run.steps_per_epoch
+        epoch = min(epoch, self._epochs - 1)  # after the last update one more batch is drawn
         phase = self.settings.phase(epoch, self._epochs)
         if phase == self._phase:
             return

@@ -42,6 +42,18 @@ def import_by_path(path: str, kind: str) -> Any:
         raise UsageError(f"{kind} {path!r}: the module {module_name!r} has no {name!r}") from None
 
 
+def import_factory(path: str, kind: str) -> Callable[..., Any]:
+    """Import a function or class that ``package.module:name`` names, as :func:`import_by_path` does.
+
+    Raises:
+        UsageError: likewise, or if it cannot be called.
+    """
+    factory = import_by_path(path, kind)
+    if not callable(factory):
+        raise UsageError(f"{kind} {path!r}: {path.partition(':')[2]!r} is no function or class")
+    return factory
+
+
 def subclass_of(base: str) -> Callable[[Any], Any]:
     """Return a check that a part is a class derived from ``base``, itself given as ``package.module:name``."""
 

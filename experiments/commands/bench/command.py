@@ -19,7 +19,7 @@ from rich.table import Table
 
 from experiments.commands.bench.arms import ARMS, DEFAULT_ARMS, Arm, build_arm, build_bench_run, cost_by_part
 from experiments.config import BenchConfig
-from experiments.session.versions import versions
+from experiments.session.provenance import versions
 from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.utils.files import write_json

@@ -18,7 +18,7 @@ from experiments.commands.train_agent.held_out import HeldOutRuns, print_held_ou
 from experiments.commands.train_agent.instances import Instance, InstanceSet, read_instance_set
 from experiments.commands.train_agent.policy_figure import draw_policy
 from experiments.config import TrainAgentConfig
-from experiments.session.checkpoint import load_checkpoint, save_checkpoint
+from experiments.session.checkpoints import load_checkpoint, save_checkpoint
 from experiments.session.folder import (
     CHECKPOINT_FOLDER,
     CONFIG_FILE,
@@ -27,7 +27,7 @@ from experiments.session.folder import (
     check_folder,
     clear_folder,
 )
-from experiments.session.versions import versions
+from experiments.session.provenance import versions
 from rlkd_env.envs.coefficient_env import CoefficientVectorEnv
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.coefficients import CoefficientRule

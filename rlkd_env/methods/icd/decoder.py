@@ -1,4 +1,4 @@
-"""The decoder of instance-conditional distillation: where in the teacher's maps does it say what of a box?"""
+"""The decoder of instance-conditional distillation: it finds where the teacher's maps speak of a box."""
 
 from __future__ import annotations
 
@@ -13,51 +13,48 @@ from rlkd_env.methods.icd.queries import Queries, sines_and_cosines
 
 
 class CrossAttention(nn.Module):
-    """Attention of several heads from queries to the positions of maps (arXiv 1706.03762).
+    """Multi-head attention from queries to the positions of maps (arXiv 1706.03762).
 
     Args:
-        width: D of queries, positions and result.
-        heads: H, which divides the width.
+        width: The width D of queries, positions and result.
+        heads: The number of heads H, which must divide the width.
     """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
         self.query, self.value, self.output = (nn.Linear(width, width) for _ in range(3))
-        self.key = nn.Linear(width, width, bias=False)  # one for all positions would fall out of the softmax
+        self.key = nn.Linear(width, width, bias=False)  # the same for all positions, it would cancel in the softmax
 
     def project(self, queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries ``(B, K, D)``, keys and values ``(B, S, D)`` as the heads see them: ``(B, H, ..., D / H)``."""
+        """Project queries ``(B, K, D)``, keys and values ``(B, S, D)`` and split them into ``(B, H, ..., D / H)``."""
         query, key, value = self.query(queries), self.key(keys), self.value(values)
         return split_heads(query, self.heads), split_heads(key, self.heads), split_heads(value, self.heads)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Return what queries gather from the positions that they attend to, ``(B, K, D)``; all projected."""
+        """Return what projected queries gather from the positions they attend to, ``(B, K, D)``."""
         return self.output(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(start_dim=2))
 
 
 def attention_masks(query: Tensor, key: Tensor) -> Tensor:
-    """Return the shares of its attention that each query pays to the positions.
+    """Return the attention ``(B, H, K, S)`` of each query to the positions, which sums to 1 over the positions.
 
     Args:
-        query: ``(B, H, K, D / H)``, projected.
-        key: ``(B, H, S, D / H)``, likewise.
-
-    Returns:
-        ``(B, H, K, S)``, whose sum over the positions is 1.
+        query: The projected queries ``(B, H, K, D / H)``.
+        key: The projected keys ``(B, H, S, D / H)``.
     """
     return (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5).softmax(dim=-1)
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What a decoder makes of queries and the teacher's maps.
+    """A decoder's answer to queries about the teacher's maps.
 
     Attributes:
-        real_logits: ``(B, K)`` that a query is real, with gradient to the decoder.
-        offsets: ``(B, K, 4)`` of the boxes' sides from the queries' points, in (0, 1), likewise.
-        mask: ``(B, H, S)`` attention of the real queries to the positions, summed over them; no gradient.
-        values: ``(B, H, S, D / H)`` of the teacher; no gradient.
+        real_logits: The logits ``(B, K)`` that a query is real, with gradient to the decoder.
+        offsets: The distances ``(B, K, 4)``, in (0, 1), of the boxes' sides from the queries' points, with gradient.
+        mask: The attention ``(B, H, S)`` of the real queries to the positions, summed over them; no gradient.
+        values: The teacher's values ``(B, H, S, D / H)``; no gradient.
     """
 
     real_logits: Tensor
@@ -67,16 +64,16 @@ class Decoded:
 
 
 class InstanceDecoder(nn.Module):
-    """A layer of a transformer's decoder without self-attention, as each query is a question of its own.
+    """One transformer decoder layer without self-attention, because the queries are independent of each other.
 
     Query = MLP(description of the box); key = position + projected sine embedding of the position; value = position.
-    What was gathered is added to the query and goes, as usual, through a feed-forward network, with layer norms; from
-    the result an MLP tells whether the box is real and where its sides are.
+    What a query gathers is added to it and passes through a feed-forward network with layer norms, as usual; an MLP
+    then predicts whether the box is real and where its sides are.
 
     Args:
-        num_classes: C of the objects, without the background.
-        width: D of the teacher's maps, divisible by 4.
-        heads: H, which divides the width.
+        num_classes: The number C of object classes, without the background.
+        width: The width D of the teacher's maps, divisible by 4.
+        heads: The number of heads H, which must divide the width.
     """
 
     def __init__(self, num_classes: int, width: int, heads: int) -> None:
@@ -95,9 +92,9 @@ class InstanceDecoder(nn.Module):
         """Answer queries from the teacher's maps.
 
         Args:
-            queries: K an image.
-            features: ``(B, S, D)`` the positions of all maps, no gradient.
-            positions: ``(S, D)`` their embedding.
+            queries: K queries per image.
+            features: The positions of all maps ``(B, S, D)``, without gradient.
+            positions: The embeddings of the positions ``(S, D)``.
         """
         asked = self.encoder(queries.vectors(self.num_classes, self.width))
         query, key, value = self.attention.project(asked, features + self.position(positions), features)
@@ -112,14 +109,14 @@ class InstanceDecoder(nn.Module):
 
 
 def position_embedding(sizes: Sequence[tuple[int, int]], width: int) -> Tensor:
-    """Describe where in the image the positions of maps are, by sines and cosines of their middle.
+    """Embed the places of the maps' positions in the image as sines and cosines of their centres.
 
     Args:
-        sizes: height and width of each map.
-        width: D, divisible by 4; half of it a coordinate.
+        sizes: The height and width of each map.
+        width: The width D of an embedding, divisible by 4; each coordinate takes half of it.
 
     Returns:
-        ``(S, D)`` for the S positions of all maps, row by row.
+        The embeddings ``(S, D)`` of the S positions of all maps, row by row.
     """
     embeddings = []
     for rows, columns in sizes:
@@ -130,12 +127,12 @@ def position_embedding(sizes: Sequence[tuple[int, int]], width: int) -> Tensor:
 
 
 def split_heads(features: Tensor, heads: int) -> Tensor:
-    """Return features ``(B, S, D)`` as ``(B, H, S, D / H)``."""
+    """Split features ``(B, S, D)`` into heads, ``(B, H, S, D / H)``."""
     return features.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
 def _mask_of_real(query: Tensor, key: Tensor, queries: Queries) -> Tensor:
-    """Return the sum of the real queries' masks, ``(B, H, S)``; all queries' would take six times the memory."""
+    """Return the summed masks ``(B, H, S)`` of the real queries; masks of all would take six times the memory."""
     masks = attention_masks(query[:, :, : queries.num_real], key)
     return (masks * queries.is_real[:, None, : queries.num_real, None]).sum(dim=2)
 

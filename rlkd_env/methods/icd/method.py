@@ -21,46 +21,46 @@ _WEIGHT_DECAY = 1e-4
 
 
 def identification_loss(real_logits: Tensor, queries: Queries) -> Tensor:
-    """Mean over an image's queries of the binary cross-entropy of their being real.
+    """Compute each image's mean binary cross-entropy of its queries being real.
 
     Args:
-        real_logits: ``(B, K)``.
-        queries: K an image.
+        real_logits: The decoder's logits ``(B, K)``.
+        queries: K queries per image.
 
     Returns:
-        ``(B,)`` in nats; 0 without queries.
+        The losses ``(B,)`` in nats, 0 for an image without queries.
     """
     losses = F.binary_cross_entropy_with_logits(real_logits, queries.is_real.to(real_logits.dtype), reduction="none")
     return _mean_of(losses, queries.is_used)
 
 
 def offset_loss(offsets: Tensor, queries: Queries) -> Tensor:
-    """Mean over an image's real boxes of Σ over the four sides of |offset - true offset| / the box's own extent.
+    """Compute each image's mean, over its real boxes, of the summed errors of the four sides.
 
-    The offsets of left and right are measured in widths of the box, those of top and bottom in heights.
+    The errors of left and right are measured in widths of the box, those of top and bottom in heights.
 
     Args:
-        offsets: ``(B, K, 4)``.
-        queries: K an image.
+        offsets: The decoder's offsets ``(B, K, 4)``.
+        queries: K queries per image.
 
     Returns:
-        ``(B,)``; 0 without boxes.
+        The losses ``(B,)``, 0 for an image without boxes.
     """
     return _mean_of(((offsets - queries.offsets).abs() / queries.sizes.repeat(1, 1, 2)).sum(dim=-1), queries.is_real)
 
 
 def masked_imitation_loss(student_values: Tensor, teacher_values: Tensor, mask: Tensor) -> Tensor:
-    """Σ M · mean_c (LN(V_s) - LN(V_t))² / Σ M, the sums over heads and positions of an image.
+    """Compute Σ M · mean_c (LN(V_s) - LN(V_t))² / Σ M, the sums running over an image's heads and positions.
 
-    LN, the layer norm without parameters, gives the values of a head at a position mean 0 and variance 1.
+    LN, a layer norm without parameters, gives the values of a head at a position mean 0 and variance 1.
 
     Args:
         student_values: V_s ``(B, H, S, D / H)``.
-        teacher_values: V_t, likewise.
+        teacher_values: V_t ``(B, H, S, D / H)``.
         mask: M ``(B, H, S)``.
 
     Returns:
-        ``(B,)``; 0 where the mask is.
+        The losses ``(B,)``, 0 for an image whose mask is 0 everywhere.
     """
     size = student_values.shape[-1:]
     difference = F.layer_norm(student_values, size) - F.layer_norm(teacher_values, size)
@@ -68,35 +68,30 @@ def masked_imitation_loss(student_values: Tensor, teacher_values: Tensor, mask: 
 
 
 class ICD(FeatureMethod):
-    """KD + ``feature_weight`` · imitation of the teacher's maps where they tell of the objects + the decoder's losses.
+    """KD + ``feature_weight`` · imitation of the teacher's maps where they speak of objects + the decoder's losses.
 
-    A decoder learns, beside the student, to tell from the teacher's maps which boxes are real and where their sides
-    are: its losses are :func:`identification_loss` and :func:`offset_loss`. Where it looks for a box is the box's mask.
-    Under the sum of an image's masks the student's values follow the teacher's: :func:`masked_imitation_loss`. The
-    teacher's values are the decoder's; the student's are a linear map of its own maps, which the imitation trains. The
-    student gets no gradient from the decoder's losses, the decoder none from the imitation.
+    Beside the student, a decoder learns from the teacher's maps which boxes are real and where their sides are; its
+    losses are :func:`identification_loss` and :func:`offset_loss`. Its attention to a box is the box's mask. Weighted
+    by the sum of an image's masks, the student's values imitate the teacher's (:func:`masked_imitation_loss`). The
+    teacher's values are the decoder's; the student's are a linear map of its own maps, trained by the imitation. The
+    student gets no gradient from the decoder's losses, and the decoder none from the imitation.
 
-    All that is trained here has its own AdamW (weight decay 1e-4), whatever the student's optimiser. As published:
-    feature_weight 3 for two-stage detectors, 8 for one-stage ones, 8 heads, a learning rate of 1e-4. The authors' code
-    lets it fall along a cosine and clips gradients to a norm of 0.01, which AdamW hardly notices; neither is done here.
-    Each loss is a mean over an image's boxes, where the authors' code averages the decoder's over those of the batch,
-    and an image's value is that of each of its instances. Images without boxes have none. How made-up boxes are drawn:
+    Everything trained here has its own AdamW (weight decay 1e-4), whatever the student's optimiser. Published values:
+    feature_weight 3 for two-stage and 8 for one-stage detectors, 8 heads, a learning rate of 1e-4. The authors' code
+    decays it along a cosine and clips gradients to a norm of 0.01, which hardly affects AdamW; neither is done here.
+    Each loss is a mean over an image's boxes (the authors average the decoder's over the batch) and is the loss of each
+    of the image's instances; images without boxes have none. Fake boxes are drawn by
     :func:`~rlkd_env.methods.icd.queries.sample_queries`.
 
     Args:
-        pair: the networks, both detectors.
-        task_weight: weight of the student's own losses.
-        kd_weight: weight of KD's KL term on the proposals' logits; 0 for none.
-        feature_weight: weight of the imitation.
-        heads: H of the attention, which divides the width of the teacher's maps.
-        decoder_learning_rate: of the decoder's AdamW.
-        warmup_epochs: in which the student's maps take no part yet, but the decoder learns; 0.14 are the 1,000 updates
-            of 16 images on COCO of the authors' code.
-        temperature_squared: whether the KL term carries the factor T².
+        heads: The number of attention heads H, which must divide the width of the teacher's maps.
+        decoder_learning_rate: The learning rate of the decoder's AdamW.
+        warmup_epochs: The epochs in which only the decoder learns and the student's maps take no part; 0.14 are the
+            1,000 updates of 16 images on COCO in the authors' code.
 
     Raises:
-        UsageError: if the networks are no detectors, no two maps of theirs are of the same size, the teacher's maps are
-            not of the same width, the heads do not divide it, or the learning rate is not positive.
+        UsageError: If the networks are not detectors or have no two maps of the same size, if the teacher's maps differ
+            in width or the heads do not divide it, or if the learning rate is not positive.
     """
 
     tasks: tuple[TaskName, ...] = ("detection",)
@@ -138,11 +133,11 @@ class ICD(FeatureMethod):
         self.register_buffer("positions", position_embedding(sizes, width), persistent=False)
 
     def create_optimizer(self) -> torch.optim.Optimizer:
-        """Return AdamW for the decoder and the student's values."""
+        """Return an AdamW for the decoder and the map of the student's values."""
         return torch.optim.AdamW(self.parameters(), lr=self.decoder_learning_rate, weight_decay=_WEIGHT_DECAY)
 
     def feature_losses(self, outputs: InstanceOutputs) -> dict[str, Tensor]:
-        """Return the terms ``icd``, ``icd_identification`` and ``icd_offsets``, each ``(N,)``; draws boxes."""
+        """Draw fake boxes and return the terms ``icd``, ``icd_identification`` and ``icd_offsets``, each ``(N,)``."""
         student, teacher = features_of(outputs)
         if outputs.images is None:
             raise ValueError("this method needs outputs with images")
@@ -162,13 +157,13 @@ class ICD(FeatureMethod):
 
 
 def _mean_of(values: Tensor, weights: Tensor) -> Tensor:
-    """Return the weighted mean of each row of ``(B, n)`` values, 0 where it has no weight."""
+    """Return the weighted mean of each row of values ``(B, n)``, 0 for a row without weight."""
     weights = weights.to(values.dtype)
     return (weights * values).sum(dim=-1) / weights.sum(dim=-1).clamp(min=1e-6)
 
 
 def _positions_of(stages: Sequence[Tensor], numbers: Sequence[int]) -> Tensor:
-    """Return the positions of some stages' maps ``(B, D, height, width)`` as one row, ``(B, S, D)``."""
+    """Join the positions of some stages' maps ``(B, D, height, width)`` into ``(B, S, D)``."""
     return torch.cat([stages[number].flatten(start_dim=2) for number in numbers], dim=-1).transpose(1, 2)
 
 

@@ -1,4 +1,4 @@
-"""What instance-conditional distillation asks a decoder for: real boxes, and made-up ones among them."""
+"""The queries of instance-conditional distillation: real boxes, with fake ones among them."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _LONGEST_WAVE = 10000.0
 
 @dataclass(frozen=True)
 class Queries:
-    """Boxes of B images that a decoder is asked for, K an image; in fractions of the image's width and height.
+    """The boxes that a decoder is asked about, K per image, in fractions of the image's width and height.
 
     Attributes:
-        classes: ``(B, K)`` int64 from 0, without the background.
-        corners: ``(B, K, 4)`` left, top, right and bottom.
-        sizes: ``(B, K, 2)`` width and height, a pixel at least.
-        centres: ``(B, K, 2)`` points near the boxes' centres, from which a decoder must find the boxes.
-        is_real: ``(B, K)`` whether there is such an object in the image.
-        is_used: ``(B, K)`` whether the decoder is asked; the others fill the images up to K.
-        num_real: number of the first queries of each image among which the real ones are.
+        classes: The classes ``(B, K)`` as int64 from 0, without the background.
+        corners: Left, top, right and bottom ``(B, K, 4)``.
+        sizes: Width and height ``(B, K, 2)``, at least a pixel.
+        centres: Points near the boxes' centres ``(B, K, 2)`` from which the decoder must find the boxes.
+        is_real: Whether there is such an object in the image ``(B, K)``.
+        is_used: Whether the decoder is asked ``(B, K)``; the other entries are padding.
+        num_real: All real queries are among this many first queries of each image.
     """
 
     classes: Tensor
@@ -44,18 +44,18 @@ class Queries:
 
     @property
     def offsets(self) -> Tensor:
-        """``(B, K, 4)`` distances from the points to the boxes' left, top, right and bottom."""
+        """The distances ``(B, K, 4)`` from the points to the boxes' left, top, right and bottom."""
         return torch.cat([self.centres - self.corners[..., :2], self.corners[..., 2:] - self.centres], dim=-1)
 
     def vectors(self, num_classes: int, width: int) -> Tensor:
-        """Describe the boxes: class (one-hot), point (sines and cosines) and size (one-hot in five bins a side).
+        """Describe the boxes: class (one-hot), point (sines and cosines), width and height (one-hot in five bins each).
 
         Args:
-            num_classes: C, without the background.
-            width: of the point's description, half of it a coordinate.
+            num_classes: The number C of object classes, without the background.
+            width: The width of the point's description; each coordinate takes half of it.
 
         Returns:
-            ``(B, K, C + width + 10)``.
+            The descriptions ``(B, K, C + width + 10)``.
         """
         classes = F.one_hot(self.classes, num_classes).to(self.centres.dtype)
         points = sines_and_cosines(self.centres, width // 2).flatten(start_dim=-2)
@@ -64,17 +64,16 @@ class Queries:
 
 
 def sample_queries(boxes: Boxes, height: int, width: int) -> Queries:
-    """Return the real boxes of B images, and five made-up ones for each, as queries; drawn from the global generator.
+    """Turn the real boxes of B images into queries and add five fake ones for each, from the global generator.
 
-    A made-up box has class and size of a real one of the batch, where the authors' code knows COCO's frequencies, and a
-    place of its own: its centre is drawn from the whole image. What reaches over the image's edges is cut. The point
-    that stands for a box lies up to 0.3 of its width and height from its centre, real or not. Boxes of crowds are left
-    out, and where an image would have more than 300 queries, made-up ones are.
+    A fake box takes its class and size from a real box of the batch (the authors' code uses COCO's frequencies) and its
+    centre from anywhere in the image; it is clipped to the image. The point of a box, real or fake, lies up to 0.3 of
+    its width and height from its centre. Crowds are left out, and so are the fake boxes beyond 300 queries per image.
 
     Args:
-        boxes: of the images, in pixels.
-        height: of the images in pixels.
-        width: likewise.
+        boxes: The boxes of the images, in pixels.
+        height: The height of the images in pixels.
+        width: The width of the images in pixels.
     """
     size = torch.tensor([width, height], dtype=boxes.corners.dtype, device=boxes.device)
     real_corners, real_classes, is_real = _real_first(boxes)
@@ -104,14 +103,14 @@ def sample_queries(boxes: Boxes, height: int, width: int) -> Queries:
 
 
 def sines_and_cosines(positions: Tensor, channels: int) -> Tensor:
-    """Describe positions in [0, 1] by waves of lengths from 1 to almost 10000, in a geometric series.
+    """Describe positions ``(...)`` in [0, 1] by waves whose lengths form a geometric series from 1 to almost 10000.
 
     Args:
-        positions: ``(...)``.
-        channels: an even number.
+        positions: The positions ``(...)``.
+        channels: The number of values per position, even.
 
     Returns:
-        ``(..., channels)``, first the sines, then the cosines.
+        The sines, then the cosines, ``(..., channels)``.
     """
     steps = torch.arange(channels // 2, dtype=positions.dtype, device=positions.device) / (channels // 2)
     angles = positions.unsqueeze(-1) * (2.0 * math.pi / _LONGEST_WAVE**steps)
@@ -119,25 +118,19 @@ def sines_and_cosines(positions: Tensor, channels: int) -> Tensor:
 
 
 def scale_bins(sizes: Tensor) -> Tensor:
-    """Sort sides by their length: below 0.08 of the image's, to 0.16, to 0.32, to 0.64, and longer.
+    """Return the bins ``(...)``, int64 from 0 to 4, of positive lengths ``(...)`` in fractions of the image's side.
 
-    The authors' code has 64, 128, 256 and 512 pixels, in images whose shorter side is 800.
-
-    Args:
-        sizes: ``(...)`` in fractions of the image's side, positive.
-
-    Returns:
-        ``(...)`` int64 from 0 to 4.
+    The edges are 0.08, 0.16, 0.32 and 0.64, which are the authors' 64, 128, 256 and 512 pixels at a side of 800.
     """
     return (sizes / _SMALLEST_SCALE).log2().clamp(0.0, _SCALE_BINS - 1.0).long()
 
 
 def _real_first(boxes: Boxes) -> tuple[Tensor, Tensor, Tensor]:
-    """Return corners, classes from 0 and whether there is a box, with as many places as an image has boxes at most.
+    """Return corners, classes from 0 and whether there is a box, padded to the batch's largest number of boxes.
 
-    Data sets pad their images to the one with the most boxes of all, which may be ten times those of a batch: to find
-    the batch's own number costs a synchronisation, but far less than the queries. There is always a place, so that
-    what follows needs no case without any.
+    Data sets pad to the largest number of boxes of all images, which may be ten times that of a batch. Finding the
+    batch's own number costs a synchronisation, but far less than the extra queries would. At least one place is
+    returned, so that the code that follows needs no special case.
     """
     is_real = F.pad(boxes.is_single, (0, 1))
     corners, classes = F.pad(boxes.corners, (0, 0, 0, 1)), F.pad(boxes.classes, (0, 1))
@@ -148,6 +141,6 @@ def _real_first(boxes: Boxes) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _draw_boxes(is_real: Tensor, count: int) -> Tensor:
-    """Draw real boxes of the batch, ``count`` an image, as positions ``(B, count)`` in its flattened boxes."""
+    """Draw ``count`` real boxes of the batch per image, as positions ``(B, count)`` in its flattened boxes."""
     weights = (is_real | ~is_real.any()).flatten().float()  # without any real box, empty places are drawn
     return torch.multinomial(weights, len(is_real) * count, replacement=True).view(-1, count)

@@ -9,10 +9,10 @@ import torch
 
 from agents.rules.create import RULES
 from experiments.cli import main, parse
-from experiments.commands.distill import prepare
 from experiments.compare.plan import Plan, make_plan
 from experiments.config import CompareConfig, config_hash
 from experiments.config.presets import preset_names
+from experiments.session.session import prepare
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.runs.hooks import RunHook
 from rlkd_env.runs.run import DistillationRun

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from shared_runs import CASES, COMMANDS, PAPER, QUICK
 
 from experiments.cli import main
-from experiments.session.checkpoint import PREVIOUS
+from experiments.session.checkpoints import PREVIOUS
 
 ROOT = Path(__file__).parent.parent.parent
 TOLERANCE = 1e-5
@@ -81,7 +81,7 @@ class Shared:
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
     folder = tmp_path_factory.mktemp("shared")
-    process = start("tests/experiments/shared_runs.py", str(folder))
+    process = start("tests/helpers/shared_runs.py", str(folder))
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     return Shared(folder, output, errors)

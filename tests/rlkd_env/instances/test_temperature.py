@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -45,7 +47,8 @@ def test_action_map_is_a_bijection_onto_its_range(low: float, ratio: float, acti
     temperature = float(mapping.to_temperature(np.array([action]))[0])
     assert low * (1 - 1e-12) <= temperature <= low * ratio * (1 + 1e-12)
     if ratio > 1.001:
-        assert mapping.to_action(temperature) == pytest.approx(action, abs=1e-6)
+        share = math.log(temperature / low, ratio) if scale == "log" else (temperature - low) / (low * (ratio - 1))
+        assert 2 * share - 1 == pytest.approx(action, abs=1e-6)
 
 
 def test_log_scale_centres_on_the_geometric_mean_and_linear_on_the_mean() -> None:
@@ -58,13 +61,11 @@ def test_log_scale_centres_on_the_geometric_mean_and_linear_on_the_mean() -> Non
 def test_actions_outside_the_unit_range_are_clipped() -> None:
     mapping = ActionMap(TemperatureRange(1.0, 16.0))
     np.testing.assert_allclose(mapping.to_temperature(np.array([-7.0, 7.0])), [1.0, 16.0])
-    assert (mapping.to_action(0.1), mapping.to_action(99.0)) == (-1.0, 1.0)
 
 
 def test_a_range_of_one_temperature_maps_every_action_to_it() -> None:
     mapping = ActionMap(TemperatureRange(4.0, 4.0))
     np.testing.assert_allclose(mapping.to_temperature(np.array([-1.0, 0.3])), 4.0)
-    assert mapping.to_action(4.0) == 0.0
 
 
 def test_an_unknown_scale_is_refused() -> None:

@@ -7,11 +7,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from losses import dkd_loss
 from torch import Tensor
 
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
-from rlkd_env.methods import create_method, decoupled_divergences, dkd_loss, kd_loss
+from rlkd_env.methods import create_method, decoupled_divergences, kd_loss
 
 
 def logits(n: int, c: int, scale: float = 3.0) -> tuple[Tensor, Tensor, Tensor]:

@@ -18,8 +18,8 @@ from rlkd_env.data import (
     DataSource,
     MemoryDetectionSet,
     create_source,
-    detection_files as detection_files_module,
 )
+from rlkd_env.data.detection import files as detection_files_module
 from rlkd_env.data.detection.image_sets import StreamedDetectionSet
 from rlkd_env.errors import UsageError
 from rlkd_env.tasks.detection.average_precision import Detections, average_precision

@@ -26,8 +26,8 @@ from rlkd_env.data import (
     Share,
     count_duplicates,
     create_source,
-    image_folder as image_folder_module,
 )
+from rlkd_env.data.sources import image_folder as image_folder_module
 from rlkd_env.data.streamed import StreamedImages
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.temperature import Temperature
