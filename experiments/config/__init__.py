@@ -1,25 +1,18 @@
 """The commands' options as typed dataclasses: every field is a command-line option and a key of a config file."""
 
-from experiments.config.bench import BenchConfig
-from experiments.config.common import as_arguments, config_hash
-from experiments.config.compare import CompareConfig
-from experiments.config.credit import CreditConfig
-from experiments.config.distill import DistillConfig, OutputConfig
-from experiments.config.report import ReportConfig
-from experiments.config.teacher import TeacherConfig
-from experiments.config.train_agent import TrainAgentConfig
-from experiments.config.validate import ValidateConfig
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "BenchConfig",
-    "CompareConfig",
-    "CreditConfig",
-    "DistillConfig",
-    "OutputConfig",
-    "ReportConfig",
-    "TeacherConfig",
-    "TrainAgentConfig",
-    "ValidateConfig",
-    "as_arguments",
-    "config_hash",
-]
+from rlkd_env.utils.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from experiments.config.bench import BenchConfig as BenchConfig
+    from experiments.config.common import as_arguments as as_arguments, config_hash as config_hash
+    from experiments.config.compare import CompareConfig as CompareConfig
+    from experiments.config.credit import CreditConfig as CreditConfig
+    from experiments.config.distill import DistillConfig as DistillConfig, OutputConfig as OutputConfig
+    from experiments.config.report import ReportConfig as ReportConfig
+    from experiments.config.teacher import TeacherConfig as TeacherConfig
+    from experiments.config.train_agent import TrainAgentConfig as TrainAgentConfig
+    from experiments.config.validate import ValidateConfig as ValidateConfig
+else:
+    __getattr__, __dir__, __all__ = lazy_exports(__name__)

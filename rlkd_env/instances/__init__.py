@@ -1,1 +1,29 @@
-"""An instance of a batch: what the networks say about it, what an agent sees of it, its temperature."""
+"""An instance of a batch: what the networks say about it, what an agent sees of it, and its temperature."""
+
+from typing import TYPE_CHECKING
+
+from rlkd_env.utils.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from rlkd_env.instances.actions import ActionMap as ActionMap, ResidualMap as ResidualMap
+    from rlkd_env.instances.coefficients import (
+        COEFFICIENT_FEATURES as COEFFICIENT_FEATURES,
+        CoefficientRule as CoefficientRule,
+    )
+    from rlkd_env.instances.outputs import InstanceOutputs as InstanceOutputs, log_softmax as log_softmax
+    from rlkd_env.instances.state import (
+        FEATURES as FEATURES,
+        PAPER_FEATURES as PAPER_FEATURES,
+        Feature as Feature,
+        InstanceState as InstanceState,
+        feature as feature,
+    )
+    from rlkd_env.instances.temperature import (
+        Policy as Policy,
+        Temperature as Temperature,
+        TemperatureRange as TemperatureRange,
+        parse_bound as parse_bound,
+        resolve_range as resolve_range,
+    )
+else:
+    __getattr__, __dir__, __all__ = lazy_exports(__name__)

@@ -1,5 +1,24 @@
-"""Networks by name, one file a family. A new network of ours is a factory and a line in its family's table."""
+"""Networks by name, how they are computed, and how they are stored."""
 
-from rlkd_env.models.create import MODELS, check_model, create_model, file_stem, is_detector, is_module_path
+from typing import TYPE_CHECKING
 
-__all__ = ["MODELS", "check_model", "create_model", "file_stem", "is_detector", "is_module_path"]
+from rlkd_env.utils.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from rlkd_env.models.create import (
+        MODELS as MODELS,
+        check_model as check_model,
+        create_model as create_model,
+        file_stem as file_stem,
+        is_detector as is_detector,
+        is_module_path as is_module_path,
+    )
+    from rlkd_env.models.engine import Engine as Engine, choose_engine as choose_engine
+    from rlkd_env.models.storage import load_network as load_network, save_network as save_network
+    from rlkd_env.models.weights import (
+        load_weights as load_weights,
+        load_weights_file as load_weights_file,
+        read_state_dict as read_state_dict,
+    )
+else:
+    __getattr__, __dir__, __all__ = lazy_exports(__name__)

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from rlkd_env.errors import UsageError
-from rlkd_env.utils.registry import import_by_path
+from rlkd_env.utils import registry
 
 
 def import_factory(path: str) -> Callable[..., Any]:
@@ -21,7 +21,7 @@ def import_factory(path: str) -> Callable[..., Any]:
     Raises:
         UsageError: if the module cannot be imported, or lacks the factory, or it cannot be called.
     """
-    factory = import_by_path(path, "network")
+    factory = registry.import_factory(path, "network")
     if isinstance(factory, nn.Module):
         raise UsageError(f"network {path!r} is a network already, no function or class that makes one")
     return factory

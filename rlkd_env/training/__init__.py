@@ -1,1 +1,18 @@
-"""What training a network is made of: optimiser and schedule, the teacher, and its logits that are kept."""
+"""What training a network is made of: its recipe, the teacher, and the cache of the teacher's logits."""
+
+from typing import TYPE_CHECKING
+
+from rlkd_env.utils.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from rlkd_env.training.logits_cache import TeacherCache as TeacherCache
+    from rlkd_env.training.recipe import Recipe as Recipe
+    from rlkd_env.training.teacher import (
+        TeacherRecipe as TeacherRecipe,
+        TeacherTraining as TeacherTraining,
+        cached_teacher as cached_teacher,
+        load_teacher as load_teacher,
+        train_teacher as train_teacher,
+    )
+else:
+    __getattr__, __dir__, __all__ = lazy_exports(__name__)

@@ -1,31 +1,33 @@
-"""Names for the interchangeable parts: methods, features, rewards, networks, data sets, agents."""
+"""Names for the interchangeable parts: methods, features, rewards, calibrators, rules, agents, networks, data sets."""
 
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import reduce
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from rlkd_env.errors import UsageError, unknown_name
 
 T = TypeVar("T")
 
 
-def import_by_path(path: str, kind: str) -> Callable[..., Any]:
-    """Return what a user's ``package.module:name`` names.
+def import_by_path(path: str, kind: str) -> Any:
+    """Import what ``package.module:name`` names; this runs the module's code.
 
     Args:
-        path: found as Python finds modules, the working folder included.
-        kind: what it stands for, for the error message.
+        path: the module is found as Python finds modules, in the working folder too.
+        kind: what the path stands for, for the error message.
 
     Raises:
-        UsageError: if the module cannot be imported, or has no such function or class.
+        UsageError: if the module cannot be imported or does not define the name.
     """
-    module_name, _, attribute = path.partition(":")
+    module_name, _, name = path.partition(":")
     if (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)  # which Python does by itself for scripts, but not for an installed command
+        sys.path.append(here)  # Python does so for scripts, but not for an installed command
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # the user's module may raise anything
@@ -34,45 +36,103 @@ def import_by_path(path: str, kind: str) -> Callable[..., Any]:
             f"{kind} {path!r}: the module {module_name!r} cannot be imported ({reason}); "
             "is it installed, or its folder on PYTHONPATH?"
         ) from error
-    if not hasattr(module, attribute):
-        raise UsageError(f"{kind} {path!r}: the module {module_name!r} has no {attribute!r}")
-    found = getattr(module, attribute)
-    if not callable(found):
-        raise UsageError(f"{kind} {path!r}: {attribute!r} is no function or class")
-    return cast(Callable[..., Any], found)
+    try:
+        return reduce(getattr, name.split("."), module)
+    except AttributeError:
+        raise UsageError(f"{kind} {path!r}: the module {module_name!r} has no {name!r}") from None
+
+
+def import_factory(path: str, kind: str) -> Callable[..., Any]:
+    """Import a function or class that ``package.module:name`` names, as :func:`import_by_path` does.
+
+    Raises:
+        UsageError: likewise, or if it cannot be called.
+    """
+    factory = import_by_path(path, kind)
+    if not callable(factory):
+        raise UsageError(f"{kind} {path!r}: {path.partition(':')[2]!r} is no function or class")
+    return factory
+
+
+def subclass_of(base: str) -> Callable[[Any], Any]:
+    """Return a check that a part is a class derived from ``base``, itself given as ``package.module:name``."""
+
+    def check(part: Any) -> Any:
+        if not (isinstance(part, type) and issubclass(part, import_by_path(base, "base class"))):
+            raise UsageError(f"not a subclass of {base.replace(':', '.')}")
+        return part
+
+    return check
 
 
 class Registry(Mapping[str, T]):
-    """A read-only mapping from names to parts that answers an unknown name with the valid ones.
+    """A read-only mapping from names to parts of one kind.
+
+    A name of the form ``package.module:name`` that is not registered is imported, so parts can come from outside the
+    package. Any other unknown name is answered with the closest match and all valid names.
 
     Args:
-        kind: what the parts are, for the error message, such as ``"reward"``.
+        kind: what the parts are, for error messages, such as ``"reward"``.
+        parts: the parts by name. A string ``"package.module:name"`` says where a part is defined; it is imported on
+            first use.
+        adopt: turns an object from outside into a part, or raises a UsageError that says what is wrong with it. None
+            accepts no parts from outside.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(
+        self, kind: str, parts: Mapping[str, T | str] | None = None, adopt: Callable[[Any], T] | None = None
+    ) -> None:
         self.kind = kind
-        self._parts: dict[str, T] = {}
+        self._parts: dict[str, T | str] = dict(parts or {})
+        self._adopt = adopt
+        self._adopted: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
         """Return a decorator that adds its function or class under ``name``.
 
         Raises:
-            ValueError: if the name is taken.
+            ValueError: if the name is taken by another part. Defining the same part again, as a notebook's cell does
+                that is run twice, replaces it.
         """
-        if name in self._parts:
-            raise ValueError(f"{self.kind} {name!r} is registered already")
 
         def add(part: T) -> T:
+            if name in self._parts and not (known := self._parts[name]) == _path(part) and _path(known) != _path(part):
+                raise ValueError(f"{self.kind} {name!r} is registered already")
             self._parts[name] = part
             return part
 
         return add
 
+    def name_of(self, part: str | T) -> str:
+        """Return the name of a part, under which this registry finds it.
+
+        Args:
+            part: a name, which is returned as it is, or a part itself. One from outside is remembered under its
+                ``module:qualname``; another process finds it if it can import that.
+
+        Raises:
+            UsageError: if the object is not of this registry's kind.
+        """
+        if isinstance(part, str):
+            return part
+        for name, known in self._parts.items():
+            if known is part or known == _path(part):
+                return name
+        name = _path(part)
+        self._adopted[name] = self._from_outside(part, name)
+        return name
+
     def __getitem__(self, name: str) -> T:
-        try:
-            return self._parts[name]
-        except KeyError:
-            raise unknown_name(self.kind, name, self._parts) from None
+        if name in self._parts:
+            part = self._parts[name]
+            if isinstance(part, str):
+                part = self._parts[name] = import_by_path(part, self.kind)
+            return part
+        if self._adopt is None or ":" not in str(name):
+            raise unknown_name(self.kind, name, self._parts)
+        if name not in self._adopted:
+            self._adopted[name] = self._from_outside(import_by_path(name, self.kind), name)
+        return self._adopted[name]
 
     def __contains__(self, name: object) -> bool:
         return name in self._parts
@@ -82,3 +142,19 @@ class Registry(Mapping[str, T]):
 
     def __len__(self) -> int:
         return len(self._parts)
+
+    def _from_outside(self, part: Any, name: str) -> T:
+        if self._adopt is None:
+            raise UsageError(f"{self.kind} {name!r} must be one of: {', '.join(sorted(self._parts))}")
+        try:
+            return self._adopt(part)
+        except UsageError as error:
+            raise UsageError(f"{self.kind} {name!r}: {error}") from None
+
+
+def _path(part: Any) -> str:
+    """Return ``module:qualname`` of a class, a function, or an object that wraps a function in ``__wrapped__``."""
+    origin = inspect.unwrap(part)
+    if not hasattr(origin, "__qualname__"):
+        origin = type(origin)
+    return f"{origin.__module__}:{origin.__qualname__}"

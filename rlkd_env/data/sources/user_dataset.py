@@ -14,7 +14,7 @@ from rlkd_env.data.sources.arrays import as_labels
 from rlkd_env.data.splits import LabelledSource
 from rlkd_env.data.streamed import DatasetReader, StreamedImages
 from rlkd_env.errors import UsageError
-from rlkd_env.utils.registry import import_by_path
+from rlkd_env.utils.registry import import_factory
 
 
 class UserDataset(LabelledSource):
@@ -34,7 +34,7 @@ class UserDataset(LabelledSource):
 
     def __init__(self, config: DataConfig) -> None:
         super().__init__(config)
-        self._factory = import_by_path(config.dataset, "data set")
+        self._factory = import_factory(config.dataset, "data set")
 
     def training_images(self) -> tuple[ImageSet, int]:
         """Load the training images and the number of classes."""

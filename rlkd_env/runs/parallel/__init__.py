@@ -1,6 +1,16 @@
-"""Several runs at once: K students, each on its own batches, for one task, teacher, method and recipe."""
+"""Several runs at once: K students, each on its own batches, with one task, teacher, method and recipe."""
 
-from rlkd_env.runs.parallel.base import ParallelResult, ParallelRuns
-from rlkd_env.runs.parallel.choice import MODES, RunMode, check_mode, create_parallel_runs
+from typing import TYPE_CHECKING
 
-__all__ = ["MODES", "ParallelResult", "ParallelRuns", "RunMode", "check_mode", "create_parallel_runs"]
+from rlkd_env.utils.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from rlkd_env.runs.parallel.base import ParallelResult as ParallelResult, ParallelRuns as ParallelRuns
+    from rlkd_env.runs.parallel.choice import (
+        MODES as MODES,
+        RunMode as RunMode,
+        check_mode as check_mode,
+        create_parallel_runs as create_parallel_runs,
+    )
+else:
+    __getattr__, __dir__, __all__ = lazy_exports(__name__)

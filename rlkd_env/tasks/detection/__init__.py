@@ -1,1 +1,14 @@
-"""Detection as a task: the student proposes, both networks classify, COCO's average precision judges."""
+"""Object detection: the student proposes regions, both networks classify them, and COCO's average precision judges."""
+
+from typing import TYPE_CHECKING
+
+from rlkd_env.utils.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from rlkd_env.tasks.detection.average_precision import (
+        Detections as Detections,
+        average_precision as average_precision,
+    )
+    from rlkd_env.tasks.detection.task import Detection as Detection
+else:
+    __getattr__, __dir__, __all__ = lazy_exports(__name__)

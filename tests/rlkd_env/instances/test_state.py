@@ -6,8 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from rlkd_env.data.boxes import Boxes, Regions
 from rlkd_env.errors import UsageError

@@ -13,8 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
-from rlkd_env.methods import CRD, create_method
-from rlkd_env.methods import crd as crd_module
+from rlkd_env.methods import CRD, crd as crd_module, create_method
 from rlkd_env.methods.crd import NegativeSampler, bank_scores, contrastive_loss
 
 

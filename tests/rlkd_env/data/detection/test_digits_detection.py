@@ -21,7 +21,7 @@ from rlkd_env.data import (
     count_duplicates,
     create_source,
 )
-from rlkd_env.data import digit_scenes as scenes_module
+from rlkd_env.data.detection import scenes as scenes_module
 from rlkd_env.data.detection.annotations import Annotations, Objects
 from rlkd_env.data.images import Preprocessing
 from rlkd_env.data.sources.digits import Digits, load_digit_images

@@ -12,8 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
-from rlkd_env.data import BatchStream, DataConfig, DataSource, MemoryDetectionSet, create_source
-from rlkd_env.data import detection_files as detection_files_module
+from rlkd_env.data import (
+    BatchStream,
+    DataConfig,
+    DataSource,
+    MemoryDetectionSet,
+    create_source,
+)
+from rlkd_env.data.detection import files as detection_files_module
 from rlkd_env.data.detection.image_sets import StreamedDetectionSet
 from rlkd_env.errors import UsageError
 from rlkd_env.tasks.detection.average_precision import Detections, average_precision

@@ -27,7 +27,7 @@ from rlkd_env.data import (
     count_duplicates,
     create_source,
 )
-from rlkd_env.data import image_folder as image_folder_module
+from rlkd_env.data.sources import image_folder as image_folder_module
 from rlkd_env.data.streamed import StreamedImages
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.temperature import Temperature

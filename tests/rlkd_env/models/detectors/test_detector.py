@@ -16,8 +16,9 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
 
 from rlkd_env.errors import UsageError
-from rlkd_env.models import check_model, create_model, file_stem, pretrained_detectors
+from rlkd_env.models import check_model, create_model, file_stem
 from rlkd_env.models.create import create_to_load, is_same_model
+from rlkd_env.models.detectors import pretrained as pretrained_detectors
 from rlkd_env.models.storage import load_network, save_network
 from rlkd_env.models.taps.features import classifier_of, feature_shapes, forward_with_features
 from rlkd_env.tasks.detection.average_precision import Detections, average_precision

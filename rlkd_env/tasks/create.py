@@ -1,0 +1,30 @@
+"""Tasks by the name that a data source gives."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rlkd_env.data.splits import TaskName
+    from rlkd_env.models.engine import Engine
+    from rlkd_env.tasks.base import Task
+
+
+def create_task(name: TaskName, engine: Engine | None = None, proposals: int = 64) -> Task:
+    """Return the task that a data source names.
+
+    Args:
+        name: the source's ``task``.
+        engine: how networks are computed; None computes them plainly, on a CPU.
+        proposals: number of region proposals of every image that are distilled in detection.
+
+    Raises:
+        UsageError: if there are no proposals, or the engine compiles what cannot be compiled.
+    """
+    if name == "classification":
+        from rlkd_env.tasks.classification import Classification
+
+        return Classification(engine)
+    from rlkd_env.tasks.detection.task import Detection  # torchvision's detectors take as long to import as PyTorch
+
+    return Detection(engine, proposals)
