@@ -14,11 +14,7 @@ _TITLES = {LAST: "last epoch", CHOSEN: "best epoch on validation"}
 
 
 def print_tables(statistics: dict[str, Any]) -> None:
-    """Print two tables for every task, of the last epoch's students and of those that validation chose.
-
-    Args:
-        statistics: The result of :func:`~experiments.compare.analysis.analyze`.
-    """
+    """Print tables of the last epoch's and the chosen students for every task of an analysis."""
     console = Console()
     if not console.is_terminal:
         console.width = 160  # a file has no width

@@ -39,12 +39,7 @@ class Outcome:
 
 
 class EpochCounter(RunHook):
-    """Counts the epochs of a run that are over; the rest of a run that ends early counts at its end.
-
-    Args:
-        total: The number of epochs of the run.
-        count: The function to call.
-    """
+    """Counts the finished epochs of a run; the remaining ones of a run that ends early count at its end."""
 
     def __init__(self, total: int, count: CountEpochs) -> None:
         self._left, self._count = total, count
@@ -63,12 +58,7 @@ class EpochCounter(RunHook):
 
 
 def make_run(run: PlannedRun, threads: int, count: CountEpochs) -> Outcome:
-    """Execute a run in its folder.
-
-    Args:
-        run: A run that is not finished.
-        threads: The number of threads that PyTorch may use.
-        count: Called with the number of finished epochs.
+    """Execute a run that is not finished in its folder, with a number of PyTorch threads.
 
     Raises:
         RunInterrupted: After Ctrl-C, when everything has been saved.

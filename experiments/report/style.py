@@ -106,12 +106,9 @@ class Drawing:
 
 
 def new_picture(pixels: np.ndarray, opacity: float = 1.0, room: float = 0.0) -> Axes:
-    """Return axes in a new figure that show an image and have its pixels as coordinates.
+    """Return axes in a new figure that show an image ``(height, width, 3)``, uint8, and have its pixels as coordinates.
 
-    Args:
-        pixels: The image ``(height, width, 3)``, uint8.
-        opacity: The opacity of the image.
-        room: The space below the image in inches.
+    There are ``room`` inches of space below the image.
     """
     height, width = pixels.shape[:2]
     with matplotlib.rc_context(_SETTINGS):
@@ -127,13 +124,7 @@ def new_picture(pixels: np.ndarray, opacity: float = 1.0, room: float = 0.0) -> 
 
 
 def new_axes(horizontal: str, vertical: str, height: float = 3.3) -> Axes:
-    """Return empty axes with labels in a new figure.
-
-    Args:
-        horizontal: The label of the horizontal axis with its unit.
-        vertical: The label of the vertical axis with its unit.
-        height: The height of the figure in inches.
-    """
+    """Return empty axes with labels, which include units, in a new figure of a height in inches."""
     with matplotlib.rc_context(_SETTINGS):
         axes = Figure(figsize=(_WIDTH, height), layout="constrained").add_subplot()
     axes.set(xlabel=horizontal, ylabel=vertical)
@@ -202,12 +193,8 @@ def set_count_scale(axes: Axes) -> None:
 def set_accuracy_limits(axes: Axes, curves: Sequence[np.ndarray], marks: Sequence[float]) -> bool:
     """Set the vertical limits so that steep first epochs, which would squeeze the rest, may lie below the axis.
 
-    The axis shows everything after the first third of every curve.
-
-    Args:
-        axes: The axes whose limits are set.
-        curves: Accuracies in percent, each ``(epochs,)``.
-        marks: Further accuracies that must be visible.
+    The axis shows the accuracies ``marks`` and everything after the first third of every curve ``(epochs,)``, in
+    percent.
 
     Returns:
         Whether part of a curve lies below the axis.

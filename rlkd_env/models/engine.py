@@ -44,9 +44,7 @@ class Engine:
     def freeze(self, teacher: nn.Module, image_shape: tuple[int, int, int]) -> nn.Module:
         """Return a teacher without gradients, with its batch norms folded into its convolutions if possible.
 
-        Args:
-            teacher: The teacher. It is put into evaluation mode; anything else is changed in a copy only.
-            image_shape: The channels, height and width of the images.
+        The given teacher is put into evaluation mode; anything else is changed in a copy only.
         """
         folded = fold_batch_norms(teacher.eval().requires_grad_(False), image_shape)
         if folded is teacher and self.channels_last:

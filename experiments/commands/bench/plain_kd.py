@@ -23,12 +23,9 @@ _Loss = Callable[[Any, Any, Batch, Engine, int], Tensor]
 
 
 def plain_kd(run: DistillationRun, engine: Engine, teacher: nn.Module | None = None) -> Callable[[int], None]:
-    """Return a function that makes a number of updates of a fresh student.
+    """Return a function that makes a number of updates of a fresh student with a run's ingredients.
 
-    Args:
-        run: The run whose teacher, student, data and recipe are used, and nothing else.
-        engine: The engine that computes the networks.
-        teacher: A teacher to use instead of the run's.
+    Nothing but the run's teacher, or the given one, its student, data and recipe are used.
 
     Raises:
         UsageError: If the run's method compares features, which plain KD does not have.

@@ -101,12 +101,8 @@ def run_train_agent(config: TrainAgentConfig) -> int:
 class TrainingSession:
     """A training with its checkpoints and curves. Creating it checks all options and writes nothing.
 
-    Args:
-        config: The options.
-        instances: The instances for training and for the comparison.
-
     Attributes:
-        training: The learner.
+        training: The learner, evolution or an agent.
 
     Raises:
         UsageError: If an option is invalid.

@@ -21,12 +21,7 @@ _RUNS_AT_ONCE = 128
 
 
 class HeldOutRuns:
-    """The runs of an instance that no policy is trained on.
-
-    Args:
-        instance: The instance, all of whose seeds are used.
-        device: The device of the runs.
-        run_mode: How parallel runs are computed.
+    """The runs of an instance, of all its seeds, that no policy is trained on.
 
     Raises:
         UsageError: If the instance's settings are invalid.
@@ -52,10 +47,7 @@ class HeldOutRuns:
     def compare(self, policy: Policy, sweep: Sequence[float | str], on_arm: Callable[[], None]) -> dict[str, Any]:
         """Run the policy and every fixed temperature on all seeds, and evaluate them once on the test images.
 
-        Args:
-            policy: The policy, on the runs' device.
-            sweep: The fixed temperatures, see :func:`~rlkd_env.instances.temperature.parse_bound`.
-            on_arm: Called after each temperature and after the policy.
+        The policy must be on the runs' device; ``on_arm`` is called after each temperature and after the policy.
 
         Returns:
             The mean accuracies, and the paired differences to the best fixed temperature in hindsight and to T = 4.

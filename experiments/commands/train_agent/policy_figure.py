@@ -43,14 +43,7 @@ class _Record(RunHook):
 
 
 def draw_policy(policy: Policy, run: DistillationRun, seed: int, path: Path) -> None:
-    """Make a run with a policy and draw its temperatures.
-
-    Args:
-        policy: The policy, on the run's device.
-        run: The run, which is reset.
-        seed: The seed of the run.
-        path: The PNG file to write.
-    """
+    """Reset a run to a seed, make it with a policy, and write a figure of its temperatures as a PNG."""
     record = _Record(run)
     run.reset(seed)
     run.add_hook(record)

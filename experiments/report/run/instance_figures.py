@@ -119,15 +119,8 @@ def _sample_in_words(run: RunRecord) -> str:
 def _draw_against(run: RunRecord, column: str, label: str, title: str, ends: tuple[str, str]) -> Drawing | None:
     """Scatter some instances, and draw the median and quartiles of groups of equal size.
 
-    Args:
-        run: The run whose trace is drawn.
-        column: The column of the trace for the horizontal axis, a probability.
-        label: The label of that axis.
-        title: The title of the drawing.
-        ends: Descriptions of the instances at the lower and upper end of the axis.
-
-    Returns:
-        The drawing, or None if there are too few instances.
+    The horizontal axis shows a column of the trace that is a probability; ``ends`` describes the instances at its lower
+    and upper end. Returns None if there are too few instances.
     """
     sample = _second_half(run)
     places, temperature = np.clip(sample[column], NEAREST_TO_0, 1.0 - NEAREST_TO_1), sample["temperature"]

@@ -141,13 +141,9 @@ class ImageNetResNet(ResNet):
 
 
 def cifar_resnet(depth: int, factor: int, num_classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
-    """Return a three-stage ResNet of basic blocks.
+    """Return a three-stage ResNet of basic blocks with 6n + 2 layers.
 
-    Args:
-        depth: The number of layers with weights, 6n + 2.
-        factor: 1 for widths 16, 32, 64 after a stem of 16 channels; 4 for 64, 128, 256 after a stem of 32.
-        num_classes: The number of classes C.
-        image_shape: The channels, height and width of the images.
+    The widths are 16, 32 and 64 times the factor, after a stem of 16 channels, or 32 if the factor is 4.
     """
     blocks = ((depth - 2) // 6,) * 3
     stem_channels = 16 if factor == 1 else 8 * factor

@@ -99,11 +99,7 @@ class DownsamplingBlock(nn.Module):
 class _ShuffleNet(nn.Module):
     """A 1x1 stem, three stages of 4, 8 and 4 blocks, average pooling and a linear layer.
 
-    Args:
-        widths: The number of channels of each stage.
-        head_width: The number of channels of a 1x1 convolution after the stages; None for no such convolution.
-        num_classes: The number of classes C.
-        image_shape: The channels, height and width of the images.
+    If there is a ``head_width``, a 1x1 convolution to that many channels follows the stages.
     """
 
     def __init__(

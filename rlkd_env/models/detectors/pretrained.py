@@ -23,11 +23,7 @@ PREDICTOR = "roi_heads.box_predictor."
 
 
 def fetch(weights: Any, name: str) -> dict[str, Tensor]:
-    """Return torchvision's published weights from PyTorch's download cache or from the internet.
-
-    Args:
-        weights: torchvision's enum member of the weights.
-        name: The name of the network, for the message.
+    """Return torchvision's published weights of a network from PyTorch's download cache or from the internet.
 
     Raises:
         UsageError: If the weights are not in the cache and cannot be downloaded, or the file there is damaged.
@@ -69,12 +65,9 @@ def _coco_classes() -> list[int]:
 
 
 def load_coco(detector: nn.Module, backbone: str, is_filled: bool) -> None:
-    """Load the weights of torchvision's detector that was trained on COCO.
+    """Load the weights of torchvision's COCO detector, or only prepare for them if not ``is_filled``.
 
-    Args:
-        detector: The detector. The weights of the predictor are loaded only if it has 90 classes or COCO's 80.
-        backbone: The name of its backbone.
-        is_filled: Whether the weights are loaded; otherwise only the settings that go with them are made.
+    The predictor's weights are loaded only into detectors of 90 classes or COCO's 80.
 
     Raises:
         UsageError: If there are no weights for the backbone or options, or they cannot be loaded.

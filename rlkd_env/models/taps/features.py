@@ -138,17 +138,7 @@ def feature_shapes(network: nn.Module, images: Tensor) -> FeatureShapes:
 
 
 def forward_from_stage(network: nn.Module, images: Tensor, stage: int, replace: Callable[[Tensor], Tensor]) -> Tensor:
-    """Forward images with one stage's map replaced for the layers after it.
-
-    Args:
-        network: A network with taps.
-        images: The images ``(N, channels, height, width)``.
-        stage: The index of the stage in the taps.
-        replace: Maps the stage's map to the one that the remaining layers see.
-
-    Returns:
-        The logits ``(N, C)``.
-    """
+    """Return the logits ``(N, C)`` of images when ``replace`` changes a stage's map for the layers after it."""
     with _output_hook(network, taps_of(network).stages[stage], replace):
         return network(images)
 
