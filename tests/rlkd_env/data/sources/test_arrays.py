@@ -77,7 +77,7 @@ def test_arrays_are_resized_on_request(tmp_path: Path) -> None:
         ({"y_train": np.arange(100) - 1}, "class -1"),
         ({"y_test": np.full(20, 4)}, "class 4, but the training images have 4 classes"),
         ({"x_test": pixels(20, 9)}, "test images .* have the shape"),
-        ({"x_train": np.array([{"a": 1}] * 100)}, "no .npz file of plain arrays"),
+        ({"x_train": np.array([{"a": 1}] * 100)}, "not an .npz file of plain arrays"),
     ],
 )
 def test_arrays_that_are_no_labelled_images_are_refused(changes: dict, message: str, tmp_path: Path) -> None:
@@ -90,5 +90,5 @@ def test_a_missing_or_damaged_file_is_refused(tmp_path: Path) -> None:
         arrays_source(tmp_path / "missing.npz").splits()
     path = write_npz(tmp_path / "a.npz")
     path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(UsageError, match=r"no .npz file"):
+    with pytest.raises(UsageError, match=r"not an .npz file"):
         arrays_source(path).splits()

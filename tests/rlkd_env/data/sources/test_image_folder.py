@@ -95,7 +95,7 @@ def test_impossible_folders_are_refused(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(UsageError, match="there is no folder"):
         folder_source(tmp_path / "missing").splits()
     (tmp_path / "empty" / "cat").mkdir(parents=True)
-    with pytest.raises(UsageError, match="one folder a class"):
+    with pytest.raises(UsageError, match="one folder per class"):
         folder_source(tmp_path / "empty").splits()
     root = write_folder(tmp_path / "parts" / "train", {"cat": 12, "dog": 12}).parent
     write_folder(root / "val", {"cat": 2, "emu": 2})
