@@ -23,7 +23,7 @@ from experiments.session.records import Records
 from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.instances.temperature import Policy
 from rlkd_env.runs.run import DistillationRun
-from rlkd_env.sampling.exploration import Exploration
+from rlkd_env.sampling.settings import Exploration
 from rlkd_env.wrappers import CalibratedReward, EfficientExploration, ResidualAction, TemperatureAction
 
 

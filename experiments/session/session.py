@@ -12,9 +12,8 @@ from experiments.session.choosers import fixed_temperature, frozen_policy, rule_
 from experiments.session.folder import CONFIG_FILE, LAST_STUDENT_FILE, STUDENT_FILE, clear_folder
 from experiments.session.phases import Phases, PolicyPhases
 from experiments.session.records import Records
-from rlkd_env.errors import UsageError
 from rlkd_env.models.storage import save_network
-from rlkd_env.runs.config import build_run
+from rlkd_env.runs.build import build_run
 from rlkd_env.runs.distributed.processes import Processes
 from rlkd_env.runs.hooks import RunHook
 from rlkd_env.runs.run import DistillationRun
@@ -88,7 +87,7 @@ class DistillSession:
         if self.folder is None:
             return
         config, splits, selection = self.config.run, self.run.splits, self.records.selection
-        card = (config.student_name, splits.num_classes, splits.image_shape, config.student_options)
+        card = (config.student_name, splits.num_classes, splits.image_shape, config.networks.student_options)
         students = {STUDENT_FILE: selection.best_student, LAST_STUDENT_FILE: selection.last_student}
         for name, weights in students.items():
             if weights is not None:
@@ -141,12 +140,6 @@ def _create_phases(config: DistillConfig, run: DistillationRun, records: Records
         UsageError: if an option is invalid, whether or not it is used.
     """
     options, output = config.agent, config.output
-    if options.learn_interval < 1:
-        raise UsageError(f"the epochs from learning to learning must be at least 1, not {options.learn_interval}")
-    if options.warmup_epochs < 0:
-        raise UsageError(f"the number of warm-up epochs must not be negative, not {options.warmup_epochs}")
-    if output.checkpoint_seconds < 0:
-        raise UsageError(f"the seconds between checkpoints must not be negative, not {output.checkpoint_seconds:g}")
     fixed = fixed_temperature(options, run)
     around = rule_to_act_around(options, run, output.seed)
     policy = frozen_policy(options, run, output.seed)

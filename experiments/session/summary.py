@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from experiments.session.folder import SUMMARY_FILE, check_folder
 from experiments.session.provenance import ACCURACY, metric_of, processor, versions
 from experiments.session.session import DistillSession
 from rlkd_env.data import ImageSet, count_duplicates, create_source
-from rlkd_env.runs.config import build_run
+from rlkd_env.runs.build import build_run
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.sampling.exploration import Explorer
 from rlkd_env.tasks import Evaluation
@@ -32,7 +32,7 @@ from rlkd_env.utils.files import read_json, tensors_hash, write_json
 
 def train_student_alone(config: DistillConfig, teacher: torch.nn.Module) -> StudentSelection:
     """Train the config's student without distillation, from the same start on the same batches."""
-    run = build_run(replace(config.run, method="cross_entropy", method_options={}), teacher=teacher)
+    run = build_run(config.run.replaced(method="cross_entropy", method_options={}), teacher=teacher)
     selection = StudentSelection(PartTimer())
     run.add_hook(selection)
     run.reset(config.output.seed)
@@ -67,14 +67,14 @@ def summarize(session: DistillSession) -> dict[str, Any]:
     config, run, records = session.config, session.run, session.records
     selection, seconds = records.selection, records.timer.seconds
     learns = session.phases.learns
-    test = create_source(config.run).test_set()
+    test = create_source(config.run.data).test_set()
     test = test if test is None else test.to(run.device)
     best, last = (_evaluate(run, student, test) for student in (selection.best_student, selection.last_student))
     summary: dict[str, Any] = {
-        "dataset": config.run.dataset,
+        "dataset": config.run.data.dataset,
         "metric": run.task.metric,
         "student": config.run.student_name,
-        "method": config.run.method,
+        "method": config.run.distillation.method,
         "temperature_from": config.chooser,
         "rule_options": config.agent.rule_options if config.agent.rule is not None else None,
         "calibrator": config.agent.calibrator if learns else None,
@@ -167,7 +167,7 @@ def show_results(session: DistillSession) -> None:
     if session.folder is None or run.task.metric != "AP" or weights is None:
         return
     student = _with_weights(run, weights)
-    class_names = create_source(session.config.run).class_names
+    class_names = create_source(session.config.run.data).class_names
     show_detections(session.folder, run, student, session.phases.acting_policy(), class_names)
 
 

@@ -17,12 +17,8 @@ from torch import Tensor
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.state import InstanceState
+from rlkd_env.utils.choices import COEFFICIENT_FEATURES
 
-COEFFICIENT_FEATURES = (
-    "student_performance",
-    "teacher_uncertainty",
-    "logit_correlation",
-)
 _LEAST_LOSS = 1e-4
 """Share of the loss of guessing at which the context's figure ends."""
 
@@ -32,8 +28,8 @@ class CoefficientRule:
     """Coefficients of a run in, the temperatures of its batch out; and what coefficients are chosen from.
 
     Args:
-        features: names out of :data:`~rlkd_env.instances.state.FEATURES`, each with a coefficient; a feature enters as
-            its share of the way between its bounds, from -1 to 1.
+        features: names in :data:`~rlkd_env.instances.features.FEATURES`, each with a coefficient; a feature enters
+            as its position between its bounds, from -1 to 1.
         low: least temperature, in units of the batch's mean deviation of the teacher's logits.
         high: greatest temperature, likewise; the logarithm approaches both softly.
 

@@ -18,4 +18,4 @@ def test_random_images_need_no_data() -> None:
     run = build_bench_run(config)
     assert run.splits.image_shape == (3, 32, 32)
     assert sum(parameter.numel() for parameter in run.teacher.parameters()) == 861_620
-    assert config.run.method == "dkd"
+    assert config.run.distillation.method == "dkd"
