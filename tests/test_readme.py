@@ -93,7 +93,7 @@ def test_the_examples_run_as_printed(document: Path, beside_runs: Path, capsys: 
 
 
 def test_a_policy_for_ones_own_loop_chooses_a_temperature_for_each_instance(beside_runs: Path) -> None:
-    from agents.learned.temperature_policy import TemperaturePolicy
+    from agents.learned import TemperaturePolicy
 
     torch = pytest.importorskip("torch")
     policy = TemperaturePolicy.load("runs/digits-kd-ppo-seed0")
