@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from sklearn.linear_model import BayesianRidge
-from threadpoolctl import ThreadpoolController
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 _WINDOW = 64
 """Latest measured rewards that the logged figures are about."""
@@ -34,9 +35,12 @@ class ReturnDecomposition:
         fit_interval: measured rewards from one fit to the next.
 
     Attributes:
+        takes_several_runs: it does not: all steps of an interval share one reward.
         metrics: of the latest rewards, each predicted before it was learned from: ``loss`` (mean squared error in units
             of their mean square) and ``r2`` (share of their variance that was predicted).
     """
+
+    takes_several_runs = False
 
     def __init__(self, num_features: int, num_actions: int = 1, fit_interval: int = 16) -> None:
         self._fit_interval = fit_interval
@@ -84,6 +88,8 @@ class ReturnDecomposition:
         self.pending = np.zeros_like(self.pending)
 
     def _fit(self) -> None:
+        from sklearn.linear_model import BayesianRidge  # which takes as long to import as PyTorch
+
         spread = self.features.std(axis=0) + 1e-12
         unit = self.rewards.std() + 1e-24
         regression = BayesianRidge(fit_intercept=False)
@@ -113,6 +119,8 @@ class ReturnDecomposition:
 
 @lru_cache(maxsize=1)
 def _threads() -> ThreadpoolController:
+    from threadpoolctl import ThreadpoolController
+
     return ThreadpoolController()
 
 

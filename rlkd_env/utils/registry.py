@@ -54,12 +54,12 @@ def import_factory(path: str, kind: str) -> Callable[..., Any]:
     return factory
 
 
-def subclass_of(base: str) -> Callable[[Any], Any]:
-    """Return a check that a part is a class derived from ``base``, itself given as ``package.module:name``."""
+def subclass_of(*bases: str) -> Callable[[Any], Any]:
+    """Return a check that a part is a class derived from one of ``bases``, each given as ``package.module:name``."""
 
     def check(part: Any) -> Any:
-        if not (isinstance(part, type) and issubclass(part, import_by_path(base, "base class"))):
-            raise UsageError(f"not a subclass of {base.replace(':', '.')}")
+        if not isinstance(part, type) or not issubclass(part, tuple(import_by_path(base, "class") for base in bases)):
+            raise UsageError(f"not a subclass of {' or '.join(base.replace(':', '.') for base in bases)}")
         return part
 
     return check
