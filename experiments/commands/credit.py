@@ -17,6 +17,7 @@ from scipy import stats
 from tqdm import tqdm
 
 from experiments.config import CreditConfig
+from experiments.session.folder import CREDIT_FILE
 from rlkd_env.credit.base import Calibrator
 from rlkd_env.credit.create import CALIBRATORS
 from rlkd_env.credit.return_decomposition import ReturnDecomposition
@@ -27,7 +28,7 @@ from rlkd_env.runs.run import DistillationRun
 from rlkd_env.utils.files import write_atomically, write_json
 from rlkd_env.wrappers import CalibratedReward, TemperatureAction
 
-CREDIT_FILE, SCATTER_FILE = "credit.json", "credit.png"
+SCATTER_FILE = "credit.png"
 _TIMED_STEPS = 40
 _TIMED_ROUNDS = 7
 
