@@ -186,8 +186,8 @@ def instances_per_image(settings: Mapping[str, Any]) -> int:
     Raises:
         UsageError: if the data set is unknown.
     """
-    from rlkd_env.data import DataSource, source_class
+    from rlkd_env.data import DATASETS, DataSource
 
     dataset = settings.get("dataset", DataConfig.dataset)
-    task = dataset.task if isinstance(dataset, DataSource) else source_class(dataset).task
+    task = dataset.task if isinstance(dataset, DataSource) else DATASETS[dataset].task
     return settings.get("proposals", BatchesConfig.proposals) if task == "detection" else 1

@@ -51,18 +51,6 @@ def missing_package(what: str, package: str, extra: str) -> UsageError:
     return UsageError(f"{what} needs {package}: pip install 'rlkd[{extra}]'")
 
 
-def import_factory(path: str, kind: str) -> Callable[..., Any]:
-    """Import a function or class that ``package.module:name`` names, as :func:`import_by_path` does.
-
-    Raises:
-        UsageError: likewise, or if it cannot be called.
-    """
-    factory = import_by_path(path, kind)
-    if not callable(factory):
-        raise UsageError(f"{kind} {path!r}: {path.partition(':')[2]!r} is no function or class")
-    return factory
-
-
 def subclass_of(*bases: str) -> Callable[[Any], Any]:
     """Return a check that a part is a class derived from one of ``bases``, each given as ``package.module:name``."""
 
