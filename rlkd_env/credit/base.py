@@ -28,20 +28,22 @@ Reference = float | Policy | None
 class Calibrator(RunHook, ABC):
     """Credits the instances of an update; watches its run as a hook.
 
+    Subclasses compute :attr:`credit` in :meth:`before_update` or ``on_step``, and declare what they need.
+
     Args:
-        run: that makes the updates.
-        reference: temperature that every instance's credit is relative to, or a rule that gives it; None takes the
+        run: the run that makes the updates.
+        reference: the temperature that every instance's credit is relative to, or a rule that gives it. None takes the
             geometric mean of the run's range, which is the action 0 of :class:`~rlkd_env.wrappers.TemperatureAction`.
 
     Attributes:
         credit: ``(N,)`` of the latest update, on the run's device; None before the first.
-        forwards_images: whether it forwards images, each of which must then be an instance, and looks at the whole
-            update, which must then be made by one process.
-        optimizers: of the student, whose updates it can follow; None for any.
-        takes_several_runs: whether it has something to say where every run has a batch reward of its own.
+        forwards_images: whether it forwards images. Every image must then be one instance, and the whole update must
+            be made in one process.
+        optimizers: the optimizers whose updates it can follow; None for any.
+        takes_several_runs: whether it works where every run has a batch reward of its own.
 
     Raises:
-        UsageError: if the reference is not positive and finite, or the run is none that the calibrator can look into.
+        UsageError: if the reference is not positive and finite, or the calibrator cannot look into the run.
     """
 
     forwards_images = True
@@ -59,8 +61,8 @@ class Calibrator(RunHook, ABC):
             )
         if self.optimizers is not None and run.recipe.optimizer not in self.optimizers:
             raise UsageError(
-                f"this calibrator follows updates of {' and '.join(self.optimizers).upper()}: with "
-                f"{run.recipe.optimizer} there are uniform and return_decomposition"
+                f"this calibrator follows the updates of {', '.join(self.optimizers)}: with {run.recipe.optimizer} "
+                "there are uniform and return_decomposition"
             )
         self.credit: Tensor | None = None
 
@@ -76,12 +78,12 @@ class Calibrator(RunHook, ABC):
         """Restore :meth:`state_dict`."""
 
     def logit_gradient_change(self, run: DistillationRun, temperature: Temperature) -> Tensor:
-        """Gradient of every instance's loss by its logits, less the same at the reference temperature: ``(N, C)``.
+        """Return how every instance's gradient by its logits differs from that at the reference, ``(N, C)``.
 
-        The terms that no temperature changes cancel, so only the others are computed. What the temperature itself adds
-        to the gradient, where a rule reads it from the student's logits, is left out. Where all gradients have the same
-        norm, the mean, both have that of the update: a credit is for a direction, not for what one instance does to the
-        mean.
+        Only the terms that depend on temperatures are computed, as the others cancel. If a rule reads the temperature
+        from the student's logits, what that adds to the gradient is left out. If the run gives all gradients the same
+        norm, the batch's mean, both gradients have the norm of the update, so that a credit is for a direction and not
+        for what one instance does to the mean.
         """
         actual = _logit_gradient(run, temperature)
         reference = _logit_gradient(run, self._reference_for(run, temperature))

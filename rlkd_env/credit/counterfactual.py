@@ -1,4 +1,4 @@
-"""The true credits: every update that was not made is made, and compared."""
+"""The true credits: the updates that were not made are made, too, and compared."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from rlkd_env.runs.run import DistillationRun
 
 
 class Counterfactual(Calibrator):
-    """The truth: for every instance the update is made with the reference temperature in its place, and compared.
+    """The true credit: the update is repeated for every instance, with the reference temperature for it alone.
 
-    N students are evaluated on the probe images in float64, as one batch of students. The N updates follow from the
-    actual one, because SGD is linear in the gradient; running statistics of batch norms are left as they are. For tests
-    and small students: memory grows by N students.
+    N students are evaluated on the probe images in float64, as one batch of students. Their updates follow from the
+    actual one, because SGD is linear in the gradient; running statistics of batch norms are left as they are. This is
+    for tests and small students, as it takes the memory of N students.
     """
 
     def before_update(self, run: DistillationRun, temperature: Temperature) -> None:

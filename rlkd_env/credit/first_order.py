@@ -1,4 +1,4 @@
-"""Credits of first order: what an update does to the probe loss, as its gradient tells."""
+"""First-order credits: what an update does to the probe loss, according to the loss's gradient."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from rlkd_env.runs.run import DistillationRun
 
 
 class LastLayer(Calibrator):
-    """First order in the classifier's weights alone; closed form, no backward through the network.
+    """First order in the classifier's weights alone: a closed form, without a backward pass through the network.
 
-    credit_i = learning rate · ⟨Δ ∂L_i/∂z_i, G (h_i, 1)⟩, with G the gradient of the probe loss by the classifier's
-    weight and bias, h_i the classifier's input and Δ the difference to the reference temperature.
+    credit_i = learning rate · ⟨Δ ∂L_i/∂z_i, G (h_i, 1)⟩, where G is the gradient of the probe loss by the classifier's
+    weight and bias, h_i the classifier's input and Δ the difference from the reference temperature.
 
-    Where the reward forwards all probe images after every update, G comes from all of them at every update too. Else
-    that would cost more than the update itself: every fourth update then forwards N/4 of them, in turn, and G is the
-    moving average of what they give.
+    If the reward evaluates all probe images after every update, G is computed from all of them at every update, too.
+    Otherwise that would cost more than the update itself, so every fourth update forwards the next N/4 of them, and G
+    is a moving average.
 
     Raises:
         UsageError: if the student has no linear layer that gives its logits.
     """
 
     SHARE = 1 / 4
-    """Probe images that are forwarded at a time, over the batch size."""
+    """Number of probe images that are forwarded at a time, relative to the batch size."""
     INTERVAL = 4
     """Updates from one time to the next."""
     DECAY = 0.9
-    """Of the moving average: the latest ten times count."""
+    """Weight of the past in the moving average, which so covers about ten gradients."""
 
     def __init__(self, run: DistillationRun, reference: Reference = None) -> None:
         super().__init__(run, reference)
@@ -81,7 +81,7 @@ class LastLayer(Calibrator):
         return torch.cat([error.T @ self._inputs[False], error.sum(dim=0)[:, None]], dim=1)
 
     def _watch_classifier(self, run: DistillationRun) -> None:
-        """Keep the classifier's latest input in training and in evaluation, from forwards that happen anyway."""
+        """Keep the classifier's latest input in training and in evaluation, from forward passes that happen anyway."""
         linear = [module for module in run.student.modules() if isinstance(module, nn.Linear)]
         if not linear or linear[-1].out_features != run.splits.num_classes:
             raise UsageError("the calibrator last_layer needs a student that ends in a linear layer")
@@ -104,9 +104,9 @@ class LastLayer(Calibrator):
 
 
 class Gradient(Calibrator):
-    """First order in all weights: one probe gradient G, one forward-mode pass for all instances' J_i G.
+    """First order in all weights: one gradient G of the probe loss, and one forward-mode pass for all J_i G.
 
-    credit_i = learning rate · ⟨Δ ∂L_i/∂z_i, J_i G⟩, with J_i the Jacobian of the instance's logits by the weights.
+    credit_i = learning rate · ⟨Δ ∂L_i/∂z_i, J_i G⟩, where J_i is the Jacobian of the instance's logits by the weights.
     """
 
     def before_update(self, run: DistillationRun, temperature: Temperature) -> None:

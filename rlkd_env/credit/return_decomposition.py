@@ -12,22 +12,22 @@ if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
 _WINDOW = 64
-"""Latest measured rewards that the logged figures are about."""
+"""Number of latest measured rewards that the metrics cover."""
 _ARRAYS = ("features", "rewards", "precisions", "weights", "pending", "predicted")
 
 
 class ReturnDecomposition:
-    """Predicts a batch's reward as a sum over its instances, and hands each its part (arXiv 2407.00115, section 3.3).
+    """Predicts a batch's reward as a sum over its instances and gives each its part (arXiv 2407.00115, section 3.3).
 
-    Prediction for a measured interval: Σ_steps [base(mean state) + mean_i credit(s_i, a_i)]. The credit is a
+    The prediction for a measured interval is Σ_steps [base(mean state) + mean_i credit(s_i, a_i)]. The credit is a
     polynomial: a and a², each times all monomials of the state up to degree 2, so it is 0 for the action 0, the
-    reference. The base is one of degree 2 in the mean state and takes what the state of the run explains. Both are
-    fitted together to all rewards so far by Bayesian ridge regression, which finds from the rewards themselves how far
-    to trust them: where they say nothing about the actions, the credits shrink to 0 and every instance earns the batch
-    reward.
+    reference. The base is a polynomial of degree 2 in the mean state and explains what follows from the state of the
+    run. Both are fitted together to all rewards so far by Bayesian ridge regression, which estimates from the rewards
+    how far to trust them: if they say nothing about the actions, the credits shrink to 0 and every instance earns the
+    batch reward.
 
-    The paper trains a network. A run measures a few hundred rewards, each the mean of 64 instances' parts; that is
-    enough for some forty coefficients found exactly, and too little for a network found by gradient steps.
+    The paper trains a network instead. A run measures a few hundred rewards, each the mean of 64 instances' parts,
+    which is enough to find about forty coefficients exactly, but too little to train a network.
 
     Args:
         num_features: width d of a state.
