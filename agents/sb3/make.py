@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -112,23 +112,26 @@ class AgentFamily:
 
 
 def _adopt(agent: Any) -> AgentFamily:
-    """Read an algorithm of stable-baselines3's kind; it is set up like the built-in agents that learn as it does."""
+    """Read an algorithm of stable-baselines3's kind; it is set up like the built-in agent it derives from, if any."""
     if isinstance(agent, AgentFamily):
         return agent
     if not (isinstance(agent, type) and issubclass(agent, BaseAlgorithm)):
         raise UsageError("not a subclass of stable_baselines3.common.base_class.BaseAlgorithm")
-    path = f"{agent.__module__.partition('.')[0]}:{agent.__name__}"
-    built_in = next((family for family in AGENTS.values() if family.algorithm == path), None)
-    if built_in is not None:
-        return built_in
+    families = {family.algorithm: family for family in AGENTS.values()}
+    for base in agent.__mro__:
+        path = f"{base.__module__.partition('.')[0]}:{base.__name__}"
+        if path in families:
+            return replace(families[path], algorithm=agent)
     is_on_policy = not issubclass(agent, OffPolicyAlgorithm)
-    known = set(inspect.signature(agent.__init__).parameters)
-    chosen = _on_policy if is_on_policy else _off_policy
-    return AgentFamily(agent, partial(_known_defaults, chosen, known), is_on_policy)
+    defaults = partial(_known_defaults, agent, _on_policy if is_on_policy else _off_policy)
+    return AgentFamily(agent, defaults, is_on_policy)
 
 
-def _known_defaults(defaults: Callable[[int], dict[str, Any]], known: set[str], num_envs: int) -> dict[str, Any]:
+def _known_defaults(
+    agent: type[BaseAlgorithm], defaults: Callable[[int], dict[str, Any]], num_envs: int
+) -> dict[str, Any]:
     """Return those defaults that an algorithm has arguments for."""
+    known = inspect.signature(agent).parameters
     return {name: value for name, value in defaults(num_envs).items() if name in known}
 
 

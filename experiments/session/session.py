@@ -144,7 +144,7 @@ def _create_phases(config: DistillConfig, run: DistillationRun, records: Records
     around = rule_to_act_around(options, run, output.seed)
     policy = frozen_policy(options, run, output.seed)
     exploration = config.exploration.settings(run.recipe.epochs)
-    CALIBRATORS[options.calibrator]
+    _ = CALIBRATORS[options.calibrator]  # an unknown name is told even if no agent learns
     if policy is not None:
         return PolicyPhases(run, records, policy)
     from experiments.session.learning import AgentPhases  # needs stable-baselines3, which takes long to import
