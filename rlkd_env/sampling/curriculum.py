@@ -127,7 +127,7 @@ class CurriculumSampler(Sampler):
     @torch.no_grad()
     def _difficulty(run: SampledRun) -> Tensor:
         """Return ``(n,)`` cross-entropies of the student on all training images."""
-        train = run.splits.train
+        train = run.train
         run.student.eval()
         chunks = train.chunks(_SNAPSHOT_BATCH)
         losses = [

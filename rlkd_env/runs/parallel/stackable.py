@@ -45,7 +45,7 @@ def _why_not_student(students: list[nn.Module], template: DistillationRun) -> st
     try:
         with torch.no_grad(), seeded(0, template.device):
             alone = torch.stack([one(images) for one in students])
-            stacked = StackedStudents(students).forward(images.expand(2, *images.shape))
+            stacked = StackedStudents(students)(images.repeat(2, 1, 1, 1)).unflatten(0, (2, -1))
     except Exception as error:  # the user's network may do anything
         return f"torch.func.vmap refuses the student ({(str(error).splitlines() or [type(error).__name__])[0]})"
     if not torch.allclose(alone, stacked, rtol=1e-3, atol=1e-4):

@@ -11,7 +11,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -24,8 +24,9 @@ from rlkd_env.data.streamed import StreamedImages
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
-from rlkd_env.runs.parallel.base import ParallelRuns, Update
-from rlkd_env.runs.parallel.serial import INSTANCE_FIELDS, SerialRuns, join_outputs
+from rlkd_env.runs.loop import UpdateResult
+from rlkd_env.runs.parallel.base import ParallelRuns
+from rlkd_env.runs.parallel.serial import SerialRuns
 from rlkd_env.runs.run import STATE_VERSION, DistillationRun
 
 _END = b""
@@ -89,7 +90,7 @@ class WorkerRuns(ParallelRuns):
     def _start(self) -> None:
         self._join_outputs(self._ask("start", [self.seeds[part] for part in self._parts]))
 
-    def _update(self, temperature: Temperature) -> Update:
+    def _update(self, temperature: Temperature) -> UpdateResult:
         rows = [slice(part.start * self.batch_size, part.stop * self.batch_size) for part in self._parts]
         replies = self._ask("step", [_pack_temperature(temperature.rows(chosen)) for chosen in rows])
         self._join_outputs([reply["outputs"] for reply in replies])
@@ -97,7 +98,7 @@ class WorkerRuns(ParallelRuns):
         def joined(values: list[np.ndarray]) -> Tensor:
             return torch.from_numpy(np.concatenate(values))
 
-        return Update(
+        return UpdateResult(
             reward=joined([reply["reward"] for reply in replies]),
             diverged=joined([reply["diverged"] for reply in replies]),
             metrics={name: joined([reply["metrics"][name] for reply in replies]) for name in replies[0]["metrics"]},
@@ -110,7 +111,7 @@ class WorkerRuns(ParallelRuns):
         self._join_outputs(self._ask("restore", [states[part] for part in self._parts]))
 
     def _join_outputs(self, parts: list[dict[str, Any]]) -> None:
-        self.outputs = join_outputs([_unpack(part) for part in parts])
+        self._outputs = InstanceOutputs.join([_unpack(part) for part in parts])
 
     def _ask(self, command: str, arguments: Sequence[Any]) -> list[Any]:
         """Let all workers do something at once, and wait for all their answers.
@@ -211,10 +212,8 @@ def _work(
 
 def _pack(outputs: InstanceOutputs) -> dict[str, Any]:
     """Return outputs as plain values and arrays, which are quicker to send than tensors."""
-    values = {name: getattr(outputs, name) for name in INSTANCE_FIELDS}
-    arrays = {name: None if value is None else value.numpy() for name, value in values.items()}
-    counts = {"progress": outputs.progress, "epoch": outputs.epoch, "step": outputs.step, "num_runs": outputs.num_runs}
-    return {**counts, **arrays}
+    values = {field.name: getattr(outputs, field.name) for field in fields(outputs)}
+    return {name: value.numpy() if isinstance(value, Tensor) else value for name, value in values.items()}
 
 
 def _pack_temperature(temperature: Temperature) -> dict[str, np.ndarray]:
