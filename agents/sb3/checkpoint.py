@@ -5,7 +5,6 @@ stable-baselines3's own ``save`` pickles objects; what is kept here can be read 
 
 from __future__ import annotations
 
-import random
 from copy import deepcopy
 from typing import Any
 
@@ -51,27 +50,6 @@ def load_agent_state(agent: BaseAlgorithm, state: dict[str, Any]) -> None:
     _load_normalizer_state(agent, state["normalizer"])
     if isinstance(agent, OffPolicyAlgorithm):
         _load_replay_state(agent, state["replay_buffer"])
-
-
-def random_state() -> dict[str, Any]:
-    """Return the state of the global generators of Python, NumPy and torch, all of which agents draw from."""
-    name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 (stable-baselines3 draws from it)
-    return {
-        "python": random.getstate(),
-        "numpy": (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def load_random_state(state: dict[str, Any]) -> None:
-    """Restore :func:`random_state`."""
-    random.setstate(state["python"])
-    name, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
 
 
 def _read(agent: BaseAlgorithm, dotted_name: str) -> Any:

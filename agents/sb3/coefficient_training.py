@@ -9,10 +9,11 @@ import numpy as np
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 from agents.learned.coefficient_policy import CoefficientPolicy
-from agents.sb3.checkpoint import agent_state, load_agent_state, load_random_state, random_state
+from agents.sb3.checkpoint import agent_state, load_agent_state
 from agents.sb3.export import export_coefficient_policy
 from agents.sb3.make import continue_from, default_options, make_agent
 from rlkd_env.envs.coefficient_env import CoefficientVectorEnv
+from rlkd_env.utils.randomness import load_random_state, random_state
 
 _MINIBATCHES = 4
 """Of a rollout, which is an episode of every run."""

@@ -11,7 +11,6 @@ from typing import Any
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from experiments.commands.distill import prepare
 from experiments.compare.analysis import analyze
 from experiments.compare.executors import EXECUTORS, WorkersLost
 from experiments.compare.plan import Plan, PlannedRun, check_folders, check_test_set, make_plan
@@ -19,8 +18,8 @@ from experiments.compare.rows import COMPARISON_FILE, COMPARISON_VERSION, CSV_FI
 from experiments.compare.table import print_tables
 from experiments.compare.work import Outcome
 from experiments.config import CompareConfig
-from experiments.session.session import RunInterrupted
-from experiments.session.versions import versions
+from experiments.session.provenance import versions
+from experiments.session.session import prepare
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.files import write_json
 
@@ -38,8 +37,6 @@ def run_compare(config: CompareConfig) -> int:
             other settings, or another process works in it.
     """
     options, folder = config.comparison, config.folder
-    if options.jobs < 0 or options.threads < 1:
-        raise UsageError(f"there must be at least 0 jobs and 1 thread, not {options.jobs} and {options.threads}")
     plan = make_plan(config)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file, not a folder")
@@ -74,7 +71,7 @@ def _compare(config: CompareConfig, plan: Plan) -> int:
     code, again = 0, f"go on with the same command; what is finished is in {folder}"
     try:
         _make(config, plan, missing, outcomes)
-    except (KeyboardInterrupt, RunInterrupted):
+    except KeyboardInterrupt:
         outcomes |= _finished(missing)  # with the run that was just ending
         print(f"\ninterrupted after {len(outcomes)} of {len(plan.runs)} runs: {again}", file=sys.stderr)
         code = 130
@@ -101,7 +98,7 @@ def _make(config: CompareConfig, plan: Plan, missing: list[PlannedRun], outcomes
     if not missing:
         return
     options = config.comparison
-    epochs = {run.name: run.config.run.epochs for run in plan.runs}
+    epochs = {run.name: run.config.run.recipe.epochs for run in plan.runs}
     bar = tqdm(
         total=sum(epochs.values()),
         initial=sum(epochs[name] for name in outcomes),

@@ -7,16 +7,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from tqdm import tqdm
-
 from experiments.config import DistillConfig
-from experiments.session.distributed import distill_shared
-from experiments.session.folder import SUMMARY_FILE
-from experiments.session.session import DistillSession, RunInterrupted
-from experiments.session.summary import check_run_folder, print_summary, show_results, summarize
-from rlkd_env.runs.config import build_run
-from rlkd_env.runs.distributed.processes import Processes, started_processes
-from rlkd_env.utils.files import write_json
+from experiments.session.checkpoints import RunInterrupted
+from experiments.session.distributed import distill_together
+from experiments.session.session import DistillSession, prepare
+from experiments.session.summary import check_run_folder, complete, print_summary
+from rlkd_env.utils.torchrun import started_processes
 
 
 def run_distill(config: DistillConfig) -> int:
@@ -29,70 +25,31 @@ def run_distill(config: DistillConfig) -> int:
         UsageError: if an option is invalid; the folder has not been touched then.
     """
     if started_processes() > 1:
-        return distill_shared(config, prepare, _finish)
+        return distill_together(config, _finish)
     if check_run_folder(config.folder, config.output):
         return 0
-    return _finish(config, prepare(config), nullcontext)
-
-
-def prepare(config: DistillConfig, processes: Processes | None = None) -> DistillSession:
-    """Build the run and what drives it; nothing is written but, perhaps, a cached teacher."""
-    bar: tqdm | None = None
-    is_shown = config.output.progress and (processes is None or processes.is_first)
-
-    def show_teacher(epoch: int, loss: float) -> None:
-        nonlocal bar
-        if bar is None:
-            bar = tqdm(desc="teacher", unit="epoch", disable=not is_shown)
-        bar.update(epoch - bar.n)
-        bar.set_postfix(loss=f"{loss:.4f}")
-
-    run = build_run(config.run, on_teacher_epoch=show_teacher, processes=processes)
-    if bar is not None:
-        bar.close()
-    return DistillSession(config, run)
-
-
-def complete(
-    session: DistillSession, leading: Callable[[DistillSession], AbstractContextManager[Any]] = nullcontext
-) -> dict[str, Any]:
-    """Make the run that is prepared, write its summary and return it.
-
-    Args:
-        session: of the run.
-        leading: context in which the run is made, but not summarized.
-
-    Raises:
-        RunInterrupted: after Ctrl-C, with everything saved.
-        UsageError: if the checkpoint to resume from is damaged or belongs to another run.
-    """
-    with leading(session):
-        session.execute()
-    show_results(session)
-    summary = summarize(session)
-    write_json(session.folder / SUMMARY_FILE, summary)
-    return summary
+    return _finish(prepare(config))
 
 
 def _finish(
-    config: DistillConfig, session: DistillSession, leading: Callable[[DistillSession], AbstractContextManager[Any]]
+    session: DistillSession, leading: Callable[[DistillSession], AbstractContextManager[Any]] = nullcontext
 ) -> int:
-    """Make the run that is prepared and tell what came of it."""
-    folder, run = config.folder, session.run
+    """Make the run that is prepared, and tell the user what came of it."""
+    folder, run, records = session.folder, session.run, session.records
     try:
         summary = complete(session, leading)
     except RunInterrupted:
         print(
-            f"\ninterrupted at update {session.steps} of {run.total_steps}: "
+            f"\ninterrupted at update {records.steps} of {run.total_steps}: "
             f"student, policy and checkpoint are in {folder}; go on with: rlkd distill --resume --out {folder}",
             file=sys.stderr,
         )
         return 130
     print_summary(summary, folder)
-    if session.diverged:
-        kept = f"the last good student is in {folder}" if session.selection.last_student else "there is no good student"
+    if records.diverged:
+        kept = f"the last good student is in {folder}" if records.selection.last_student else "there is no good student"
         print(
-            f"rlkd: the run diverged at update {session.steps}: loss or logits are not finite; {kept}. "
+            f"rlkd: the run diverged at update {records.steps}: loss or logits are not finite; {kept}. "
             "Try a lower --learning-rate",
             file=sys.stderr,
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 from experiments.compare.plan import PlannedRun
 from experiments.compare.work import Outcome
-from experiments.session.metric import ACCURACY, metric_of
+from experiments.session.provenance import ACCURACY, metric_of
 from rlkd_env.utils.files import write_atomically
 
 COMPARISON_FILE, CSV_FILE = "comparison.json", "comparison.csv"

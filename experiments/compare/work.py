@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 
-from experiments.commands.distill import complete, prepare
 from experiments.compare.plan import PlannedRun
 from experiments.config import DistillConfig
+from experiments.session.checkpoints import RunInterrupted
 from experiments.session.folder import CHECKPOINT_FOLDER
-from experiments.session.session import RunInterrupted
+from experiments.session.session import prepare
+from experiments.session.summary import complete
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.hooks import RunHook
 from rlkd_env.runs.run import DistillationRun
@@ -72,7 +73,7 @@ def make_run(run: PlannedRun, threads: int, count: CountEpochs) -> Outcome:
     Raises:
         RunInterrupted: after Ctrl-C, with everything saved.
     """
-    counter = EpochCounter(run.config.run.epochs, count)
+    counter = EpochCounter(run.config.run.recipe.epochs, count)
     with using_threads(threads):
         try:
             outcome = Outcome(run, _resume(run, counter) or _make(_with(run, overwrite=True), counter))

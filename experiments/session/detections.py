@@ -1,21 +1,28 @@
-"""A few images of a detection run with all that is drawn on them: real boxes, detections, and proposals."""
+"""What the report shows of a detection run: a few images with their objects, what is found, and the proposals."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from experiments.session.folder import DETECTIONS_FILE
+from rlkd_env.data import Batch, ImageSet
 from rlkd_env.errors import UsageError
+from rlkd_env.instances.temperature import Policy
+from rlkd_env.runs.run import DistillationRun
 from rlkd_env.tasks.detection.average_precision import Detections
 from rlkd_env.utils.files import read_tensors, write_tensors
+from rlkd_env.utils.randomness import seeded
+
+if TYPE_CHECKING:
+    from rlkd_env.tasks.detection.task import Detection
 
 DETECTIONS_VERSION = "1"
 MOST_IMAGES = 6
@@ -87,6 +94,54 @@ class DetectionRecord:
 
     class_names: tuple[str, ...]
     images: list[DetectedImage]
+
+
+@torch.no_grad()
+def show_detections(
+    folder: Path, run: DistillationRun, student: nn.Module, policy: Policy, class_names: tuple[str, ...]
+) -> None:
+    """Write ``detections.safetensors`` of the first validation images.
+
+    Args:
+        folder: of the run.
+        run: that is over.
+        student: that it is about.
+        policy: that chose the temperatures at the run's end, and is asked for those of the proposals shown.
+        class_names: of the classes 1 to C.
+    """
+    task = cast("Detection", run.task)  # whose module needs torchvision's detectors, which take long to import
+    positions = torch.arange(min(MOST_IMAGES, len(run.splits.validation)))
+    shown = run.splits.validation.subset(positions)
+    boxes = shown.take_boxes(positions)
+    if boxes is None:
+        raise ValueError("these images have no boxes")
+    batch = Batch(shown.images, shown.labels, positions.to(run.device), boxes=boxes)
+    with seeded(0, run.device):
+        outputs = task.forward(student.eval(), run.frozen_teacher, batch)
+    outputs = replace(outputs, progress=run.progress, epoch=float(run.epoch), step=run.step_count)
+    regions = outputs.regions
+    if regions is None:
+        raise ValueError("the instances are whole images")
+    instances = (regions.corners, policy(outputs).student, regions.objectness)
+    per_image = (values.split(task.instances_per_image) for values in instances)
+    write_detections(
+        folder,
+        _pixels(shown),
+        class_names,
+        boxes.trainable(),
+        task.detect(run.frozen_teacher, shown),
+        task.detect(student, shown),
+        list(zip(*per_image, strict=True)),
+    )
+
+
+def _pixels(images: ImageSet) -> Tensor:
+    """Undo the normalisation, giving ``(k, channels, height, width)`` in [0, 1]."""
+    preprocessing = images.preprocessing
+    if not preprocessing.mean:
+        return images.images
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (preprocessing.mean, preprocessing.std))
+    return images.images.cpu() * std + mean
 
 
 def write_detections(

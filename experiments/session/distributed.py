@@ -1,4 +1,4 @@
-"""``torchrun -m experiments distill``: one run that several processes share, of which the first one leads."""
+"""``torchrun -m experiments distill``: one run that several processes share; the first of them leads."""
 
 from __future__ import annotations
 
@@ -7,28 +7,29 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NoReturn
 
 from experiments.config import DistillConfig
-from experiments.session.session import DistillSession, RunInterrupted
+from experiments.session.checkpoints import RunInterrupted
+from experiments.session.session import DistillSession, prepare
 from experiments.session.summary import check_run_folder
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.distributed.processes import Processes, ProcessLost
 from rlkd_env.runs.distributed.run import DistributedRun
 
-Prepare = Callable[[DistillConfig, Processes], DistillSession]
+Finish = Callable[[DistillSession, Callable[[DistillSession], AbstractContextManager[Any]]], int]
 
 
-def distill_shared(config: DistillConfig, prepare: Prepare, finish: Callable[[DistillConfig, Any, Any], int]) -> int:
+def distill_together(config: DistillConfig, finish: Finish) -> int:
     """Make a run together with the other processes that torchrun has started.
 
     Only the first process writes, draws and prints; its config counts. The others do what its run does.
 
     Args:
         config: all options, as this process has read them.
-        prepare: builds run and session.
-        finish: makes the run inside of a context that the third argument gives, and tells what came of it.
+        finish: makes the run within a context that its second argument gives, tells the user what came of it, and
+            returns the exit code.
 
     Returns:
         The exit code of the first process; of the others 0, or 2 for bad input.
@@ -36,7 +37,7 @@ def distill_shared(config: DistillConfig, prepare: Prepare, finish: Callable[[Di
     Raises:
         UsageError: if an option is invalid, in all processes alike; the folder has not been touched then.
     """
-    processes = Processes.join(config.run.device)
+    processes = Processes.join(config.run.engine.device)
     _end_when_told(processes)
     if not processes.is_first:
         warnings.simplefilter("ignore")  # the first process has them too
@@ -44,13 +45,13 @@ def distill_shared(config: DistillConfig, prepare: Prepare, finish: Callable[[Di
         with processes.noticing_losses():
             config = processes.tell_object(config)
             with processes.together():
-                processes.check_batch(config.run.batch_size)
+                processes.check_batch(config.run.recipe.batch_size)
                 is_finished = check_run_folder(config.folder, config.output) if processes.is_first else False
             if processes.tell_object(is_finished):
                 return 0
-            session = _prepare_by_turns(config, prepare, processes)
+            session = _prepare_by_turns(config, processes)
             if processes.is_first:
-                return finish(config, session, _leading)
+                return finish(session, _leading)
             return _follow(session, processes)
     except UsageError:
         processes.leave()
@@ -65,7 +66,7 @@ def distill_shared(config: DistillConfig, prepare: Prepare, finish: Callable[[Di
         end_at_once(1)
 
 
-def _prepare_by_turns(config: DistillConfig, prepare: Prepare, processes: Processes) -> DistillSession:
+def _prepare_by_turns(config: DistillConfig, processes: Processes) -> DistillSession:
     """Build run and session, the first process of a machine before the others: it downloads and caches for them."""
     session: DistillSession | None = None
     for is_first_turn in (True, False):

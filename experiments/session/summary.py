@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +18,21 @@ from agents.recording.selection import StudentSelection
 from agents.recording.timing import PartTimer
 from agents.rules.create import FixedTemperature
 from experiments.config import DistillConfig, OutputConfig, config_hash
+from experiments.session.detections import show_detections
 from experiments.session.folder import SUMMARY_FILE, check_folder
-from experiments.session.metric import ACCURACY, metric_of
+from experiments.session.provenance import ACCURACY, metric_of, processor, versions
 from experiments.session.session import DistillSession
-from experiments.session.versions import processor, versions
 from rlkd_env.data import ImageSet, count_duplicates, create_source
-from rlkd_env.runs.config import build_run
+from rlkd_env.runs.build import build_run
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.sampling.exploration import Explorer
 from rlkd_env.tasks import Evaluation
-from rlkd_env.utils.files import read_json, tensors_hash
+from rlkd_env.utils.files import read_json, tensors_hash, write_json
 
 
 def train_student_alone(config: DistillConfig, teacher: torch.nn.Module) -> StudentSelection:
     """Train the config's student without distillation, from the same start on the same batches."""
-    run = build_run(replace(config.run, method="cross_entropy", method_options={}), teacher=teacher)
+    run = build_run(config.run.replaced(method="cross_entropy", method_options={}), teacher=teacher)
     selection = StudentSelection(PartTimer())
     run.add_hook(selection)
     run.reset(config.output.seed)
@@ -38,22 +40,46 @@ def train_student_alone(config: DistillConfig, teacher: torch.nn.Module) -> Stud
     return selection
 
 
+def complete(
+    session: DistillSession, leading: Callable[[DistillSession], AbstractContextManager[Any]] = nullcontext
+) -> dict[str, Any]:
+    """Make the run that is prepared, write its summary and return it.
+
+    Args:
+        session: of the run.
+        leading: context in which the run is made, but not summarized.
+
+    Raises:
+        RunInterrupted: after Ctrl-C, with everything saved.
+        UsageError: if the checkpoint to resume from is damaged or belongs to another run.
+    """
+    with leading(session):
+        session.execute()
+    show_results(session)
+    summary = summarize(session)
+    if session.folder is not None:
+        write_json(session.folder / SUMMARY_FILE, summary)
+    return summary
+
+
 def summarize(session: DistillSession) -> dict[str, Any]:
     """Evaluate on the test set, once, and return the run's summary as plain values."""
-    config, run, selection, seconds = session.config, session.run, session.selection, session.timer.seconds
-    test = create_source(config.run).test_set()
+    config, run, records = session.config, session.run, session.records
+    selection, seconds = records.selection, records.timer.seconds
+    learns = session.phases.learns
+    test = create_source(config.run.data).test_set()
     test = test if test is None else test.to(run.device)
     best, last = (_evaluate(run, student, test) for student in (selection.best_student, selection.last_student))
     summary: dict[str, Any] = {
-        "dataset": config.run.dataset,
+        "dataset": config.run.data.dataset,
         "metric": run.task.metric,
         "student": config.run.student_name,
-        "method": config.run.method,
+        "method": config.run.distillation.method,
         "temperature_from": config.chooser,
         "rule_options": config.agent.rule_options if config.agent.rule is not None else None,
-        "calibrator": config.agent.calibrator if session.agent is not None else None,
+        "calibrator": config.agent.calibrator if learns else None,
         "exploration": asdict(run.sampler.settings) if isinstance(run.sampler, Explorer) else None,
-        "learn_interval": config.agent.learn_interval if session.agent is not None else None,
+        "learn_interval": config.agent.learn_interval if learns else None,
         "data": _data_figures(run, test),
         "teacher_test_accuracy": _teacher_accuracy(run, test),
         "student_test_accuracy": _accuracy(best),
@@ -65,12 +91,12 @@ def summarize(session: DistillSession) -> dict[str, Any]:
         "student_last_val_accuracy": selection.last_accuracy,
         "student_sha256": _hash(selection.best_student),
         "student_last_sha256": _hash(selection.last_student),
-        "mean_temperature": _finite(session.mean_temperature),
-        "diverged": session.diverged,
-        "epochs": session.steps // run.steps_per_epoch,
-        "steps": session.steps,
+        "mean_temperature": _finite(records.mean_temperature),
+        "diverged": records.diverged,
+        "epochs": records.steps // run.steps_per_epoch,
+        "steps": records.steps,
         "seconds": sum(seconds.values()),
-        "cpu_seconds": session.cpu_seconds,
+        "cpu_seconds": records.cpu_seconds,
         **{
             f"{part}_seconds": seconds[part] for part in ("agent", "environment", "evaluation", "logging", "checkpoint")
         },
@@ -137,14 +163,12 @@ def _teacher_accuracy(run: DistillationRun, test: ImageSet | None) -> float | No
 
 def show_results(session: DistillSession) -> None:
     """Write what the report shows of a detector, if the run is one's and there is a student."""
-    run, weights = session.run, session.selection.best_student
-    if run.task.metric != "AP" or weights is None:
+    run, weights = session.run, session.records.selection.best_student
+    if session.folder is None or run.task.metric != "AP" or weights is None:
         return
-    from experiments.session.show_detections import show_detections  # torchvision's detectors take long to import
-
     student = _with_weights(run, weights)
-    class_names = create_source(session.config.run).class_names
-    show_detections(session.folder, run, student, session.acting_policy(), class_names)
+    class_names = create_source(session.config.run.data).class_names
+    show_detections(session.folder, run, student, session.phases.acting_policy(), class_names)
 
 
 def _with_weights(run: DistillationRun, weights: dict[str, Tensor]) -> torch.nn.Module:
@@ -178,11 +202,11 @@ def _finite(number: float | None) -> float | None:
 
 def _step_costs(session: DistillSession) -> dict[str, float | None]:
     """Milliseconds of an update at the warm-up's fixed temperature and with the agent."""
-    warmup, acting = min(session.warmup_steps, session.steps), max(session.steps - session.warmup_steps, 0)
-    seconds = session.timer.seconds
-    with_agent = seconds["environment"] + seconds["agent"] - session.warmup_seconds
+    phases, steps, seconds = session.phases, session.records.steps, session.records.timer.seconds
+    warmup, acting = min(phases.warmup_steps, steps), max(steps - phases.warmup_steps, 0)
+    with_agent = seconds["environment"] + seconds["agent"] - phases.warmup_seconds
     return {
-        "fixed_step_ms": 1e3 * session.warmup_seconds / warmup if warmup else None,
+        "fixed_step_ms": 1e3 * phases.warmup_seconds / warmup if warmup else None,
         "step_ms": 1e3 * with_agent / acting if acting else None,
     }
 

@@ -15,7 +15,7 @@ from rlkd_env.data import Batch, BatchStream, ImageSet, Splits
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.state import InstanceState
-from rlkd_env.instances.temperature import Policy, Temperature, TemperatureRange, Temperatures
+from rlkd_env.instances.temperature import Policy, Temperature, TemperatureRange
 from rlkd_env.methods import Method
 from rlkd_env.runs.hooks import RunHook, StepResult
 from rlkd_env.runs.loop import TrainingLoop, advance, check_temperatures, end_of_advance
@@ -26,6 +26,7 @@ from rlkd_env.training.collective import Collective
 from rlkd_env.training.logits_cache import TeacherCache
 from rlkd_env.training.recipe import Recipe
 from rlkd_env.training.update import TeacherForward, Update
+from rlkd_env.utils.choices import Temperatures
 from rlkd_env.utils.randomness import seeded
 
 STATE_VERSION = 2

@@ -1,10 +1,13 @@
-"""Draws from torch's global generator that follow from a seed and leave the generator as it was."""
+"""Random draws: seeding torch's global generator for a while, and the state of all global generators."""
 
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
@@ -23,3 +26,24 @@ def is_stochastic(network: nn.Module) -> bool:
     return any(
         isinstance(module, _DropoutNd) or type(module).__name__ == "StochasticDepth" for module in network.modules()
     )
+
+
+def random_state() -> dict[str, Any]:
+    """Return the state of the global generators of Python, NumPy and torch, all of which agents draw from."""
+    name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 (stable-baselines3 draws from it)
+    return {
+        "python": random.getstate(),
+        "numpy": (name, torch.from_numpy(np.asarray(keys).astype(np.int64)), position, has_gauss, cached),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def load_random_state(state: dict[str, Any]) -> None:
+    """Restore :func:`random_state`."""
+    random.setstate(state["python"])
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))  # noqa: NPY002
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])

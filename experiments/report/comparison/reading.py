@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from experiments.report.comparison.records import ArmRecord, TaskRecord
-from experiments.session.metric import ACCURACY
+from experiments.session.provenance import ACCURACY
 
 
 def describe(task: TaskRecord) -> str:

@@ -14,7 +14,7 @@ from experiments.compare.rows import CHOSEN, COMPARISON_FILE, COMPARISON_VERSION
 from experiments.report.run.records import History, read_history
 from experiments.report.words import number, signed
 from experiments.session.folder import HISTORY_FILE
-from experiments.session.metric import metric_of
+from experiments.session.provenance import metric_of
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.files import read_json
 

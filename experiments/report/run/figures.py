@@ -17,7 +17,7 @@ from experiments.report.style import (
     set_temperature_scale,
 )
 from experiments.report.words import capitalized, number, percent
-from experiments.session.metric import ACCURACY
+from experiments.session.provenance import ACCURACY
 
 PARTS = ("environment", "agent", "evaluation", "logging", "checkpoint")
 

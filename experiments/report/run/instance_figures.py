@@ -19,7 +19,7 @@ from experiments.report.style import (
     set_temperature_scale,
 )
 from experiments.report.words import number
-from experiments.session.metric import ACCURACY
+from experiments.session.provenance import ACCURACY
 
 _POINTS = 600
 _BINS = 8

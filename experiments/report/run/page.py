@@ -22,7 +22,7 @@ from experiments.report.run.instance_figures import (
 )
 from experiments.report.run.records import RunRecord
 from experiments.report.words import capitalized
-from experiments.session.metric import ACCURACY
+from experiments.session.provenance import ACCURACY
 
 
 def run_page(run: RunRecord) -> Page:

@@ -14,7 +14,7 @@ from agents.recording.history import HISTORY_VERSION, QUANTILES
 from experiments.commands.credit import CREDIT_FILE
 from experiments.session.detections import DetectionRecord, read_detections
 from experiments.session.folder import CONFIG_FILE, HISTORY_FILE, SUMMARY_FILE, TRACE_FILE
-from experiments.session.metric import metric_of
+from experiments.session.provenance import metric_of
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.files import read_json, read_tensors
 

@@ -11,8 +11,9 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 from toy_envs import BestActions
 
-from agents.sb3.checkpoint import agent_state, load_agent_state, load_random_state, random_state
+from agents.sb3.checkpoint import agent_state, load_agent_state
 from agents.sb3.make import AGENTS, VectorEnvAdapter, make_agent
+from rlkd_env.utils.randomness import load_random_state, random_state
 
 
 def through_a_file(state: Any) -> Any:

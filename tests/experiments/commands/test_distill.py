@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from agents.learned.temperature_policy import TemperaturePolicy
 from experiments.cli import main
-from experiments.session.checkpoint import LATEST, PREVIOUS
+from experiments.session.checkpoints import LATEST, PREVIOUS
 from rlkd_env.models.storage import load_network
 
 QUICK = ("--agent", "ppo", "--epochs", "20", "--warmup-epochs", "2", "--no-progress", "--device", "cpu")

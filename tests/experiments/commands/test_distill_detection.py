@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from experiments.cli import main
+from experiments.session.checkpoints import SafePoints
 from experiments.session.detections import read_detections
-from experiments.session.session import DistillSession
 
 DATA = ("--dataset", "digits_detection", "--image-size", "32", "--train-images", "8", "--teacher-images", "20")
 SMALL = (*DATA, "--validation-images", "4", "--batch-size", "4", "--proposals", "8", "--device", "cpu", "--no-progress")
@@ -43,14 +43,14 @@ def test_a_stopped_detector_goes_on_bit_for_bit(
     chooser: tuple[str, ...], teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main(distill(teacher, tmp_path / "straight", *chooser)) == 0
-    safe_point = DistillSession.safe_point
+    reach = SafePoints.reach
 
-    def stop(session: DistillSession) -> None:
-        session._interrupts.stop_requested = session.run.epoch >= 1
-        safe_point(session)
+    def stop(safe_points: SafePoints) -> None:
+        safe_points.stop_requested = safe_points._parts["run"].epoch >= 1
+        reach(safe_points)
 
     with monkeypatch.context() as patched:
-        patched.setattr(DistillSession, "safe_point", stop)
+        patched.setattr(SafePoints, "reach", stop)
         assert main(distill(teacher, tmp_path / "stopped", *chooser)) == 130
     assert main(["distill", "--out", str(tmp_path / "stopped"), "--resume", "--no-progress"]) == 0
     for name in sorted(path.name for path in (tmp_path / "straight").glob("*.safetensors")):

@@ -91,18 +91,18 @@ def test_crd_with_random_views_and_a_sequence_resumes_bit_for_bit(
     options += ["--sequence-phases", "3", "--epochs", "6", "--checkpoint-seconds", "0"]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     assert distill(whole, *options) == 0
-    import experiments.session.session as session
+    from experiments.session import checkpoints
 
-    saved = session.save_checkpoint
+    saved = checkpoints.save_checkpoint
 
     def save_and_stop(folder: Path, state: dict) -> None:
         saved(folder, state)
         if state["run"]["step_count"] >= 37:
             raise OSError("pulled the plug")
 
-    monkeypatch.setattr(session, "save_checkpoint", save_and_stop)
+    monkeypatch.setattr(checkpoints, "save_checkpoint", save_and_stop)
     assert distill(stopped, *options) == 2
-    monkeypatch.setattr(session, "save_checkpoint", saved)
+    monkeypatch.setattr(checkpoints, "save_checkpoint", saved)
     assert main(["distill", "--resume", "--out", str(stopped), "--no-progress", "--device", "cpu"]) == 0
     assert (stopped / "student_last.safetensors").read_bytes() == (whole / "student_last.safetensors").read_bytes()
 

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from shared_runs import CASES, COMMANDS, PAPER, QUICK
 
 from experiments.cli import main
-from experiments.session.checkpoint import PREVIOUS
+from experiments.session.checkpoints import PREVIOUS
 
 ROOT = Path(__file__).parents[3]
 TOLERANCE = 1e-5

@@ -31,7 +31,8 @@ from rlkd_env.data.sources import image_folder as image_folder_module
 from rlkd_env.data.streamed import StreamedImages
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.temperature import Temperature
-from rlkd_env.runs.config import RunConfig, build_run
+from rlkd_env.runs.build import build_run
+from rlkd_env.runs.config import RunConfig
 
 
 def pixels(count: int, size: int = 8, channels: int = 3, seed: int = 0) -> np.ndarray:
@@ -145,7 +146,7 @@ def test_duplicates_between_training_and_test_are_counted(tmp_path: Path) -> Non
         ({"y_train": np.arange(100) - 1}, "class -1"),
         ({"y_test": np.full(20, 4)}, "class 4, but the training images have 4 classes"),
         ({"x_test": pixels(20, 9)}, "test images .* have the shape"),
-        ({"x_train": np.array([{"a": 1}] * 100)}, "no .npz file of plain arrays"),
+        ({"x_train": np.array([{"a": 1}] * 100)}, "not an .npz file of plain arrays"),
     ],
 )
 def test_arrays_that_are_no_labelled_images_are_refused(changes: dict, message: str, tmp_path: Path) -> None:
@@ -172,7 +173,7 @@ def test_a_missing_or_damaged_file_is_refused(tmp_path: Path) -> None:
         arrays_source(tmp_path / "missing.npz").splits()
     path = write_npz(tmp_path / "a.npz")
     path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(UsageError, match=r"no .npz file"):
+    with pytest.raises(UsageError, match=r"not an .npz file"):
         arrays_source(path).splits()
 
 
@@ -291,7 +292,7 @@ def test_streamed_images_are_those_in_memory(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_run_on_streamed_images_goes_on_bit_for_bit(workers: int, tmp_path: Path) -> None:
     write_folder(tmp_path, {"cat": 30, "dog": 30})
-    config = RunConfig(
+    config = RunConfig.from_keywords(
         dataset="image_folder",
         data_path=str(tmp_path),
         image_size=16,
@@ -355,7 +356,7 @@ def test_impossible_folders_are_refused(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(UsageError, match="there is no folder"):
         folder_source(tmp_path / "missing").splits()
     (tmp_path / "empty" / "cat").mkdir(parents=True)
-    with pytest.raises(UsageError, match="one folder a class"):
+    with pytest.raises(UsageError, match="one folder per class"):
         folder_source(tmp_path / "empty").splits()
     root = write_folder(tmp_path / "parts" / "train", {"cat": 12, "dog": 12}).parent
     write_folder(root / "val", {"cat": 2, "emu": 2})

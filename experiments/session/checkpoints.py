@@ -1,0 +1,183 @@
+"""Checkpoints as files that are whole or not there, and the safe points of a run at which they are written."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from agents.recording.timing import PartTimer
+from experiments.session.folder import CHECKPOINT_FOLDER
+from rlkd_env.errors import UsageError
+from rlkd_env.utils.files import write_atomically
+from rlkd_env.utils.options import renamed
+from rlkd_env.utils.randomness import load_random_state, random_state
+
+_HEADER = b"rlkd checkpoint 3\n"
+"""Begins every checkpoint; then comes the SHA-256 of the rest, because PyTorch does not notice flipped bits."""
+LATEST = "checkpoint.pt"
+PREVIOUS = "checkpoint-previous.pt"
+
+
+class RunInterrupted(KeyboardInterrupt):
+    """The user asked to stop, and the run stopped at a safe point with everything saved."""
+
+
+class Stateful(Protocol):
+    """A part of a run that a checkpoint holds; its state consists of tensors and plain values."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state, independent of the part from now on."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any:
+        """Continue from a state that :meth:`state_dict` returned."""
+        ...
+
+
+class SafePoints:
+    """The moments between updates at which a run is consistent: it is saved there if that is due, and can stop.
+
+    Args:
+        folder: the run's folder; without one nothing is saved, and Ctrl-C ends the run at once.
+        interval: the least number of seconds between two checkpoints.
+        settings: of the run; a checkpoint of other settings is refused.
+        parts: what a checkpoint holds, in the order in which it is restored.
+        timer: counts the time of saving to the part ``checkpoint``.
+
+    Attributes:
+        stop_requested: whether the user has asked to stop.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None,
+        interval: float,
+        settings: Mapping[str, Any],
+        parts: Mapping[str, Stateful],
+        timer: PartTimer,
+    ) -> None:
+        self._folder, self._interval, self._settings, self._parts, self._timer = (
+            folder,
+            interval,
+            settings,
+            parts,
+            timer,
+        )
+        self._last = time.monotonic()
+        self.stop_requested = False
+
+    def reach(self) -> None:
+        """Save a checkpoint if one is due, and stop if the user asked for it.
+
+        Raises:
+            RunInterrupted: after Ctrl-C.
+        """
+        if self._folder is None:
+            return
+        if self.stop_requested or time.monotonic() - self._last >= self._interval:
+            self._last = time.monotonic()
+            with self._timer.part("checkpoint"):
+                states = {name: part.state_dict() for name, part in self._parts.items()}
+                state = {"settings": self._settings, **states, "random": random_state()}
+                save_checkpoint(self._folder / CHECKPOINT_FOLDER, state)
+        if self.stop_requested:
+            raise RunInterrupted
+
+    def restore(self) -> bool:
+        """Restore all parts from the latest checkpoint; return False if there is none.
+
+        Raises:
+            UsageError: if the checkpoint is damaged or belongs to a run with other settings.
+        """
+        state = None if self._folder is None else load_checkpoint(self._folder / CHECKPOINT_FOLDER)
+        if state is None:
+            return False
+        if renamed(state["settings"]) != self._settings:
+            raise UsageError(f"the checkpoint in {self._folder} belongs to a run with other settings")
+        for name, part in self._parts.items():
+            part.load_state_dict(state[name])
+        load_random_state(state["random"])
+        return True
+
+    @contextmanager
+    def catching_interrupts(self) -> Iterator[None]:
+        """Take the first Ctrl-C within as a wish to stop at the next safe point; a second one ends the run at once.
+
+        Outside of the main thread, which alone receives interrupts, this does nothing.
+        """
+        if self._folder is None or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def request_stop(signum: int, frame: Any) -> None:  # noqa: ARG001
+            self.stop_requested = True
+            signal.signal(signal.SIGINT, previous)
+
+        previous = signal.signal(signal.SIGINT, request_stop)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, previous)
+
+
+def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
+    """Write a state of tensors and plain values as the latest checkpoint; the one before becomes the previous one."""
+    content = io.BytesIO()
+    torch.save(state, content)
+    if (folder / LATEST).exists():
+        os.replace(folder / LATEST, folder / PREVIOUS)
+    payload = content.getvalue()
+    write_atomically(folder / LATEST, _HEADER + hashlib.sha256(payload).digest() + payload)
+
+
+def load_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """Read the latest checkpoint onto the CPU, or the previous one if a crash left only that; nothing is unpickled.
+
+    Returns:
+        The state, or None if there is no checkpoint.
+
+    Raises:
+        UsageError: if the latest one is damaged or not a checkpoint of this version; the message says whether the
+            previous one is good.
+    """
+    latest, previous = folder / LATEST, folder / PREVIOUS
+    if not latest.exists():
+        return _read(previous) if previous.exists() else None
+    try:
+        return _read(latest)
+    except UsageError as error:
+        try:
+            older = _read(previous)
+        except UsageError:
+            raise error from None
+        raise UsageError(f"{error}; delete it to go on from the older {previous} ({_moment(older)})") from None
+
+
+def _moment(state: dict[str, Any]) -> str:
+    """Say how far a run is; the training of a teacher counts only epochs."""
+    run = state["run"]
+    return f"update {run['step_count']}" if "step_count" in run else f"epoch {run['epoch']}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise UsageError(f"{path} does not exist") from None
+    if not content.startswith(_HEADER):
+        raise UsageError(f"{path} is not a checkpoint of this version")
+    digest_end = len(_HEADER) + hashlib.sha256().digest_size
+    digest, payload = content[len(_HEADER) : digest_end], content[digest_end:]
+    if hashlib.sha256(payload).digest() != digest:
+        raise UsageError(f"{path} is damaged")
+    return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)

@@ -1,0 +1,186 @@
+"""What drives a run with an agent: a warm-up, and then phases in which the agent learns or only acts, in turn."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from gymnasium.vector import VectorEnv
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+
+from agents.learned.temperature_policy import TemperaturePolicy
+from agents.recording.tensorboard import agent_logger
+from agents.recording.timing import TimedVectorEnv
+from agents.recording.trace import TracedRewards
+from agents.sb3.checkpoint import agent_state, load_agent_state
+from agents.sb3.export import export_policy
+from agents.sb3.make import continue_from, make_agent
+from experiments.config import DistillConfig
+from experiments.session.phases import Phases, SafePoint
+from experiments.session.records import Records
+from rlkd_env.envs.vector_env import KDVectorEnv
+from rlkd_env.instances.temperature import Policy
+from rlkd_env.runs.run import DistillationRun
+from rlkd_env.sampling.settings import Exploration
+from rlkd_env.wrappers import CalibratedReward, EfficientExploration, ResidualAction, TemperatureAction
+
+
+class _PhaseOver(Exception):  # noqa: N818 (not an error: a change of phase)
+    """The agent has reached, between two rollouts, an epoch in which it does not learn."""
+
+
+class AgentPhases(Phases):
+    """An agent sets the temperatures after a warm-up; it learns in some epochs and acts without learning in the others.
+
+    Args:
+        config: all options.
+        run: to drive.
+        records: what is noted of it.
+        exploration: of the run, or None.
+        fixed: acts in the warm-up if the agent is not around a rule.
+        around: rule that the agent acts around, which is then the warm-up's too; or None.
+
+    Raises:
+        UsageError: if an option is unknown or does not suit the run.
+    """
+
+    learns = True
+
+    def __init__(
+        self,
+        config: DistillConfig,
+        run: DistillationRun,
+        records: Records,
+        exploration: Exploration | None,
+        fixed: Policy,
+        around: Policy | None,
+    ) -> None:
+        super().__init__(run, records)
+        self._options = options = config.agent
+        self._warmup_policy = fixed if around is None else around
+        self._slots = KDVectorEnv(run=run)
+        self._calibrated: CalibratedReward | None = None
+        env = self._wrap(self._slots, exploration, around)
+        chosen: dict[str, Any] = {"bandit": options.bandit, "seed": config.output.seed, **options.agent_options}
+        self.agent = make_agent(options.agent, env, **chosen)
+        self.warmup_steps = min(options.warmup_epochs * run.steps_per_epoch, run.total_steps)
+        self._is_learning = False
+
+    def _wrap(
+        self, slots: KDVectorEnv, exploration: Exploration | None, around: Policy | None
+    ) -> VectorEnv[Any, Any, Any]:
+        """Put the wrappers that the options ask for around the run's slots."""
+        env: VectorEnv[Any, Any, Any] = TimedVectorEnv(slots, self._records.timer)
+        if exploration is not None and exploration.first_epoch <= self._run.recipe.epochs:
+            env = EfficientExploration(env, exploration)
+        wrapped: TemperatureAction | ResidualAction
+        if around is None:
+            wrapped = TemperatureAction(env, self._options.temperature_scale)
+        else:
+            wrapped = ResidualAction(env, around, self._options.around_width)
+        self._action_map = wrapped.action_map
+        if self._options.calibrator == "uniform":
+            return wrapped
+        self._calibrated = CalibratedReward(wrapped, self._options.calibrator)
+        self._calibrated.pause()  # in the warm-up, because its look at every update costs time
+        return TracedRewards(self._calibrated, self._records.trace)
+
+    def execute(self, safe_point: SafePoint) -> None:
+        """Warm up, and then let the agent act and learn to the end of the run."""
+        seconds, before = self._records.timer.seconds, self._records.timer.seconds["environment"]
+        self._advance(self._warmup_policy, self.warmup_steps, safe_point)
+        self.warmup_seconds += seconds["environment"] - before
+        writer = self._records.writer
+        self.agent.set_logger(Logger(None, []) if writer is None else agent_logger(writer, self._run))
+        while self._records.steps < self._run.total_steps and not self._records.diverged:
+            if self._is_learning or self.learns_now():
+                if self._calibrated is not None:
+                    self._calibrated.watch()
+                self._learn(safe_point)
+                if self._calibrated is not None:
+                    self._calibrated.pause()
+            else:
+                self._advance(self.acting_policy(), self._run.step_count + self._to_epoch_end(), safe_point)
+
+    def _learn(self, safe_point: SafePoint) -> None:
+        """Let the agent act and learn to the end of the run, or to the first rollout of an epoch without learning."""
+        if not self._is_learning:
+            observation = self._slots.observe()
+            continue_from(self.agent, observation)
+            if self._calibrated is not None:
+                self._calibrated.start_from(observation)
+            self._is_learning = True
+        timesteps = (self._run.total_steps - self._run.step_count) * self._run.batch_size
+        callback = _RunCallback(self, self._run, safe_point)
+        with self._records.timer.part("agent"), suppress(_PhaseOver):
+            self.agent.learn(timesteps, callback=callback, reset_num_timesteps=False, log_interval=1)
+
+    def learns_now(self) -> bool:
+        """Return whether the agent learns in the epoch of the next update; otherwise it acts as it is."""
+        options, epoch = self._options, self._run.epoch + 1
+        since_warmup = epoch - self.warmup_steps // self._run.steps_per_epoch
+        in_time = options.learn_last_epoch is None or epoch <= options.learn_last_epoch
+        return in_time and since_warmup % options.learn_interval == 0
+
+    def end_learning(self) -> None:
+        """End the learning phase.
+
+        Raises:
+            _PhaseOver: always; ends the agent's ``learn()``.
+        """
+        self._is_learning = False
+        raise _PhaseOver
+
+    def acting_policy(self) -> TemperaturePolicy:
+        """Return the agent's policy as it is now, without exploration noise."""
+        return self.learned_policy().to(self._run.device)
+
+    def learned_policy(self) -> TemperaturePolicy:
+        """Return the same on the CPU."""
+        return export_policy(self.agent, self._run.state.names, self._action_map)
+
+    def scalars(self) -> dict[str, float]:
+        """Return the latest figures of the calibration."""
+        metrics = {} if self._calibrated is None else self._calibrated.metrics
+        return {f"calibration/{name}": value for name, value in metrics.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states of the agent and the calibration."""
+        return {
+            "agent": agent_state(self.agent),
+            "calibration": None if self._calibrated is None else self._calibrated.state_dict(),
+            "is_learning": self._is_learning,
+            **super().state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from :meth:`state_dict` with the run restored."""
+        if self._calibrated is not None:
+            self._calibrated.load_state_dict(state["calibration"], self._slots.observe())
+        load_agent_state(self.agent, state["agent"])
+        self._is_learning = state["is_learning"]
+        super().load_state_dict(state)
+
+
+class _RunCallback(BaseCallback):
+    """Brings a run to its safe points between rollouts, and ends ``learn()`` with the phase or the run."""
+
+    def __init__(self, phases: AgentPhases, run: DistillationRun, safe_point: SafePoint) -> None:
+        super().__init__()
+        self._phases, self._run, self._safe_point = phases, run, safe_point
+        self._epoch = run.epoch
+
+    def _on_rollout_start(self) -> None:
+        self._safe_point()
+        if not self._phases.learns_now():
+            self._phases.end_learning()
+        # On-policy agents write their log themselves; off-policy agents do so only at an episode's end, and the whole
+        # run is one episode.
+        if isinstance(self.model, OffPolicyAlgorithm) and self._run.epoch != self._epoch:
+            self._epoch = self._run.epoch
+            self.logger.dump(self.num_timesteps)
+
+    def _on_step(self) -> bool:
+        return not self.locals["dones"].any()

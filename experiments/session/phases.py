@@ -1,0 +1,93 @@
+"""What drives a run from its first update to its last: here, a frozen policy or rule."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+from agents.learned.temperature_policy import TemperaturePolicy
+from experiments.session.records import Records
+from rlkd_env.instances.temperature import Policy
+from rlkd_env.runs.run import DistillationRun
+
+SafePoint = Callable[[], None]
+"""Is called where the run may be saved and stopped."""
+
+
+class Phases(ABC):
+    """Drives a run through its phases.
+
+    Args:
+        run: to drive.
+        records: what is noted of it; tells whether it has diverged.
+
+    Attributes:
+        learns: whether an agent learns in the run.
+        warmup_steps: updates before an agent takes over.
+        warmup_seconds: seconds that the environment took in the warm-up.
+    """
+
+    learns = False
+    warmup_steps = 0
+
+    def __init__(self, run: DistillationRun, records: Records) -> None:
+        self._run, self._records = run, records
+        self.warmup_seconds = 0.0
+
+    @abstractmethod
+    def execute(self, safe_point: SafePoint) -> None:
+        """Make all updates that are left."""
+
+    @abstractmethod
+    def acting_policy(self) -> Policy:
+        """Return what chooses the temperatures at this point of the run, without learning."""
+
+    def learned_policy(self) -> TemperaturePolicy | None:
+        """Return the policy that has been learned so far, on the CPU; None if nothing is learned."""
+        return None
+
+    def scalars(self) -> dict[str, float]:
+        """Return figures for TensorBoard by tag, read at the end of every epoch."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the rest of the run depends on beside the run itself."""
+        return {"warmup_seconds": self.warmup_seconds}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from :meth:`state_dict` with the run restored."""
+        self.warmup_seconds = state["warmup_seconds"]
+
+    def _advance(self, policy: Policy, end: int, safe_point: SafePoint) -> None:
+        """Step with a policy up to an update of the run, epoch by epoch."""
+        run = self._run
+        while run.step_count < end and not self._records.diverged:
+            safe_point()
+            with self._records.timer.part("environment"):
+                run.advance(policy, min(self._to_epoch_end(), end - run.step_count))
+
+    def _to_epoch_end(self) -> int:
+        return self._run.steps_per_epoch - self._run.step_count % self._run.steps_per_epoch
+
+
+class PolicyPhases(Phases):
+    """A frozen policy or a rule sets the temperatures of every update.
+
+    Args:
+        run: to drive; if it has a policy of its own, such as a rule that learns along, that acts.
+        records: what is noted of it.
+        policy: a saved policy, or a rule.
+    """
+
+    def __init__(self, run: DistillationRun, records: Records, policy: Policy) -> None:
+        super().__init__(run, records)
+        self._policy = policy
+
+    def execute(self, safe_point: SafePoint) -> None:
+        """Make all updates that are left."""
+        self._advance(self.acting_policy(), self._run.total_steps, safe_point)
+
+    def acting_policy(self) -> Policy:
+        """Return the run's own policy, or the one that was given."""
+        return self._run.policy or self._policy
