@@ -1,4 +1,4 @@
-"""What may choose a run's batches in the place of a shuffled pass over the data."""
+"""What may choose a run's batches in place of a shuffled pass over the data."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class SampledRun(Protocol):
 
 
 class Sampler(ABC):
-    """Chooses every batch's images. Its choices follow from the stream's seed, the step and its own state alone.
+    """Chooses the images of every batch; its choices follow from the stream's seed, the step and its own state alone.
 
     Attributes:
         observes_batches: whether :meth:`observe` wants to be shown the batches.

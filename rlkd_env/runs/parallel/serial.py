@@ -1,4 +1,4 @@
-"""K runs one after the other."""
+"""K runs, one after another."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rlkd_env.runs.run import DistillationRun
 
 
 class SerialRuns(ParallelRuns):
-    """One ordinary run after the other: bit for bit the single runs, for every student, method and sampler."""
+    """One ordinary run after another: bit for bit the single runs, for every student, method and sampler."""
 
     mode = "serial"
 
@@ -26,7 +26,7 @@ class SerialRuns(ParallelRuns):
         self.runs = [template.sibling() for _ in range(num_runs)]
         for run in self.runs:
             run.splits = replace(run.splits, train=own_images(run.splits.train, num_runs))
-            if run.splits.train.is_random:  # other views, and so another memory of the teacher, in every run
+            if run.splits.train.is_random:  # every run has views, and so a memory of the teacher, of its own
                 run.teacher_cache_bytes //= num_runs
 
     def _start(self) -> None:
