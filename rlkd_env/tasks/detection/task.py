@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -79,7 +79,14 @@ class Detection(Task):
                 list(sampled.regions.corners.split(self.instances_per_image)),
             )
         by_instance = sampled.regions.images
-        outputs = InstanceOutputs(
+        of_features: dict[str, Any] = {}
+        if with_features:
+            of_features = {
+                "images": images,
+                "student_features": _features(maps, pooled),
+                "teacher_features": _features(teacher_maps, teacher_pooled),
+            }
+        return InstanceOutputs(
             logits,
             teacher_logits,
             sampled.labels,
@@ -88,14 +95,8 @@ class Detection(Task):
             partner_labels=None if batch.label_share is None else sampled.labels,
             further_loss=further_loss,
             regions=sampled.regions,
+            **of_features,
         )
-        if with_features:
-            outputs.images = images
-            outputs.student_features, outputs.teacher_features = (
-                _features(maps, pooled),
-                _features(teacher_maps, teacher_pooled),
-            )
-        return outputs
 
     def training_loss(self, network: nn.Module, batch: Batch) -> Tensor:
         """Return the sum of torchvision's four losses."""
