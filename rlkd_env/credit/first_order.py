@@ -92,7 +92,7 @@ class LastLayer(Calibrator):
         linear[-1].register_forward_pre_hook(keep)
         self._student = run.student
         with torch.no_grad():
-            run.forward_batch(dict(run.student.named_parameters()))  # the waiting batch came before the watch
+            run.update.forward_again(dict(run.student.named_parameters()))  # the waiting batch came before the watch
 
     def state_dict(self) -> dict[str, Any]:
         """Return the moving average."""
@@ -113,6 +113,6 @@ class Gradient(Calibrator):
         """Compute the credit."""
         parameters = {name: value.detach() for name, value in run.student.named_parameters()}
         gradient = torch.func.grad(lambda weights: probe_loss(run, weights))(parameters)
-        direction = jvp(run.forward_batch, (parameters,), (gradient,))[1]
+        direction = jvp(run.update.forward_again, (parameters,), (gradient,))[1]
         change = self.logit_gradient_change(run, temperature)
         self.credit = run.learning_rate * (change * direction).sum(dim=-1)
