@@ -113,6 +113,7 @@ def test_the_reference_may_be_a_rule_with_two_temperatures_and_a_factor(
     )
 
 
+@pytest.mark.slow
 def test_first_order_credits_agree_with_the_truth() -> None:
     """Pilot with 8 hidden units and random temperatures: gradient 0.95, last layer 0.78 mean Pearson correlation."""
     run = build_run(RunConfig.from_keywords(student="mlp8", device="cpu"))
@@ -132,6 +133,7 @@ def test_first_order_credits_agree_with_the_truth() -> None:
     assert not calibrators["uniform"].credit.any()
 
 
+@pytest.mark.slow
 def test_last_layer_credit_from_a_few_probe_images_at_a_time_agrees_still() -> None:
     """Measured 0.75 against the truth, where 0.92 come from all probe images at every update."""
     run = build_run(RunConfig.from_keywords(student="mlp12", reward="train_progress", device="cpu"))
@@ -216,6 +218,7 @@ def test_last_layer_credit_goes_on_from_its_state(make_run: MakeRun) -> None:
     assert not torch.equal(calibrator.credit, fresh.credit)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_credits_of_a_convolutional_student_with_batch_norm_agree_too(precision: str) -> None:
     run = build_run(
@@ -274,6 +277,7 @@ def test_looking_at_an_update_does_not_change_it(make_run: MakeRun, name: str) -
         assert torch.equal(one, other)
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(st.sampled_from(CALIBRATOR_NAMES), st.integers(1, 5), st.integers(0, 10_000))
 def test_calibrated_rewards_sum_to_the_batch_reward_of_every_interval(name: str, interval: int, seed: int) -> None:
@@ -297,6 +301,7 @@ def test_calibrated_rewards_sum_to_the_batch_reward_of_every_interval(name: str,
     assert not after_the_end[1].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(CALIBRATORS))  # what return_decomposition has learned outlives a reset
 def test_the_vector_contract_holds_with_calibrated_rewards(name: str) -> None:
     envs = CalibratedReward(TemperatureAction(KDVectorEnv(16, epochs=1, device="cpu")), name)
@@ -328,6 +333,7 @@ def test_divergence_pays_the_penalty_and_no_nan(name: str) -> None:
     assert rewards.mean() == pytest.approx(-3.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gradient", "return_decomposition"])
 def test_a_wrapped_run_goes_on_from_its_snapshot_in_the_middle_of_an_interval(name: str) -> None:
     def make() -> CalibratedReward:

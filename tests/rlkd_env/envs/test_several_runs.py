@@ -122,6 +122,7 @@ def test_a_run_that_had_diverged_when_the_state_was_saved_is_not_named_again() -
     assert others.step(action)[-1] == {}
 
 
+@pytest.mark.slow
 def test_ppo_learns_on_the_slots_of_several_runs() -> None:
     envs = TemperatureAction(make_vec(num_envs=64, num_runs=4, epochs=1))
     agent = make_agent("ppo", envs, n_steps=16, seed=0)
@@ -175,6 +176,7 @@ def test_the_number_of_slots_follows_from_runs_and_batch_size(make_run: MakeRun)
     assert envs.num_envs == 32
 
 
+@pytest.mark.slow
 def test_the_picture_shows_the_slots_of_all_runs() -> None:
     envs = make_vec(render_mode="rgb_array")
     with pytest.raises(RuntimeError, match="reset"):

@@ -13,6 +13,7 @@ def bench_config(*arguments: str) -> BenchConfig:
     return config
 
 
+@pytest.mark.slow
 def test_random_images_need_no_data() -> None:
     config = bench_config("--preset", "cifar100/resnet56-resnet20/dkd", "--random-images", "--student", "resnet8")
     run = build_bench_run(config)
