@@ -195,7 +195,7 @@ class LastLayer(Calibrator):
         linear[-1].register_forward_pre_hook(keep)
         self._student = run.student
         with torch.no_grad():
-            run.forward_batch(dict(run.student.named_parameters()))  # the waiting batch came before the watch
+            run.update.forward_again(dict(run.student.named_parameters()))  # the waiting batch came before the watch
 
     def state_dict(self) -> dict[str, Any]:
         """Return the moving average."""
@@ -216,7 +216,7 @@ class Gradient(Calibrator):
         """Compute the credit."""
         parameters = {name: value.detach() for name, value in run.student.named_parameters()}
         gradient = torch.func.grad(lambda weights: probe_loss(run, weights))(parameters)
-        direction = jvp(run.forward_batch, (parameters,), (gradient,))[1]
+        direction = jvp(run.update.forward_again, (parameters,), (gradient,))[1]
         change = self.logit_gradient_change(run, temperature)
         self.credit = run.learning_rate * (change * direction).sum(dim=-1)
 
@@ -234,7 +234,7 @@ class Counterfactual(Calibrator):
         self._step_size = run.learning_rate / run.batch_size
         parameters = {name: value.detach() for name, value in run.student.named_parameters()}
         change = self.logit_gradient_change(run, temperature)
-        pull_back = vjp(run.forward_batch, parameters)[1]
+        pull_back = vjp(run.update.forward_again, parameters)[1]
         rows = torch.diag_embed(change.T).permute(1, 2, 0)  # row i holds the change of instance i alone
         (self._gradient_change,) = vmap(pull_back)(rows)
 

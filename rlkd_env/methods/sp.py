@@ -11,17 +11,11 @@ from rlkd_env.methods.feature_method import FeatureMethod, at_least_float32, req
 
 
 def sp_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
-    """Compute the squared difference of the two networks' similarities within the batch, row by row.
+    """Return the squared differences ``(N,)`` of the two networks' similarities within the batch, row by row.
 
-    With F the flattened maps, one row per instance, G = F Fᵀ with rows scaled to an L2 norm of 1. Instance i gets
-    Σ_j (G_t,ij - G_s,ij)² / N, so the mean over the instances is the published loss ‖G_t - G_s‖² / N².
-
-    Args:
-        student_map: The student's maps ``(N, channels, height, width)``.
-        teacher_map: The teacher's maps, whose other dimensions may differ.
-
-    Returns:
-        The losses ``(N,)``.
+    With F the flattened maps ``(N, channels, height, width)``, one row per instance, G = F Fᵀ with rows scaled to an L2
+    norm of 1. Instance i gets Σ_j (G_t,ij - G_s,ij)² / N, so the mean over the instances is the published loss ‖G_t -
+    G_s‖² / N². The networks' maps may differ in everything but N.
     """
     return (_similarities(teacher_map) - _similarities(student_map)).square().mean(dim=-1)
 
@@ -36,15 +30,10 @@ class SP(FeatureMethod):
         UsageError: If a network has no feature maps.
     """
 
-    def __init__(
-        self,
-        pair: Pair,
-        task_weight: float = 0.1,
-        kd_weight: float = 0.9,
-        feature_weight: float = 3000.0,
-        temperature_squared: bool = True,
-    ) -> None:
-        super().__init__(task_weight, kd_weight, feature_weight, temperature_squared)
+    published_weight = 3000.0
+
+    def prepare(self, pair: Pair) -> None:
+        """Check that both networks have feature maps."""
         require_stages(pair, "sp")
 
     def feature_losses(self, outputs: InstanceOutputs) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Instance rewards out of a shared, perhaps delayed, batch reward."""
+"""Rewards of single instances from a batch reward that they share, and that may be delayed."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def check_calibrator(name: str) -> None:
 class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
     """Gives every slot its own part of a batch reward that all slots share.
 
-    Reward of instance i: its credit, plus what the credits' mean leaves of the batch reward. So the mean over the
-    instances is the batch reward. With a delayed reward (``reward_interval=k``) that holds for the sum over the
-    interval: a slot earns its credit at every step, and the rest of the whole interval with the measurement. An update
+    The reward of an instance is its credit plus whatever the mean credit leaves of the batch reward, so the mean over
+    the instances is the batch reward. With a delayed reward (``reward_interval=k``) this holds for the sum over the
+    interval: a slot earns its credit at every step, and the rest for the whole interval with the measurement. An update
     that diverges earns no credit, only the penalty.
 
     Args:
@@ -139,7 +139,7 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
         return observation, calibrated, terminated, truncated, info
 
     def _calibrate(self, credit: np.ndarray, batch_reward: float, learns: bool) -> np.ndarray:
-        """Add to the credits what they leave of the interval's reward, once it is measured."""
+        """Add to the credits whatever they leave of the interval's reward, once it is measured."""
         self.metrics = {"reward_spread": float(credit.std())}
         self._earned += batch_reward
         self._unpaid += batch_reward - float(credit.mean())
@@ -177,7 +177,7 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
         self.env.close(**kwargs)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the next rewards depend on besides the environment."""
+        """Return everything that the next rewards depend on besides the environment."""
         decomposition = None if self._decomposition is None else self._decomposition.state_dict()
         return {
             "unpaid": self._unpaid,

@@ -15,8 +15,8 @@ from matplotlib.patches import Rectangle
 
 from experiments.cli import main
 from experiments.report.run.detection_figures import draw_detections
+from experiments.report.run.loading import RunRecord
 from experiments.report.run.page import run_page
-from experiments.report.run.records import RunRecord
 from experiments.report.style import Drawing
 from experiments.session.detections import read_detections
 from experiments.session.folder import DETECTIONS_FILE
@@ -79,8 +79,8 @@ def test_the_page_speaks_of_ap_and_has_its_parts(run: Path) -> None:
     write_example(run)
     page = run_page(RunRecord.read(run))
     captions = " ".join(drawing.title + drawing.caption for drawing in page.drawings)
-    assert "has an AP of 37.50 % on 50 test images, 7.50 points below the teacher" in page.reading[0]
-    assert "accuracy" not in (captions + page.reading[0] + "".join(tile.note for tile in page.tiles)).lower()
+    assert "has an AP of 37.50 % on 50 test images, 7.50 points below the teacher" in page.interpretation[0]
+    assert "accuracy" not in (captions + page.interpretation[0] + "".join(tile.note for tile in page.tiles)).lower()
     assert "Validation AP goes from 10.0 %" in captions
     (axes,) = next(one for one in page.drawings if one.name == "accuracy_over_epochs").figure.axes
     assert axes.get_ylabel() == "AP, %"
@@ -93,8 +93,8 @@ def test_the_page_speaks_of_ap_and_has_its_parts(run: Path) -> None:
     ]
     gallery = next(section for section in page.sections if section.is_gallery)
     assert len(gallery.shown) == 2 * 4
-    assert "at least 0.5" in gallery.reading
-    assert gallery.reading in page.html().replace("&#39;", "'")
+    assert "at least 0.5" in gallery.text
+    assert gallery.text in page.html().replace("&#39;", "'")
 
 
 def test_a_run_of_classifiers_has_no_such_section(run: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_run_of_classifiers_has_no_such_section(run: Path) -> None:
         del summary[name]
     (run / "summary.json").write_text(json.dumps(summary))
     page = run_page(RunRecord.read(run))
-    assert "is right on 37.50 % of 50 test images" in page.reading[0]
+    assert "classifies 37.50 % of 50 test images correctly" in page.interpretation[0]
     assert not any(section.is_gallery or section.table for section in page.sections)
     assert not any("Detections" in note for note in page.notes)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -103,10 +104,10 @@ def test_the_decoder_learns_from_its_own_losses_and_the_student_from_the_imitati
 
 def test_the_decoder_starts_before_the_student() -> None:
     method, outputs = method_in_float64(warmup_epochs=1.0), outputs_of(some_boxes())
-    outputs.epoch = 0.5
+    outputs = replace(outputs, epoch=0.5)
     assert gradients(method, outputs, "icd") == ({"student_values"}, False)
     assert gradients(method, outputs, "icd_identification") == ({"decoder"}, False)
-    outputs.epoch = 1.0
+    outputs = replace(outputs, epoch=1.0)
     assert gradients(method, outputs, "icd") == ({"student_values"}, True)
 
 
@@ -147,8 +148,8 @@ def test_gradcheck_in_the_students_maps() -> None:
     fine, coarse = outputs.student_features.stages
 
     def loss(maps: Tensor) -> Tensor:
-        outputs.student_features = type(outputs.student_features)((fine.detach(), maps), (), torch.zeros(6, 5))
-        return losses_of(method, outputs)["icd"]
+        features = type(outputs.student_features)((fine.detach(), maps), (), torch.zeros(6, 5))
+        return losses_of(method, replace(outputs, student_features=features))["icd"]
 
     assert torch.autograd.gradcheck(loss, coarse.detach().requires_grad_())
 
@@ -170,8 +171,9 @@ def test_what_does_not_fit_is_refused(teacher: int, options: dict[str, float], m
 def test_in_a_run_the_decoder_moves_under_an_optimiser_of_its_own() -> None:
     """AdamW's first update is its learning rate in every entry that has a gradient, whatever the student's recipe."""
     run = quarters_run("icd", decoder_learning_rate=2e-3)
-    assert isinstance(run.method_optimizer, torch.optim.AdamW)
-    of_the_run = {id(parameter) for group in run.optimizer.param_groups for parameter in group["params"]}
+    optimization = run.update.optimization
+    assert isinstance(optimization.further, torch.optim.AdamW)
+    of_the_run = {id(parameter) for group in optimization.optimizer.param_groups for parameter in group["params"]}
     assert of_the_run == {id(parameter) for parameter in run.student.parameters()}
     before = {name: value.clone() for name, value in run.method.named_parameters()}
     result = run.step(at_temperature(256))
