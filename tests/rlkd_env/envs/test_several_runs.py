@@ -30,6 +30,7 @@ def make_vec(num_envs: int = 48, num_runs: int = 3, **settings: object) -> KDVec
     return gym.make_vec("rlkd/Digits-v0", num_envs=num_envs, num_runs=num_runs, **settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["auto", "stacked", "workers", "serial"])
 def test_our_vector_checker_passes(mode: str) -> None:
     for envs in (make_vec(run_mode=mode), TemperatureAction(make_vec(run_mode=mode))):

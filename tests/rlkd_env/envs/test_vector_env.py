@@ -31,6 +31,7 @@ def make_vec(num_envs: int = 64, **settings: object) -> KDVectorEnv:
     return gym.make_vec("rlkd/Digits-v0", num_envs=num_envs, **{**SHORT, **settings})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_envs", [1, 16, 64])
 def test_our_vector_checker_passes(num_envs: int) -> None:
     few = {"train_images": 40} if num_envs == 1 else {}  # as an epoch has an update an image

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from experiments.cli import parse
 from experiments.commands.bench.arms import build_bench_run
 from experiments.config import BenchConfig
