@@ -23,6 +23,7 @@ from rlkd_env.errors import UsageError
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.config import RunConfig
+from rlkd_env.runs.hooks import RunHook
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.wrappers import CalibratedReward, TemperatureAction
 from rlkd_env.wrappers.calibrated_reward import CALIBRATOR_NAMES
@@ -363,6 +364,18 @@ def test_return_decomposition_learns_from_the_actions_that_were_made() -> None:
     expected, actual = learned(-1.0, 1.0, refused=False), learned(-np.inf, 1e4, refused=True)
     for name, value in expected.items():
         assert torch.equal(actual[name], value), name
+
+
+def test_a_paused_watch_sees_nothing_and_goes_on_ahead_of_other_hooks() -> None:
+    envs = CalibratedReward(KDVectorEnv(16, epochs=1, device="cpu"), "uniform")
+    run, other = envs.unwrapped.run, RunHook()
+    run.add_hook(other)
+    envs.pause()
+    envs.pause()
+    assert run.hooks == (other,)
+    envs.watch()
+    envs.watch()
+    assert run.hooks == (envs.hook, other)
 
 
 def test_closing_stops_the_watch() -> None:
