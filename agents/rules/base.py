@@ -24,11 +24,16 @@ class Rule(nn.Module, ABC):
     Attributes:
         has_gradient: whether the temperatures carry gradients, to the student's logits or to the rule's parameters.
         is_function: whether the temperatures follow from the outputs alone, so not from what is learned or drawn.
-        description: name and arguments, of a rule that was created by name; what a file keeps of it.
+        temperatures: arguments that are temperatures, and so may be given in units of the teacher's logit standard
+            deviation.
+        from_run: arguments that are no options, as they always come from the run: ``seed`` and ``num_classes``.
+        description: name and arguments of a rule that was created by name; what a file keeps of it.
     """
 
     has_gradient = False
     is_function = True
+    temperatures: tuple[str, ...] = ()
+    from_run: tuple[str, ...] = ()
     description: dict[str, Any] | None = None
 
     @abstractmethod

@@ -129,6 +129,8 @@ class TTM(Rule):
         UsageError: if a number is not positive, or both are given.
     """
 
+    temperatures = ("temperature",)
+
     def __init__(self, temperature: float | None = None, gamma: float | None = None) -> None:
         super().__init__()
         if temperature is not None and gamma is not None:
@@ -177,6 +179,8 @@ class CTKD(Rule):
 
     has_gradient = True
     is_function = False
+    temperatures = ("low", "high")
+    from_run = ("num_classes",)
 
     def __init__(
         self,

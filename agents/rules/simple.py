@@ -31,6 +31,8 @@ class FixedTemperature(Rule):
         UsageError: if it is not.
     """
 
+    temperatures = ("temperature",)
+
     def __init__(self, temperature: float) -> None:
         super().__init__()
         self.temperature = check_temperature(temperature)
@@ -50,6 +52,8 @@ class LinearSchedule(Rule):
     Raises:
         UsageError: if a temperature is not positive and finite.
     """
+
+    temperatures = ("first", "last")
 
     def __init__(self, first: float, last: float) -> None:
         super().__init__()
@@ -80,6 +84,7 @@ class _Drawn(Rule):
     """
 
     is_function = False
+    from_run = ("seed",)
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -107,6 +112,8 @@ class RandomTemperature(_Drawn):
         UsageError: if the range is empty or the scale unknown.
     """
 
+    temperatures = ("low", "high")
+
     def __init__(self, low: float, high: float, scale: str = "log", seed: int = 0) -> None:
         super().__init__(seed)
         self._map = _action_map(low, high, scale)
@@ -131,6 +138,8 @@ class PublicAgent(_Drawn):
     Raises:
         UsageError: if a number is out of its range.
     """
+
+    temperatures = ("maximum",)
 
     def __init__(self, maximum: float = 10.0, deviation: float = 0.6, seed: int = 0) -> None:
         super().__init__(seed)
@@ -159,6 +168,8 @@ class _ByFigure(Rule):
     Raises:
         UsageError: if the range is empty or a word unknown.
     """
+
+    temperatures = ("low", "high")
 
     def __init__(
         self, low: float, high: float, of: str = "teacher", direction: str = "rising", scale: str = "linear"

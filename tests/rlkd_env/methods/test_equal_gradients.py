@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from agents.rules.create import create_rule
-from rlkd_env.credit.calibrators import CALIBRATORS
+from rlkd_env.credit.create import CALIBRATORS
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.methods import Method, create_method

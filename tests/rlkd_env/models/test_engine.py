@@ -190,7 +190,8 @@ def test_views_come_back_in_turn_and_differ_between_seeds(pictures: Path) -> Non
     assert len(both) > 50
     assert all(torch.equal(views[0], views[2]) for views in both)
     assert sum(torch.equal(views[0], views[1]) for views in both) < 10
-    assert not torch.equal(run._stream._data.take(torch.arange(9), run._stream.view_seed(0)), run.batch.images[:9])
+    seen_before = run.splits.train.take(torch.arange(9), run.create_stream(0).view_seed(0))
+    assert not torch.equal(seen_before, run.batch.images[:9])
 
 
 def test_mixed_images_ask_the_teacher_itself(pictures: Path) -> None:

@@ -252,6 +252,31 @@ def test_hooks_follow_every_update_and_epoch(make_run: MakeRun) -> None:
     assert seen == [1, 2, 3, 4, "epoch 1", 5, 6, 7, 8, "epoch 2"]
 
 
+def test_hooks_are_called_in_their_order_until_they_are_removed(make_run: MakeRun) -> None:
+    seen: list[str] = []
+
+    class Named(RunHook):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def before_update(self, run: DistillationRun, temperature: Temperature) -> None:
+            seen.append(self.name)
+
+    run, hooks = make_run(), {name: Named(name) for name in ("second", "third", "first")}
+    run.reset(0)
+    run.add_hook(hooks["second"])
+    run.add_hook(hooks["third"])
+    run.add_hook(hooks["first"], first=True)
+    assert [hook.name for hook in run.hooks] == ["first", "second", "third"]
+    run.step(fixed(run))
+    run.remove_hook(hooks["second"])
+    run.step(fixed(run))
+    assert seen == ["first", "second", "third", "first", "third"]
+    assert run.fork().hooks == run.sibling().hooks == ()
+    with pytest.raises(ValueError, match="not in list"):
+        run.remove_hook(hooks["second"])
+
+
 @pytest.mark.parametrize("stop_at_epoch", [True, False])
 def test_divergence_is_reported_with_the_penalty_and_a_finite_state(make_run: MakeRun, stop_at_epoch: bool) -> None:
     run = make_run(learning_rate=1e6, divergence_penalty=-3.0, epochs=50)
