@@ -193,6 +193,7 @@ CROSS_CUTTING = {
     "experiments/commands/distill_own_data",
     "experiments/commands/distill_rules",
     "experiments/commands/distill_stopped",
+    "experiments/commands/outside_parts",
     "experiments/report/committed_results",
     "rlkd_env/envs/fuzzing",
     "rlkd_env/envs/separate_temperatures",
