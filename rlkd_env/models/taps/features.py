@@ -149,7 +149,7 @@ def forward_from_stage(network: nn.Module, images: Tensor, stage: int, replace: 
 
 def _keep_output(
     kept: dict[tuple[str, str], Tensor], name: str, module: nn.Module, inputs: Any, output: Tensor
-) -> None:  # noqa: ARG001
+) -> None:
     kept["output", name] = output
 
 
