@@ -147,11 +147,11 @@ def forward_from_stage(network: nn.Module, images: Tensor, stage: int, replace: 
         return network(images)
 
 
-def _keep_output(
-    kept: dict[tuple[str, str], Tensor], name: str, module: nn.Module, inputs: Any, output: Tensor
-) -> None:
-    kept["output", name] = output
+def _keep_output(kept: dict[tuple[str, str], Tensor], name: str, *call: Any) -> None:
+    """Keep the output of a module's call (module, inputs, output)."""
+    kept["output", name] = call[2]
 
 
-def _keep_input(kept: dict[tuple[str, str], Tensor], name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:  # noqa: ARG001
-    kept["input", name] = inputs[0]
+def _keep_input(kept: dict[tuple[str, str], Tensor], name: str, *call: Any) -> None:
+    """Keep the first input of a module's call (module, inputs)."""
+    kept["input", name] = call[1][0]
