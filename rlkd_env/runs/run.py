@@ -3,115 +3,50 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from rlkd_env.data import Batch, BatchStream, ImageSet, Splits
+from rlkd_env.data import Batch, ImageSet
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
-from rlkd_env.instances.state import InstanceState
-from rlkd_env.instances.temperature import Policy, Temperature, TemperatureRange
+from rlkd_env.instances.temperature import Policy, Temperature
 from rlkd_env.methods import Method
 from rlkd_env.runs.hooks import RunHook, StepResult
+from rlkd_env.runs.ingredients import Ingredients
 from rlkd_env.runs.loop import TrainingLoop, advance, check_temperatures, end_of_advance
-from rlkd_env.runs.reward import RewardMeter
 from rlkd_env.sampling.base import Sampler
-from rlkd_env.tasks import Evaluation, Task
+from rlkd_env.tasks import Evaluation
 from rlkd_env.training.collective import Collective
-from rlkd_env.training.logits_cache import TeacherCache
-from rlkd_env.training.recipe import Recipe
-from rlkd_env.training.update import TeacherForward, Update
-from rlkd_env.utils.choices import Temperatures
-from rlkd_env.utils.randomness import seeded
+from rlkd_env.training.update import Update
 
 STATE_VERSION = 2
 
 
 @dataclass(eq=False)
-class DistillationRun:
+class DistillationRun(Ingredients):
     """A student's distillation from a teacher, one update at a time.
 
     The forward of the student that makes a state is the one whose loss the next step takes, so a step costs one forward
-    of each network and one backward, like plain KD.
-
-    Args:
-        task: how networks are forwarded and evaluated.
-        splits: train, probe and validation images, on the device.
-        teacher: the teacher on the device; it is put into evaluation mode and frozen here.
-        create_student: returns a fresh student on the CPU, drawing from torch's global generator.
-        create_method: returns the KD method for a student, with fresh parameters, drawing from the same generator.
-        state: the features of the instances.
-        reward: how the student's gain is measured.
-        temperature_range: what agents may choose; the run itself takes any positive temperature.
-        recipe: optimiser, schedule, epochs and batch size.
-        probe_size: number of probe images that the reward is measured on, the same throughout.
-        divergence_penalty: the reward of an update that diverges.
-        teacher_deviation: mean std of the teacher's logits, the unit of relative temperatures.
-        views: number of random views of every training image, which are shown in turn; None shows new ones in every
-            epoch.
-        teacher_cache_bytes: memory for the teacher's logits on views that come back; with 0 the teacher is forwarded
-            every time.
-        temperatures: whether agents choose one temperature for an instance, or one each for teacher and student.
-        sampler: chooses the batches in place of a shuffled pass.
-        create_policy: returns a policy of the run's own for a seed, with fresh parameters, which the run's optimiser
-            trains.
+    of each network and one backward, like plain KD. The arguments are those of
+    :class:`~rlkd_env.runs.ingredients.Ingredients`.
 
     Attributes:
         seed: the seed of the run; -1 before the first reset.
         update: the student, its method and its optimisers, from the first reset on.
         collective: the processes that share the run.
-        device: the device of the run.
-        probe: the images that the reward is measured on.
-        steps_per_epoch: number of updates in an epoch.
-        total_steps: number of updates in the schedule.
-
-    Raises:
-        UsageError: if a batch is larger than the training set.
     """
-
-    task: Task
-    splits: Splits
-    teacher: nn.Module
-    create_student: Callable[[], nn.Module]
-    create_method: Callable[[nn.Module], Method]
-    state: InstanceState
-    reward: RewardMeter
-    temperature_range: TemperatureRange
-    recipe: Recipe
-    probe_size: int = 512
-    divergence_penalty: float = -10.0
-    teacher_deviation: float = 1.0
-    views: int | None = None
-    teacher_cache_bytes: int = 0
-    temperatures: Temperatures = "shared"
-    sampler: Sampler | None = None
-    create_policy: Callable[[int], nn.Module] | None = None
 
     seed: int = field(init=False, default=-1)
     update: Update = field(init=False)
     collective: Collective = field(init=False, default_factory=Collective)
 
     def __post_init__(self) -> None:
-        self.device = self.splits.train.labels.device
-        self._stream = BatchStream(self.splits.train, self.recipe.batch_size, 0, self.views)
-        self.steps_per_epoch = self._stream.batches_per_epoch
-        self.total_steps = self.steps_per_epoch * self.recipe.epochs
-        probe = self.splits.probe
-        self.probe = probe.subset(torch.arange(min(self.probe_size, len(probe))))
-        self.frozen_teacher = self.task.engine.freeze(self.teacher, self.splits.image_shape)
-        self._cache = self._create_cache()
+        super().__post_init__()
         self._hooks: list[RunHook[DistillationRun]] = []
         self._loop: TrainingLoop | None = None
-
-    @property
-    def batch_size(self) -> int:
-        """Number of instances in a batch, N."""
-        return self.recipe.batch_size * self.task.instances_per_image
 
     @property
     def num_processes(self) -> int:
@@ -167,12 +102,6 @@ class DistillationRun:
     def outputs(self) -> InstanceOutputs:
         """The outputs of the batch that waits."""
         return self.update.outputs
-
-    @property
-    def shared_teacher(self) -> TeacherForward:
-        """The teacher as runs of all seeds can share it."""
-        cache = None if self.splits.train.is_random else self._cache
-        return TeacherForward(self.teacher, self.frozen_teacher, cache)
 
     @property
     def hooks(self) -> tuple[RunHook[DistillationRun], ...]:
@@ -302,7 +231,7 @@ class DistillationRun:
         run = copy.copy(self)
         if train is not None:
             run.splits = replace(self.splits, train=train)
-            run._cache = run._create_cache()
+            run._share_logits()
         run._hooks = []
         run.reward = self.reward.fresh()
         run.sampler = copy.deepcopy(self.sampler)
@@ -310,39 +239,21 @@ class DistillationRun:
         return run
 
     def _begin(self, seed: int) -> TrainingLoop:
-        """Create a fresh student and all that belongs to it, and the loop that trains it."""
-        self.seed = seed
-        recipe, collective = self.recipe, self.collective
-        self._stream = stream = BatchStream(self.splits.train, recipe.batch_size, seed, self.views, collective.share)
-        if self.splits.train.is_random:
-            self._cache = self._create_cache()
-        with seeded(seed, self.device):
-            student = self.task.engine.prepare(self.create_student().to(self.device)).train()
-            method = self.create_method(student).to(self.device).train()
-            policy = None if self.create_policy is None else self.create_policy(seed).to(self.device)
-        self.update = Update(
-            self.task,
-            TeacherForward(self.teacher, self.frozen_teacher, self._cache),
-            student,
-            method,
-            recipe,
-            self.total_steps,
-            self.steps_per_epoch,
-            seed,
-            policy,
-            collective=collective,
-        )
-        evaluate = partial(self.task.evaluate_probe, student)
+        """Create a fresh student and the loop that trains it."""
+        collective, sampler = self.collective, self.sampler
+        stream = self.create_stream(seed, collective.share)
+        self.seed, self.update = seed, self.create_update(seed, stream, collective)
+        evaluate = partial(self.task.evaluate_probe, self.student)
         self._loop = TrainingLoop(
             self.update,
-            partial(self.sampler.next_batch, stream) if self.sampler else lambda run: stream.batch(run.step_count),
+            partial(sampler.next_batch, stream) if sampler is not None else lambda run: stream.batch(run.step_count),
             self.splits.train,
             self.reward,
             lambda: collective.evaluate(evaluate, self.probe),
             self.total_steps,
             self.steps_per_epoch,
             self.divergence_penalty,
-            self.sampler,
+            sampler,
             collective,
         )
         return self._loop
@@ -360,15 +271,6 @@ class DistillationRun:
 
     def _observe(self) -> Tensor:
         return self.collective.to_first(self.state(self.outputs))
-
-    def _create_cache(self) -> TeacherCache | None:
-        """Return a memory of the teacher's logits if it pays."""
-        train, stream = self.splits.train, self._stream
-        if not self.task.follows_logits:
-            return None
-        if not TeacherCache.pays(train, stream, self.splits.num_classes, self.recipe.epochs, self.teacher_cache_bytes):
-            return None
-        return TeacherCache(self.task.engine, self.frozen_teacher, train, stream)
 
 
 __all__ = ["DistillationRun", "Policy", "RunHook", "StepResult"]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from agents.learned.loading import PRETRAINED
-from agents.rules.create import FixedTemperature
+from agents.rules.simple import FixedTemperature
 from agents.sb3.export import export_policy
 from agents.sb3.make import make_agent
 from experiments.commands.bench.plain_kd import TEMPERATURE, plain_kd
