@@ -37,6 +37,12 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
 
 
+def write_files(text: str, folder: Path) -> None:
+    """Write those code blocks of a document to files whose names a comment before them gives."""
+    for name, content in re.findall(r"<!-- file: (\S+) -->\n```\w+\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE):
+        (folder / name).write_text(content)
+
+
 def command_lines(text: str) -> Iterator[list[str]]:
     """Yield the arguments of every ``rlkd`` that a document's shell blocks and sentences hold."""
     lines = re.sub(r"\\\n", " ", "\n".join(blocks(text, "sh"))).splitlines()
@@ -84,6 +90,7 @@ def test_the_ten_line_example_runs_as_printed(tmp_path: Path) -> None:
     "document", [document for document in WRITTEN if blocks(document.read_text(), "python")], ids=name_of
 )
 def test_the_examples_run_as_printed(document: Path, beside_runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_files(document.read_text(), beside_runs)
     given: dict[str, Any] = {}
     for number, example in enumerate(blocks(document.read_text(), "python")):
         exec(compile(example, f"{name_of(document)}, block {number}", "exec"), given)
@@ -107,7 +114,8 @@ def test_every_command_is_understood(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     text = document.read_text()
-    (tmp_path / "run.yaml").write_text((blocks(text, "yaml") or ["epochs: 3\n"])[0])
+    (tmp_path / "run.yaml").write_text("epochs: 3\n")
+    write_files(text, tmp_path)
     for arguments in command_lines(text):
         if "--help" not in arguments and len(arguments) > (arguments[:1] != ["distill"]):
             parse(arguments)
