@@ -98,6 +98,15 @@ class RunHistory(RunHook):
         """Return what ``history.json`` holds."""
         return {"version": HISTORY_VERSION, "epochs": self.epochs}
 
+    def columns(self) -> dict[str, list[Any]]:
+        """Return one list for each quantity with one value per epoch; each quantile is a quantity of its own."""
+        names = [name for name in self.epochs[0] if name != "temperature_quantiles"] if self.epochs else []
+        columns = {name: [epoch[name] for epoch in self.epochs] for name in names}
+        for place, share in enumerate(QUANTILES):
+            values = [epoch["temperature_quantiles"][place] for epoch in self.epochs]
+            columns[f"temperature_quantile_{share:.2f}"] = values
+        return columns
+
     def state_dict(self) -> dict[str, Any]:
         """Return the epochs and what is known of the current one, independent of this object from now on."""
         return {"epochs": deepcopy(self.epochs), "current": self._current()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,14 +28,15 @@ class UserDataset(LabelledSource):
 
     Args:
         config: whose ``dataset`` is the path.
+        factory: in place of what the path names; ``dataset`` is then only what messages call the data.
     """
 
     default_teacher = "resnet56"
     default_student = "resnet20"
 
-    def __init__(self, config: DataConfig) -> None:
+    def __init__(self, config: DataConfig, factory: Callable[..., Any] | None = None) -> None:
         super().__init__(config)
-        self._factory = import_factory(config.dataset, "data set")
+        self._factory = factory or import_factory(config.dataset, "data set")
 
     def training_images(self) -> tuple[ImageSet, int]:
         """Load all images that are not for testing, and the number of classes.
