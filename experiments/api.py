@@ -10,10 +10,10 @@ from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -271,7 +271,7 @@ def _temperature(given: Any) -> tuple[dict[str, Any], GivenPolicy | None]:
     """Return the options that say who sets the temperatures, and the object that does if it is one."""
     if given is None:
         return {}, None
-    if isinstance(given, Real) and not isinstance(given, bool):
+    if isinstance(given, int | float | np.number) and not isinstance(given, bool):
         return {"rule": "fixed", "fixed_temperature": float(given)}, None
     if isinstance(given, Path):
         return {"policy": str(given)}, None
@@ -310,7 +310,7 @@ def _class_of_temperatures(kind: Any) -> dict[str, Any]:
         return {"rule": RULES.name_of(kind)}
     from agents.sb3 import AGENTS
 
-    return {"agent": AGENTS.name_of(kind)}
+    return {"agent": AGENTS.name_of(kind)}  # type: ignore[arg-type]
 
 
 def _config(given: dict[str, Any], settings: dict[str, Any]) -> DistillConfig:
@@ -327,7 +327,7 @@ def _config(given: dict[str, Any], settings: dict[str, Any]) -> DistillConfig:
         below = read_preset(str(given["preset"]), DistillConfig.presets, valid)
     if given.get("config") is not None:
         below = laid_over(below, read_config_file(Path(given["config"]), valid))
-    choice = {name: given[name] for name in ("agent", "policy", "rule") if name in given}
+    choice: dict[str, Any] = {name: given[name] for name in ("agent", "policy", "rule") if name in given}
     return DistillConfig().replaced(laid_over(below, choice)).replaced(given)
 
 

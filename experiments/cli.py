@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import io
-import itertools
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import tyro
 
@@ -23,18 +19,15 @@ from experiments.config import (
     TeacherConfig,
     TrainAgentConfig,
     ValidateConfig,
-    as_arguments,
 )
-from experiments.config.presets import read_config_file, read_preset
+from experiments.config.common import CommandConfig
+from experiments.config.presets import laid_over, read_config_file, read_preset
+from experiments.parsing import named_options, parse_options, renamed_arguments
 from experiments.session.folder import CONFIG_FILE
-from rlkd_env.errors import UsageError
-from rlkd_env.runs.distributed.processes import is_first_process, started_processes
+from rlkd_env.errors import UsageError, unknown_name
+from rlkd_env.utils.torchrun import is_first_process, started_processes
 
-StoredConfig = DistillConfig | TeacherConfig | TrainAgentConfig
-"""Configs that a folder keeps, for a run that is resumed."""
-AnyConfig = StoredConfig | CreditConfig | BenchConfig | CompareConfig | ReportConfig | ValidateConfig
-
-_COMMANDS: dict[str, Any] = {
+_COMMANDS: dict[str, type[CommandConfig]] = {
     "distill": DistillConfig,
     "teacher": TeacherConfig,
     "train-agent": TrainAgentConfig,
@@ -44,68 +37,83 @@ _COMMANDS: dict[str, Any] = {
     "validate": ValidateConfig,
     "report": ReportConfig,
 }
-"""Options by command. Command NAME is run by the function ``run_NAME`` of the module ``experiments.NAME``, which is
-imported only then."""
+"""Options by command. Command NAME is run by the function ``run_NAME`` of the module ``experiments.commands.NAME``,
+which is imported only then."""
 _MODULES = {"bench": "experiments.commands.bench.command", "train-agent": "experiments.commands.train_agent.command"}
 _DESCRIPTION = "Knowledge distillation in which a reinforcement-learning agent sets every instance's temperature."
 
 
-def parse(arguments: Sequence[str]) -> AnyConfig:
-    """Read a command with its options, those of ``--config`` and those of a run that is resumed.
+def parse(arguments: Sequence[str]) -> CommandConfig:
+    """Read a command with its options, those of ``--preset`` and ``--config``, and those of a run that is resumed.
 
     Raises:
-        UsageError: if an option is unknown or its value of the wrong type.
+        UsageError: if an option is unknown or its value invalid.
         SystemExit: after ``--help``.
     """
-    config = _parse_once(arguments)
-    if isinstance(config, CreditConfig | ReportConfig | ValidateConfig):
+    command, *rest = arguments or [""]
+    if command not in _COMMANDS:
+        raise _no_command(command)
+    kind, rest, prog = _COMMANDS[command], renamed_arguments(rest), f"rlkd {command}"
+    if not kind.presets:
+        return parse_options(kind, rest, prog)
+    given = named_options(rest)
+    below = _layers(kind, given)
+    config = parse_options(kind, rest, prog, kind().replaced(below))
+    return _resumed(config, {*given, *below}) if given.keys() & {"resume"} or below.get("resume") else config
+
+
+def _no_command(command: str) -> UsageError:
+    """Return the error for what is no command, or show the help that is asked for and leave."""
+    if command in ("-h", "--help"):
+        shown = {name: _documented(kind) for name, kind in _COMMANDS.items()}
+        tyro.extras.subcommand_cli_from_dict(shown, prog="rlkd", description=_DESCRIPTION, args=["--help"])
+    if not command:
+        return UsageError(f"a command is missing: {', '.join(_COMMANDS)}; rlkd --help tells what they do")
+    return unknown_name("command", command, _COMMANDS)
+
+
+def _documented(kind: type[CommandConfig]) -> Callable[[], None]:
+    def command() -> None:
+        """Stand for the command in the list of all; its options are read only when it is named."""
+
+    command.__doc__ = kind.__doc__
+    return command
+
+
+def _layers(kind: type[CommandConfig], given: dict[str, str | None]) -> dict[str, Any]:
+    """Return the options of the preset and, over them, of the file that arguments name.
+
+    Where an argument names who sets the temperatures, it replaces theirs.
+    """
+    valid = kind.option_names()
+    options: dict[str, Any] = {}
+    if (preset := given.get("preset")) is not None:
+        options = read_preset(preset, kind.presets, valid)
+    if (file := given.get("config")) is not None:
+        options = laid_over(options, read_config_file(Path(file), valid))
+    choice = {name: given[name] for name in ("agent", "policy", "rule") if given.get(name, "None") != "None"}
+    return {name: value for name, value in laid_over(options, choice).items() if name in options}
+
+
+def _resumed(config: Any, chosen: set[str]) -> Any:
+    """Return the config of the run in the folder, if there is one.
+
+    Args:
+        config: of this command.
+        chosen: names of the options that were chosen for it, which have to be those of the run.
+
+    Raises:
+        UsageError: if one is another.
+    """
+    path = config.folder / CONFIG_FILE
+    if not path.is_file():
         return config
-    valid = config.as_dict()
-    defaults: dict[str, Any] = {}
-    if config.output.preset is not None:
-        defaults |= read_preset(config.output.preset, config.presets, valid)
-    if config.output.config is not None:
-        defaults |= read_config_file(Path(config.output.config), valid)
-    if defaults:
-        config = cast(StoredConfig, _parse_once([arguments[0], *as_arguments(defaults), *arguments[1:]]))
-    if isinstance(config, BenchConfig | CompareConfig):
-        return config
-    if config.output.resume and (config.folder / CONFIG_FILE).is_file():
-        stored = read_config_file(config.folder / CONFIG_FILE, valid)
-        again = [arguments[0], *as_arguments(stored | defaults), *arguments[1:]]
-        config = cast(StoredConfig, _parse_once(again))
-        for name, value in config.settings().items():
-            if name in stored and stored[name] != value:
-                raise UsageError(
-                    f"{name} is {value!r}, but the run in {config.folder} was started with {stored[name]!r}"
-                )
-    return config
-
-
-def _parse_once(arguments: Sequence[str]) -> AnyConfig:
-    messages = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(messages):
-            return tyro.extras.subcommand_cli_from_dict(
-                _COMMANDS,
-                prog="rlkd",
-                description=_DESCRIPTION,
-                args=list(arguments),
-                config=(tyro.conf.OmitArgPrefixes,),
-            )
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise UsageError(_one_line(messages.getvalue())) from None
-
-
-def _one_line(box: str) -> str:
-    """Take the sentence out of tyro's box, which is drawn in Unicode or in ASCII: it ends at the first rule."""
-    rows = [row.strip("│| ─-") for row in box.splitlines()[1:]]
-    filled = itertools.dropwhile(lambda row: not row, rows)
-    sentence = " ".join(itertools.takewhile(bool, filled))
-    hint = re.search(r"Perhaps you meant:\s+(--\S+)", box.replace("│", " "))
-    return sentence + (f". Did you mean {hint.group(1)}?" if hint else "")
+    stored = read_config_file(path, config.as_keywords())
+    resumed = config.replaced({name: value for name, value in stored.items() if name not in chosen})
+    for name, value in resumed.settings().items():
+        if name in stored and stored[name] != value:
+            raise UsageError(f"{name} is {value!r}, but the run in {config.folder} was started with {stored[name]!r}")
+    return resumed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,7 +13,8 @@ import pytest
 import torch
 from filelock import FileLock
 
-from rlkd_env.runs.config import RunConfig, build_run
+from rlkd_env.runs.build import build_run
+from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.run import DistillationRun
 
 torch.set_num_threads(1)
@@ -78,7 +79,7 @@ def teacher_cache(common_folder: Path) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def digits_teacher(teacher_cache: Path) -> torch.nn.Module:
     """The default teacher of Digits."""
-    return build_run(RunConfig(device="cpu")).teacher
+    return build_run(RunConfig.from_keywords(device="cpu")).teacher
 
 
 @pytest.fixture
@@ -86,6 +87,6 @@ def make_run(digits_teacher: torch.nn.Module) -> Callable[..., DistillationRun]:
     """Build a run on Digits, of 3 epochs of 4 updates unless told otherwise."""
 
     def make(**settings: object) -> DistillationRun:
-        return build_run(RunConfig(**{"epochs": 3, "device": "cpu", **settings}), teacher=digits_teacher)
+        return build_run(RunConfig.from_keywords(**{"epochs": 3, "device": "cpu", **settings}), teacher=digits_teacher)
 
     return make

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -18,8 +18,8 @@ from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.runs.parallel import ParallelRuns
 from rlkd_env.tasks import Evaluation
+from rlkd_env.utils.choices import PolicyForm
 
-PolicyForm = Literal["constant", "linear", "context"]
 """What a policy's coefficients depend on, as :class:`CoefficientForm` has it."""
 FITNESS: dict[str, Callable[[Evaluation], Tensor]] = {
     "loss": lambda probe: probe.loss.log(),

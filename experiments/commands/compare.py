@@ -37,8 +37,6 @@ def run_compare(config: CompareConfig) -> int:
             other settings, or another process works in it.
     """
     options, folder = config.comparison, config.folder
-    if options.jobs < 0 or options.threads < 1:
-        raise UsageError(f"there must be at least 0 jobs and 1 thread, not {options.jobs} and {options.threads}")
     plan = make_plan(config)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file, not a folder")
@@ -100,7 +98,7 @@ def _make(config: CompareConfig, plan: Plan, missing: list[PlannedRun], outcomes
     if not missing:
         return
     options = config.comparison
-    epochs = {run.name: run.config.run.epochs for run in plan.runs}
+    epochs = {run.name: run.config.run.recipe.epochs for run in plan.runs}
     bar = tqdm(
         total=sum(epochs.values()),
         initial=sum(epochs[name] for name in outcomes),

@@ -21,7 +21,7 @@ from rlkd_env.credit.calibrators import CALIBRATORS, Calibrator
 from rlkd_env.credit.return_decomposition import ReturnDecomposition
 from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import UsageError
-from rlkd_env.runs.config import build_run
+from rlkd_env.runs.build import build_run
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.utils.files import write_atomically, write_json
 from rlkd_env.wrappers import CalibratedReward, TemperatureAction
@@ -45,8 +45,6 @@ def run_credit(config: CreditConfig) -> int:
     folder = Path(config.out)
     if (folder / CREDIT_FILE).exists() and not config.overwrite:
         raise UsageError(f"{folder} holds another measurement: add --overwrite to replace it")
-    if config.points < 1 or config.runs < 1:
-        raise UsageError(f"points and runs must be at least 1, not {config.points} and {config.runs}")
     run = build_run(config.run)
     samples = _measure(run, config)
     costs = {name: _cost_ratio(run, name, config.seed) for name in (*names, "counterfactual")}

@@ -12,7 +12,7 @@ from experiments.session.checkpoints import RunInterrupted
 from experiments.session.distributed import distill_together
 from experiments.session.session import DistillSession, prepare
 from experiments.session.summary import check_run_folder, complete, print_summary
-from rlkd_env.runs.distributed.processes import started_processes
+from rlkd_env.utils.torchrun import started_processes
 
 
 def run_distill(config: DistillConfig) -> int:

@@ -17,8 +17,8 @@ from experiments.session.provenance import versions
 from rlkd_env.data import ImageSet, create_source
 from rlkd_env.errors import UsageError
 from rlkd_env.models import check_model
+from rlkd_env.models.engine import select_device
 from rlkd_env.models.storage import save_network
-from rlkd_env.runs.config import select_device
 from rlkd_env.training.teacher import TEACHER_FILE, TeacherTraining
 from rlkd_env.utils.files import write_json
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,13 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.compare.work import using_threads
-from experiments.config import DistillConfig, ValidateConfig, as_arguments, config_hash
+from experiments.config import DistillConfig, ValidateConfig, config_hash
 from experiments.session.checkpoints import RunInterrupted
 from experiments.session.folder import LAST_STUDENT_FILE, STUDENT_FILE, SUMMARY_FILE, check_folder
 from experiments.session.session import prepare
 from experiments.session.summary import complete
 from rlkd_env.errors import UsageError
-from rlkd_env.runs.config import select_device
+from rlkd_env.models.engine import select_device
 from rlkd_env.utils.files import read_json, read_tensors, tensors_hash
 
 _SURROUNDINGS = ("device", "processor", "threads", "processes", "versions")
@@ -59,6 +59,11 @@ def run_validate(config: ValidateConfig) -> int:
     recorded = read_json(path)
     if not isinstance(recorded, dict) or "settings" not in recorded or "student_sha256" not in recorded:
         raise UsageError(f"{path} is not the summary of a run, or of an older version: it has no settings to repeat")
+    if recorded.get("objects"):
+        raise UsageError(
+            f"the run of {path} was made in Python with objects ({', '.join(recorded['objects'])}), which a summary "
+            "does not hold: make it again there"
+        )
     with ExitStack() as stack:
         out = config.out or stack.enter_context(tempfile.TemporaryDirectory())
         distill = _config_of(recorded, out, config.progress)
@@ -120,16 +125,12 @@ def compare(recorded: dict[str, Any], again: dict[str, Any], tolerance: float, i
 
 def _config_of(recorded: dict[str, Any], out: str, progress: bool) -> DistillConfig:
     """Return the options of a summary, on the device that it names if this machine has it."""
-    from experiments.cli import parse  # which imports this command's options
-
-    config = parse(["distill", *as_arguments(recorded["settings"])])
-    assert isinstance(config, DistillConfig)
+    config = DistillConfig.from_keywords(recorded["settings"])
     try:
         device = str(select_device(recorded["device"]))
     except UsageError:
         device = "auto"
-    output = replace(config.output, out=out, progress=progress, tensorboard=False)
-    return replace(config, run=replace(config.run, device=device), output=output)
+    return config.replaced(device=device, out=out, progress=progress, tensorboard=False)
 
 
 def _settings_and_files(recorded: dict[str, Any], folder: Path) -> list[Check]:

@@ -9,6 +9,7 @@ import yaml
 from agents.rules.create import RULES
 from experiments.config import CompareConfig
 from rlkd_env.errors import UsageError, unknown_name
+from rlkd_env.utils.options import renamed
 
 Options = dict[str, Any]
 """Options of ``rlkd distill`` by name, as a config file holds them."""
@@ -98,7 +99,7 @@ def read_options(of: str, text: str) -> Options:
         return {}
     if not isinstance(content, dict):
         raise UsageError(f"{of}: {text!r} are no options by name, such as {{rule: lskd}}")
-    return {str(name).replace("-", "_"): value for name, value in content.items()}
+    return renamed({str(name).replace("-", "_"): value for name, value in content.items()})
 
 
 def _sort_key(temperature: str) -> tuple[bool, float]:

@@ -64,7 +64,7 @@ def in_processes(
         pool.shutdown(cancel_futures=True)
 
 
-def in_sequence(
+def one_by_one(
     runs: Sequence[PlannedRun], options: CompareOptions, count: CountEpochs
 ) -> Generator[Outcome, None, None]:
     """Make one run after the other in this process."""
@@ -95,13 +95,13 @@ def on_ray(runs: Sequence[PlannedRun], options: CompareOptions, count: CountEpoc
                 outcome = ray.get(done)
             except ray.exceptions.RayError as error:
                 outcome = Outcome(run, None, f"{type(error).__name__}: {' '.join(str(error).split())}")
-            count(run.config.run.epochs)
+            count(run.config.run.recipe.epochs)
             yield outcome
     finally:
         ray.shutdown()
 
 
-EXECUTORS: dict[str, Executor] = {"processes": in_processes, "sequence": in_sequence, "ray": on_ray}
+EXECUTORS: dict[str, Executor] = {"processes": in_processes, "serial": one_by_one, "ray": on_ray}
 """By their names as options."""
 
 _epochs: Any = None

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from experiments.compare.arms import Options, baseline_of, create_arms, read_options
-from experiments.config import CompareConfig, DistillConfig, as_arguments, config_hash
+from experiments.config import CompareConfig, DistillConfig, config_hash
 from experiments.config.presets import laid_over, read_config_file, read_preset
 from experiments.session.folder import CONFIG_FILE, SUMMARY_FILE
 from rlkd_env.data import create_source
 from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.utils.files import read_json
+from rlkd_env.utils.options import renamed
 
 RUNS_FOLDER = "runs"
 _OPTIONS_OF = {
@@ -66,7 +67,7 @@ class PlannedRun:
     def has_other_settings(self) -> bool:
         """Whether its folder holds a run that was started with other settings."""
         path = self.config.folder / CONFIG_FILE
-        return path.is_file() and read_json(path) != self.config.settings()
+        return path.is_file() and renamed(read_json(path)) != self.config.settings()
 
 
 @dataclass(frozen=True)
@@ -106,11 +107,9 @@ def make_plan(config: CompareConfig) -> Plan:
         UsageError: if an option of the comparison, a task or an arm is unknown or of the wrong type.
     """
     options = config.comparison
-    if options.seeds < 1:
-        raise UsageError(f"a comparison needs at least 1 seed, not {options.seeds}")
     arms = create_arms(config)
     tasks = {name: read_options(f"task {name}", text) for name, text in options.tasks.items()}
-    tasks = tasks or {config.run.dataset.rpartition(":")[2]: {}}
+    tasks = tasks or {config.run.data.dataset.rpartition(":")[2]: {}}
     for name in (*tasks, *arms):
         if not re.fullmatch(r"[\w=.,+-]*\w", name):
             raise UsageError(f"{name!r} cannot name a folder: use letters, digits and any of = . , + - _")
@@ -135,7 +134,7 @@ def check_folders(runs: Iterable[PlannedRun], overwrite: bool) -> None:
     """
     for run in runs:
         if not overwrite and run.has_other_settings():
-            settings, stored = run.config.settings(), read_json(run.config.folder / CONFIG_FILE)
+            settings, stored = run.config.settings(), renamed(read_json(run.config.folder / CONFIG_FILE))
             names = [name for name in {**settings, **stored} if settings.get(name) != stored.get(name)]
             raise UsageError(
                 f"{run.config.folder} holds a run with another {' and '.join(names)}: "
@@ -149,27 +148,22 @@ def check_test_set(run: PlannedRun) -> None:
     Raises:
         UsageError: if there are none.
     """
-    if create_source(run.config.run).test_set() is None:
+    if create_source(run.config.run.data).test_set() is None:
         raise UsageError(f"the data of task {run.task} have no test images")
 
 
 def _distill_config(config: CompareConfig, task: str, of_task: Options, arm: str, of_arm: Options) -> DistillConfig:
-    """Lay an arm's options over the task's, and these over the comparison's; the parser checks them."""
-    from experiments.cli import parse  # which imports this command's options
-
+    """Lay an arm's options over the task's, and these over the comparison's."""
     try:
         options = _laid_over_choices(config.common(), _expanded(of_task))
-        options = _laid_over_choices(options, _expanded(of_arm))
-        parsed = parse(["distill", *as_arguments(options)])
+        return DistillConfig.from_keywords(_laid_over_choices(options, _expanded(of_arm)))
     except UsageError as error:
         raise UsageError(f"arm {arm} on task {task}: {error}") from None
-    assert isinstance(parsed, DistillConfig)
-    return parsed
 
 
 def _expanded(layer: Options) -> Options:
     """Put what a preset and a config file hold under the other options."""
-    valid = [name for name in DistillConfig().as_dict() if name not in _SET_BY_COMPARISON]
+    valid = [name for name in DistillConfig.option_names() if name not in _SET_BY_COMPARISON]
     for name in layer:
         if name not in valid:
             raise unknown_name("option", name, valid)
@@ -191,7 +185,4 @@ def _laid_over_choices(below: Options, above: Options) -> Options:
 
 def _with_seed(config: CompareConfig, distill: DistillConfig, path: str, seed: int) -> DistillConfig:
     folder = config.folder / RUNS_FOLDER / path / f"seed{seed}"
-    output = replace(
-        distill.output, seed=seed, out=str(folder), progress=False, tensorboard=config.comparison.tensorboard
-    )
-    return replace(distill, output=output)
+    return distill.replaced(seed=seed, out=str(folder), progress=False, tensorboard=config.comparison.tensorboard)

@@ -73,7 +73,7 @@ def make_run(run: PlannedRun, threads: int, count: CountEpochs) -> Outcome:
     Raises:
         RunInterrupted: after Ctrl-C, with everything saved.
     """
-    counter = EpochCounter(run.config.run.epochs, count)
+    counter = EpochCounter(run.config.run.recipe.epochs, count)
     with using_threads(threads):
         try:
             outcome = Outcome(run, _resume(run, counter) or _make(_with(run, overwrite=True), counter))

@@ -6,7 +6,7 @@ from rlkd_env.utils.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from experiments.config.bench import BenchConfig as BenchConfig
-    from experiments.config.common import as_arguments as as_arguments, config_hash as config_hash
+    from experiments.config.common import config_hash as config_hash
     from experiments.config.compare import CompareConfig as CompareConfig
     from experiments.config.credit import CreditConfig as CreditConfig
     from experiments.config.distill import DistillConfig as DistillConfig, OutputConfig as OutputConfig

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
+import tyro
+
+from rlkd_env.utils.options import RENAMED_OPTIONS, Options, renamed
+
+PresetName = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
+FileName = Annotated[str | None, tyro.conf.arg(metavar="FILE")]
 _NOT_SETTINGS = (
     "out",
     "overwrite",
@@ -22,51 +28,31 @@ _NOT_SETTINGS = (
 """Options that do not change what a run computes; they are neither stored nor compared on --resume."""
 
 
-@dataclass(frozen=True)
-class CommandConfig:
-    """Options of a command: every field of a subclass is a group of them, and no two have the same name.
+class CommandConfig(Options):
+    """Options of a command, in groups.
 
     Attributes:
-        presets: name of the command whose presets it takes.
+        presets: name of the command whose presets it takes; none if it takes no options from files.
     """
 
-    presets: ClassVar[str]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return all options by name."""
-        return {name: value for group in asdict(self).values() for name, value in group.items()}
+    presets: ClassVar[str] = ""
 
     def settings(self) -> dict[str, Any]:
         """Return the options that determine the results; what ``config.json`` holds."""
-        return without_bookkeeping(self.as_dict())
+        return without_bookkeeping(self.as_keywords())
 
 
-def without_bookkeeping(options: dict[str, Any]) -> dict[str, Any]:
+def without_bookkeeping(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that determine results; the others are where things go and how they are shown."""
-    plain = json.loads(json.dumps(options))
+    plain = json.loads(json.dumps(renamed(options)))
     return {name: value for name, value in plain.items() if name not in _NOT_SETTINGS}
 
 
-def config_hash(settings: dict[str, Any]) -> str:
-    """Return a short name of settings: the first 16 hexadecimal digits of their SHA-256, whatever their order."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+def config_hash(settings: Mapping[str, Any]) -> str:
+    """Return a short name of settings: the first 16 hexadecimal digits of their SHA-256, whatever their order.
 
-
-def as_arguments(options: dict[str, Any]) -> list[str]:
-    """Write options as command-line arguments, so that one parser checks both; options inside of options as JSON."""
-    arguments = []
-    for name, value in options.items():
-        flag = f"--{name.replace('_', '-')}"
-        if isinstance(value, bool):
-            arguments.append(flag if value else f"--no-{name.replace('_', '-')}")
-        elif isinstance(value, dict):
-            arguments += [flag, *(_as_text(part) for pair in value.items() for part in pair)]
-        elif isinstance(value, list | tuple):
-            arguments += [flag, *map(str, value)]
-        else:
-            arguments += [flag, str(value)]
-    return arguments
-
-
-def _as_text(value: Any) -> str:
-    return json.dumps(value) if isinstance(value, dict) else str(value)
+    Options count under the first name that they had, so that settings of before keep their hash.
+    """
+    first = {new: old for old, new in RENAMED_OPTIONS.items()}
+    content = {first.get(name, name): value for name, value in settings.items()}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
 
-from experiments.config.common import CommandConfig
+from experiments.config.common import CommandConfig, FileName, PresetName
 from experiments.config.distill import AgentConfig, ExplorationConfig
 from rlkd_env.runs.config import RunConfig
+from rlkd_env.utils.options import Bounds, Count, NonNegativeInt, Options
 
-ExecutorName = Literal["processes", "sequence", "ray"]
+ExecutorName = Literal["processes", "serial", "ray"]
 
 
 @dataclass(frozen=True)
-class CompareOptions:
+class CompareOptions(Options):
     """What is compared: arms on tasks, each with the same seeds."""
 
     rules: tuple[str, ...] = ()
@@ -36,25 +37,25 @@ class CompareOptions:
     tasks: Annotated[dict[str, str], tyro.conf.arg(metavar="NAME OPTIONS ...")] = field(default_factory=dict)
     """Tasks, likewise; they come before the options of this command, and arms before both. None means one task, of
     the data set's name."""
-    seeds: int = 10
+    seeds: Annotated[int, Bounds(at_least=1, unit="seed")] = 10
     """Seeds of every arm: students start and batches are drawn alike in all arms."""
-    first_seed: int = 0
+    first_seed: NonNegativeInt = 0
     """The first of them."""
     baseline: str = "auto"
     """Arm that differences are taken to; auto is that of --fixed-temperature, added if it is missing."""
     executor: ExecutorName = "processes"
-    """Who makes the runs: worker processes, this process in sequence, or a Ray cluster that shares the folder."""
-    jobs: int = 0
+    """Who makes the runs: worker processes, this process (serial), or a Ray cluster that shares the folder."""
+    jobs: NonNegativeInt = 0
     """Runs at a time; 0 means as many as there are cores. Ray takes what the cluster has."""
-    threads: int = 1
+    threads: Count = 1
     """Threads of every run on a CPU."""
     out: str = "auto"
     """Folder of the comparison; auto is comparisons/NAME of the preset or config file, or of the data set."""
     overwrite: bool = False
     """Replace runs in the folder that were made with other settings. Runs with the same ones are never repeated."""
-    preset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    preset: PresetName = None
     """Ready-made comparison: digits, fashion_mnist or cifar100."""
-    config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    config: FileName = None
     """JSON or YAML file with any of these options as keys; the command line comes before it."""
     tensorboard: bool = False
     """Write TensorBoard's curves of every run."""
@@ -83,7 +84,7 @@ class CompareConfig(CommandConfig):
 
     def common(self) -> dict[str, Any]:
         """Return the options of ``rlkd distill`` that hold for all tasks and arms."""
-        return {**asdict(self.agent), **asdict(self.run), **asdict(self.exploration)}
+        return {**self.agent.as_keywords(), **self.run.as_keywords(), **self.exploration.as_keywords()}
 
     @property
     def folder(self) -> Path:
@@ -92,4 +93,4 @@ class CompareConfig(CommandConfig):
         if options.out != "auto":
             return Path(options.out)
         named = Path(options.config).stem if options.config else options.preset
-        return Path("comparisons") / (named or self.run.dataset.rpartition(":")[2])
+        return Path("comparisons") / (named or self.run.data.dataset.rpartition(":")[2])

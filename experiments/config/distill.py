@@ -8,41 +8,43 @@ from typing import Annotated
 
 import tyro
 
-from experiments.config.common import CommandConfig
-from rlkd_env.instances.actions import DEFAULT_WIDTH, ActionScale
-from rlkd_env.runs.config import OptionValue, RunConfig
-from rlkd_env.sampling.exploration import BatchContent, Exploration
+from experiments.config.choice import PRETRAINED, AgentChoice, Choice, RuleChoice, SavedPolicy
+from experiments.config.common import CommandConfig, FileName, PresetName
+from rlkd_env.errors import UsageError
+from rlkd_env.runs.config import RunConfig
+from rlkd_env.sampling.settings import Exploration
+from rlkd_env.utils.choices import DEFAULT_WIDTH, ActionScale, BatchContent
+from rlkd_env.utils.options import Count, NonNegative, NonNegativeInt, Options, OptionValue, Positive
+
+_ONE_OF_THEM = tyro.conf.create_mutex_group(required=False, title="who sets the temperatures, one of")
 
 
 @dataclass(frozen=True)
-class AgentConfig:
-    """Who sets the temperatures."""
+class AgentConfig(Options):
+    """How the temperatures are set."""
 
-    agent: str = "pretrained"
-    """Learns online: ppo, a2c, sac, td3 or ddpg; with sb3-contrib also tqc, crossq and trpo. Or pretrained: the policy
-    of the package, which was learned on other runs and acts frozen."""
-    policy: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
-    """A saved policy (folder, policy.json or policy.safetensors) that acts frozen in place of an agent; pretrained is
-    the one that comes with the package."""
-    rule: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """A rule that acts in place of an agent: fixed (plain KD), linear, cosine, random, public_agent, entropy,
-    difficulty, lskd, normkd, ttm, wttm, dtkd or ctkd. lskd's KL weight is --method-options kd_weight 9."""
-    rule_options: Annotated[dict[str, OptionValue], tyro.conf.arg(metavar="NAME VALUE ...")] = field(
-        default_factory=dict
-    )
+    agent: Annotated[str, _ONE_OF_THEM, tyro.conf.arg(metavar="NAME")] = PRETRAINED
+    """An agent that learns online: ppo, a2c, sac, td3 or ddpg; with sb3-contrib also tqc, crossq and trpo. Or
+    pretrained: the policy of the package, which was learned on other runs and acts frozen."""
+    policy: Annotated[str | None, _ONE_OF_THEM, tyro.conf.arg(metavar="FILE")] = None
+    """A saved policy (folder, policy.json or policy.safetensors) that acts frozen; pretrained is the one that comes
+    with the package."""
+    rule: Annotated[str | None, _ONE_OF_THEM, tyro.conf.arg(metavar="NAME")] = None
+    """A rule: fixed (plain KD), linear, cosine, random, public_agent, entropy, difficulty, lskd, normkd, ttm, wttm,
+    dtkd or ctkd. lskd's KL weight is --method-options kd_weight 9."""
+    rule_options: dict[str, OptionValue] = field(default_factory=dict)
     """Arguments of the rule as NAME VALUE pairs, such as tau 2 or low 0.5s high 4s; a wrong name lists all."""
     around: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """A rule that the agent acts around, changing its temperatures in place of choosing them from nothing: one of those
-    of --rule that neither learn along nor draw at random. The warm-up is then the rule's."""
-    around_options: Annotated[dict[str, OptionValue], tyro.conf.arg(metavar="NAME VALUE ...")] = field(
-        default_factory=dict
-    )
-    """Arguments of that rule, as --rule-options."""
-    around_width: float = DEFAULT_WIDTH
+    """A rule that the agent acts around: it changes the rule's temperatures instead of choosing its own. It is one of
+    those of --rule that neither learn along nor draw at random. The warm-up is then the rule's."""
+    around_options: dict[str, OptionValue] = field(default_factory=dict)
+    """Arguments of the rule that the agent acts around, as --rule-options."""
+    around_width: Positive = DEFAULT_WIDTH
     """Logarithm of the most that the agent multiplies or divides the rule's temperatures by; 1.386 is four times."""
     fixed_temperature: Annotated[float | str, tyro.conf.arg(metavar="T")] = 4.0
-    """Temperature of the warm-up and of the rule fixed; with suffix s in teacher-logit deviations."""
-    warmup_epochs: int = 10
+    """Temperature of the warm-up and of the rule fixed; with suffix s in standard deviations of the teacher's
+    logits."""
+    warmup_epochs: NonNegativeInt = 10
     """Epochs at the fixed temperature before the agent takes over."""
     bandit: bool = False
     """The agent looks no further than the next reward (discount 0)."""
@@ -51,37 +53,75 @@ class AgentConfig:
     calibrator: str = "return_decomposition"
     """How the batch reward is shared out among the instances: return_decomposition (the paper's), uniform (not at all),
     last_layer, gradient, or counterfactual."""
-    learn_interval: int = 1
+    learn_interval: Count = 1
     """Epochs from one in which the agent learns to the next; between, it acts without learning. The paper's is 20."""
-    learn_last_epoch: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
+    learn_last_epoch: Annotated[NonNegativeInt | None, tyro.conf.arg(metavar="INT")] = None
     """Last epoch in which the agent learns, counted from 1; None means the run's last."""
-    agent_options: Annotated[dict[str, OptionValue], tyro.conf.arg(metavar="NAME VALUE ...")] = field(
-        default_factory=dict
-    )
+    agent_options: dict[str, OptionValue] = field(default_factory=dict)
     """Arguments of the agent's class as NAME VALUE pairs, such as learning_rate 3e-4 n_steps 32."""
+
+    @property
+    def fixed(self) -> RuleChoice:
+        """The fixed temperature, as a rule."""
+        return RuleChoice("fixed", {}, self.fixed_temperature)
+
+    @property
+    def choice(self) -> Choice:
+        """Who sets the temperatures: the rule if there is one, else the policy, else the agent.
+
+        Raises:
+            UsageError: if other options do not go with it.
+        """
+        for name, is_given in (("rule", self.rule is not None), ("around", self.around is not None)):
+            if getattr(self, f"{name}_options") and not is_given:
+                raise UsageError(f"--{name}-options needs {'an' if name[0] == 'a' else 'a'} --{name} that takes them")
+        if self.policy is not None and self.rule is not None:
+            raise UsageError("--policy and --rule exclude each other")
+        if self.around is not None and (self.policy is not None or self.rule is not None):
+            raise UsageError("--around is for an agent: it excludes --policy and --rule")
+        if self.rule is not None:
+            return RuleChoice(self.rule, self.rule_options, self.fixed_temperature)
+        if self.policy is not None:
+            return SavedPolicy(self.policy)
+        return self._pretrained() if self.agent == PRETRAINED else self._learning()
+
+    def _pretrained(self) -> SavedPolicy:
+        if self.around is not None:
+            raise UsageError("--around is for an agent that learns, such as --agent ppo")
+        if self.bandit or self.agent_options or self.calibrator != type(self).calibrator:
+            raise UsageError(
+                "--bandit, --agent-options and --calibrator are for an agent that learns, such as --agent ppo"
+            )
+        return SavedPolicy(PRETRAINED, label=PRETRAINED)
+
+    def _learning(self) -> AgentChoice:
+        around = self.around is not None
+        warm_up = RuleChoice(self.around, self.around_options, self.fixed_temperature) if self.around else self.fixed
+        scale, width = self.temperature_scale, self.around_width
+        return AgentChoice(self.agent, self.agent_options, self.bandit, warm_up, around, width, scale)
 
 
 @dataclass(frozen=True)
-class ExplorationConfig:
+class ExplorationConfig(Options):
     """Efficient exploration: some epochs draw images by the student's entropy and mix them."""
 
     explore: bool = True
     """Whether to explore while an agent learns."""
-    explore_first_epoch: int = 20
+    explore_first_epoch: Count = Exploration.first_epoch
     """First epoch that explores, counted from 1; the epochs before it gather the history. A shorter run does not
     explore."""
-    explore_last_epoch: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
-    """Last epoch that may explore; None means that the last tenth of the run does not, as a student that ends with an
-    epoch on a few mixed images is a worse one."""
-    explore_interval: int = 20
+    explore_last_epoch: Annotated[Count | None, tyro.conf.arg(metavar="INT")] = None
+    """Last epoch that may explore; None means that the last tenth of the run does not, as a student whose last epoch
+    is on a few mixed images is a worse one."""
+    explore_interval: Count = Exploration.interval
     """Epochs from one that explores to the next."""
-    explore_batches: BatchContent = "pairs"
+    explore_batches: BatchContent = Exploration.batches
     """What an exploring epoch draws: the mixed pairs alone, or all images with the mixed ones among them."""
-    uncertain_ranks: tuple[float, float] = (0.1, 0.2)
+    uncertain_ranks: tuple[float, float] = Exploration.uncertain_ranks
     """Ranks of the uncertain images, as shares of all images from uncertain to confident."""
-    confident_ranks: tuple[float, float] = (0.8, 0.9)
+    confident_ranks: tuple[float, float] = Exploration.confident_ranks
     """Ranks of the confident images that the uncertain ones are mixed into."""
-    uncertain_shares: tuple[float, float] = (1.0, 0.7)
+    uncertain_shares: tuple[float, float] = (Exploration.first_share, Exploration.last_share)
     """Share of the uncertain image in the first and in the last pair."""
 
     def settings(self, epochs: int) -> Exploration | None:
@@ -108,10 +148,10 @@ class ExplorationConfig:
 
 
 @dataclass(frozen=True)
-class OutputConfig:
+class OutputConfig(Options):
     """Where results go, and how a run starts, stops and goes on."""
 
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """Seed of student, batches and agent."""
     out: str = "auto"
     """Folder of the run; auto is runs/DATASET-METHOD-AGENT-seedN."""
@@ -119,14 +159,14 @@ class OutputConfig:
     """Replace the run in the folder."""
     resume: bool = False
     """Go on with the run in the folder, with the settings it was started with."""
-    config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    config: FileName = None
     """JSON or YAML file with any of these options as keys; the command line comes before it."""
-    preset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    preset: PresetName = None
     """Ready-made config by name, such as paper (the paper's phases, range and length) or
     cifar100/resnet56-resnet20/dkd; a wrong name lists all. --config and options come before it."""
     student_alone: bool = False
     """Also train the same student without a teacher, from the same start on the same batches, and report it."""
-    checkpoint_seconds: float = 30.0
+    checkpoint_seconds: NonNegative = 30.0
     """Least time between two checkpoints."""
     progress: bool = True
     """Show a progress bar."""
@@ -145,16 +185,20 @@ class DistillConfig(CommandConfig):
 
     presets = "distill"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.exploration.settings(self.run.recipe.epochs)  # what does not go together is told where it is read
+        _ = self.agent.choice
+
     @property
     def chooser(self) -> str:
         """Short name of who sets the temperatures."""
-        acting = self.agent.agent if self.agent.around is None else f"{self.agent.agent}-around-{self.agent.around}"
-        return self.agent.rule or ("policy" if self.agent.policy else acting)
+        return self.agent.choice.label
 
     @property
     def folder(self) -> Path:
         """Folder of the run."""
         if self.output.out != "auto":
             return Path(self.output.out)
-        dataset = self.run.dataset.rpartition(":")[2]
-        return Path("runs") / f"{dataset}-{self.run.method}-{self.chooser}-seed{self.output.seed}"
+        dataset, method = self.run.data.dataset.rpartition(":")[2], self.run.distillation.method
+        return Path("runs") / f"{dataset}-{method}-{self.chooser}-seed{self.output.seed}"

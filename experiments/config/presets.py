@@ -9,10 +9,19 @@ from typing import Any
 import yaml
 
 from rlkd_env.errors import UsageError, unknown_name
+from rlkd_env.utils.options import renamed
 
 PRESETS = Path(__file__).parent.parent / "presets"
 """One folder a command; in it YAML files that are laid over each other, and the methods that go with all of them."""
 _METHODS = "methods"
+_AROUND = ("around", "around_options")
+_REPLACED = {
+    "agent": ("rule", "rule_options", "policy"),
+    "policy": ("rule", "rule_options", *_AROUND),
+    "rule": ("policy", *_AROUND),
+}
+"""Options that go when a layer above names another one to set the temperatures. An agent stays below a policy or a
+rule, which come before it."""
 
 
 def preset_names(command: str) -> list[str]:
@@ -69,7 +78,7 @@ def read_config_file(path: Path, valid: Iterable[str]) -> dict[str, Any]:
         raise UsageError(f"the config {path} is neither JSON nor YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UsageError(f"the config {path} must hold options by name")
-    options = {str(name).replace("-", "_"): value for name, value in content.items()}
+    options = renamed({str(name).replace("-", "_"): value for name, value in content.items()})
     for name in options:
         if name not in valid:
             raise unknown_name(f"option in the config {path}:", name, valid)
@@ -77,7 +86,16 @@ def read_config_file(path: Path, valid: Iterable[str]) -> dict[str, Any]:
 
 
 def laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Merge two layers; options that are themselves pairs of names and values are merged likewise."""
+    """Merge two layers; options that are themselves pairs of names and values are merged likewise.
+
+    Who sets the temperatures is one choice: a layer that names a rule, a policy or an agent replaces the one below
+    together with its arguments.
+    """
+    below = dict(below)
+    for choice, others in _REPLACED.items():
+        if above.get(choice) is not None:
+            dropped = (*others, f"{choice}_options") if above[choice] != below.get(choice) else others
+            below = {name: value for name, value in below.items() if name not in dropped}
     merged = below | above
     for name in below.keys() & above.keys():
         if isinstance(below[name], dict) and isinstance(above[name], dict):

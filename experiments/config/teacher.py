@@ -2,46 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
 
-import tyro
-
-from experiments.config.common import CommandConfig
-from rlkd_env.data import DataConfig, create_source
-from rlkd_env.models import file_stem
-from rlkd_env.models.engine import Precision
-from rlkd_env.training.recipe import OptimizerName, ScheduleName, chosen_fields
-from rlkd_env.training.teacher import TeacherRecipe
+from experiments.config.common import CommandConfig, FileName, PresetName
+from rlkd_env.data.config import DataConfig
+from rlkd_env.training.recipe import TeacherRecipe
+from rlkd_env.utils.options import NonNegative, Options
 
 
 @dataclass(frozen=True)
-class TeacherTrainingConfig:
-    """How the teacher is trained, and where it goes. The defaults are those of Digits."""
+class TeacherOutputConfig(Options):
+    """Where the teacher goes, and how its training starts, stops and goes on."""
 
-    model: str = "auto"
-    """Name of the network; auto is the data set's own."""
-    epochs: int = 30
-    """Passes over the teacher's training images."""
-    batch_size: int = 64
-    """Images an update."""
-    optimizer: OptimizerName = "adam"
-    """Optimiser."""
-    learning_rate: float = 1e-3
-    """Learning rate at the start."""
-    momentum: float = 0.9
-    """Momentum of SGD."""
-    weight_decay: float = 0.0
-    """L2 penalty on all parameters."""
-    schedule: ScheduleName = "cosine"
-    """Learning-rate schedule: cosine to zero, step (times 0.1 at 5/8, 6/8, 7/8 of the training) or constant."""
-    proposals: int = 64
-    """Detection only: region proposals of every image that are classified in an update."""
-    precision: Precision = "auto"
-    """Number format of the network's products: float32 or bfloat16; auto is the latter where the hardware has it."""
-    seed: int = 0
-    """Seed of initialisation and batches."""
     device: str = "auto"
     """Device such as cpu or cuda:0; auto takes a GPU where there is one."""
     out: str = "auto"
@@ -50,14 +23,18 @@ class TeacherTrainingConfig:
     """Replace the teacher in the folder."""
     resume: bool = False
     """Go on with the training in the folder, with the settings it was started with."""
-    config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    config: FileName = None
     """JSON or YAML file with any of these options as keys; the command line comes before it."""
-    preset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    preset: PresetName = None
     """Ready-made recipe by name, such as cifar100; a wrong name lists all."""
-    checkpoint_seconds: float = 30.0
+    checkpoint_seconds: NonNegative = 30.0
     """Least time between two checkpoints."""
     progress: bool = True
     """Show a progress bar."""
+
+
+def _training() -> TeacherRecipe:
+    return TeacherRecipe(precision="auto")
 
 
 @dataclass(frozen=True)
@@ -65,7 +42,8 @@ class TeacherConfig(CommandConfig):
     """Train a teacher and save it for `rlkd distill --teacher`."""
 
     data: DataConfig = field(default_factory=DataConfig)
-    output: TeacherTrainingConfig = field(default_factory=TeacherTrainingConfig)
+    training: TeacherRecipe = field(default_factory=_training)
+    output: TeacherOutputConfig = field(default_factory=TeacherOutputConfig)
 
     presets = "teacher"
 
@@ -78,16 +56,19 @@ class TeacherConfig(CommandConfig):
         """
         if self.output.out != "auto":
             return Path(self.output.out)
+        from rlkd_env.models import file_stem
+
         dataset = self.data.dataset.rpartition(":")[2]
-        return Path("teachers") / f"{dataset}-{file_stem(self.recipe().model)}-seed{self.output.seed}"
+        return Path("teachers") / f"{dataset}-{file_stem(self.recipe().model)}-seed{self.training.seed}"
 
     def recipe(self) -> TeacherRecipe:
         """Return network and training.
 
         Raises:
-            UsageError: if an option is invalid.
+            UsageError: if the data set is unknown.
         """
-        settings = asdict(self.output)
-        if self.output.model == "auto":
-            settings["model"] = create_source(self.data).default_teacher
-        return TeacherRecipe(**chosen_fields(TeacherRecipe, settings))
+        if self.training.model != "auto":
+            return self.training
+        from rlkd_env.data import create_source
+
+        return self.training.replaced(model=create_source(self.data).default_teacher)

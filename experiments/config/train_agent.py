@@ -8,16 +8,21 @@ from typing import Annotated
 
 import tyro
 
-from agents.learned.evolution import PolicyForm
-from experiments.config.common import CommandConfig
-from rlkd_env.envs.coefficient_env import DECISIONS
-from rlkd_env.instances.coefficients import COEFFICIENT_FEATURES
-from rlkd_env.runs.config import OptionValue
-from rlkd_env.runs.parallel import RunMode
+from experiments.config.common import CommandConfig, FileName, PresetName
+from rlkd_env.utils.choices import COEFFICIENT_FEATURES, DECISIONS, PolicyForm, RunMode
+from rlkd_env.utils.options import (
+    Bounds,
+    Count,
+    NonNegative,
+    NonNegativeInt,
+    Options,
+    OptionValue,
+    Positive,
+)
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(Options):
     """What is trained, on which runs, and for how long."""
 
     agent: str = "cma"
@@ -30,47 +35,45 @@ class TrainingConfig:
     form: PolicyForm = "linear"
     """What evolution lets the coefficients depend on: nothing (constant), the run's progress (linear), or also, that of
     the constant, the batch's loss and mean features (context). An agent's network sees all."""
-    num_runs: int = 48
+    num_runs: Count = 48
     """Runs at once of every instance."""
-    updates: int = 40
+    updates: Annotated[int, Bounds(at_least=1, unit="update")] = 40
     """Generations of evolution, or updates of an agent."""
-    minutes: float | None = None
+    minutes: Annotated[Positive | None, tyro.conf.arg(metavar="MINUTES")] = None
     """Time after which training ends, if it comes before the updates' end."""
-    population: int = 12
+    population: Annotated[int, Bounds(at_least=4)] = 12
     """Candidates a generation of evolution; each has num_runs / population runs, with the same seeds for all."""
     fitness: str = "confidence"
     """What evolution looks at on the probe images at a run's end: loss, confidence (mean probability of the true class)
     or accuracy."""
-    initial_deviation: float = 0.2
+    initial_deviation: Positive = 0.2
     """Deviation of evolution's first candidates around T = 1 deviation of the teacher's logits."""
-    probe_images: int = 1000
+    probe_images: Annotated[int, Bounds(at_least=1, unit="image")] = 1000
     """Images that fitness and reward are measured on: the probe, and as many as there are of those that neither train
     the student nor validate nor test it."""
-    decisions: int = DECISIONS
+    decisions: Count = DECISIONS
     """Actions of an agent a run, each held for an equal part of its updates."""
-    coefficient_scale: float = 2.0
+    coefficient_scale: Positive = 2.0
     """Coefficient at an agent's action of 1."""
-    discount: float = 1.0
+    discount: Annotated[float, Bounds(at_least=0, at_most=1)] = 1.0
     """Discount of an agent's rewards from one decision to the next."""
-    agent_options: Annotated[dict[str, OptionValue], tyro.conf.arg(metavar="NAME VALUE ...")] = field(
-        default_factory=dict
-    )
+    agent_options: dict[str, OptionValue] = field(default_factory=dict)
     """Arguments of the agent's class as NAME VALUE pairs, such as learning_rate 3e-4."""
     run_mode: RunMode = "auto"
     """How several runs are computed: stacked, workers, serial, or auto for the fastest."""
     sweep: tuple[float | str, ...] = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0)
     """Fixed temperatures that the policy is compared with on the held-out runs; with suffix s in deviations of the
     teacher's logits."""
-    evaluation_interval: int = 10
+    evaluation_interval: NonNegativeInt = 10
     """Updates from one look at the held-out runs' validation images to the next; 0 looks only at the end."""
     device: str = "auto"
     """Device such as cpu or cuda:0; auto takes a GPU where there is one."""
-    seed: int = 0
+    seed: NonNegativeInt = 0
     """Seed of the training."""
 
 
 @dataclass(frozen=True)
-class TrainingOutputConfig:
+class TrainingOutputConfig(Options):
     """Where the policy goes, and how a training starts, stops and goes on."""
 
     out: str = "auto"
@@ -79,11 +82,11 @@ class TrainingOutputConfig:
     """Replace the training in the folder."""
     resume: bool = False
     """Go on with the training in the folder, with the settings it was started with."""
-    config: Annotated[str | None, tyro.conf.arg(metavar="FILE")] = None
+    config: FileName = None
     """JSON or YAML file with any of these options as keys; the command line comes before it."""
-    preset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    preset: PresetName = None
     """Ready-made config by name, such as digits or pretrained; a wrong name lists all."""
-    checkpoint_seconds: float = 30.0
+    checkpoint_seconds: NonNegative = 30.0
     """Least time between two checkpoints."""
     progress: bool = True
     """Show a progress bar."""

@@ -7,9 +7,12 @@ from typing import Annotated
 
 import tyro
 
+from experiments.config.common import CommandConfig
+from rlkd_env.utils.options import NonNegative
+
 
 @dataclass(frozen=True)
-class ValidateConfig:
+class ValidateConfig(CommandConfig):
     """Make a run again from its summary alone, and compare.
 
     Students and figures have to be the same, bit for bit, where processor, number of threads and versions are; anywhere
@@ -18,7 +21,7 @@ class ValidateConfig:
 
     summary: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SUMMARY")]
     """The summary.json of a run, or its folder."""
-    tolerance: float = 0.03
+    tolerance: NonNegative = 0.03
     """Greatest difference of an accuracy where the bits may differ."""
     out: str | None = None
     """Folder for the run that is made; None makes it in a temporary one."""

@@ -19,6 +19,7 @@ from agents.recording.timing import PartTimer
 from experiments.session.folder import CHECKPOINT_FOLDER
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.files import write_atomically
+from rlkd_env.utils.options import renamed
 from rlkd_env.utils.randomness import load_random_state, random_state
 
 _HEADER = b"rlkd checkpoint 3\n"
@@ -101,7 +102,7 @@ class SafePoints:
         state = None if self._folder is None else load_checkpoint(self._folder / CHECKPOINT_FOLDER)
         if state is None:
             return False
-        if state["settings"] != self._settings:
+        if renamed(state["settings"]) != self._settings:
             raise UsageError(f"the checkpoint in {self._folder} belongs to a run with other settings")
         for name, part in self._parts.items():
             part.load_state_dict(state[name])

@@ -37,7 +37,7 @@ def distill_together(config: DistillConfig, finish: Finish) -> int:
     Raises:
         UsageError: if an option is invalid, in all processes alike; the folder has not been touched then.
     """
-    processes = Processes.join(config.run.device)
+    processes = Processes.join(config.run.engine.device)
     _end_when_told(processes)
     if not processes.is_first:
         warnings.simplefilter("ignore")  # the first process has them too
@@ -45,7 +45,7 @@ def distill_together(config: DistillConfig, finish: Finish) -> int:
         with processes.noticing_losses():
             config = processes.tell_object(config)
             with processes.together():
-                processes.check_batch(config.run.batch_size)
+                processes.check_batch(config.run.recipe.batch_size)
                 is_finished = check_run_folder(config.folder, config.output) if processes.is_first else False
             if processes.tell_object(is_finished):
                 return 0
@@ -72,7 +72,7 @@ def _prepare_by_turns(config: DistillConfig, processes: Processes) -> DistillSes
     for is_first_turn in (True, False):
         with processes.together():
             if (processes.local_rank == 0) == is_first_turn:
-                session = prepare(config, processes)
+                session = prepare(config, processes=processes)
     assert session is not None
     return session
 

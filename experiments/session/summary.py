@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +17,26 @@ from torch import Tensor
 from agents.recording.selection import StudentSelection
 from agents.recording.timing import PartTimer
 from agents.rules.create import FixedTemperature
-from experiments.config import DistillConfig, OutputConfig, config_hash
+from experiments.config import OutputConfig, config_hash
 from experiments.session.detections import show_detections
 from experiments.session.folder import SUMMARY_FILE, check_folder
 from experiments.session.provenance import ACCURACY, metric_of, processor, versions
 from experiments.session.session import DistillSession
-from rlkd_env.data import ImageSet, count_duplicates, create_source
-from rlkd_env.runs.config import build_run
+from rlkd_env.data import ImageSet, count_duplicates
+from rlkd_env.runs.build import build_run
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.sampling.exploration import Explorer
 from rlkd_env.tasks import Evaluation
 from rlkd_env.utils.files import read_json, tensors_hash, write_json
 
 
-def train_student_alone(config: DistillConfig, teacher: torch.nn.Module) -> StudentSelection:
-    """Train the config's student without distillation, from the same start on the same batches."""
-    run = build_run(replace(config.run, method="cross_entropy", method_options={}), teacher=teacher)
+def train_student_alone(session: DistillSession) -> StudentSelection:
+    """Train a session's student without distillation, from the same start on the same batches."""
+    alone = session.config.run.replaced(method="cross_entropy", method_options={})
+    run = build_run(alone, session.source, session.run.teacher, session.objects.student)
     selection = StudentSelection(PartTimer())
     run.add_hook(selection)
-    run.reset(config.output.seed)
+    run.reset(session.config.output.seed)
     run.advance(FixedTemperature(1.0))
     return selection
 
@@ -67,15 +68,15 @@ def summarize(session: DistillSession) -> dict[str, Any]:
     config, run, records = session.config, session.run, session.records
     selection, seconds = records.selection, records.timer.seconds
     learns = session.phases.learns
-    test = create_source(config.run).test_set()
+    test = session.source.test_set()
     test = test if test is None else test.to(run.device)
-    best, last = (_evaluate(run, student, test) for student in (selection.best_student, selection.last_student))
+    best, last = (_evaluate(session, student, test) for student in (selection.best_student, selection.last_student))
     summary: dict[str, Any] = {
-        "dataset": config.run.dataset,
+        "dataset": config.run.data.dataset,
         "metric": run.task.metric,
-        "student": config.run.student_name,
-        "method": config.run.method,
-        "temperature_from": config.chooser,
+        "student": session.student_name,
+        "method": config.run.distillation.method,
+        "temperature_from": session.choice.label,
         "rule_options": config.agent.rule_options if config.agent.rule is not None else None,
         "calibrator": config.agent.calibrator if learns else None,
         "exploration": asdict(run.sampler.settings) if isinstance(run.sampler, Explorer) else None,
@@ -110,11 +111,13 @@ def summarize(session: DistillSession) -> dict[str, Any]:
         "config_hash": config_hash(config.settings()),
         "settings": config.settings(),
     }
+    if session.objects.names():
+        summary["objects"] = session.objects.names()
     if config.output.student_alone:
-        alone = train_student_alone(config, run.teacher)
-        summary["student_alone_test_accuracy"] = _accuracy(_evaluate(run, alone.best_student, test))
+        alone = train_student_alone(session)
+        summary["student_alone_test_accuracy"] = _accuracy(_evaluate(session, alone.best_student, test))
         summary["student_alone_val_accuracy"] = alone.best_accuracy
-        summary["student_alone_last_test_accuracy"] = _accuracy(_evaluate(run, alone.last_student, test))
+        summary["student_alone_last_test_accuracy"] = _accuracy(_evaluate(session, alone.last_student, test))
     return summary
 
 
@@ -166,21 +169,15 @@ def show_results(session: DistillSession) -> None:
     run, weights = session.run, session.records.selection.best_student
     if session.folder is None or run.task.metric != "AP" or weights is None:
         return
-    student = _with_weights(run, weights)
-    class_names = create_source(session.config.run).class_names
+    student = session.network(weights)
+    class_names = session.source.class_names
     show_detections(session.folder, run, student, session.phases.acting_policy(), class_names)
 
 
-def _with_weights(run: DistillationRun, weights: dict[str, Tensor]) -> torch.nn.Module:
-    student = run.create_student().to(run.device)
-    student.load_state_dict(weights)
-    return student
-
-
-def _evaluate(run: DistillationRun, student: dict[str, Tensor] | None, test: ImageSet | None) -> Evaluation | None:
+def _evaluate(session: DistillSession, student: dict[str, Tensor] | None, test: ImageSet | None) -> Evaluation | None:
     if student is None or test is None:
         return None
-    return run.task.evaluate(_with_weights(run, student), test)
+    return session.run.task.evaluate(session.network(student), test)
 
 
 def _accuracy(evaluation: Evaluation | None) -> float | None:

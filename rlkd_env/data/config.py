@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
 
-Augmentation = Literal["auto", "none", "flip", "crop_flip", "resized_crop"]
-DamagedImages = Literal["refuse", "skip"]
+from rlkd_env.utils.choices import Augmentation, DamagedImages
+from rlkd_env.utils.options import Bounds, Count, NonNegativeInt, Options
+
+ImageCount = Annotated[int, Bounds(at_least=1, unit="image")]
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class DataConfig(Options):
     """Which data, and its parts. The defaults are those of Digits."""
 
     dataset: str = "digits"
@@ -23,17 +25,17 @@ class DataConfig:
     """Folder that holds the data set, or the .npz file; auto is what RLKD_DATA names, else ~/.cache/rlkd/data."""
     download: bool = False
     """Download the data set where it is missing and its authors' site offers it."""
-    train_images: int | None = None
+    train_images: ImageCount | None = None
     """Number of the student's training images; None takes all."""
-    teacher_images: int | None = None
+    teacher_images: ImageCount | None = None
     """Number of the teacher's training images, among them the student's; None takes all."""
-    probe_size: int = 512
+    probe_size: ImageCount = 512
     """Number of images that rewards are measured on, at most a tenth of all; no gradient comes from them."""
-    validation_images: int | None = None
+    validation_images: ImageCount | None = None
     """Number of images that decide which student is kept; None takes a tenth, at most 2,500."""
-    split_seed: int = 0
+    split_seed: NonNegativeInt = 0
     """Seed of the split into training, probe and validation images."""
-    image_size: int | None = None
+    image_size: Count | None = None
     """Height and width that images are brought to; None leaves arrays as they are and takes 224 for folders, 64 for
     Tiny-ImageNet and scenes of digits, 320 for coco and voc."""
     augmentation: Augmentation = "auto"
@@ -41,7 +43,7 @@ class DataConfig:
     alone); auto is what is usual for the data set. For detection it is none or flip."""
     damaged_images: DamagedImages = "refuse"
     """What to do with image files that cannot be read: refuse the data, or skip them after a look at every file."""
-    workers: int = 4
+    workers: NonNegativeInt = 4
     """Processes that read images which do not fit into memory."""
 
     @property

@@ -16,9 +16,8 @@ from rlkd_env.errors import UsageError
 from rlkd_env.instances.coefficients import CoefficientRule
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.runs.parallel import ParallelResult, ParallelRuns
+from rlkd_env.utils.choices import DECISIONS
 
-DECISIONS = 20
-"""Decisions a run, unless told otherwise."""
 _MAX_SEED = 2**31 - 1
 
 
@@ -43,9 +42,10 @@ class CoefficientVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         UsageError: if a run has no room for the decisions, the scale is not positive, or the sets are of other sizes.
 
     Example:
-        >>> from rlkd_env.runs.config import RunConfig, build_run
+        >>> from rlkd_env.runs.build import build_run
+    from rlkd_env.runs.config import RunConfig
         >>> from rlkd_env.runs.parallel import create_parallel_runs
-        >>> run = build_run(RunConfig(reward="log_probe_loss", reward_interval=24))
+        >>> run = build_run(RunConfig.from_keywords(reward="log_probe_loss", reward_interval=24))
         >>> envs = CoefficientVectorEnv(create_parallel_runs(run, 8, "stacked"))
         >>> observations, infos = envs.reset(seed=0)
         >>> observations.shape, envs.action_space.shape

@@ -1,8 +1,13 @@
-"""The ids of the environments, for ``gym.make`` and ``gym.make_vec``. Imports no PyTorch."""
+"""The ids of the environments, for ``gym.make`` and ``gym.make_vec``. Imports neither PyTorch nor Gymnasium."""
 
 from __future__ import annotations
 
-from gymnasium.envs.registration import register
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import ModuleType
 
 _DATASETS = {
     "Classification": "digits",  # any other by the keyword dataset
@@ -30,6 +35,8 @@ _DETECTION_RECIPE = {  # the defaults of RunConfig are those of Digits
 
 def register_envs() -> None:
     """Register ``rlkd/Digits-v0``, ``rlkd/CIFAR100-v0`` and so on; ``rlkd/Classification-v0`` takes any data."""
+    from gymnasium.envs.registration import register
+
     for name, dataset in _DATASETS.items():
         recipe = _DETECTION_RECIPE if name in ("DigitsDetection", "COCO", "VOC") else {}
         register(
@@ -38,3 +45,35 @@ def register_envs() -> None:
             vector_entry_point="rlkd_env.envs.vector_env:KDVectorEnv",
             kwargs={"dataset": dataset, **recipe},
         )
+
+
+def register_with_gymnasium() -> None:
+    """Register the environments now if Gymnasium has been imported, else when it is: importing it takes a second."""
+    if "gymnasium" in sys.modules:
+        register_envs()
+    else:
+        sys.meta_path.insert(0, _GymnasiumFinder())
+
+
+class _GymnasiumFinder(MetaPathFinder):
+    """Finds Gymnasium where everyone does, and registers the environments once it has been imported."""
+
+    def find_spec(
+        self,
+        name: str,
+        path: Sequence[str] | None,  # noqa: ARG002
+        target: ModuleType | None = None,  # noqa: ARG002
+    ) -> ModuleSpec | None:
+        if name != "gymnasium":
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(name)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_and_register(module: ModuleType) -> None:
+                execute(module)
+                register_envs()
+
+            spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]
+        return spec

@@ -15,7 +15,8 @@ from rlkd_env.envs.rendering import TemperaturePlot
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
-from rlkd_env.runs.config import RunConfig, build_run
+from rlkd_env.runs.build import build_run
+from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.hooks import StepResult
 from rlkd_env.runs.parallel import ParallelResult, RunMode, check_mode, create_parallel_runs
 from rlkd_env.runs.run import DistillationRun

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -12,10 +12,9 @@ from torch import Tensor
 from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Policy, Temperature, TemperatureRange
+from rlkd_env.utils.choices import DEFAULT_WIDTH, ActionScale
 
 ArrayOrTensor = TypeVar("ArrayOrTensor", np.ndarray, Tensor)
-ActionScale = Literal["log", "linear"]
-DEFAULT_WIDTH = math.log(4.0)
 
 
 @dataclass(frozen=True)

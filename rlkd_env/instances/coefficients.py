@@ -17,12 +17,8 @@ from torch import Tensor
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.state import InstanceState
+from rlkd_env.utils.choices import COEFFICIENT_FEATURES
 
-COEFFICIENT_FEATURES = (
-    "student_performance",
-    "teacher_uncertainty",
-    "logit_correlation",
-)
 _LEAST_LOSS = 1e-4
 """Share of the loss of guessing at which the context's figure ends."""
 

@@ -16,14 +16,11 @@ from torch import Tensor
 
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
+from rlkd_env.utils.choices import PAPER_FEATURES
 from rlkd_env.utils.registry import Registry
 
 if TYPE_CHECKING:
     from rlkd_env.data.boxes import Regions
-
-PAPER_FEATURES = ("teacher_performance", "student_performance", "student_uncertainty", "progress")
-"""The state of arXiv 2407.00115, section 3.2, and the run's progress, which makes it Markov in time."""
-
 
 _NO_REGIONS = (
     "the features objectness and overlap are those of region proposals: choose a data set with boxes, or other features"

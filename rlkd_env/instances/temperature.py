@@ -5,15 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor
 
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
-
-Temperatures = Literal["shared", "separate"]
-"""What is chosen for an instance: one temperature for teacher and student, or one for each."""
 
 
 @dataclass(frozen=True)

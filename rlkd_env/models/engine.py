@@ -11,11 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
-from rlkd_env.errors import unknown_name
+from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.models.taps.features import Features, forward_with_features
-
-Precision = Literal["auto", "float32", "bfloat16"]
-MemoryFormat = Literal["auto", "contiguous", "channels_last"]
+from rlkd_env.utils.choices import MemoryFormat, Precision
 
 
 @dataclass(frozen=True)
@@ -119,6 +117,22 @@ def choose_engine(
     is_reduced = precision == "bfloat16" or (precision == "auto" and is_convolutional and has_fast_bfloat16(device))
     is_channels_last = memory_format == "channels_last" or (memory_format == "auto" and is_convolutional)
     return Engine(device, "bfloat16" if is_reduced else "float32", is_channels_last, compiled)
+
+
+def select_device(name: str) -> torch.device:
+    """Return the device of this name, or the best one there is for ``"auto"``.
+
+    Raises:
+        UsageError: if this machine or this PyTorch lacks the device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UsageError(f"device {name!r} is not available: {str(error).splitlines()[0]}") from None
+    return device
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:

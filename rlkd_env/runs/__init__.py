@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 from rlkd_env.utils.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from rlkd_env.runs.config import RunConfig as RunConfig, build_run as build_run
+    from rlkd_env.runs.build import build_run as build_run
+    from rlkd_env.runs.config import RunConfig as RunConfig
     from rlkd_env.runs.hooks import RunHook as RunHook, StepResult as StepResult
     from rlkd_env.runs.reward import REWARDS as REWARDS, Measurement as Measurement, RewardMeter as RewardMeter
     from rlkd_env.runs.run import DistillationRun as DistillationRun

@@ -16,7 +16,7 @@ from rlkd_env.data import Batch, BatchStream, ImageSet, Splits
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.state import InstanceState
-from rlkd_env.instances.temperature import Policy, Temperature, TemperatureRange, Temperatures
+from rlkd_env.instances.temperature import Policy, Temperature, TemperatureRange
 from rlkd_env.methods import Method
 from rlkd_env.runs.hooks import RunHook, StepResult
 from rlkd_env.runs.reward import Measurement, RewardMeter
@@ -24,6 +24,7 @@ from rlkd_env.sampling.base import Sampler
 from rlkd_env.tasks import Evaluation, Task
 from rlkd_env.training.logits_cache import TeacherCache
 from rlkd_env.training.recipe import Recipe
+from rlkd_env.utils.choices import Temperatures
 from rlkd_env.utils.randomness import is_stochastic, seeded
 
 STATE_VERSION = 2

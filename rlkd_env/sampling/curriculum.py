@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,41 +12,12 @@ from torch import Tensor
 from rlkd_env.data import Batch, BatchStream
 from rlkd_env.errors import UsageError
 from rlkd_env.sampling.base import SampledRun, Sampler
+from rlkd_env.sampling.settings import Curriculum
 from rlkd_env.utils.seeds import seeded_generator
 
 _DRAW = 5
 """Keeps these draws apart from the stream's and the exploration's."""
 _SNAPSHOT_BATCH = 512
-
-
-@dataclass(frozen=True)
-class Curriculum:
-    """How the order from easy to hard unfolds.
-
-    Raises:
-        UsageError: if a setting is out of its range.
-    """
-
-    phases: int = 4
-    """Parts of the run, equally long up to an epoch; the first trains on all images and makes the first snapshot."""
-    first_share: float = 0.5
-    """Share of the images, the easiest, that the second phase trains on; the last phase trains on all of them."""
-
-    def __post_init__(self) -> None:
-        if self.phases < 3:
-            raise UsageError(f"a curriculum needs at least 3 phases, not {self.phases}")
-        if not 0 < self.first_share <= 1:
-            raise UsageError(f"the first share must be above 0 and at most 1, not {self.first_share}")
-
-    def phase(self, epoch: int, epochs: int) -> int:
-        """Return the phase, from 0, of an epoch, from 0."""
-        return epoch * self.phases // epochs
-
-    def share(self, phase: int) -> float:
-        """Return the share of the images that a phase trains on."""
-        if phase == 0:
-            return 1.0
-        return self.first_share + (1.0 - self.first_share) * (phase - 1) / (self.phases - 2)
 
 
 class CurriculumSampler(Sampler):

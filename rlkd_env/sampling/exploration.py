@@ -4,80 +4,19 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rlkd_env.data import Batch, BatchStream
-from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.sampling.base import SampledRun, Sampler
+from rlkd_env.sampling.settings import Exploration
 from rlkd_env.utils.seeds import seeded_generator
-
-BatchContent = Literal["pairs", "all"]
 
 _DRAW, _LARGER_VIEW, _SMALLER_VIEW = 1, 1, 2
 """Keep these draws apart from each other and from the stream's."""
-
-
-@dataclass(frozen=True)
-class Exploration:
-    """Which instances are mixed, how, and when. The defaults are the constants of the paper's public code.
-
-    Ranks are shares of the training images, sorted from uncertain (0) to confident (1).
-
-    Raises:
-        UsageError: if a setting is out of its range, or the two ranges of ranks do not fit together.
-    """
-
-    uncertain_ranks: tuple[float, float] = (0.1, 0.2)
-    """Ranks of the uncertain images, which are mixed into the confident ones."""
-    confident_ranks: tuple[float, float] = (0.8, 0.9)
-    """Ranks of the confident images; as many as uncertain ones."""
-    first_share: float = 1.0
-    """Share of the uncertain image in the pair of the most uncertain one; between, shares change linearly."""
-    last_share: float = 0.7
-    """Share of the uncertain image in the pair of the least uncertain one."""
-    first_epoch: int = 20
-    """First epoch that explores, counted from 1; those before it gather the history."""
-    last_epoch: int | None = None
-    """Last epoch that may explore; None means the run's last."""
-    interval: int = 20
-    """Epochs from one that explores to the next; 1 explores in all of them."""
-    batches: BatchContent = "pairs"
-    """What an exploring epoch draws: the mixed pairs alone (pairs), or every image with the mixed ones in the place of
-    the confident ones (all), as the public code does."""
-
-    def __post_init__(self) -> None:
-        for name, (low, high) in (("uncertain", self.uncertain_ranks), ("confident", self.confident_ranks)):
-            if not 0.0 <= low < high <= 1.0:
-                raise UsageError(f"the {name} ranks must rise within 0 to 1, not from {low} to {high}")
-        if self.uncertain_ranks[1] > self.confident_ranks[0]:
-            raise UsageError(
-                f"the uncertain ranks, up to {self.uncertain_ranks[1]}, must end before the confident ones begin, "
-                f"at {self.confident_ranks[0]}"
-            )
-        widths = [high - low for low, high in (self.uncertain_ranks, self.confident_ranks)]
-        if not math.isclose(*widths, abs_tol=1e-9):
-            raise UsageError(f"the ranks must hold equally many images, not shares of {widths[0]:g} and {widths[1]:g}")
-        for share in (self.first_share, self.last_share):
-            if not 0.0 < share <= 1.0:
-                raise UsageError(f"an uncertain image's share must be above 0 and at most 1, not {share}")
-        if self.first_epoch < 2:
-            raise UsageError(f"exploration needs a history: it begins in epoch 2 or later, not {self.first_epoch}")
-        if self.last_epoch is not None and self.last_epoch < self.first_epoch:
-            raise UsageError(f"exploration cannot end in epoch {self.last_epoch}, before epoch {self.first_epoch}")
-        if self.interval < 1:
-            raise UsageError(f"the interval between exploring epochs must be at least 1, not {self.interval}")
-        if self.batches not in get_args(BatchContent):
-            raise unknown_name("batch content", self.batches, get_args(BatchContent))
-
-    def explores(self, epoch: int) -> bool:
-        """Return whether an epoch, counted from 1, explores."""
-        last = math.inf if self.last_epoch is None else self.last_epoch
-        return self.first_epoch <= epoch <= last and (epoch - self.first_epoch) % self.interval == 0
 
 
 class Explorer(Sampler):

@@ -3,67 +3,51 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
-from torch import nn
-from torch.optim import SGD, Adam, Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, MultiStepLR
+from rlkd_env.errors import UsageError
+from rlkd_env.utils.choices import USUAL_MILESTONES, OptimizerName, Precision, ScheduleName
+from rlkd_env.utils.options import Bounds, Count, NonNegative, NonNegativeInt, Options, Positive
 
-from rlkd_env.errors import UsageError, unknown_name
-
-ScheduleName = Literal["cosine", "step", "constant"]
-OptimizerName = Literal["sgd", "adam"]
-USUAL_MILESTONES = (150 / 240, 180 / 240, 210 / 240)
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """An optimiser under a learning-rate schedule.
+class Recipe(Options):
+    """How the student is trained. The defaults are those of Digits."""
 
-    Args:
-        epochs: passes over the training set.
-        batch_size: images an update, N.
-        learning_rate: at the start.
-        momentum: of SGD; Adam has its own.
-        weight_decay: L2 penalty on all parameters.
-        schedule: ``"cosine"`` to zero; ``"step"``: times 0.1 at the milestones; or ``"constant"``.
-        optimizer: ``"sgd"`` or ``"adam"``.
-        milestones: of the schedule ``"step"``, as shares of the run; those of the usual CIFAR-100 recipe are 150, 180
-            and 210 of 240 epochs.
-
-    Raises:
-        UsageError: if a number is out of its range or the schedule is unknown.
-    """
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    momentum: float
-    weight_decay: float
-    schedule: ScheduleName
+    epochs: Count = 120
+    """Passes over the training images."""
+    batch_size: Count = 64
+    """Images in an update. Each of them is a slot of the vector environment; in detection, each of their proposals."""
+    learning_rate: Positive = 0.05
+    """Learning rate at the start."""
+    momentum: Annotated[float, Bounds(at_least=0, below=1)] = 0.9
+    """Momentum of SGD; Adam has its own."""
+    weight_decay: NonNegative = 5e-4
+    """L2 penalty on all parameters."""
+    schedule: ScheduleName = "cosine"
+    """Learning-rate schedule: cosine to zero, step (times 0.1 at the milestones) or constant."""
     optimizer: OptimizerName = "sgd"
+    """Optimiser: sgd, or adam, which short trainings of detectors from scratch need."""
     milestones: tuple[float, ...] = USUAL_MILESTONES
+    """Milestones of the schedule step, as shares of the run; those of the usual CIFAR-100 recipe are 5/8, 6/8 and
+    7/8."""
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise UsageError(f"the number of epochs must be at least 1, not {self.epochs}")
-        if not self.learning_rate > 0:
-            raise UsageError(f"the learning rate must be positive, not {self.learning_rate:g}")
-        if not 0 <= self.momentum < 1:
-            raise UsageError(f"momentum must be in [0, 1), not {self.momentum:g}")
-        if not self.weight_decay >= 0:
-            raise UsageError(f"weight decay must not be negative, not {self.weight_decay:g}")
-        if self.schedule not in get_args(ScheduleName):
-            raise unknown_name("schedule", self.schedule, get_args(ScheduleName))
-        if self.optimizer not in get_args(OptimizerName):
-            raise unknown_name("optimizer", self.optimizer, get_args(OptimizerName))
+        super().__post_init__()
         if not all(low < high for low, high in itertools.pairwise((0.0, *self.milestones, 1.0))):
             raise UsageError(f"the milestones must rise within 0 to 1, not {', '.join(map(str, self.milestones))}")
 
     def create_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
         """Return the optimiser of a network and of what is trained along with it."""
+        from torch.optim import SGD, Adam
+
         if self.optimizer == "adam":
             return Adam(parameters, self.learning_rate, weight_decay=self.weight_decay)
         parameters = list(parameters)
@@ -74,6 +58,8 @@ class Recipe:
 
     def create_schedule(self, optimizer: Optimizer, total_steps: int) -> LRScheduler:
         """Return the schedule, stepped once an update."""
+        from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, MultiStepLR
+
         if self.schedule == "cosine":
             return CosineAnnealingLR(optimizer, total_steps)
         if self.schedule == "step":
@@ -81,6 +67,30 @@ class Recipe:
         return LambdaLR(optimizer, lambda _: 1.0)
 
 
-def chosen_fields(kind: type[Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of the settings that are fields of a dataclass, as its keyword arguments."""
-    return {field.name: settings[field.name] for field in fields(kind) if field.name in settings}
+@dataclass(frozen=True)
+class TeacherRecipe(Recipe):
+    """How a teacher is trained on the cross-entropy. The defaults are those of Digits."""
+
+    epochs: Count = 30
+    """Passes over the teacher's training images."""
+    learning_rate: Positive = 1e-3
+    """Learning rate at the start."""
+    weight_decay: NonNegative = 0.0
+    """L2 penalty on all parameters."""
+    optimizer: OptimizerName = "adam"
+    """Optimiser: sgd or adam."""
+    model: str = "auto"
+    """Name of the network; auto is the data set's own."""
+    proposals: Count = 64
+    """Detection only: region proposals of every image that are classified in an update."""
+    precision: Precision = "float32"
+    """Number format of the network's products: float32 or bfloat16; auto is the latter where the hardware has it."""
+    seed: NonNegativeInt = 0
+    """Seed of initialisation and batches."""
+
+    def as_key(self) -> dict[str, Any]:
+        """Return what a cached teacher is found by; the usual milestones are left out, as they were no option once."""
+        key = {"model": self.model, **asdict(self)}
+        if self.milestones == USUAL_MILESTONES:
+            del key["milestones"]
+        return key

@@ -8,68 +8,24 @@ import math
 import os
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from filelock import FileLock
 from torch import nn
 
 from rlkd_env.data import BatchStream, Splits, TaskName
-from rlkd_env.errors import UsageError, unknown_name
+from rlkd_env.errors import UsageError
 from rlkd_env.models import create_model, file_stem
-from rlkd_env.models.engine import MemoryFormat, Precision, choose_engine
+from rlkd_env.models.engine import choose_engine
 from rlkd_env.models.storage import load_network, save_network
 from rlkd_env.tasks import create_task
-from rlkd_env.training.recipe import OptimizerName, Recipe, ScheduleName, chosen_fields
+from rlkd_env.training.recipe import TeacherRecipe
+from rlkd_env.utils.choices import MemoryFormat
 from rlkd_env.utils.randomness import is_stochastic, seeded
 
 TEACHER_FILE = "teacher.safetensors"
-
-
-@dataclass(frozen=True)
-class TeacherRecipe:
-    """How a teacher is trained on the cross-entropy.
-
-    Args:
-        model: name of the network.
-        epochs: passes over the teacher's training images.
-        batch_size: images an update.
-        learning_rate: at the start.
-        momentum: of SGD.
-        weight_decay: L2 penalty on all parameters.
-        schedule: as in :class:`~rlkd_env.training.recipe.Recipe`.
-        optimizer: likewise.
-        proposals: of every image that a detector classifies in an update.
-        precision: of the network's products, as in :func:`~rlkd_env.models.engine.choose_engine`; float32 is the
-            reference, with images contiguous in memory.
-        seed: of initialisation and order.
-
-    Raises:
-        UsageError: if a number is out of its range or a name is unknown.
-    """
-
-    model: str
-    epochs: int = 30
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    schedule: ScheduleName = "cosine"
-    optimizer: OptimizerName = "adam"
-    proposals: int = 64
-    precision: Precision = "float32"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.precision not in get_args(Precision):
-            raise unknown_name("precision", self.precision, get_args(Precision))
-        self.training()
-
-    def training(self) -> Recipe:
-        """Return optimiser, schedule, epochs and batch size."""
-        return Recipe(**chosen_fields(Recipe, asdict(self)))
 
 
 class TeacherTraining:
@@ -101,9 +57,8 @@ class TeacherTraining:
         self.task = create_task(task, engine, recipe.proposals)
         engine.prepare(self.network)
         self._is_stochastic = self.task.is_stochastic or is_stochastic(self.network)
-        training = recipe.training()
-        self._optimizer = training.create_optimizer(self.network.parameters())
-        self._schedule = training.create_schedule(self._optimizer, recipe.epochs * self._stream.batches_per_epoch)
+        self._optimizer = recipe.create_optimizer(self.network.parameters())
+        self._schedule = recipe.create_schedule(self._optimizer, recipe.epochs * self._stream.batches_per_epoch)
 
     @property
     def finished(self) -> bool:
@@ -211,7 +166,7 @@ def cached_teacher(
     """
     folder = Path(os.environ.get("RLKD_CACHE") or Path.home() / ".cache" / "rlkd")
     # The images are part of the key, so that a changed split never meets a teacher that has seen its test set.
-    content = hashlib.sha256(json.dumps([dataset, asdict(recipe)]).encode())
+    content = hashlib.sha256(json.dumps([dataset, recipe.as_key()]).encode())
     content.update(splits.teacher_train.fingerprint().encode())
     path = folder / f"teacher-{dataset}-{file_stem(recipe.model)}-{content.hexdigest()[:12]}.safetensors"
     folder.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,8 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.run import DistillationRun
-from rlkd_env.sampling.exploration import Exploration, Explorer
+from rlkd_env.sampling.exploration import Explorer
+from rlkd_env.sampling.settings import Exploration
 
 
 class EfficientExploration(

@@ -13,8 +13,9 @@ from gymnasium.vector.utils import batch_space
 
 from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import UsageError
-from rlkd_env.instances.actions import DEFAULT_WIDTH, ResidualMap
+from rlkd_env.instances.actions import ResidualMap
 from rlkd_env.instances.temperature import Policy
+from rlkd_env.utils.choices import DEFAULT_WIDTH
 from rlkd_env.wrappers.temperature_action import check_numbers
 
 

@@ -8,8 +8,9 @@ from gymnasium import spaces
 from gymnasium.vector import VectorActionWrapper, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from rlkd_env.instances.actions import ActionMap, ActionScale
+from rlkd_env.instances.actions import ActionMap
 from rlkd_env.instances.temperature import TemperatureRange
+from rlkd_env.utils.choices import ActionScale
 
 
 class TemperatureAction(

@@ -21,13 +21,14 @@ from experiments.session.distributed import end_at_once
 from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.actions import ActionMap, ResidualMap
-from rlkd_env.instances.state import PAPER_FEATURES
 from rlkd_env.instances.temperature import Policy, Temperature
-from rlkd_env.runs.config import RunConfig, build_run
+from rlkd_env.runs.build import build_run
+from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.distributed.processes import Processes
 from rlkd_env.runs.distributed.run import DistributedRun
 from rlkd_env.runs.run import DistillationRun
-from rlkd_env.sampling.exploration import Exploration
+from rlkd_env.sampling.settings import Exploration
+from rlkd_env.utils.choices import PAPER_FEATURES
 from rlkd_env.wrappers import CalibratedReward
 from rlkd_env.wrappers.exploration import explore
 
@@ -80,7 +81,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
 def make(name: str, processes: Processes | None) -> DistillationRun:
     settings = dict(CASES[name])
     student = dropout_student if settings["student"] == "vgg8" else None
-    config = RunConfig(device="cpu", epochs=4, precision=EXACT, **settings)
+    config = RunConfig.from_keywords(device="cpu", epochs=4, precision=EXACT, **settings)
     run = build_run(config, student=student, processes=processes)
     if name in RULES:
         rule, options = RULES[name]
@@ -141,7 +142,7 @@ def compare(name: str, processes: Processes) -> dict[str, Any]:
         told["refused"] = [
             refusal(lambda: CalibratedReward(KDVectorEnv(run=run), "gradient")),
             refusal(lambda: KDVectorEnv(run=run, num_runs=2)),
-            refusal(lambda: build_run(RunConfig(compile=True), processes=processes)),
+            refusal(lambda: build_run(RunConfig.from_keywords(compile=True), processes=processes)),
         ]
     else:
         run.follow()

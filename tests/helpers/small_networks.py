@@ -9,7 +9,8 @@ from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.methods import Pair
 from rlkd_env.models.taps.features import Features, FeatureShapes, Taps, forward_with_features
-from rlkd_env.runs.config import RunConfig, build_run
+from rlkd_env.runs.build import build_run
+from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.run import DistillationRun
 
 
@@ -84,7 +85,7 @@ def pair_of(student: nn.Module, teacher: nn.Module) -> Pair:
 
 def digits_run(method: str, **options: float) -> DistillationRun:
     """A run of 60 updates on Digits, 4 an epoch, without weight decay, from a random teacher to a smaller student."""
-    config = RunConfig(
+    config = RunConfig.from_keywords(
         epochs=15, device="cpu", method=method, method_options=options, reward="train_progress", weight_decay=0.0
     )
     run = build_run(config, teacher=frozen_teacher(), student=lambda: SmallNetwork((4, 5)))

@@ -21,7 +21,7 @@ from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.models import create_model
-from rlkd_env.runs.config import build_run
+from rlkd_env.runs.build import build_run
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.utils.registry import Registry
 from rlkd_env.wrappers import CalibratedReward, TemperatureAction
@@ -59,11 +59,12 @@ class RandomImages(DataSource):
 
 def build_bench_run(config: BenchConfig, **changes: Any) -> DistillationRun:
     """Build the run that the config describes, without an end."""
-    settings = replace(config.run, epochs=_EPOCHS, schedule="constant", **changes)
+    settings = config.run.replaced(changes, epochs=_EPOCHS, schedule="constant")
     if not config.bench.random_images:
         return build_run(settings)
-    name = RandomImages.default_teacher if settings.teacher_model == "auto" else settings.teacher_model
-    source = RandomImages(settings)
+    chosen = settings.networks.teacher_model
+    name = RandomImages.default_teacher if chosen == "auto" else chosen
+    source = RandomImages(settings.data)
     return build_run(settings, dataset=source, teacher=_untrained_teacher(name, source))
 
 

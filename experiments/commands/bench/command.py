@@ -22,7 +22,6 @@ from experiments.config import BenchConfig
 from experiments.session.provenance import versions
 from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import UsageError, unknown_name
-from rlkd_env.runs.config import select_device
 from rlkd_env.utils.files import write_json
 
 BENCH_FILE = "bench.json"
@@ -43,8 +42,6 @@ def run_bench(config: BenchConfig) -> int:
     folder = Path(options.out)
     if (folder / BENCH_FILE).exists() and not options.overwrite:
         raise UsageError(f"{folder} holds another measurement: add --overwrite to replace it")
-    if options.rounds < 1 or options.steps < 1:
-        raise UsageError(f"rounds and steps must be at least 1, not {options.rounds} and {options.steps}")
     for name in options.arms:
         if name not in ARMS:
             raise unknown_name("arm", name, ARMS)
@@ -90,7 +87,7 @@ def _figures(times: np.ndarray, baseline: np.ndarray, config: BenchConfig) -> di
     return {
         "step_ms": 1e3 / steps_per_s,
         "steps_per_s": steps_per_s,
-        "images_per_s": steps_per_s * config.run.batch_size,
+        "images_per_s": steps_per_s * config.run.recipe.batch_size,
         "ratio_to_plain_kd": float(np.median(ratios)),
         "ratio_min": float(ratios.min()),
         "ratio_max": float(ratios.max()),
@@ -99,7 +96,7 @@ def _figures(times: np.ndarray, baseline: np.ndarray, config: BenchConfig) -> di
 
 def _peak_memory(name: str, config: BenchConfig) -> float:
     """Return MiB at the most: of a process that does nothing else, or on the GPU."""
-    if select_device(config.run.device).type == "cuda":
+    if config.run.engine.select_device().type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         build_arm(name, config)(config.bench.steps)

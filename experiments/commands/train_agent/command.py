@@ -32,9 +32,10 @@ from rlkd_env.envs.coefficient_env import CoefficientVectorEnv
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.coefficients import CoefficientRule
 from rlkd_env.instances.temperature import parse_bound
-from rlkd_env.runs.parallel import ParallelRuns, check_mode, create_parallel_runs
+from rlkd_env.runs.parallel import ParallelRuns, create_parallel_runs
 from rlkd_env.runs.reward import RewardMeter
 from rlkd_env.utils.files import read_json, write_json
+from rlkd_env.utils.options import renamed
 
 EVOLUTION = "cma"
 FIGURE_FILE = "policy.png"
@@ -219,7 +220,7 @@ class TrainingSession:
             clear_folder(self.folder)
             write_json(self.folder / CONFIG_FILE, self.config.settings())
             return False
-        if checkpoint["settings"] != self.config.settings():
+        if renamed(checkpoint["settings"]) != self.config.settings():
             raise UsageError(f"the checkpoint in {self.folder} belongs to a training with other settings")
         self.training.load_state_dict(checkpoint["training"])
         self._seconds = checkpoint["seconds"]
@@ -245,16 +246,7 @@ class TrainingSession:
 def _check(config: TrainAgentConfig) -> None:
     """Raise a UsageError if a number or name is wrong that is not looked at elsewhere before the folder is touched."""
     options = config.training
-    if options.updates < 1:
-        raise UsageError(f"a training needs at least 1 update, not {options.updates}")
-    if options.probe_images < 1:
-        raise UsageError(f"the probe needs at least 1 image, not {options.probe_images}")
-    if options.evaluation_interval < 0:
-        raise UsageError(f"the updates from look to look must not be negative, not {options.evaluation_interval}")
-    if options.minutes is not None and not options.minutes > 0:
-        raise UsageError(f"the minutes must be positive, not {options.minutes:g}")
     if not options.sweep:
         raise UsageError("the sweep needs at least one temperature")
     for bound in options.sweep:
         check_temperature(parse_bound(bound, 1.0))
-    check_mode(options.run_mode)

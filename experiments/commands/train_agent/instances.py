@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ from experiments.config.presets import read_config_file
 from rlkd_env.data import ImageSet, create_source
 from rlkd_env.data.images import MemoryImages
 from rlkd_env.errors import UsageError, unknown_name
-from rlkd_env.runs.config import RunConfig, build_run, select_device
+from rlkd_env.runs.build import build_run
+from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.run import DistillationRun
-from rlkd_env.training.teacher import TeacherRecipe, cached_teacher
+from rlkd_env.training.recipe import TeacherRecipe
+from rlkd_env.training.teacher import cached_teacher
 
 INSTANCE_SETS = Path(__file__).parents[2] / "presets" / "instances"
 """YAML files, one an instance set that comes with the package."""
@@ -56,15 +58,15 @@ class Instance:
         config = self.config(**others)
         teacher = None
         if self.teacher_recipe is not None:
-            splits = create_source(config).splits().to(select_device(config.device))
-            teacher = cached_teacher(config.dataset, splits, _recipe(self.teacher_recipe, self.name))
+            splits = create_source(config.data).splits().to(config.engine.select_device())
+            teacher = cached_teacher(config.data.dataset, splits, _recipe(self.teacher_recipe, self.name))
         run = build_run(config, teacher=teacher)
         run.probe = enlarged_probe(run, probe_images)
         return run
 
     def test_set(self) -> ImageSet | None:
         """Load the test images, for the one comparison at the end."""
-        return create_source(self.config()).test_set()
+        return create_source(self.config().data).test_set()
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def _instance(entry: dict[str, Any], path: Path) -> Instance:
     seeds = entry.get("seeds")
     if "name" not in entry or not isinstance(seeds, list) or len(seeds) != 2 or not 0 <= seeds[0] < seeds[1]:
         raise UsageError(f"{path}: every entry needs a name and seeds [FIRST, END], not {entry}")
-    settings = {key: _as_tuple(value) for key, value in entry.items() if key not in _OWN_KEYS}
+    settings = {key: value for key, value in entry.items() if key not in _OWN_KEYS}
     instance = Instance(str(entry["name"]), settings, range(*seeds), entry.get("teacher_recipe"))
     instance.config()  # an unknown option is told before anything is trained
     if instance.teacher_recipe is not None:
@@ -114,16 +116,11 @@ def _instance(entry: dict[str, Any], path: Path) -> Instance:
     return instance
 
 
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
 def _recipe(options: Mapping[str, Any], name: str) -> TeacherRecipe:
-    valid = [known.name for known in fields(TeacherRecipe)]
-    for option in options:
-        if option not in valid:
-            raise unknown_name(f"option of the teacher of {name}:", option, valid)
-    return TeacherRecipe(**options)
+    try:
+        return TeacherRecipe.from_keywords(options)
+    except UsageError as error:
+        raise UsageError(f"the teacher of {name}: {error}") from None
 
 
 def enlarged_probe(run: DistillationRun, size: int) -> ImageSet:

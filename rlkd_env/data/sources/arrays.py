@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
-from rlkd_env.data.config import Augmentation, DataConfig
+from rlkd_env.data.config import DataConfig
 from rlkd_env.data.images import ImageSet, MemoryImages, Preprocessing
 from rlkd_env.data.splits import LabelledSource
 from rlkd_env.errors import UsageError
+from rlkd_env.utils.choices import Augmentation
 
 _CHANNELS = (1, 3)
 

@@ -10,11 +10,12 @@ from torch import Tensor
 from torchvision.datasets import ImageFolder as TorchvisionFolder
 from torchvision.datasets.utils import download_and_extract_archive
 
-from rlkd_env.data.config import Augmentation, DataConfig
+from rlkd_env.data.config import DataConfig
 from rlkd_env.data.images import ImageSet, MemoryImages, Preprocessing
 from rlkd_env.data.splits import LabelledSource
 from rlkd_env.data.streamed import MEMORY_LIMIT, SMALL_SIZE, FileReader, StreamedImages, readable
 from rlkd_env.errors import UsageError
+from rlkd_env.utils.choices import Augmentation
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _TEST_FOLDERS = ("test", "val", "validation")

@@ -84,7 +84,7 @@ class DatasetObjects(UserDataset):
     ) -> None:
         datasets = {True: train, False: test}
         super().__init__(config, lambda train: datasets[train])
-        self._validation = validation
+        self._validation_dataset = validation
 
     def validation_set(self) -> ImageSet | None:
         """Load the validation images that were given; None if there are none.
@@ -92,7 +92,11 @@ class DatasetObjects(UserDataset):
         Raises:
             UsageError: if they are not labelled images.
         """
-        return None if self._validation is None else DatasetObjects(self.config, self._validation).training_images()[0]
+        return (
+            None
+            if self._validation_dataset is None
+            else DatasetObjects(self.config, self._validation_dataset).training_images()[0]
+        )
 
 
 def _as_array(values: Any) -> np.ndarray:

@@ -8,10 +8,10 @@ import numpy as np
 import torchvision
 from torch import Tensor
 
-from rlkd_env.data.config import Augmentation
 from rlkd_env.data.images import Preprocessing
 from rlkd_env.data.sources.arrays import Arrays, augmenting, read_arrays
 from rlkd_env.errors import UsageError
+from rlkd_env.utils.choices import Augmentation
 
 
 class _SmallSet(Arrays):

@@ -37,16 +37,6 @@ class ProcessLost(Exception):  # noqa: N818 (not this process' error)
     """Another process of the run has ended or does not answer."""
 
 
-def started_processes() -> int:
-    """Return how many processes torchrun has started for this program; 1 without torchrun."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def is_first_process() -> bool:
-    """Return whether this is the one process, or the first of those that torchrun has started."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 @dataclass(frozen=True)
 class Processes:
     """The processes that share one run; :meth:`join` makes it.

@@ -78,7 +78,7 @@ class ParallelRuns(ABC):
         num_runs: number of runs K.
 
     Attributes:
-        mode: how the runs are computed: ``"stacked"``, ``"workers"`` or ``"serial"``.
+        mode: how the runs are computed: ``"stacked"``, ``"workers"`` or ``"sequence"``.
         keeps_gradients: whether the outputs' student logits carry gradients to the students.
         seeds: of the runs, in their order.
         step_count: updates so far, the same for all.

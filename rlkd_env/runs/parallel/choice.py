@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 
@@ -16,10 +16,11 @@ from rlkd_env.runs.parallel.stackable import why_not_stacked
 from rlkd_env.runs.parallel.stacked import StackedRuns
 from rlkd_env.runs.parallel.workers import WorkerRuns, available_cores, why_no_workers
 from rlkd_env.runs.run import DistillationRun
+from rlkd_env.utils.choices import RunMode
+from rlkd_env.utils.options import RENAMED_VALUES
 from rlkd_env.utils.randomness import seeded
 
-RunMode = Literal["auto", "stacked", "workers", "serial", "sequence"]
-MODES = get_args(RunMode)
+MODES = (*get_args(RunMode), "sequence")
 """``stacked``: one computation for all students; ``workers``: processes; ``serial``: one run after the other, which is
 also called by its earlier name ``sequence``."""
 
@@ -51,12 +52,11 @@ def create_parallel_runs(template: DistillationRun, num_runs: int, mode: RunMode
             the template.
     """
     check_mode(mode)
-    mode = "serial" if mode == "sequence" else mode
     if template.num_processes > 1:
         raise UsageError(
             f"{num_runs} runs at once need a single process: a run that {template.num_processes} processes share is one"
         )
-    name = fastest_mode(template, num_runs) if mode == "auto" else mode
+    name = fastest_mode(template, num_runs) if mode == "auto" else RENAMED_VALUES.get(("run_mode", mode), mode)
     return _CLASSES[name](template, num_runs)
 
 

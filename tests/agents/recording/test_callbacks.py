@@ -22,7 +22,7 @@ from agents.rules.create import FixedTemperature
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.runs.run import DistillationRun
-from rlkd_env.sampling.exploration import Exploration
+from rlkd_env.sampling.settings import Exploration
 from rlkd_env.tasks import Evaluation
 from rlkd_env.wrappers.exploration import explore
 

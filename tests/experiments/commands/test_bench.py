@@ -54,7 +54,7 @@ def test_random_images_need_no_data() -> None:
     run = build_bench_run(config)
     assert run.splits.image_shape == (3, 32, 32)
     assert sum(parameter.numel() for parameter in run.teacher.parameters()) == 861_620
-    assert config.run.method == "dkd"
+    assert config.run.distillation.method == "dkd"
 
 
 def test_arms_take_turns_and_the_first_round_does_not_count() -> None:
@@ -83,7 +83,7 @@ def test_plain_kd_is_what_a_run_at_one_temperature_does() -> None:
     baseline_run.create_student = remember
     plain_kd(baseline_run, baseline_run.task.engine)(12)
     run.advance(FixedTemperature(4.0), 12)
-    for plain, ours in zip(students[-1].parameters(), run.student.parameters(), strict=True):
+    for plain, ours in zip(students[-1].parameters(), run.networks.student.parameters(), strict=True):
         np.testing.assert_allclose(plain.detach(), ours.detach(), rtol=1e-3, atol=1e-5)
 
 

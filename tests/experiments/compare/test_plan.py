@@ -38,8 +38,8 @@ def test_ready_made_arms_have_speaking_names() -> None:
     assert found.fixed_arms() == ["T=1", "T=4", "T=8", "T=2s"]
     assert [run.seed for run in found.runs_of("digits", "strong")] == [7, 8]
     strong, alone, mine = (found.runs_of("digits", arm)[0].config for arm in ("strong", "student_alone", "mine"))
-    assert (strong.agent.rule, strong.run.method_options) == ("lskd", {"kd_weight": 9})
-    assert alone.run.method == "cross_entropy"
+    assert (strong.agent.rule, strong.run.distillation.method_options) == ("lskd", {"kd_weight": 9})
+    assert alone.run.distillation.method == "cross_entropy"
     assert (mine.agent.policy, mine.agent.rule) == ("runs/mine", None)
     assert str(mine.folder) == "comparisons/digits/runs/digits/mine/seed7"
 
@@ -59,16 +59,21 @@ def test_arms_come_before_tasks_and_these_before_the_options_for_all() -> None:
         *("--arms", "mine", "{rule: linear, train_images: 100}", "--epochs", "5", "--momentum", "0.5"),
     )
     small, large = (found.runs_of(task, "mine")[0].config.run for task in ("small", "large"))
-    assert (small.dataset, small.epochs, small.student) == ("fashion_mnist", 3, "cnn8")
-    assert small.momentum == 0.9  # the preset's
-    assert (large.dataset, large.epochs, large.momentum, large.train_images) == ("digits", 9, 0.5, 100)
-    assert found.runs_of("large", "T=4")[0].config.run.train_images == 200
+    assert (small.data.dataset, small.recipe.epochs, small.networks.student) == ("fashion_mnist", 3, "cnn8")
+    assert small.recipe.momentum == 0.9  # the preset's
+    assert (large.data.dataset, large.recipe.epochs, large.recipe.momentum, large.data.train_images) == (
+        "digits",
+        9,
+        0.5,
+        100,
+    )
+    assert found.runs_of("large", "T=4")[0].config.run.data.train_images == 200
 
 
 def test_arguments_of_another_choice_are_left_behind() -> None:
     found = plan("--method", "dkd", "--method-options", "beta", "3", "--student-alone", "--rules", "lskd")
-    assert found.runs_of("digits", "lskd")[0].config.run.method_options == {"beta": 3}
-    assert found.runs_of("digits", "student_alone")[0].config.run.method_options == {}
+    assert found.runs_of("digits", "lskd")[0].config.run.distillation.method_options == {"beta": 3}
+    assert found.runs_of("digits", "student_alone")[0].config.run.distillation.method_options == {}
 
 
 def test_a_preset_is_laid_under_the_command_line() -> None:
@@ -90,7 +95,7 @@ def test_ready_made_comparisons_sweep_eight_temperatures_at_least(name: str) -> 
 def test_ready_made_comparisons_have_the_controls_and_no_run_twice(name: str) -> None:
     found = plan("--preset", name)
     assert {"T=1", "T=4", "student_alone"} <= set(found.arms)
-    assert found.runs[0].config.run.dataset == name
+    assert found.runs[0].config.run.data.dataset == name
     assert len({run.hash for run in found.runs}) == len(found.runs)
 
 
@@ -110,7 +115,7 @@ class _Recorder(RunHook):
 
     def before_update(self, run: DistillationRun, temperature: Temperature) -> None:
         if not self.first:
-            self.first = {name: value.clone() for name, value in run.student.state_dict().items()}
+            self.first = {name: value.clone() for name, value in run.networks.student.state_dict().items()}
         self.indices.append(run.batch.indices)
 
 

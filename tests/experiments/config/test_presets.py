@@ -12,7 +12,6 @@ from experiments.config import BenchConfig, DistillConfig, TeacherConfig
 from experiments.config.presets import PRESETS, preset_names, read_preset
 from rlkd_env.methods import METHODS, check_method
 from rlkd_env.models import check_model
-from rlkd_env.training.recipe import Recipe
 
 PAIRS = {
     # teacher, student, learning rate, DKD's beta: the field's table
@@ -45,8 +44,17 @@ def test_every_usual_pair_has_a_preset_and_no_other() -> None:
 def test_pairs_name_their_networks_and_recipe(pair: str) -> None:
     teacher, student, learning_rate, _ = PAIRS[pair]
     run = distill_config("--preset", f"cifar100/{pair}").run
-    assert (run.teacher_model, run.student, run.learning_rate) == (teacher, student, learning_rate)
-    assert (run.dataset, run.epochs, run.batch_size, run.schedule) == ("cifar100", 240, 64, "step")
+    assert (run.networks.teacher_model, run.networks.student, run.recipe.learning_rate) == (
+        teacher,
+        student,
+        learning_rate,
+    )
+    assert (run.data.dataset, run.recipe.epochs, run.recipe.batch_size, run.recipe.schedule) == (
+        "cifar100",
+        240,
+        64,
+        "step",
+    )
     check_model(teacher)
     check_model(student)
 
@@ -58,20 +66,24 @@ def test_every_method_for_images_has_a_preset_for_every_pair() -> None:
     for method in methods:
         for pair in PAIRS:
             config = distill_config("--preset", f"cifar100/{pair}/{method}")
-            check_method(config.run.method, config.run.method_options)
-            assert config.run.method == method.removesuffix("-original")
-            assert config.run.teacher_model == PAIRS[pair][0]
+            check_method(config.run.distillation.method, config.run.distillation.method_options)
+            assert config.run.distillation.method == method.removesuffix("-original")
+            assert config.run.networks.teacher_model == PAIRS[pair][0]
             if method == "dkd":
-                assert config.run.method_options["beta"] == PAIRS[pair][3]
+                assert config.run.distillation.method_options["beta"] == PAIRS[pair][3]
             if method.endswith("-original"):
-                assert config.run.method_options["kd_weight"] == 0
+                assert config.run.distillation.method_options["kd_weight"] == 0
                 assert config.agent.rule == "fixed"
 
 
 def test_options_on_the_command_line_come_before_the_preset() -> None:
     config = distill_config("--preset", "cifar100/resnet56-resnet20/dkd/paper", "--epochs", "3", "--student", "resnet8")
-    assert (config.run.epochs, config.run.student, config.run.teacher_model) == (3, "resnet8", "resnet56")
-    assert (config.agent.learn_interval, config.run.temperature_max) == (20, 10)
+    assert (config.run.recipe.epochs, config.run.networks.student, config.run.networks.teacher_model) == (
+        3,
+        "resnet8",
+        "resnet56",
+    )
+    assert (config.agent.learn_interval, config.run.environment.temperature_max) == (20, 10)
 
 
 @pytest.mark.parametrize("name", ["cifar100/resnet56-resnet21/kd", "kkd", "methods", "cifar100/methods/kd", "", "../a"])
@@ -97,20 +109,25 @@ def test_a_teachers_preset_takes_any_network(tmp_path: Path) -> None:
 
 
 def test_layers_merge_the_options_of_a_method() -> None:
-    options = read_preset("cifar100/vgg13-vgg8/dkd", "distill", DistillConfig().as_dict())
+    options = read_preset("cifar100/vgg13-vgg8/dkd", "distill", DistillConfig.option_names())
     assert options["method_options"] == {"task_weight": 1, "alpha": 1, "beta": 6, "warmup_epochs": 20}
 
 
 def test_imagenets_preset_is_the_fields_recipe_for_eight_gpus() -> None:
     config = distill_config("--preset", "imagenet/resnet34-resnet18")
     run = config.run
-    assert (run.teacher_model, run.student) == ("torchvision/resnet34", "torchvision/resnet18")
-    assert (run.epochs, run.batch_size, run.learning_rate, run.weight_decay) == (100, 512, 0.2, 1e-4)
-    assert run.method_options == {"task_weight": 0.5, "kd_weight": 0.5}
+    assert (run.networks.teacher_model, run.networks.student) == ("torchvision/resnet34", "torchvision/resnet18")
+    assert (run.recipe.epochs, run.recipe.batch_size, run.recipe.learning_rate, run.recipe.weight_decay) == (
+        100,
+        512,
+        0.2,
+        1e-4,
+    )
+    assert run.distillation.method_options == {"task_weight": 0.5, "kd_weight": 0.5}
     assert config.agent.fixed_temperature == 1
-    check_model(run.teacher_model)
-    check_model(run.student)
-    recipe = Recipe(run.epochs, run.batch_size, 0.2, 0.9, 1e-4, run.schedule, milestones=run.milestones)
+    check_model(run.networks.teacher_model)
+    check_model(run.networks.student)
+    recipe = run.recipe
     optimizer = recipe.create_optimizer([torch.nn.Parameter(torch.zeros(1))])
     schedule, rates = recipe.create_schedule(optimizer, total_steps=100), []
     for _ in range(100):
@@ -132,9 +149,9 @@ def test_milestones_out_of_order_are_refused(
 @pytest.mark.parametrize("name", ["digits_detection", "bccd", "coco"])
 def test_presets_of_detection_go_with_run_and_bench(name: str) -> None:
     config = distill_config("--preset", name)
-    check_model(config.run.student)
-    assert config.run.student.startswith("fasterrcnn/")
-    assert "detection" in METHODS[config.run.method].tasks
+    check_model(config.run.networks.student)
+    assert config.run.networks.student.startswith("fasterrcnn/")
+    assert "detection" in METHODS[config.run.distillation.method].tasks
     assert config.agent.agent == "ppo"
     bench = parse(["bench", "--preset", name])
     assert isinstance(bench, BenchConfig)

@@ -21,7 +21,8 @@ from rlkd_env.envs.checker import check_vector_env
 from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.temperature import Temperature
-from rlkd_env.runs.config import RunConfig, build_run
+from rlkd_env.runs.build import build_run
+from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.wrappers import CalibratedReward, TemperatureAction
 from rlkd_env.wrappers.calibrated_reward import CALIBRATOR_NAMES
@@ -114,7 +115,7 @@ def test_the_reference_may_be_a_rule_with_two_temperatures_and_a_factor(
 
 def test_first_order_credits_agree_with_the_truth() -> None:
     """Pilot with 8 hidden units and random temperatures: gradient 0.95, last layer 0.78 mean Pearson correlation."""
-    run = build_run(RunConfig(student="mlp8", device="cpu"))
+    run = build_run(RunConfig.from_keywords(student="mlp8", device="cpu"))
     run.reset(3)
     calibrators = {name: create(run, REFERENCE) for name, create in CALIBRATORS.items()}
     correlations: dict[str, list[float]] = {"last_layer": [], "gradient": []}
@@ -133,7 +134,7 @@ def test_first_order_credits_agree_with_the_truth() -> None:
 
 def test_last_layer_credit_from_a_few_probe_images_at_a_time_agrees_still() -> None:
     """Measured 0.75 against the truth, where 0.92 come from all probe images at every update."""
-    run = build_run(RunConfig(student="mlp12", reward="train_progress", device="cpu"))
+    run = build_run(RunConfig.from_keywords(student="mlp12", reward="train_progress", device="cpu"))
     run.reset(3)
     looked, correlations = [], []
 
@@ -188,7 +189,9 @@ def test_last_layer_credit_goes_on_from_its_state(make_run: MakeRun) -> None:
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_credits_of_a_convolutional_student_with_batch_norm_agree_too(precision: str) -> None:
-    run = build_run(RunConfig(student="cnn4", batch_size=16, precision=precision, learning_rate=0.02, device="cpu"))
+    run = build_run(
+        RunConfig.from_keywords(student="cnn4", batch_size=16, precision=precision, learning_rate=0.02, device="cpu")
+    )
     run.reset(0)
     calibrators = {name: create(run, REFERENCE) for name, create in CALIBRATORS.items()}
     correlations: dict[str, list[float]] = {"last_layer": [], "gradient": []}

@@ -22,9 +22,9 @@ from rlkd_env.envs.checker import check_vector_env
 from rlkd_env.envs.kd_env import KDEnv
 from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import UsageError
-from rlkd_env.instances.state import PAPER_FEATURES
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.runs.run import DistillationRun
+from rlkd_env.utils.choices import PAPER_FEATURES
 from rlkd_env.wrappers import TemperatureAction
 
 MakeRun = Callable[..., DistillationRun]

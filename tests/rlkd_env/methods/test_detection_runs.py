@@ -8,7 +8,8 @@ from small_networks import at_temperature
 
 from rlkd_env.errors import UsageError
 from rlkd_env.models import create_model
-from rlkd_env.runs.config import RunConfig, build_run
+from rlkd_env.runs.build import build_run
+from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.run import DistillationRun
 
 CHOICES = [("fpn", {}), ("fpn", {"normalized": True}), ("icd", {})]
@@ -17,7 +18,7 @@ FEATURES = ("student_performance", "objectness", "overlap")
 
 def detection_run(method: str, options: dict[str, bool]) -> DistillationRun:
     """Scenes of digits, 4 a batch; a random teacher with wider maps than the student's."""
-    config = RunConfig(
+    config = RunConfig.from_keywords(
         dataset="digits_detection",
         epochs=1,
         batch_size=4,
@@ -79,4 +80,4 @@ def test_a_restored_run_goes_on_bit_for_bit_with_the_decoders_optimiser() -> Non
 )
 def test_runs_that_classify_images_are_refused_what_is_for_detectors(options: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        build_run(RunConfig(device="cpu", **options))
+        build_run(RunConfig.from_keywords(device="cpu", **options))

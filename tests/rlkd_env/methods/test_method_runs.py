@@ -18,7 +18,7 @@ from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.methods import METHODS, check_method, create_method, kd_loss
-from rlkd_env.sampling.exploration import Exploration
+from rlkd_env.sampling.settings import Exploration
 from rlkd_env.wrappers.exploration import explore
 
 FEATURE_METHODS = [

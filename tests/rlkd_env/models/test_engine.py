@@ -16,9 +16,10 @@ from rlkd_env.instances.temperature import Temperature
 from rlkd_env.models import create_model
 from rlkd_env.models.engine import Engine, choose_engine, fold_batch_norms, has_fast_bfloat16
 from rlkd_env.models.taps.features import forward_with_features
-from rlkd_env.runs.config import RunConfig, build_run
+from rlkd_env.runs.build import build_run
+from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.run import DistillationRun
-from rlkd_env.sampling.exploration import Exploration
+from rlkd_env.sampling.settings import Exploration
 from rlkd_env.wrappers.exploration import explore
 
 CPU = torch.device("cpu")
@@ -135,7 +136,9 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def picture_run(pictures: Path, **settings: object) -> DistillationRun:
     config = {"dataset": "arrays", "data_path": str(pictures), "student": "cnn4", "batch_size": 32, "epochs": 4}
-    return build_run(RunConfig(**{**config, "device": "cpu", **settings}), teacher=with_statistics("resnet8"))
+    return build_run(
+        RunConfig.from_keywords(**{**config, "device": "cpu", **settings}), teacher=with_statistics("resnet8")
+    )
 
 
 def teacher_logits(run: DistillationRun, steps: int) -> list[torch.Tensor]:

@@ -223,7 +223,10 @@ def test_the_cache_of_teachers_takes_every_name(
     for _ in range(2):
         splits = DATASETS["digits"]().splits()
         cached_teacher(
-            "digits", splits, TeacherRecipe("cached_code:make", 1), lambda epoch, loss: trained.append(epoch)
+            "digits",
+            splits,
+            TeacherRecipe(model="cached_code:make", epochs=1),
+            lambda epoch, loss: trained.append(epoch),
         )
     assert trained == [1]
     assert list(teacher_cache.glob("teacher-digits-cached_code-make-*.safetensors"))

@@ -14,7 +14,8 @@ from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.methods import create_method
-from rlkd_env.runs.config import RunConfig, build_run
+from rlkd_env.runs.build import build_run
+from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.hooks import RunHook, StepResult
 from rlkd_env.runs.run import DistillationRun
 
@@ -310,4 +311,4 @@ def test_invalid_settings_are_refused(make_run: MakeRun, settings: dict, message
 def test_a_teacher_of_other_classes_is_refused() -> None:
     teacher = nn.Sequential(nn.Flatten(), nn.Linear(64, 7))
     with pytest.raises(UsageError, match="knows 7 classes, but the data has 10"):
-        build_run(RunConfig(device="cpu"), teacher=teacher)
+        build_run(RunConfig.from_keywords(device="cpu"), teacher=teacher)

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.runs.run import DistillationRun
-from rlkd_env.sampling.curriculum import Curriculum, CurriculumSampler
-from rlkd_env.sampling.exploration import Exploration
+from rlkd_env.sampling.curriculum import CurriculumSampler
+from rlkd_env.sampling.settings import Curriculum, Exploration
 from rlkd_env.wrappers.exploration import explore
 
 MakeRun = Callable[..., DistillationRun]

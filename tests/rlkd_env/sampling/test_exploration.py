@@ -19,10 +19,12 @@ from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.methods import create_method
-from rlkd_env.runs.config import RunConfig, build_run
+from rlkd_env.runs.build import build_run
+from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.hooks import RunHook, StepResult
 from rlkd_env.runs.run import DistillationRun
-from rlkd_env.sampling.exploration import Exploration, Explorer
+from rlkd_env.sampling.exploration import Explorer
+from rlkd_env.sampling.settings import Exploration
 from rlkd_env.wrappers import EfficientExploration, TemperatureAction
 from rlkd_env.wrappers.exploration import explore
 
@@ -131,7 +133,7 @@ def test_the_uncertain_ranks_hold_the_hard_half_and_the_confident_ones_the_easy_
     def linear() -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(16, 4))
 
-    config = RunConfig(epochs=12, batch_size=40, method="cross_entropy", device="cpu")
+    config = RunConfig.from_keywords(epochs=12, batch_size=40, method="cross_entropy", device="cpu")
     run = build_run(config, EasyAndHard(), teacher=linear(), student=linear)
     explorer = explore(run, Exploration(first_epoch=11, interval=1))
     run.reset(0)

@@ -13,12 +13,13 @@ from rlkd_env.data import DATASETS
 from rlkd_env.errors import UsageError
 from rlkd_env.models import MODELS, create_model
 from rlkd_env.models.storage import load_network, save_network
-from rlkd_env.runs.config import RunConfig, build_run, teacher_logit_deviation
+from rlkd_env.runs.build import build_run, teacher_logit_deviation
+from rlkd_env.runs.config import RunConfig
 from rlkd_env.tasks import Classification
 from rlkd_env.training.teacher import TeacherRecipe, cached_teacher, load_teacher, train_teacher
 
 SPLITS = DATASETS["digits"]().splits()
-QUICK = TeacherRecipe("mlp16", epochs=2)
+QUICK = TeacherRecipe(model="mlp16", epochs=2)
 
 
 def test_a_trained_teacher_knows_the_digits(digits_teacher: nn.Module) -> None:
@@ -57,7 +58,7 @@ def test_a_saved_network_is_loaded_from_its_file_or_folder(tmp_path: Path) -> No
     for path in (tmp_path, tmp_path / "teacher.safetensors"):
         loaded = load_teacher(path, SPLITS)
         assert torch.equal(loaded[1].weight, network[1].weight)
-    run = build_run(RunConfig(teacher=str(tmp_path), device="cpu"))
+    run = build_run(RunConfig.from_keywords(teacher=str(tmp_path), device="cpu"))
     assert torch.equal(run.teacher[1].weight, network[1].weight)
 
 
@@ -86,7 +87,7 @@ def test_files_that_are_no_fitting_network_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("settings", [{"epochs": 0}, {"learning_rate": 0.0}])
 def test_impossible_recipes_are_refused(settings: dict) -> None:
     with pytest.raises(UsageError):
-        TeacherRecipe("mlp16", **settings)
+        TeacherRecipe(model="mlp16", **settings)
 
 
 def test_logit_deviation_is_the_mean_of_the_instances_deviations(digits_teacher: nn.Module) -> None:

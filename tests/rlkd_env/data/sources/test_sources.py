@@ -31,7 +31,8 @@ from rlkd_env.data.sources import image_folder as image_folder_module
 from rlkd_env.data.streamed import StreamedImages
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.temperature import Temperature
-from rlkd_env.runs.config import RunConfig, build_run
+from rlkd_env.runs.build import build_run
+from rlkd_env.runs.config import RunConfig
 
 
 def pixels(count: int, size: int = 8, channels: int = 3, seed: int = 0) -> np.ndarray:
@@ -291,7 +292,7 @@ def test_streamed_images_are_those_in_memory(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_run_on_streamed_images_goes_on_bit_for_bit(workers: int, tmp_path: Path) -> None:
     write_folder(tmp_path, {"cat": 30, "dog": 30})
-    config = RunConfig(
+    config = RunConfig.from_keywords(
         dataset="image_folder",
         data_path=str(tmp_path),
         image_size=16,

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from agents.rules.create import FixedTemperature
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.temperature import Temperature
-from rlkd_env.runs.config import RunConfig, build_run
+from rlkd_env.runs.build import build_run
+from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.distributed.batch_norm import DistributedBatchNorm, share_norms
 from rlkd_env.runs.distributed.processes import Processes, ProcessLost
 from rlkd_env.runs.distributed.run import DistributedRun
 from rlkd_env.runs.run import DistillationRun
-from rlkd_env.sampling.exploration import Exploration
+from rlkd_env.sampling.settings import Exploration
 from rlkd_env.wrappers.exploration import explore
 
 
@@ -74,7 +75,7 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recording]:
 @pytest.fixture
 def make(digits_teacher: nn.Module) -> Callable[..., DistillationRun]:
     def build(processes: Processes | None = None, **settings: Any) -> DistillationRun:
-        config = RunConfig(device="cpu", **{"epochs": 3, "student": "mlp12", **settings})
+        config = RunConfig.from_keywords(device="cpu", **{"epochs": 3, "student": "mlp12", **settings})
         run = build_run(config, teacher=digits_teacher, processes=processes)
         explore(run, Exploration(first_epoch=2, interval=1))
         return run

@@ -17,7 +17,7 @@ from rlkd_env.envs.kd_env import KDEnv
 from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.run import DistillationRun
-from rlkd_env.sampling.exploration import Exploration
+from rlkd_env.sampling.settings import Exploration
 from rlkd_env.wrappers import CalibratedReward, EfficientExploration, TemperatureAction
 
 MakeRun = Callable[..., DistillationRun]

@@ -18,9 +18,10 @@ from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.models import create_model
-from rlkd_env.runs.config import RunConfig, build_run
+from rlkd_env.runs.build import build_run
+from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.run import DistillationRun
-from rlkd_env.sampling.exploration import Exploration
+from rlkd_env.sampling.settings import Exploration
 from rlkd_env.wrappers import CalibratedReward, TemperatureAction
 from rlkd_env.wrappers.exploration import explore
 
@@ -52,7 +53,7 @@ def teacher() -> nn.Module:
 
 @pytest.fixture
 def make_detection_run(teacher: nn.Module) -> MakeRun:
-    return lambda **settings: build_run(RunConfig(**{**SMALL, **settings}), teacher=teacher)
+    return lambda **settings: build_run(RunConfig.from_keywords(**{**SMALL, **settings}), teacher=teacher)
 
 
 def temperatures(run: DistillationRun, seed: int) -> Temperature:
@@ -230,11 +231,11 @@ def test_what_does_not_go_with_detection_is_refused(
 
 def test_detectors_and_their_parts_are_refused_in_classification() -> None:
     with pytest.raises(UsageError, match="method 'icd' is not for classification"):
-        build_run(RunConfig(method="icd", device="cpu"))
+        build_run(RunConfig.from_keywords(method="icd", device="cpu"))
     with pytest.raises(UsageError, match="objectness"):
-        build_run(RunConfig(features=("objectness",), device="cpu"))
+        build_run(RunConfig.from_keywords(features=("objectness",), device="cpu"))
     with pytest.raises(UsageError, match="is a detector"):
-        build_run(RunConfig(student="fasterrcnn/cnn4", device="cpu"))
+        build_run(RunConfig.from_keywords(student="fasterrcnn/cnn4", device="cpu"))
 
 
 def test_several_runs_equal_single_ones(make_detection_run: MakeRun, teacher: nn.Module) -> None:

@@ -1,0 +1,205 @@
+"""Who sets the temperatures: a rule, a saved policy, or an agent that learns, perhaps around a rule.
+
+Each choice builds what acts; heavy modules are imported only then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rlkd_env.errors import UsageError
+from rlkd_env.utils.choices import ActionScale
+from rlkd_env.utils.options import OptionValue
+
+if TYPE_CHECKING:
+    from gymnasium.vector import VectorEnv
+    from stable_baselines3.common.base_class import BaseAlgorithm
+
+    from agents.rules.base import Rule
+    from rlkd_env.instances.temperature import Policy
+    from rlkd_env.runs.run import DistillationRun
+
+PRETRAINED = "pretrained"
+"""Name, as an agent and as a policy, of the policy that comes with the package."""
+
+
+@dataclass(frozen=True)
+class RuleChoice:
+    """A rule acts.
+
+    Attributes:
+        name: of the rule.
+        options: arguments of the rule.
+        fixed_temperature: of the rule fixed; with suffix s in standard deviations of the teacher's logits.
+    """
+
+    name: str
+    options: Mapping[str, OptionValue]
+    fixed_temperature: float | str
+
+    @property
+    def label(self) -> str:
+        """Short name, for folders and summaries."""
+        return self.name
+
+    def policy(self, run: DistillationRun, seed: int) -> Policy:
+        """Return the rule for a run, which makes its own whenever it starts.
+
+        Raises:
+            UsageError: if the rule or one of its options is unknown.
+        """
+        run.create_policy = partial(self.create, run)
+        return self.create(run, seed)  # a wrong option is told now
+
+    def create(self, run: DistillationRun, seed: int) -> Rule:
+        """Return the rule."""
+        from agents.rules.create import RuleSetting, create_rule
+
+        setting = RuleSetting(
+            run.temperature_range,
+            self.temperature(run),
+            run.teacher_deviation,
+            run.task.num_logits(run.splits),
+            seed,
+        )
+        return create_rule(self.name, self.options, setting)
+
+    def temperature(self, run: DistillationRun) -> float:
+        """Return the fixed temperature.
+
+        Raises:
+            UsageError: if it is none.
+        """
+        from rlkd_env.instances.temperature import parse_bound
+
+        return parse_bound(self.fixed_temperature, run.teacher_deviation)
+
+
+@dataclass(frozen=True)
+class SavedPolicy:
+    """A saved policy acts frozen.
+
+    Attributes:
+        path: of the policy, or ``"pretrained"``.
+        label: short name, for folders and summaries.
+    """
+
+    path: str
+    label: str = "policy"
+
+    def policy(self, run: DistillationRun, seed: int) -> Policy:  # noqa: ARG002
+        """Return the policy on the run's device.
+
+        Raises:
+            UsageError: if there is none, or it reads other features than the run has.
+        """
+        from agents.learned.loading import load_policy
+
+        return _fitting(load_policy(self.path).to(run.device), run, self.path)
+
+
+@dataclass(frozen=True)
+class GivenPolicy:
+    """A rule or policy acts that Python code has given as an object.
+
+    Attributes:
+        given: a function from the outputs of a batch to temperatures; the run gets a copy of a module, and trains along
+            the parameters that ask for gradients.
+        label: short name, for folders and summaries.
+    """
+
+    given: Policy
+    label: str
+
+    def policy(self, run: DistillationRun, seed: int) -> Policy:
+        """Return what acts on the run's device.
+
+        Raises:
+            UsageError: if it reads other features than the run has.
+        """
+        from torch import nn
+
+        if not isinstance(self.given, nn.Module):
+            return self.given
+        original = _fitting(self.given, run, self.label)
+        run.create_policy = lambda _: deepcopy(original)
+        return run.create_policy(seed).to(run.device)
+
+
+PolicyT = TypeVar("PolicyT")
+
+
+def _fitting(policy: PolicyT, run: DistillationRun, name: str) -> PolicyT:
+    """Return a policy that reads the features that the run has.
+
+    Raises:
+        UsageError: if it reads others.
+    """
+    from agents.learned.temperature_policy import TemperaturePolicy
+
+    if isinstance(policy, TemperaturePolicy) and policy.features != run.state.names:
+        raise UsageError(
+            f"the policy {name} reads the features {', '.join(policy.features)}, "
+            f"but the run has {', '.join(run.state.names)}: pass --features {' '.join(policy.features)}"
+        )
+    return policy
+
+
+@dataclass(frozen=True)
+class AgentChoice:
+    """An agent learns online, after a warm-up.
+
+    Attributes:
+        name: of the agent.
+        options: arguments of its class.
+        bandit: whether it looks no further than the next reward.
+        warm_up: the rule of the warm-up.
+        acts_around: whether the agent changes that rule's temperatures, in place of choosing its own.
+        width: logarithm of the most that it multiplies or divides them by.
+        scale: how actions map to temperatures that it chooses itself.
+    """
+
+    name: str
+    options: Mapping[str, OptionValue]
+    bandit: bool
+    warm_up: RuleChoice
+    acts_around: bool
+    width: float
+    scale: ActionScale
+
+    @property
+    def label(self) -> str:
+        """Short name, for folders and summaries."""
+        return f"{self.name}-around-{self.warm_up.name}" if self.acts_around else self.name
+
+    def rule_around(self, run: DistillationRun, seed: int) -> Rule | None:
+        """Return the rule that the agent acts around, or None.
+
+        Raises:
+            UsageError: if there can be no agent around it, or several processes share the run.
+        """
+        if not self.acts_around:
+            return None
+        if run.num_processes > 1:
+            raise UsageError("an agent around a rule needs all outputs in one process: leave torchrun or --around away")
+        from agents.rules.create import check_function
+
+        return check_function(self.warm_up.create(run, seed))
+
+    def agent(self, env: VectorEnv[Any, Any, Any], seed: int) -> BaseAlgorithm:
+        """Return the agent for an environment.
+
+        Raises:
+            UsageError: if the agent or one of its options is unknown.
+        """
+        from agents.sb3.make import make_agent
+
+        chosen: dict[str, Any] = {"bandit": self.bandit, "seed": seed, **self.options}
+        return make_agent(self.name, env, **chosen)
+
+
+Choice = RuleChoice | SavedPolicy | GivenPolicy | AgentChoice

@@ -1,0 +1,46 @@
+"""How networks are computed, as options; imports nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rlkd_env.utils.choices import MemoryFormat, Precision
+from rlkd_env.utils.options import Options
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from rlkd_env.models.engine import Engine
+
+
+@dataclass(frozen=True)
+class EngineConfig(Options):
+    """Where and how the networks are computed."""
+
+    precision: Precision = "auto"
+    """Number format of the networks' products: float32 or bfloat16; auto is bfloat16 for convolutional students where
+    the hardware has it. Evaluations and losses are always in float32."""
+    memory_format: MemoryFormat = "auto"
+    """Order of images in memory: contiguous or channels_last; auto is the latter for convolutional students."""
+    compile: bool = False
+    """Compile the networks, which takes minutes and pays off in long runs."""
+    device: str = "auto"
+    """Device such as cpu or cuda:0; auto takes a GPU where there is one."""
+
+    def select_device(self) -> torch.device:
+        """Return the device.
+
+        Raises:
+            UsageError: if this machine or this PyTorch lacks it.
+        """
+        from rlkd_env.models.engine import select_device
+
+        return select_device(self.device)
+
+    def engine(self, device: torch.device, student: nn.Module) -> Engine:
+        """Return the engine that computes a student and its teacher on a device."""
+        from rlkd_env.models.engine import choose_engine
+
+        return choose_engine(device, student, self.precision, self.memory_format, self.compile)

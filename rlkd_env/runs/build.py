@@ -1,0 +1,202 @@
+"""From settings to a KD run: every part is made and checked before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from rlkd_env.data import BatchStream, DataSource, Splits, TaskName, create_source
+from rlkd_env.errors import UsageError
+from rlkd_env.methods import METHODS, Method, Pair, check_method, create_method
+from rlkd_env.models import check_model, create_model
+from rlkd_env.models.taps.find_taps import add_taps
+from rlkd_env.runs.config import RunConfig
+from rlkd_env.runs.distributed.processes import Processes
+from rlkd_env.runs.distributed.run import DistributedRun
+from rlkd_env.runs.run import DistillationRun
+from rlkd_env.sampling.curriculum import CurriculumSampler
+from rlkd_env.tasks import Task, create_task
+from rlkd_env.training.recipe import TeacherRecipe
+from rlkd_env.training.teacher import cached_teacher, load_teacher
+from rlkd_env.utils.randomness import seeded
+
+
+@torch.no_grad()
+def teacher_logit_deviation(teacher: nn.Module, splits: Splits, task: Task, images: int = 1024) -> float:
+    """Mean over instances of up to so many training images of the deviation of the teacher's logits: its unit.
+
+    Raises:
+        UsageError: if the teacher's classes are not the data's.
+    """
+    teacher.eval()
+    logits = task.teacher_logits(teacher, splits.train, images)
+    background = task.num_logits(splits) - splits.num_classes
+    known = logits.shape[-1] - background
+    if known != splits.num_classes:
+        raise UsageError(f"the teacher knows {known} classes, but the data has {splits.num_classes}")
+    return float(logits.std(dim=-1, correction=0).mean())
+
+
+def build_run(
+    config: RunConfig,
+    dataset: DataSource | None = None,
+    teacher: nn.Module | None = None,
+    student: Callable[[], nn.Module] | None = None,
+    on_teacher_epoch: Callable[[int, float], None] | None = None,
+    processes: Processes | None = None,
+) -> DistillationRun:
+    """Build the run that a config describes.
+
+    Args:
+        config: the settings.
+        dataset: a data source in place of ``config.dataset``.
+        teacher: a network in place of ``config.teacher``; maps images to logits ``(N, C)``.
+        student: creates a fresh student in place of ``config.student``; likewise.
+        on_teacher_epoch: follows the training of a teacher that is not cached yet: epoch from 1, mean loss.
+        processes: that share the run, each of which builds it and whose devices come before ``config.device``; None
+            for a run of this process alone.
+
+    Raises:
+        UsageError: if a setting is invalid; nothing has been written then but, perhaps, a cached teacher.
+    """
+    if processes:
+        processes.check_batch(config.recipe.batch_size)
+        if config.engine.compile and processes.count > 1:
+            raise UsageError("compiled networks cannot be shared by several processes: leave compile away")
+    environment = config.environment
+    state, reward = environment.state(), environment.reward_meter()
+    source = dataset or create_source(config.data)
+    _check_task(source.task, config, processes)
+    state.check(has_regions=source.task == "detection")
+    student_name = source.default_student if config.networks.student == "auto" else config.networks.student
+    if student is None:
+        check_model(student_name)  # an unknown name is told before a teacher is trained
+    splits = source.splits().to(processes.device if processes else config.engine.select_device())
+    BatchStream(splits.train, config.recipe.batch_size, 0, config.batches.views)  # likewise a batch that is too large
+    if teacher is None:
+        teacher = _find_teacher(config, source, splits, on_teacher_epoch)
+    teacher = teacher.to(splits.train.labels.device)
+    create_student = student or _student_factory(config, student_name, splits)
+    create_its_method = _method_factory(config, teacher, splits, source.task)
+    device = splits.train.labels.device
+    with seeded(0, device):  # networks that cannot be made or do not fit are told now
+        trial = create_student().to(device)
+        for network, role in ((trial, "student"), (teacher, "teacher")):
+            _check_network(network, role, source.task)
+        create_its_method(trial)
+    engine = config.engine.engine(device, trial)
+    task = create_task(source.task, engine, config.batches.proposals)
+    deviation = teacher_logit_deviation(teacher, splits, task)
+    run_class = partial(DistributedRun, processes=processes) if processes else DistillationRun
+    run = run_class(
+        task=task,
+        splits=splits,
+        teacher=teacher,
+        create_student=create_student,
+        create_method=create_its_method,
+        state=state,
+        reward=reward,
+        temperature_range=environment.temperature_range(deviation),
+        recipe=config.recipe,
+        probe_size=config.data.probe_size,
+        divergence_penalty=environment.divergence_penalty,
+        teacher_deviation=deviation,
+        views=config.batches.views,
+        teacher_cache_bytes=config.batches.teacher_cache_mib * 2**20,
+        temperatures=environment.temperatures,
+    )
+    curriculum = config.curriculum.curriculum()
+    if curriculum is not None:
+        run.use_sampler(CurriculumSampler(curriculum, len(splits.train), config.recipe.epochs, run.device))
+    return run
+
+
+def _check_task(task: TaskName, config: RunConfig, processes: Processes | None) -> None:
+    """Check that what is asked for goes with the task of the data.
+
+    Raises:
+        UsageError: if the method or one of its options is unknown, or something does not go with the task.
+    """
+    method = check_method(config.distillation.method, config.distillation.method_options)
+    if task not in method.tasks:
+        names = ", ".join(name for name, known in METHODS.items() if task in known.tasks)
+        raise UsageError(f"method {config.distillation.method!r} is not for {task}. Valid: {names}")
+    if task == "classification":
+        return
+    if processes and processes.count > 1:
+        raise UsageError("a detector's run cannot be shared by several processes yet: leave torchrun away")
+    if config.curriculum.curriculum_phases:
+        raise UsageError("a curriculum orders images by their one loss, which detection lacks: leave it out")
+
+
+def _check_network(network: nn.Module, role: str, task: TaskName) -> None:
+    """Check that a network is one for the task.
+
+    Raises:
+        UsageError: if it is a detector, and the task is classification, or the other way round.
+    """
+    is_detector = hasattr(network, "roi_heads")
+    if is_detector and task == "classification":
+        raise UsageError(f"the {role} is a detector, but the data set has classes of images alone")
+    if not is_detector and task == "detection":
+        raise UsageError(f"the {role} is no detector, such as fasterrcnn/resnet18, but the data set has boxes")
+
+
+def _student_factory(config: RunConfig, name: str, splits: Splits) -> Callable[[], nn.Module]:
+    """Return what creates the student."""
+    options: dict[str, Any] = dict(config.networks.student_options)
+    return lambda: create_model(name, splits.num_classes, splits.image_shape, **options)
+
+
+def _find_teacher(
+    config: RunConfig, source: DataSource, splits: Splits, on_epoch: Callable[[int, float], None] | None
+) -> nn.Module:
+    """Load the teacher that the config names, or train the data set's own."""
+    networks, dataset = config.networks, config.data.dataset
+    name = None if networks.teacher_model == "auto" else networks.teacher_model
+    if networks.teacher != "auto":
+        return load_teacher(Path(networks.teacher).expanduser(), splits, name, **networks.teacher_options)
+    name = name or source.default_teacher
+    if not source.trains_its_teacher:
+        raise UsageError(
+            f"a teacher for {dataset} takes long to train: make one with rlkd teacher --dataset "
+            f"{dataset} --model {name}, or pass a file of weights as --teacher"
+        )
+    recipe = TeacherRecipe.from_keywords(source.teacher_recipe, model=name)
+    return cached_teacher(dataset, splits, recipe, on_epoch, source.task)
+
+
+def _method_factory(
+    config: RunConfig, teacher: nn.Module, splits: Splits, task: TaskName
+) -> Callable[[nn.Module], Method]:
+    """Return what creates the method for a student."""
+    distillation = config.distillation
+    options: dict[str, Any] = dict(distillation.method_options)
+    uses_features = check_method(distillation.method, options).uses_features
+    describe = _pair_factory(teacher, splits, task) if uses_features else lambda _: None
+
+    def create(student: nn.Module) -> Method:
+        method = create_method(distillation.method, describe(student), **options)
+        method.equal_gradients = distillation.equal_gradients
+        return method
+
+    return create
+
+
+def _pair_factory(teacher: nn.Module, splits: Splits, task: TaskName) -> Callable[[nn.Module], Pair]:
+    """Return what describes a student together with the teacher."""
+    images, labels = splits.train.take(torch.arange(2)), splits.train.labels
+    object_classes = splits.num_classes if task == "detection" else None
+
+    def describe(student: nn.Module) -> Pair:
+        for network in (student, teacher):
+            if not hasattr(network, "taps"):  # one that the caller brought
+                add_taps(network, splits.num_classes, splits.image_shape)
+        return Pair.of(student, teacher, images, labels, object_classes)
+
+    return describe

@@ -1,0 +1,36 @@
+"""The names that options may take and the defaults that they share with what they set; imports nothing heavy.
+
+A command's ``--help`` shows them, and so it need not import PyTorch.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+Augmentation = Literal["auto", "none", "flip", "crop_flip", "resized_crop"]
+DamagedImages = Literal["refuse", "skip"]
+Precision = Literal["auto", "float32", "bfloat16"]
+MemoryFormat = Literal["auto", "contiguous", "channels_last"]
+ScheduleName = Literal["cosine", "step", "constant"]
+OptimizerName = Literal["sgd", "adam"]
+Temperatures = Literal["shared", "separate"]
+"""What is chosen for an instance: one temperature for teacher and student, or one for each."""
+ActionScale = Literal["log", "linear"]
+BatchContent = Literal["pairs", "all"]
+"""What an exploring epoch draws: mixed pairs alone, or all images with the mixed ones among them."""
+RunMode = Literal["auto", "stacked", "workers", "serial"]
+"""How several runs are computed: together, in processes, or one after the other."""
+PolicyForm = Literal["constant", "linear", "context"]
+"""What the coefficients of an evolved policy depend on."""
+
+USUAL_MILESTONES = (150 / 240, 180 / 240, 210 / 240)
+"""Shares of a run after which the usual CIFAR-100 recipe lowers the learning rate."""
+PAPER_FEATURES = ("teacher_performance", "student_performance", "student_uncertainty", "progress")
+"""The state of arXiv 2407.00115, section 3.2, and the run's progress, which makes it Markov in time."""
+COEFFICIENT_FEATURES = ("student_performance", "teacher_uncertainty", "logit_correlation")
+"""Features that have a coefficient in log T unless others are chosen."""
+DECISIONS = 20
+"""Actions that a run takes from an agent that sets coefficients."""
+DEFAULT_WIDTH = math.log(4.0)
+"""Logarithm of the most that an agent around a rule multiplies or divides the rule's temperatures by."""

@@ -1,0 +1,240 @@
+"""Options as frozen dataclasses that check themselves, nested in groups and known by one flat name each."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from rlkd_env.errors import UsageError, unknown_name
+
+OptionValue = int | float | bool | str
+"""Value of a part's own argument, such as those of ``--method-options``."""
+
+RENAMED_OPTIONS = {
+    "sequence_phases": "curriculum_phases",
+    "sequence_first_share": "curriculum_first_share",
+}
+"""Former names of options, which files, folders and callers may still use, and their names today."""
+RENAMED_VALUES = {("executor", "sequence"): "serial", ("run_mode", "sequence"): "serial"}
+"""Former values of options, likewise."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a number must be beside finite; written as ``Annotated[int, Bounds(at_least=1)]``."""
+
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    below: float | None = None
+    unit: str = ""
+
+    def __str__(self) -> str:
+        short = {Bounds(): "be finite", Bounds(at_least=0): "not be negative", Bounds(above=0): "be positive"}
+        if self in short:
+            return short[self]
+        named = {"at least": self.at_least, "above": self.above, "at most": self.at_most, "below": self.below}
+        told = " and ".join(f"{name} {bound:g}" for name, bound in named.items() if bound is not None)
+        return f"be {told} {self.unit}".rstrip()
+
+    def hold(self, value: float) -> bool:
+        """Return whether a number is finite and lies within the bounds."""
+        return (
+            math.isfinite(value)
+            and (self.at_least is None or value >= self.at_least)
+            and (self.above is None or value > self.above)
+            and (self.at_most is None or value <= self.at_most)
+            and (self.below is None or value < self.below)
+        )
+
+
+Finite = Annotated[float, Bounds()]
+Count = Annotated[int, Bounds(at_least=1)]
+NonNegativeInt = Annotated[int, Bounds(at_least=0)]
+Positive = Annotated[float, Bounds(above=0)]
+NonNegative = Annotated[float, Bounds(at_least=0)]
+Share = Annotated[float, Bounds(above=0, at_most=1)]
+
+Self = TypeVar("Self", bound="Options")
+
+
+class Options:
+    """Base of the frozen dataclasses whose fields are options or groups of options.
+
+    Where one is made its values are brought to the types of their fields, and checked: numbers are finite and within
+    their :class:`Bounds`, choices are known. No two options of a class and its groups have the same name, so that they
+    can be read from, and written as, one flat mapping.
+
+    Raises:
+        UsageError: if a value is of the wrong type, out of its range or no known choice.
+    """
+
+    def __post_init__(self) -> None:
+        for name, hint in _hints(type(self)).items():
+            if not isinstance(getattr(self, name), Options):
+                object.__setattr__(self, name, read_value(name, getattr(self, name), hint))
+
+    @classmethod
+    def from_keywords(cls: type[Self], keywords: Mapping[str, Any] | None = None, /, **more: Any) -> Self:
+        """Build from options by their flat names; the others keep their defaults.
+
+        Raises:
+            UsageError: if an option is unknown or its value invalid.
+        """
+        return cls().replaced({**(keywords or {}), **more})
+
+    @classmethod
+    def option_names(cls) -> list[str]:
+        """Return the flat names of all options."""
+        names: list[str] = []
+        for name, hint in _hints(cls).items():
+            names += hint.option_names() if isinstance(hint, type) and issubclass(hint, Options) else [name]
+        return names
+
+    def as_keywords(self) -> dict[str, Any]:
+        """Return all options by their flat names."""
+        return dict(self._leaves())
+
+    def replaced(self: Self, keywords: Mapping[str, Any] | None = None, /, **more: Any) -> Self:
+        """Return the same options with other values for some of them, by their flat names.
+
+        Raises:
+            UsageError: if an option is unknown or its value invalid.
+        """
+        changes = renamed({**(keywords or {}), **more})
+        valid = self.option_names()
+        for name in changes:
+            if name not in valid:
+                raise unknown_name("option", name, valid)
+        return self._with(changes)
+
+    def _with(self: Self, changes: Mapping[str, Any]) -> Self:
+        own: dict[str, Any] = {}
+        for name in _hints(type(self)):
+            value = getattr(self, name)
+            if isinstance(value, Options):
+                inner = {option: changes[option] for option in value.option_names() if option in changes}
+                if inner:
+                    own[name] = value._with(inner)
+            elif name in changes:
+                own[name] = changes[name]
+        return dataclasses.replace(self, **own)  # type: ignore[type-var]
+
+    def _leaves(self) -> Iterator[tuple[str, Any]]:
+        for name in _hints(type(self)):
+            value = getattr(self, name)
+            if isinstance(value, Options):
+                yield from value._leaves()
+            else:
+                yield name, value
+
+
+def renamed(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options under the names and with the values that they have today."""
+    current = {RENAMED_OPTIONS.get(name, name): value for name, value in options.items()}
+    return {
+        name: RENAMED_VALUES.get((name, value), value) if isinstance(value, str) else value
+        for name, value in current.items()
+    }
+
+
+def read_value(name: str, value: Any, hint: Any) -> Any:
+    """Bring a value to a type, as the command line would read its text.
+
+    Args:
+        name: of the option, for error messages.
+        value: from a file, a caller or a default.
+        hint: the type: a scalar, a choice, a union, or a tuple or dict of them; numbers may have :class:`Bounds`.
+
+    Raises:
+        UsageError: if that cannot be done, or a number is not finite or out of its bounds.
+    """
+    origin, arguments, words = get_origin(hint), get_args(hint), name.replace("_", " ")
+    if origin is Annotated:
+        read = read_value(name, value, arguments[0])
+        for bounds in arguments[1:]:
+            if isinstance(bounds, Bounds) and not bounds.hold(read):
+                raise UsageError(f"{words} must {Bounds() if math.isinf(read) else bounds}, not {read}")
+        return read
+    if origin in (Union, types.UnionType):
+        return _read_union(name, value, arguments)
+    if origin is Literal:
+        if value not in arguments:
+            raise unknown_name(words, value, arguments)
+        return value
+    if origin is tuple:
+        return _read_tuple(name, value, arguments)
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise UsageError(f"{words} must be pairs of a name and a value, not {value!r}")
+        return {str(key): _read_argument(f"{name} {key}", item, arguments[1]) for key, item in value.items()}
+    return _read_scalar(words, value, hint)
+
+
+_known_hints: dict[type, dict[str, Any]] = {}
+
+
+def _hints(kind: type) -> dict[str, Any]:
+    """Return the types of a dataclass' fields by name."""
+    if kind not in _known_hints:
+        hints = get_type_hints(kind, include_extras=True)
+        _known_hints[kind] = {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+    return _known_hints[kind]
+
+
+def _read_union(name: str, value: Any, members: tuple[Any, ...]) -> Any:
+    if type(None) in members:
+        if value is None or value == "None":
+            return None
+        members = tuple(member for member in members if member is not type(None))
+    if len(members) == 1:
+        return read_value(name, value, members[0])
+    for member in members:
+        with suppress(UsageError):
+            return read_value(name, value, member)
+    kinds = " or ".join(_KINDS[member] for member in members if member in _KINDS)
+    raise UsageError(f"{name.replace('_', ' ')} must be {kinds}, not {value!r}")
+
+
+def _read_tuple(name: str, value: Any, members: tuple[Any, ...]) -> tuple[Any, ...]:
+    items = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if members[-1] is Ellipsis:
+        members = (members[0],) * len(items)
+    if len(items) != len(members):
+        raise UsageError(f"{name.replace('_', ' ')} must be {len(members)} values, not {len(items)}")
+    return tuple(read_value(name, item, member) for item, member in zip(items, members, strict=True))
+
+
+def _read_argument(name: str, value: Any, hint: Any) -> Any:
+    """Read a part's own argument: scalars as on the command line, options inside of options as JSON."""
+    if hint is str and isinstance(value, Mapping):
+        return json.dumps(value)
+    if hint is str or isinstance(value, str):
+        return read_value(name, value, hint)
+    return value
+
+
+_KINDS: dict[Any, str] = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
+
+
+def _read_scalar(words: str, value: Any, kind: Any) -> Any:
+    text = value if isinstance(value, str) else None
+    try:
+        if kind is bool and (isinstance(value, bool) or text in ("True", "False")):
+            return text == "True" if text else value
+        if kind is int and (text or isinstance(value, Integral)) and not isinstance(value, bool):
+            return int(value)
+        if kind is float and (text or isinstance(value, Real)) and not isinstance(value, bool):
+            return float(value)
+        if kind is str and not isinstance(value, bool) and isinstance(value, str | Real):
+            return str(value)
+    except ValueError:
+        pass
+    raise UsageError(f"{words} must be {_KINDS[kind]}, not {value!r}")
