@@ -140,8 +140,8 @@ def _pixels(images: ImageSet) -> Tensor:
     preprocessing = images.preprocessing
     if not preprocessing.mean:
         return images.images
-    mean, deviation = (torch.tensor(values).view(-1, 1, 1) for values in (preprocessing.mean, preprocessing.deviation))
-    return images.images.cpu() * deviation + mean
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (preprocessing.mean, preprocessing.std))
+    return images.images.cpu() * std + mean
 
 
 def write_detections(

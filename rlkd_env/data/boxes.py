@@ -1,9 +1,9 @@
-"""Where the objects of images are: boxes, padded to equally many an image."""
+"""Boxes of the objects in a batch of images, and the image regions that are the instances of detection."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,12 +12,12 @@ from torch.nn.utils.rnn import pad_sequence
 
 @dataclass(frozen=True, eq=False)
 class Boxes:
-    """Real boxes of B images, at most M an image.
+    """The real boxes of B images, padded to M boxes per image.
 
     Attributes:
-        corners: ``(B, M, 4)`` left, top, right and bottom in pixels of the images as networks get them.
-        classes: ``(B, M)`` int64 from 1, as 0 is the background; 0 where an image has no further box.
-        is_crowd: ``(B, M)`` whether a box holds many objects of its class, which nobody trains on.
+        corners: Left, top, right and bottom ``(B, M, 4)`` in pixels of the images that networks see.
+        classes: The classes ``(B, M)``, int64 from 1 (0 is the background); 0 marks padding.
+        is_crowd: Whether a box holds many objects of its class ``(B, M)``; such boxes are not trained on.
     """
 
     corners: Tensor
@@ -26,7 +26,7 @@ class Boxes:
 
     @classmethod
     def of_images(cls, images: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Boxes:
-        """Put images together, of each its corners ``(m, 4)``, classes ``(m,)`` and crowds ``(m,)``."""
+        """Join images, each given as corners ``(m, 4)``, classes ``(m,)`` and crowds ``(m,)``."""
         corners, classes, is_crowd = (
             pad_sequence(list(values), batch_first=True) for values in zip(*images, strict=True)
         )
@@ -37,16 +37,16 @@ class Boxes:
 
     @property
     def device(self) -> torch.device:
-        """That the boxes are on."""
+        """The device of the boxes."""
         return self.classes.device
 
     @property
     def is_single(self) -> Tensor:
-        """``(B, M)`` whether there is a box that holds one object, which networks are trained on."""
+        """Whether there is a box with a single object ``(B, M)``; networks are trained on those."""
         return (self.classes > 0) & ~self.is_crowd
 
     def take(self, positions: Tensor) -> Boxes:
-        """Return the boxes of the images at ``(m,)`` positions."""
+        """Return the boxes of the images at positions ``(m,)``."""
         positions = positions.to(self.device)
         return Boxes(self.corners[positions], self.classes[positions], self.is_crowd[positions])
 
@@ -55,18 +55,18 @@ class Boxes:
         return Boxes(self.corners.to(device), self.classes.to(device), self.is_crowd.to(device))
 
     def mirrored(self, is_mirrored: Tensor, width: int) -> Boxes:
-        """Return the boxes after some of the images ``(B,)``, which are ``width`` pixels wide, were mirrored."""
+        """Return the boxes after mirroring the images ``(B,)`` that are marked, each ``width`` pixels wide."""
         left, top, right, bottom = self.corners.unbind(dim=-1)
         other = torch.stack([width - right, top, width - left, bottom], dim=-1)
         is_there = is_mirrored.bool().view(-1, 1, 1) & (self.classes > 0).unsqueeze(-1)
-        return Boxes(torch.where(is_there, other, self.corners), self.classes, self.is_crowd)
+        return replace(self, corners=torch.where(is_there, other, self.corners))
 
     def of_those(self, is_shown: Tensor) -> Boxes:
         """Return the boxes without those of the images ``(B,)`` that are not shown."""
-        return Boxes(self.corners, self.classes * is_shown.unsqueeze(-1), self.is_crowd)
+        return replace(self, classes=self.classes * is_shown.unsqueeze(-1))
 
     def joined(self, others: Boxes) -> Boxes:
-        """Return the boxes of these and of other images, one upon the other."""
+        """Return the boxes of these images overlaid with those of as many other images."""
         return Boxes(
             torch.cat([self.corners, others.corners], dim=1),
             torch.cat([self.classes, others.classes], dim=1),
@@ -74,23 +74,23 @@ class Boxes:
         )
 
     def trainable(self) -> list[tuple[Tensor, Tensor]]:
-        """Return of every image corners ``(m, 4)`` and classes ``(m,)`` of its boxes, without crowds and padding."""
+        """Return each image's corners ``(m, 4)`` and classes ``(m,)`` without crowds and padding."""
         images = zip(self.corners, self.classes, self.is_single, strict=True)
         return [(corners[chosen], classes[chosen]) for corners, classes, chosen in images]
 
 
 @dataclass(frozen=True, eq=False)
 class Regions:
-    """The instances of a detection batch of B images: equally many proposals of every image, one image after the other.
+    """The instances of a detection batch of B images: equally many proposals per image, image by image.
 
     Attributes:
-        corners: ``(N, 4)`` of the proposals, in pixels of the images as networks get them.
-        images: ``(N,)`` position in the batch of each proposal's image.
-        objectness: ``(N,)`` probability, as the student's proposal network sees it, that there is an object; 1 for real
-            boxes, which are proposals too in training.
-        overlap: ``(N,)`` intersection over union with the real box that the proposal was matched with, that of the most
-            overlap; 0 in images without boxes.
-        real: boxes of the B images.
+        corners: The corners ``(N, 4)`` of the proposals in pixels of the images that networks see.
+        images: The position ``(N,)`` in the batch of each proposal's image.
+        objectness: The probability ``(N,)``, by the student's proposal network, that there is an object; 1 for real
+            boxes, which are proposals too during training.
+        overlap: The intersection over union ``(N,)`` with the real box that overlaps the proposal most; 0 in images
+            without boxes.
+        real: The real boxes of the B images.
     """
 
     corners: Tensor

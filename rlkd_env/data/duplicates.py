@@ -1,4 +1,4 @@
-"""Images that stand twice: in what trains and in what tests."""
+"""Detection of images that are both in the training and in the test set."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from rlkd_env.data.images import ImageSet, MemoryImages
 
 
 def count_duplicates(train: ImageSet, test: ImageSet) -> int | None:
-    """Return how many test images are, pixel for pixel, a training image too.
+    """Count the test images that are, pixel for pixel, also training images.
 
     Args:
-        train: all images that gradients come from.
-        test: the images to look for among them.
+        train: All images that are trained on.
+        test: The test images.
 
     Returns:
-        Their number, or None where a set is not in memory, as reading it again would take too long.
+        Their number, or None if a set is not in memory, because reading it again would take too long.
     """
     if not isinstance(train, MemoryImages) or not isinstance(test, MemoryImages):
         return None

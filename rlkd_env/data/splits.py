@@ -1,10 +1,10 @@
-"""The parts of a data set: what may train, reward, select and test."""
+"""Data sources and how their images are split into parts for training, rewards, selection and testing."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +18,7 @@ from rlkd_env.errors import UsageError
 TaskName = Literal["classification", "detection"]
 
 LARGEST_PART = 2500
-"""Images of a part that only has to tell how good a network is, unless more are asked for."""
+"""The default size of a part that only measures how good a network is."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class Splits:
     """The parts of a data set that a run may see; the test set is not among them.
 
     Attributes:
-        train: gradients of the student.
-        probe: rewards.
-        validation: which student to keep.
-        teacher_train: gradients of the teacher; contains ``train``.
-        num_classes: number of classes C.
-        reserve: images of ``teacher_train``, at most 2,500, that the student does not train on; empty where it trains
-            on all, and None where the source does not tell them.
+        train: The images that the student trains on.
+        probe: The images that rewards are measured on.
+        validation: The images by which the student to keep is chosen.
+        teacher_train: The images that the teacher trains on; contains ``train``.
+        num_classes: The number of classes C.
+        reserve: At most 2,500 images of ``teacher_train`` that the student does not train on, possibly none; None if
+            the source does not provide them.
     """
 
     train: ImageSet
@@ -44,33 +44,29 @@ class Splits:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of an image."""
+        """The channels, height and width of an image."""
         return self.train.image_shape
 
     def to(self, device: torch.device) -> Splits:
         """Return all parts on another device."""
-        return Splits(
-            self.train.to(device),
-            self.probe.to(device),
-            self.validation.to(device),
-            self.teacher_train.to(device),
-            self.num_classes,
-            None if self.reserve is None else self.reserve.to(device),
-        )
+        parts: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved: dict[str, Any] = {name: part.to(device) for name, part in parts.items() if isinstance(part, ImageSet)}
+        return replace(self, **moved)
 
 
 class DataSource(ABC):
-    """A data set by name: its parts for a run and, apart from them, its test set.
+    """A data set: its parts for a run and, separately, its test set.
 
     Args:
-        config: what is asked of the data.
+        config: The options of the data.
 
     Attributes:
-        default_teacher: name of the teacher when the user names none.
-        default_student: name of the student when the user names none.
-        trains_its_teacher: whether a run without a teacher trains one first.
-        teacher_recipe: fields of its :class:`~rlkd_env.training.teacher.TeacherRecipe` that are not the defaults.
-        task: what the networks are to do, see :func:`~rlkd_env.tasks.create_task`.
+        default_teacher: The name of the teacher if the user names none.
+        default_student: The name of the student if the user names none.
+        trains_its_teacher: Whether a run without a teacher trains one first.
+        teacher_recipe: The fields of that teacher's :class:`~rlkd_env.training.teacher.TeacherRecipe` that differ from
+            its defaults.
+        task: The task of the networks, see :func:`~rlkd_env.tasks.create_task`.
     """
 
     default_teacher: str
@@ -84,36 +80,45 @@ class DataSource(ABC):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the C classes of objects, that of class 1 first; empty in classification."""
+        """The names of the C object classes, starting with class 1; empty in classification."""
         return ()
 
     @abstractmethod
     def splits(self) -> Splits:
-        """Load what a run may see, always split the same way."""
+        """Load the parts that a run may see; the same at every call.
+
+        Raises:
+            UsageError: If the data are missing or damaged, or have fewer images than the parts need.
+        """
 
     @abstractmethod
     def test_set(self) -> ImageSet | None:
-        """Load the test set, for the one evaluation at the end, never for an environment; None where there is none."""
+        """Load the test set, which is only for the evaluation at the end, or None if there is none.
+
+        Raises:
+            UsageError: If the data are missing or damaged, or do not fit the training images.
+        """
 
 
 class LabelledSource(DataSource):
-    """A data set that comes as training and test images: the training images are split here, stratified by class."""
+    """A data set of training and test images; its training images are split here, stratified by class."""
 
     @abstractmethod
     def training_images(self) -> tuple[ImageSet, int]:
-        """Load all images that are not for testing or validation, and the number of classes."""
+        """Load all images that are not for testing or validation, and the number of classes.
+
+        Raises:
+            UsageError: If the data are missing, damaged or not labelled as expected.
+        """
 
     def validation_set(self) -> ImageSet | None:
-        """Load the validation images that the data comes with; None where they are drawn from the training images."""
+        """Load the data's own validation images, or None if they are to be drawn from the training images."""
         return None
 
     def splits(self) -> Splits:
-        """Draw probe and validation images, then the student's, all from what is not for testing.
+        """Draw the parts from the training images.
 
-        Where the data set comes with validation images, they are those, or as many of them as are asked for.
-
-        Raises:
-            UsageError: if there are fewer images than the parts ask for.
+        If the data set has validation images of its own, those are used, or as many of them as were asked for.
         """
         images, num_classes = self.training_images()
         labels = images.labels.cpu().numpy()
@@ -134,7 +139,7 @@ class LabelledSource(DataSource):
         )
 
     def _validation(self, images: ImageSet, positions: np.ndarray) -> tuple[ImageSet, np.ndarray]:
-        """Return the validation part, and which of some positions of training images it leaves to train on."""
+        """Return the validation part and those of the positions of training images that it leaves for training."""
         own = self.validation_set()
         if own is None:
             source, candidates, usual_size = images, positions, min(len(images) // 10, LARGEST_PART)
@@ -153,20 +158,20 @@ def _part(images: ImageSet, positions: np.ndarray) -> ImageSet:
 def stratified(
     positions: np.ndarray, labels: np.ndarray, size: int, seed: int, part: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a part with every class in its share.
+    """Draw a part in which every class has its share.
 
     Args:
-        positions: ``(m,)`` to draw from.
-        labels: ``(n,)`` of the whole set.
-        size: of the part.
-        seed: of the draw.
-        part: what it is, for the error message.
+        positions: The positions ``(m,)`` to draw from.
+        labels: The classes ``(n,)`` of the whole set.
+        size: The size of the part.
+        seed: The seed of the draw.
+        part: The name of the part, for the error message.
 
     Returns:
-        The positions that were drawn and the rest.
+        The drawn positions and the rest.
 
     Raises:
-        UsageError: if there are not that many.
+        UsageError: If there are too few positions.
     """
     if not 1 <= size <= len(positions):
         raise UsageError(f"the {part} part cannot have {size} images: {len(positions)} are there to draw from")
@@ -174,6 +179,6 @@ def stratified(
         return positions, positions[:0]
     classes, counts = np.unique(labels[positions], return_counts=True)
     fits = counts.min() >= 2 and min(size, len(positions) - size) >= len(classes)
-    stratify = labels[positions] if fits else None  # too few images for every class to be in both
+    stratify = labels[positions] if fits else None  # too few images for every class to be in both parts
     drawn, rest = train_test_split(positions, train_size=size, stratify=stratify, random_state=seed)
     return drawn, rest

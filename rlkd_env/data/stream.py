@@ -1,4 +1,4 @@
-"""Batches of a training set in an order that follows from the seed and the step alone."""
+"""The stream of training batches, whose order depends on nothing but the seed and the step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rlkd_env.errors import UsageError
 from rlkd_env.utils.seeds import mixed_seed, seeded_generator
 
 _VIEW = 2
-"""Keeps the draws of random views apart from those of the order, which are seeded by two numbers."""
+"""Separates the seeds of random views from those of the order, which are made of two numbers."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,13 @@ class Batch:
     """N labelled images.
 
     Attributes:
-        images: ``(N, channels, height, width)``.
-        labels: ``(N,)``.
-        indices: ``(N,)`` position of every image in the training set.
-        view: number of the stream's random views that the images are shown in, or None where they are others or mixed.
-        partner_labels: ``(N,)`` classes of the images that were mixed in, or None where nothing was. Labels and
-            indices are those of the image with the larger share.
-        label_share: ``(N,)`` shares of the labels' images in the mix, in ``(0, 1]``, or None likewise.
-        boxes: where the objects of the images are, or None in classification.
+        images: The images ``(N, channels, height, width)``.
+        labels: The classes ``(N,)``; of a mix of two images, that of the larger share.
+        indices: The images' positions ``(N,)`` in the training set; of a mix, that of the larger share.
+        view: The number of the stream's random views that the images show, or None if they show others or are mixed.
+        partner_labels: The classes ``(N,)`` of the images mixed in, or None if nothing was mixed.
+        label_share: The shares ``(N,)`` in ``(0, 1]`` of the labels' images in the mix, or None if nothing was mixed.
+        boxes: The boxes of the images' objects, or None in classification.
     """
 
     images: Tensor
@@ -45,18 +44,18 @@ class Batch:
 
 @dataclass(frozen=True)
 class Share:
-    """What one process sees of every batch: one of several equal pieces, as they follow each other.
+    """The consecutive piece of every batch that one process of a distributed run sees.
 
     Attributes:
-        index: of the piece, from 0.
-        count: of pieces; with 1 a share is the whole batch.
+        index: The index of the piece, from 0.
+        count: The number of equal pieces; 1 for the whole batch.
     """
 
     index: int = 0
     count: int = 1
 
     def of(self, values: Tensor, dim: int = 0) -> Tensor:
-        """Return the share of values for a whole batch, whose size ``count`` must divide."""
+        """Return this share of a whole batch's values, whose number ``count`` must divide."""
         size = values.shape[dim] // self.count
         return values.narrow(dim, self.index * size, size)
 
@@ -67,25 +66,21 @@ WHOLE = Share()
 class BatchStream:
     """Full batches of an epoch-wise shuffled training set.
 
-    Step ``t`` of a seed is always the same batch of the same random views, so the stream has no state to save. The
-    images left over at the end of an epoch (fewer than a batch, other ones every epoch) are dropped.
+    Step t of a seed is always the same batch of the same random views, so the stream has no state to save. The images
+    left over at the end of an epoch (less than a batch, different ones in every epoch) are dropped.
 
     Args:
-        data: the training set, on the device that the batches shall be on.
-        batch_size: images a batch, N.
-        seed: of the order and of the random views.
-        views: random views of every image, shown epoch after epoch in turn; None shows new ones in every epoch.
-        share: of every batch that is handed out; the batches are the same for all shares.
+        data: The training set, on the device of the batches.
+        batch_size: The number N of images per batch.
+        seed: The seed of the order and of the random views.
+        views: The number of random views per image, shown in turn epoch by epoch; None draws new ones in every epoch.
+        share: The share of every batch to return; the whole batches are the same for all shares.
 
     Attributes:
-        seed: of the order and of the random views.
-        views: random views of every image, or None.
-        batch_size: images a whole batch, N.
-        share: of every batch that is handed out.
-        batches_per_epoch: batches in a pass over the data.
+        batches_per_epoch: The number of batches in a pass over the data.
 
     Raises:
-        UsageError: if a batch is empty or larger than the data, or there is not a view.
+        UsageError: If a batch would be empty or larger than the data, or ``views`` is less than 1.
     """
 
     def __init__(
@@ -108,7 +103,7 @@ class BatchStream:
         self._next_step = -1
 
     def batch(self, step: int) -> Batch:
-        """Return the share of a step's batch, counted from 0 over all epochs; quickest for one step after the other."""
+        """Return this share of a step's batch. Steps count from 0 over all epochs; consecutive ones are fastest."""
         if step != self._next_step:
             self._ahead = self._data.follow(self._requests(step))
         self._next_step = step + 1
@@ -117,26 +112,26 @@ class BatchStream:
         return Batch(next(self._ahead), self._data.labels[indices], indices, view, boxes=boxes)
 
     def indices(self, step: int) -> Tensor:
-        """Return ``(N,)`` positions of a step's images, those of the whole batch, in the training set."""
+        """Return the positions ``(N,)`` in the training set of the images of a step's whole batch."""
         epoch, position = divmod(step, self.batches_per_epoch)
         return self._order(epoch)[position * self.batch_size : (position + 1) * self.batch_size]
 
     def order(self, epoch: int) -> Tensor:
-        """Return ``(n,)`` positions in the order of an epoch; its batches follow one another from the start."""
+        """Return the positions ``(n,)`` in the order of an epoch, which is cut into batches from the start."""
         return self._order(epoch)
 
     def view(self, step: int) -> int:
-        """Return the number of the random views, below ``views``, that a step's epoch shows the images in."""
+        """Return the number of the random views, less than ``views``, that a step's epoch shows."""
         epoch = step // self.batches_per_epoch
         return epoch if self.views is None else epoch % self.views
 
     def take(self, indices: Tensor, step: int, purpose: int = 0) -> Batch:
-        """Return the share of the images at ``(N,)`` positions of the training set, in the views of a step's epoch.
+        """Return this share of chosen images, in the random views of a step's epoch.
 
         Args:
-            indices: the positions of a whole batch.
-            step: counted from 0 over all epochs.
-            purpose: other purposes get other views.
+            indices: The positions ``(N,)`` in the training set of a whole batch.
+            step: The step, counted from 0 over all epochs.
+            purpose: A number other than 0 gives other random views.
         """
         indices, view = self.share.of(indices), self.view(step)
         seed = self.view_seed(view, purpose)
@@ -144,7 +139,7 @@ class BatchStream:
         return Batch(images, self._data.labels[indices], indices, None if purpose else view, boxes=boxes)
 
     def view_seed(self, view: int, purpose: int = 0) -> int:
-        """Return the seed of the random views of this number."""
+        """Return the seed of the random views with this number."""
         return mixed_seed(self.seed, view, _VIEW, purpose)
 
     def _requests(self, step: int) -> Iterator[Request]:

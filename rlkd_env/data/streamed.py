@@ -1,4 +1,4 @@
-"""Images that stay on disk and are read by worker processes, ahead of their use."""
+"""Images that stay on disk and are read ahead of their use by worker processes."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 MEMORY_LIMIT = 2 * 2**30
-"""Bytes of pixels that are kept in memory; larger sets are read again whenever they are needed."""
+"""Sets with more bytes of pixels than this are not kept in memory."""
 SMALL_SIZE = 64
-"""Images up to this height and width are used whole; of larger ones the middle is cut, as is usual for ImageNet."""
+"""Images up to this height and width are used whole; larger ones are centre-cropped, as is usual for ImageNet."""
 
 
 class Unreadable(NamedTuple):
-    """Stands for an image that could not be read; an exception would lose its one line on the way from a worker."""
+    """An image that could not be read; an exception would lose its one-line message on the way from a worker."""
 
     reason: str
 
 
 class Reader(ABC):
-    """Reads one image after the other, in a worker process or here.
+    """Reads single images, in a worker process or in this one.
 
     Attributes:
-        image_shape: channels, height, width that all images are brought to.
-        is_random: whether augmented images differ from one reading to the next.
+        image_shape: The channels, height and width of all images.
+        is_random: Whether augmented images differ from plain ones.
     """
 
     image_shape: tuple[int, int, int]
@@ -52,19 +52,19 @@ class Reader(ABC):
 
     @abstractmethod
     def read(self, position: int, is_augmented: bool) -> Tensor | Unreadable:
-        """Return an image ``image_shape`` uint8, or float32 in ``[0, 1]``; random views draw from torch's generator."""
+        """Return an image of ``image_shape``, uint8 or float32 in ``[0, 1]``; views draw from torch's generator."""
 
     @abstractmethod
     def fingerprint(self) -> str:
-        """Return a short text that differs for other images."""
+        """Return a hash that identifies the images."""
 
 
 class PathReader(Reader):
-    """Image files of any size, as RGB.
+    """A reader of image files of any size, converted to RGB.
 
     Args:
-        paths: of the files.
-        size: height and width that they are brought to.
+        paths: The files.
+        size: The height and width of the images that are returned.
     """
 
     def __init__(self, paths: list[Path], size: int) -> None:
@@ -72,17 +72,17 @@ class PathReader(Reader):
         self.image_shape = (3, size, size)
 
     def open(self, position: int) -> Image.Image | Unreadable:
-        """Return a file's image as RGB in the size that it has."""
+        """Return a file's image in RGB and its own size."""
         try:
             with Image.open(self.paths[position]) as file:
                 if file.mode != "RGB":
-                    warnings.warn("images without red, green and blue are converted to RGB", stacklevel=2)
+                    warnings.warn("images that are not RGB are converted to RGB", stacklevel=2)
                 return file.convert("RGB")
         except (OSError, SyntaxError, ValueError) as error:  # Pillow raises SyntaxError for a broken PNG
             return Unreadable(f"the image {self.paths[position]} cannot be read: {error}")
 
     def fingerprint(self) -> str:
-        """Return a hash of all names and sizes of the files; their contents would take too long."""
+        """Return a hash of the names and sizes of all files; hashing their contents would take too long."""
         content = hashlib.sha256(repr(self.image_shape).encode())
         for path in self.paths:
             content.update(f"{path.name} {path.stat().st_size}".encode())
@@ -90,16 +90,16 @@ class PathReader(Reader):
 
 
 class FileReader(PathReader):
-    """Image files of which the middle is cut.
+    """A reader of image files that crops their centre.
 
     Args:
-        paths: of the files.
-        size: height and width.
-        resized_crop: whether random views are random parts of the image; else the image's middle, perhaps mirrored.
-        flip: whether half of the random views are mirrored.
+        paths: The files.
+        size: The height and width of the images that are returned.
+        resized_crop: Whether random views are random parts of the image rather than its centre.
+        flip: Whether half of the random views are mirrored.
     """
 
-    def __init__(self, paths: list[Path], size: int, resized_crop: bool = False, flip: bool = False) -> None:
+    def __init__(self, paths: list[Path], size: int, resized_crop: bool, flip: bool) -> None:
         super().__init__(paths, size)
         self.is_random = resized_crop or flip
         shorter_side = round(size * 256 / 224) if size > SMALL_SIZE else size
@@ -108,7 +108,7 @@ class FileReader(PathReader):
         self._random = v2.Compose([*views, v2.RandomHorizontalFlip(0.5 if flip else 0.0)])
 
     def read(self, position: int, is_augmented: bool) -> Tensor | Unreadable:
-        """Return an image as RGB, uint8."""
+        """Return an RGB image, uint8."""
         image = self.open(position)
         if isinstance(image, Unreadable):
             return image
@@ -116,15 +116,15 @@ class FileReader(PathReader):
 
 
 class DatasetReader(Reader):
-    """A torch ``Dataset`` of ``(image, label)``; images are tensors or PIL images of one shape.
+    """A reader of a torch ``Dataset`` of ``(image, label)``, whose images are tensors or PIL images of one shape.
 
     Raises:
-        UsageError: if its first image is neither.
+        UsageError: If the first image is neither.
     """
 
     def __init__(self, dataset: Dataset[tuple[Any, int]]) -> None:
         self._dataset = dataset
-        self.is_random = True  # for all that is known
+        self.is_random = True  # its transforms may be
         first = self.read(0, is_augmented=False)
         if isinstance(first, Unreadable):
             raise UsageError(first.reason)
@@ -132,12 +132,14 @@ class DatasetReader(Reader):
         self.image_shape = (channels, height, width)
 
     def read(self, position: int, is_augmented: bool) -> Tensor | Unreadable:  # noqa: ARG002 (its own transforms do)
-        """Return an image; whether it is augmented is the Dataset's own affair."""
+        """Return an image, which the Dataset itself may augment."""
         image = self._dataset[position][0]
         if isinstance(image, Image.Image):
             image = transforms.pil_to_tensor(image)
         if not isinstance(image, Tensor) or image.ndim != 3:
-            return Unreadable(f"item {position} of the Dataset is no image (channels, height, width) but {type(image)}")
+            return Unreadable(
+                f"item {position} of the Dataset is not an image (channels, height, width) but {type(image)}"
+            )
         return image
 
     def fingerprint(self) -> str:
@@ -154,11 +156,11 @@ class StreamedImages(ImageSet):
     """Images that a reader reads whenever they are needed.
 
     Attributes:
-        reader: of the files.
-        positions: ``(n,)`` of the set's images in the reader, on the CPU.
-        labels: ``(n,)`` int64, on the device.
-        preprocessing: normalisation; random views are the reader's.
-        workers: processes that read ahead; 0 reads in this one.
+        reader: The reader of the images.
+        positions: The positions ``(n,)`` of the set's images in the reader, on the CPU.
+        labels: The classes ``(n,)``, int64, on the device.
+        preprocessing: The normalisation; random views are the reader's.
+        workers: The number of processes that read ahead; 0 reads in this one.
     """
 
     reader: Reader
@@ -169,7 +171,7 @@ class StreamedImages(ImageSet):
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of an image."""
+        """The channels, height and width of an image."""
         return self.reader.image_shape
 
     @property
@@ -178,11 +180,7 @@ class StreamedImages(ImageSet):
         return self.reader.is_random
 
     def take(self, positions: Tensor, view: int | None = None) -> Tensor:
-        """Read images ``(N, channels, height, width)`` in this process.
-
-        Raises:
-            UsageError: if one cannot be read.
-        """
+        """Read images ``(N, channels, height, width)`` in this process."""
         pixels = _Reading(self.reader)[(self.positions[positions.cpu()], view)]
         return self._finish(pixels)
 
@@ -199,16 +197,16 @@ class StreamedImages(ImageSet):
         return (self._finish(pixels) for pixels in loader)
 
     def subset(self, positions: Tensor) -> Self:
-        """Return the set of the images at ``(m,)`` positions."""
+        """Return the set of the images at positions ``(m,)``."""
         labels = self.labels[positions.to(self.labels.device)]
         return replace(self, positions=self.positions[positions.cpu()], labels=labels)
 
     def to(self, device: torch.device) -> Self:
-        """Return the set with its images handed out on another device."""
+        """Return the set with its images on another device."""
         return replace(self, labels=self.labels.to(device))
 
     def fingerprint(self) -> str:
-        """Return a hash of the reader's, the positions and the labels."""
+        """Return a hash of the reader's images, the positions and the labels."""
         content = hashlib.sha256(self.reader.fingerprint().encode())
         content.update(self.positions.numpy().tobytes())
         content.update(self.labels.cpu().numpy().tobytes())
@@ -220,8 +218,9 @@ class StreamedImages(ImageSet):
         return self.preprocessing.normalize(pixels.to(self.labels.device, non_blocking=True))
 
 
-def read_in_order(reader: Reader, count: int, block: int = 512) -> Iterator[Tensor | Unreadable]:
-    """Read a reader's first images, without random views, in threads, as decoding does not hold Python's lock."""
+def read_in_order(reader: Reader, count: int) -> Iterator[Tensor | Unreadable]:
+    """Yield a reader's first images without random views, decoded by threads, as decoding releases Python's lock."""
+    block = 512
     with ThreadPoolExecutor() as pool:
         for first in range(0, count, block):
             positions = range(first, min(first + block, count))
@@ -229,18 +228,18 @@ def read_in_order(reader: Reader, count: int, block: int = 512) -> Iterator[Tens
 
 
 def readable(reader: PathReader, config: DataConfig, pixels: list[Tensor] | None = None) -> Tensor:
-    """Read all files, in order.
+    """Find the files that can be read by reading all of them, in order.
 
     Args:
-        reader: of the files.
-        config: whether files that cannot be read are skipped, by name, or refused.
-        pixels: to append the images to.
+        reader: The reader of the files.
+        config: Says whether damaged files are skipped, with a message, or refused.
+        pixels: A list that the images are appended to, if given.
 
     Returns:
         The positions of the files that can be read.
 
     Raises:
-        UsageError: if there are others and they are refused, or no file can be read.
+        UsageError: If a file cannot be read and is not to be skipped, or none can be read.
     """
     good = []
     for position, image in enumerate(read_in_order(reader, len(reader.paths))):
@@ -258,7 +257,7 @@ def readable(reader: PathReader, config: DataConfig, pixels: list[Tensor] | None
 
 
 class _Reading(Dataset[Any]):
-    """Whole batches as items of a Dataset, which a DataLoader's workers read."""
+    """A Dataset whose items are whole batches, for the workers of a DataLoader."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader

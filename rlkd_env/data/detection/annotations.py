@@ -1,8 +1,8 @@
-"""What is known of the objects in image files, in the files' own pixels."""
+"""Annotations of the objects in image files, in the files' own pixels."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from rlkd_env.data.boxes import Boxes
 
 _SMALLEST_SIDE = 1e-3
-"""Of a box in pixels of a network's image; less is no area, and would be none at all once it is mirrored."""
+"""The smallest side of a box in pixels of a network's image; smaller ones could vanish when mirrored."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,11 +19,11 @@ class Objects:
     """A table of K objects in n images.
 
     Attributes:
-        images: ``(K,)`` position of each object's image.
-        corners: ``(K, 4)`` left, top, right and bottom in pixels of the image's file.
-        classes: ``(K,)`` int64 from 1.
-        is_crowd: ``(K,)`` whether it stands for many objects, or for one that need not be found.
-        areas: ``(K,)`` in square pixels of the file.
+        images: The position ``(K,)`` of each object's image.
+        corners: Left, top, right and bottom ``(K, 4)`` in pixels of the image's file.
+        classes: The classes ``(K,)``, int64 from 1.
+        is_crowd: Whether the object is a crowd or need not be found ``(K,)``.
+        areas: The areas ``(K,)`` in square pixels of the file.
     """
 
     images: Tensor
@@ -34,7 +34,7 @@ class Objects:
 
     @classmethod
     def of_rows(cls, rows: list[tuple[int, tuple[float, float, float, float], int, bool, float]]) -> Objects:
-        """Put together what is known of each object: position of its image, corners, class, crowd, area."""
+        """Make a table of rows with the position of an object's image, its corners, class, crowd flag and area."""
         images, corners, classes, is_crowd, areas = zip(*rows, strict=True) if rows else ((),) * 5
         return cls(
             torch.tensor(images, dtype=torch.int64),
@@ -48,39 +48,32 @@ class Objects:
         return len(self.images)
 
     def take(self, positions: Tensor) -> Objects:
-        """Return the objects at some positions of the table, or where a mask ``(K,)`` is true."""
-        return Objects(
-            self.images[positions],
-            self.corners[positions],
-            self.classes[positions],
-            self.is_crowd[positions],
-            self.areas[positions],
-        )
+        """Return the objects at positions of the table, or where a mask ``(K,)`` is true."""
+        return Objects(*(getattr(self, field.name)[positions] for field in fields(self)))
 
     def inside(self, sizes: Tensor, height: int, width: int) -> Objects:
-        """Cut boxes at the borders of their images, and leave those out of which nothing can be seen.
+        """Clip boxes to their images and drop those that are then empty.
 
         Args:
-            sizes: ``(n, 2)`` width and height of the files.
-            height: of the images that networks get, into which the files are fitted.
-            width: likewise.
+            sizes: The width and height ``(n, 2)`` of the files.
+            height: The height of the images that networks see, into which the files are fitted.
+            width: The width of those images.
         """
         limits = sizes[self.images].repeat(1, 2).to(self.corners.dtype)
         corners = torch.minimum(self.corners.clamp(min=0.0), limits)
-        cut = Objects(self.images, corners, self.classes, self.is_crowd, self.areas)
         sides = (corners[:, 2:] - corners[:, :2]) * scales(sizes, height, width)[self.images]
-        return cut.take((sides >= _SMALLEST_SIDE).all(dim=1))
+        return replace(self, corners=corners).take((sides >= _SMALLEST_SIDE).all(dim=1))
 
 
 @dataclass(frozen=True, eq=False)
 class Annotations:
-    """The objects of n image files, at most M a file.
+    """The objects of n image files, padded to M objects per file.
 
     Attributes:
-        sizes: ``(n, 2)`` int64, width and height of the files.
-        boxes: in pixels of the files.
-        areas: ``(n, M)`` in square pixels of the files, which evaluations call objects small or large by.
-        class_names: of the C classes, that of class 1 first.
+        sizes: The width and height ``(n, 2)`` of the files, int64.
+        boxes: The boxes in pixels of the files.
+        areas: The areas ``(n, M)`` in square pixels of the files, by which evaluations call objects small or large.
+        class_names: The names of the C classes, starting with class 1.
     """
 
     sizes: Tensor
@@ -90,7 +83,7 @@ class Annotations:
 
     @classmethod
     def of_objects(cls, sizes: Tensor, objects: Objects, class_names: tuple[str, ...]) -> Annotations:
-        """Give every file ``(n, 2)`` its objects, which keep their order."""
+        """Assign the objects, in their order, to the files of the given sizes ``(n, 2)``."""
         objects = objects.take(objects.images.argsort(stable=True))
         counts = objects.images.bincount(minlength=len(sizes))
         places = torch.arange(len(objects)) - (counts.cumsum(dim=0) - counts)[objects.images]
@@ -106,17 +99,17 @@ class Annotations:
         return len(self.sizes)
 
     def take(self, positions: Tensor) -> Annotations:
-        """Return those of the files at ``(m,)`` positions."""
+        """Return the annotations of the files at positions ``(m,)``."""
         positions = positions.cpu()
         return Annotations(self.sizes[positions], self.boxes.take(positions), self.areas[positions], self.class_names)
 
     def fitted(self, height: int, width: int) -> Boxes:
-        """Return the boxes in pixels of images of one size that the files are fitted into."""
+        """Return the boxes in pixels of images of the given size, into which the files are fitted."""
         factors = scales(self.sizes, height, width).repeat(1, 2).unsqueeze(1)
         return Boxes(self.boxes.corners * factors, self.boxes.classes, self.boxes.is_crowd)
 
     def as_coco(self) -> dict[str, Any]:
-        """Return all as the dictionary that COCO's evaluation reads, images and classes numbered from 1."""
+        """Return the dictionary that COCO's evaluation reads, with images and classes numbered from 1."""
         is_there = self.boxes.classes > 0
         corners = self.boxes.corners[is_there].double()
         columns = {
@@ -138,12 +131,12 @@ class Annotations:
 
 
 def fitted_sizes(sizes: Tensor, height: int, width: int) -> Tensor:
-    """Return ``(n, 2)`` width and height of files after they were scaled to fit, of the old shape up to rounding."""
+    """Return width and height ``(n, 2)`` of files scaled to fit, which keep their aspect ratio up to rounding."""
     room = torch.tensor([width, height], dtype=torch.float64)
     scale = (room / sizes).min(dim=1, keepdim=True).values
     return (sizes * scale).round().clamp(min=1.0).long()
 
 
 def scales(sizes: Tensor, height: int, width: int) -> Tensor:
-    """Return ``(n, 2)`` pixels of a network's image for a pixel of each file, to the right and down."""
+    """Return the factors ``(n, 2)`` from pixels of each file to pixels of a network's image, for x and y."""
     return (fitted_sizes(sizes, height, width) / sizes.double()).float()

@@ -1,4 +1,4 @@
-"""Objects in COCO's format: annotations as JSON, images as files."""
+"""Data sets in COCO's format: annotations as JSON, images as files."""
 
 from __future__ import annotations
 
@@ -14,31 +14,27 @@ from rlkd_env.utils.files import read_json
 _TABLES = {"images": "image", "annotations": "annotation", "categories": "category"}
 _KINDS: dict[str, tuple[type, ...]] = {"whole number": (int,), "number": (int, float), "text": (str,)}
 _LARGEST = 2.0**53
-"""Number that is taken for one; larger ones are no pixels, and would not survive the way into a tensor."""
+"""The largest number that is accepted; larger ones are not pixels and would not fit into a tensor exactly."""
 
 
 class COCO(DetectionFiles):
     """ROOT/train.json, val.json and test.json with ROOT/images; or COCO's own ROOT/annotations and ROOT/train2017.
 
-    Where there is a test file, the validation images are those of the val file, if any. Else, as with COCO itself,
-    whose test annotations are not public, the val file is for the test and validation images are drawn from the
-    training images. Without both there is no test set. Crowds are not trained on; the evaluation ignores what is found
-    in them. Category numbers may have gaps; classes are in their order.
+    If there is a test file, the val file, if any, holds the validation images. Otherwise, as with COCO itself, whose
+    test annotations are not public, the val file is the test set and validation images are drawn from the training
+    images. Without either there is no test set. Crowds are not trained on, and the evaluation ignores what is found in
+    them. Category ids may have gaps; the classes keep their order.
     """
 
     def find(self, part: Part) -> AnnotatedFiles | None:
-        """Read which files a part has and what is in them; None where the data set does not come with that part.
-
-        Raises:
-            UsageError: if the annotations are missing, are no JSON in COCO's format, or contradict themselves.
-        """
+        """Read the files and objects of a part, or return None if the data set does not have that part."""
         has_test = "test" in self._layout
         place = {"train": "train", "validation": "val" if has_test else "", "test": "test" if has_test else "val"}[part]
         return read_coco(*self._layout[place]) if place in self._layout else None
 
     @cached_property
     def _layout(self) -> dict[str, tuple[Path, Path]]:
-        """Annotation files and folders of images, of train and where they are there val and test."""
+        """The annotation file and the image folder of each existing part: train, val and test."""
         root = self.config.root if self.config.data_path != "auto" else self.config.root / "coco"
         folder = root / "annotations"
         years = sorted(path.stem.removeprefix("instances_train") for path in folder.glob("instances_train*.json"))
@@ -59,12 +55,12 @@ def read_coco(path: Path, folder: Path) -> AnnotatedFiles:
     """Read annotations in COCO's format.
 
     Args:
-        path: of the JSON file.
-        folder: that its file names start from.
+        path: The JSON file.
+        folder: The folder that its file names are relative to.
 
     Raises:
-        UsageError: if the file is missing, is no JSON in COCO's format, names an image, annotation or category twice,
-            or an annotation is of an image or category that is not listed.
+        UsageError: If the file is missing or not in COCO's format, lists an image, annotation or category twice, or has
+            an annotation of an image or category that is not listed.
     """
     content = read_json(path)
     names = dict(sorted(_categories(content, path)))
@@ -97,13 +93,13 @@ def read_coco(path: Path, folder: Path) -> AnnotatedFiles:
 
 
 def _categories(content: Any, path: Path) -> Iterator[tuple[int, str]]:
-    """Return number and name of every category."""
+    """Yield the id and name of every category."""
     for identity, row, where in _rows(content, "categories", path):
         yield identity, _value(row, "name", "text", where)
 
 
 def _rows(content: Any, table: str, path: Path) -> Iterator[tuple[int, dict[str, Any], str]]:
-    """Return the rows of one of the three tables with their numbers and what to call them in messages."""
+    """Yield the rows of one of the three tables with their ids and their names for messages."""
     rows = content.get(table) if isinstance(content, dict) else None
     if not isinstance(rows, list):
         raise UsageError(f"{path} is not in COCO's format: it has no list of {table}")
@@ -120,7 +116,7 @@ def _rows(content: Any, table: str, path: Path) -> Iterator[tuple[int, dict[str,
 
 
 def _value(row: dict[str, Any], key: str, kind: str, where: str) -> Any:
-    """Return an entry of a row, checked."""
+    """Return a checked entry of a row."""
     value = row.get(key)
     is_one = isinstance(value, _KINDS[kind]) and not isinstance(value, bool)
     if not is_one or (isinstance(value, int | float) and not abs(value) <= _LARGEST):

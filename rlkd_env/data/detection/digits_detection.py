@@ -1,4 +1,4 @@
-"""Detection without a download: scenes composed of the handwritten digits that ship with scikit-learn."""
+"""Detection without a download: scenes composed of the handwritten digits in scikit-learn."""
 
 from __future__ import annotations
 
@@ -22,21 +22,20 @@ TEACHER_SCENES = 800
 STUDENT_SCENES = 300
 VALIDATION_SCENES = 100
 TEST_SCENES = 300
-"""Of the parts that are composed unless others are asked for."""
+"""The default sizes of the parts."""
 SIZE = 64
 
 _PARTS = ("teacher", "probe", "validation", "test")
-_MEAN, _DEVIATION = (0.24,), (0.135,)
-"""Of the pixels of all scenes."""
+_MEAN, _STD = (0.24,), (0.135,)
+"""The mean and std of the pixels of all scenes."""
 
 
 class DigitsDetection(DataSource):
-    """800 scenes train the teacher and 300 of those the student; at most 80 probe, 100 validation, 300 test.
+    """800 scenes train the teacher and 300 of those the student; at most 80 probe, 100 validate and 300 test.
 
-    A scene has up to six digits, any size from a sixth to half of its height, among strokes and pieces of digits. Boxes
-    are those of the digits' ink. No handwritten digit is in scenes of two parts, which are divided as those of Digits
-    are; the test scenes are the same for every ``split_seed``. More scenes than by default are further ones, of the
-    same digits.
+    A scene has up to six digits, from a sixth to half of its height, among strokes and pieces of digits. Boxes enclose
+    the digits' ink. The handwritten digits are split as in Digits, so none appears in scenes of two parts; the test
+    scenes are the same for every ``split_seed``. If a part is made larger, further scenes of the same digits are added.
     """
 
     default_teacher = "fasterrcnn/resnet20"
@@ -58,10 +57,10 @@ class DigitsDetection(DataSource):
         return tuple("0123456789")
 
     def splits(self) -> Splits:
-        """Compose what a run may see; the same at every call.
+        """Compose the parts that a run may see; the same at every call.
 
         Raises:
-            UsageError: if a part would have no scene, or the student more than the teacher.
+            UsageError: If a part would have no scene, or the student more than the teacher.
         """
         config = self.config
         teacher_size = TEACHER_SCENES if config.teacher_images is None else config.teacher_images
@@ -84,7 +83,7 @@ class DigitsDetection(DataSource):
         )
 
     def test_set(self) -> MemoryDetectionSet:
-        """Compose 300 scenes of digits that are in no scene of :meth:`splits`, whatever its seed."""
+        """Compose 300 scenes of digits that are in no part of :meth:`splits`, whatever its seed."""
         return self._compose("test", TEST_SCENES)
 
     @cached_property
@@ -112,5 +111,5 @@ class DigitsDetection(DataSource):
         )
         sizes = torch.full((count, 2), self._size)
         pixels = torch.from_numpy(np.stack([scene.pixels for scene in scenes])).unsqueeze(1)
-        preprocessing = Preprocessing(_MEAN, _DEVIATION, flip=self._is_flipped and part == "teacher")
+        preprocessing = Preprocessing(_MEAN, _STD, flip=self._is_flipped and part == "teacher")
         return MemoryDetectionSet.of(pixels, Annotations.of_objects(sizes, objects, self.class_names), preprocessing)

@@ -1,4 +1,4 @@
-"""Sources of annotated image files: what COCO's format and Pascal VOC's have in common."""
+"""The base of the sources of annotated image files, COCO's format and Pascal VOC's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rlkd_env.data.detection.annotations import Annotations, Objects
 from rlkd_env.data.detection.image_sets import DetectionSet, MemoryDetectionSet, StreamedDetectionSet, is_flipped
 from rlkd_env.data.detection.letterbox import LetterboxReader
 from rlkd_env.data.images import ImageSet, Preprocessing
-from rlkd_env.data.sources.image_folder import IMAGENET_DEVIATION, IMAGENET_MEAN
+from rlkd_env.data.sources.image_folder import IMAGENET_MEAN, IMAGENET_STD
 from rlkd_env.data.splits import LabelledSource
 from rlkd_env.data.streamed import MEMORY_LIMIT, readable
 from rlkd_env.errors import UsageError
@@ -24,7 +24,7 @@ from rlkd_env.errors import UsageError
 Part = Literal["train", "validation", "test"]
 
 _COLOUR = (124, 116, 104)
-"""ImageNet's mean, so that the padding is close to 0 for a network."""
+"""ImageNet's mean, which makes the padding nearly 0 after normalisation."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,12 +32,12 @@ class AnnotatedFiles:
     """Image files and their objects.
 
     Attributes:
-        name: where the annotations stand, for messages.
-        paths: of the n images.
-        sizes: width and height of every image.
-        rows: of every object the position of its image, its corners in pixels of the file, its class from 1, whether it
-            stands for many or need not be found, and its area in square pixels.
-        class_names: of the C classes, that of class 1 first.
+        name: The name of the annotations, for messages.
+        class_names: The names of the C classes, starting with class 1.
+        paths: The n image files.
+        sizes: The width and height of every image.
+        rows: For every object the position of its image, its corners in pixels of the file, its class from 1, whether
+            it is a crowd or need not be found, and its area in square pixels.
     """
 
     name: str
@@ -50,9 +50,9 @@ class AnnotatedFiles:
 class DetectionFiles(LabelledSource):
     """Images with boxes, scaled to fit into a square and padded on the right and at the bottom.
 
-    They are read once where they fit into memory, else by worker processes, ahead of their use. Boxes are cut at the
-    borders of their images. Those of which nothing is left are left out, and their number is said; images without
-    boxes stay.
+    They are read once if they fit into memory; otherwise worker processes read them ahead of their use. Boxes are
+    clipped to their images; boxes that are then empty are dropped, and their number is printed. Images without boxes
+    are kept.
     """
 
     default_teacher = "fasterrcnn/resnet50"
@@ -68,27 +68,19 @@ class DetectionFiles(LabelledSource):
 
     @abstractmethod
     def find(self, part: Part) -> AnnotatedFiles | None:
-        """Read which files a part has and what is in them; None where the data set does not come with that part.
+        """Read the files and objects of a part, or return None if the data set does not have that part.
 
         Raises:
-            UsageError: if the annotations are missing or damaged; training files are always there.
+            UsageError: If the annotations are missing or damaged.
         """
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the C classes of objects, that of class 1 first.
-
-        Raises:
-            UsageError: if the annotations are missing or damaged.
-        """
+        """The names of the C object classes, starting with class 1."""
         return self._training_files().class_names
 
     def training_images(self) -> tuple[ImageSet, int]:
-        """Load all images that are not for testing or validation, and the number of classes.
-
-        Raises:
-            UsageError: if they are missing or damaged, or there is no object to train on.
-        """
+        """Load the training images and the number of classes."""
         files = self._training_files()
         if self._train is None:
             self._train = self._image_set(files, is_train=True)
@@ -97,19 +89,11 @@ class DetectionFiles(LabelledSource):
         return self._train, len(files.class_names)
 
     def validation_set(self) -> ImageSet | None:
-        """Load the validation images that the data comes with; None where they are drawn from the training images.
-
-        Raises:
-            UsageError: if they are missing or damaged, or have other classes.
-        """
+        """Load the data's own validation images, or None if they are to be drawn from the training images."""
         return self._other_part("validation")
 
     def test_set(self) -> ImageSet | None:
-        """Load the test set, or None where there is none.
-
-        Raises:
-            UsageError: likewise.
-        """
+        """Load the test set, or None if there is none."""
         return self._other_part("test")
 
     def _found(self, part: Part) -> AnnotatedFiles | None:
@@ -140,7 +124,7 @@ class DetectionFiles(LabelledSource):
             raise UsageError(f"images must be at least 1 by 1, not {size} by {size}")
         annotations = _annotations(files, size)
         reader = LetterboxReader(files.paths, annotations.sizes, size, _COLOUR)
-        preprocessing = Preprocessing(IMAGENET_MEAN, IMAGENET_DEVIATION, flip=is_train and self._is_flipped)
+        preprocessing = Preprocessing(IMAGENET_MEAN, IMAGENET_STD, flip=is_train and self._is_flipped)
         if len(files.paths) * 3 * size**2 <= MEMORY_LIMIT:
             pixels: list[Tensor] = []
             good = readable(reader, config, pixels)
@@ -157,7 +141,7 @@ class DetectionFiles(LabelledSource):
 
 
 def _annotations(files: AnnotatedFiles, size: int) -> Annotations:
-    """Put a part's objects together, with boxes cut at the borders, and say how many are left out."""
+    """Join a part's objects with boxes clipped to the images, and print how many boxes are dropped."""
     objects, sizes = Objects.of_rows(files.rows), torch.tensor(files.sizes)
     visible = objects.inside(sizes, size, size)
     if len(visible) < len(objects):

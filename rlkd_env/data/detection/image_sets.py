@@ -1,4 +1,4 @@
-"""Images with the boxes of their objects, in memory or read as they are needed."""
+"""Sets of images with the boxes of their objects, in memory or read from disk."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class DetectionSet(ImageSet):
-    """Images of one size with the boxes of their objects; random views are mirrored, boxes and all.
+    """Images of one size with the boxes of their objects, which random views mirror together.
 
     Attributes:
-        boxes: of all images in pixels of those that networks get, on the device.
-        annotations: in pixels of the files, on the CPU.
+        boxes: The boxes of all images in pixels of the images that networks see, on the device.
+        annotations: The annotations in pixels of the files, on the CPU.
     """
 
     boxes: Boxes
@@ -36,28 +36,28 @@ class DetectionSet(ImageSet):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the C classes, that of class 1 first."""
+        """The names of the C classes, starting with class 1."""
         return self.annotations.class_names
 
     def take_boxes(self, positions: Tensor, view: int | None = None) -> Boxes:
-        """Return where the objects of the images that :meth:`take` gives are."""
+        """Return the boxes of the images that :meth:`take` returns."""
         boxes = self.boxes.take(positions)
         if view is None or not self.is_random:
             return boxes
         return boxes.mirrored(self._drawn(positions, view)[:, 2], self.image_shape[2])
 
     def ground_truth(self) -> dict[str, Any]:
-        """Return the objects as COCO's dictionary, in pixels of the files: ``images``, ``annotations``, ``categories``.
+        """Return the objects as a COCO dictionary in pixels of the files: ``images``, ``annotations``, ``categories``.
 
-        Images are numbered from 1 in the set's order, as classes are. Boxes are those that were cut at the images'
-        borders; areas are the files'.
+        Images and classes are numbered from 1 in the set's order. Boxes are clipped to their images; areas are those
+        of the annotation files.
         """
         return self.annotations.as_coco()
 
     def in_files(self, position: int, corners: Tensor) -> Tensor:
-        """Return corners ``(k, 4)`` in pixels of the file at a position, given in those of a network's image.
+        """Convert corners ``(k, 4)`` from pixels of a network's image to those of the file at a position.
 
-        What lies in the padding is brought to the file's border.
+        Corners in the padding are moved to the file's border.
         """
         _, height, width = self.image_shape
         size = self.annotations.sizes[position].view(1, 2)
@@ -65,17 +65,17 @@ class DetectionSet(ImageSet):
         return torch.minimum((corners / factors).clamp(min=0.0), size.repeat(1, 2).to(corners))
 
     def subset(self, positions: Tensor) -> Self:
-        """Return the set of the images at ``(m,)`` positions."""
+        """Return the set of the images at positions ``(m,)``."""
         part = super().subset(positions)  # type: ignore[safe-super]
         return replace(part, boxes=self.boxes.take(positions), annotations=self.annotations.take(positions))
 
     def to(self, device: torch.device) -> Self:
-        """Return the set with its images and boxes handed out on another device."""
+        """Return the set with its images and boxes on another device."""
         moved = super().to(device)  # type: ignore[safe-super]
         return replace(moved, boxes=self.boxes.to(device))
 
     def fingerprint(self) -> str:
-        """Return a short text that differs for other images, classes or boxes."""
+        """Return a hash that identifies the images, classes and boxes."""
         content = hashlib.sha256(super().fingerprint().encode())  # type: ignore[safe-super]
         for values in (self.boxes.corners, self.boxes.classes, self.boxes.is_crowd):
             content.update(values.cpu().numpy().tobytes())
@@ -87,11 +87,11 @@ class DetectionSet(ImageSet):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class MemoryDetectionSet(DetectionSet, MemoryImages):
-    """Images and boxes that are kept in memory, on the device."""
+    """Images and boxes kept in memory, on the device."""
 
     @classmethod
     def of(cls, pixels: Tensor, annotations: Annotations, preprocessing: Preprocessing) -> MemoryDetectionSet:
-        """Make a set of images ``(n, channels, height, width)`` and what is known of their files."""
+        """Make a set of pixels ``(n, channels, height, width)`` and the annotations of their files."""
         boxes = annotations.fitted(*pixels.shape[-2:])
         return cls(
             pixels=pixels,
@@ -104,13 +104,13 @@ class MemoryDetectionSet(DetectionSet, MemoryImages):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StreamedDetectionSet(DetectionSet, StreamedImages):
-    """Images that are read whenever they are needed, and their boxes; random views are those of a set in memory."""
+    """Images read whenever they are needed, with their boxes; random views are the same as for a set in memory."""
 
     @classmethod
     def of(
         cls, reader: Reader, annotations: Annotations, preprocessing: Preprocessing, workers: int
     ) -> StreamedDetectionSet:
-        """Make a set of all images of a reader, which draws no random views, and what is known of their files."""
+        """Make a set of all images of a reader without random views and the annotations of their files."""
         boxes = annotations.fitted(*reader.image_shape[-2:])
         return cls(
             reader=reader,
@@ -128,11 +128,7 @@ class StreamedDetectionSet(DetectionSet, StreamedImages):
         return self.preprocessing.is_random
 
     def take(self, positions: Tensor, view: int | None = None) -> Tensor:
-        """Read images ``(N, channels, height, width)`` in this process.
-
-        Raises:
-            UsageError: if one cannot be read.
-        """
+        """Read images ``(N, channels, height, width)`` in this process."""
         return self._view_of(super().take(positions), positions, view)
 
     def follow(self, requests: Iterator[Request]) -> Iterator[Tensor]:
@@ -147,7 +143,7 @@ class StreamedDetectionSet(DetectionSet, StreamedImages):
 
 
 def largest_classes(boxes: Boxes) -> Tensor:
-    """Return ``(n,)`` the class of every image's largest object; 0 where there is none but crowds."""
+    """Return the class ``(n,)`` of every image's largest object, 0 where there are no objects or only crowds."""
     if boxes.classes.shape[1] == 0:
         return torch.zeros(len(boxes), dtype=torch.int64)
     sides = boxes.corners[..., 2:] - boxes.corners[..., :2]
@@ -157,10 +153,10 @@ def largest_classes(boxes: Boxes) -> Tensor:
 
 
 def is_flipped(config: DataConfig, usual: bool) -> bool:
-    """Return whether training images are mirrored: as asked, or as is usual for the data.
+    """Return whether training images are mirrored: as requested, or as is usual for the data.
 
     Raises:
-        UsageError: if other random views are asked for, which would need other boxes.
+        UsageError: If another augmentation is requested, which would change the boxes.
     """
     if config.augmentation in ("crop_flip", "resized_crop"):
         raise UsageError(f"the augmentation {config.augmentation} is not for detection; it can be none or flip")

@@ -1,4 +1,4 @@
-"""Image files, whole, in images of one size."""
+"""A reader that fits whole image files into images of one size."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rlkd_env.data.streamed import PathReader, Unreadable
 
 
 class LetterboxReader(PathReader):
-    """Image files that are scaled to fit into a square, at its top left, the rest of which has one colour.
+    """A reader of image files, scaled to fit into the top left of a square whose rest has one colour.
 
     Args:
-        paths: of the files.
-        sizes: ``(n, 2)`` width and height that the files must have, as their annotations say.
-        size: height and width of the square.
-        colour: red, green and blue of the rest, from 0 to 255.
+        paths: The files.
+        sizes: The width and height ``(n, 2)`` of the files according to their annotations.
+        size: The height and width of the square.
+        colour: The red, green and blue of the padding, from 0 to 255.
     """
 
     is_random = False
@@ -30,8 +30,8 @@ class LetterboxReader(PathReader):
         self._fitted = fitted_sizes(sizes, size, size)
         self._colour = torch.tensor(colour, dtype=torch.uint8).view(3, 1, 1)
 
-    def read(self, position: int, is_augmented: bool) -> Tensor | Unreadable:  # noqa: ARG002 (a set mirrors its images)
-        """Return an image as RGB, uint8."""
+    def read(self, position: int, is_augmented: bool) -> Tensor | Unreadable:  # noqa: ARG002 (the set mirrors its images)
+        """Return an RGB image, uint8."""
         image = self.open(position)
         if isinstance(image, Unreadable):
             return image

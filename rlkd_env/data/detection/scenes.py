@@ -1,4 +1,4 @@
-"""Scenes composed of handwritten digits: several of them, of any size and place, among clutter."""
+"""Scenes composed of several handwritten digits of random size and place among clutter."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from functools import lru_cache
 import numpy as np
 
 MIN_SIZE = 32
-"""Height and width of the smallest scenes; smaller digits could not be told apart."""
+"""The smallest height and width of a scene; in smaller ones digits could not be recognised."""
 
 _MOST_DIGITS = 6
 _HEIGHTS = (0.17, 0.45)
-"""Smallest and largest height of a digit, as a share of the scene's."""
+"""The smallest and largest height of a digit, as a share of the scene's."""
 _ASPECTS = (0.6, 1.1)
-"""Smallest and largest width of a digit, as a share of its height."""
+"""The smallest and largest width of a digit, as a share of its height."""
 _LARGEST_OVERLAP = 0.25
-"""Share of the smaller of two digits' boxes that the other one may cover."""
+"""The share of the smaller of two digits' boxes that the other may cover."""
 _CONTRASTS = (0.25, 0.65)
-"""By how much a digit's ink is brighter than what is behind it, of a range of 1."""
+"""The smallest and largest brightness of ink above the background, whose range is 1."""
 _INK = 0.25
-"""Share of full ink from which on a pixel belongs to a digit."""
+"""The share of full ink from which a pixel belongs to a digit."""
 _TRIES = 20
 _MOST_CLUTTER = 5
 
@@ -30,9 +30,9 @@ class Scene:
     """A scene of m digits.
 
     Attributes:
-        pixels: ``(size, size)`` uint8.
-        corners: ``(m, 4)`` left, top, right and bottom of every digit's ink.
-        digits: ``(m,)`` which ones, from 0.
+        pixels: The pixels ``(size, size)``, uint8.
+        corners: Left, top, right and bottom ``(m, 4)`` of every digit's ink.
+        digits: The digits ``(m,)`` from 0.
     """
 
     pixels: np.ndarray
@@ -44,10 +44,10 @@ def compose(images: np.ndarray, digits: np.ndarray, size: int, generator: np.ran
     """Compose one scene; about one in thirty has no digit.
 
     Args:
-        images: ``(n, 8, 8)`` of handwritten digits to choose from, with ink in [0, 1].
-        digits: ``(n,)`` which ones they are.
-        size: height and width of the scene.
-        generator: of all that is random.
+        images: Handwritten digits ``(n, 8, 8)`` to choose from, with ink in [0, 1].
+        digits: The digits ``(n,)`` that they show.
+        size: The height and width of the scene.
+        generator: The generator of everything random.
     """
     ink = np.zeros((size, size))
     corners: list[np.ndarray] = []
@@ -72,15 +72,15 @@ def compose(images: np.ndarray, digits: np.ndarray, size: int, generator: np.ran
 
 
 def _random_shape(generator: np.random.Generator, size: int) -> tuple[int, int]:
-    """Return height and width in pixels; as many small ones as large ones, by their logarithm."""
+    """Return a random height and width in pixels; the height is uniform on a log scale."""
     height = size * np.exp(generator.uniform(*np.log(_HEIGHTS)))
     return max(round(height), 6), max(round(height * generator.uniform(*_ASPECTS)), 6)
 
 
 def _drawn(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Return the written part of an image that is drawn in another height and width.
+    """Draw an image in another height and width and return the part with ink.
 
-    Pixels of too little ink have none. Every border row and column of what is returned has ink; it is empty where no
+    Pixels with too little ink are cleared. Every border row and column of the result has ink; the result is empty if no
     pixel has enough.
     """
     drawn = _enlarged(image, shape)
@@ -98,7 +98,7 @@ def _enlarged(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 @lru_cache(maxsize=256)
 def _interpolation(count: int, wanted: int) -> np.ndarray:
-    """Return ``(wanted, count)`` shares of old pixels in new ones, the middles of which are spread evenly."""
+    """Return the shares ``(wanted, count)`` of old pixels in new ones, whose centres are spread evenly."""
     middles = ((np.arange(wanted) + 0.5) * count / wanted - 0.5).clip(0, count - 1)
     return np.maximum(1.0 - np.abs(middles[:, None] - np.arange(count)), 0.0)
 
@@ -106,7 +106,7 @@ def _interpolation(count: int, wanted: int) -> np.ndarray:
 def _free_place(
     glyph: np.ndarray, taken: list[np.ndarray], size: int, generator: np.random.Generator
 ) -> np.ndarray | None:
-    """Return corners for a glyph that covers little of the boxes that are there already; None where none was found."""
+    """Return corners for a glyph that overlaps existing boxes only a little, or None if no such place was found."""
     height, width = glyph.shape
     others = np.stack(taken) if taken else np.zeros((0, 4), dtype=np.int64)
     for _ in range(_TRIES):
@@ -118,20 +118,20 @@ def _free_place(
 
 
 def _overlap(corners: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return the share of the smaller box ``(m,)`` that a box ``(4,)`` and others ``(m, 4)`` have in common."""
+    """Return the intersections ``(m,)`` of a box ``(4,)`` with others ``(m, 4)``, as shares of the smaller box."""
     sides = np.minimum(corners[2:], others[:, 2:]) - np.maximum(corners[:2], others[:, :2])
     areas = (others[:, 2:] - others[:, :2]).prod(axis=1)
     return sides.clip(min=0).prod(axis=1) / np.minimum(areas, (corners[2:] - corners[:2]).prod())
 
 
 def _lay(ink: np.ndarray, glyph: np.ndarray, corners: np.ndarray) -> None:
-    """Put a glyph into a scene; where there is ink already the stronger one is seen."""
+    """Put a glyph into a scene; where both have ink, the stronger one is visible."""
     left, top, right, bottom = corners
     np.maximum(ink[top:bottom, left:right], glyph, out=ink[top:bottom, left:right])
 
 
 def _lay_fragment(ink: np.ndarray, image: np.ndarray, taken: list[np.ndarray], generator: np.random.Generator) -> None:
-    """Put about a quarter of a digit where it hides no digit."""
+    """Put about a quarter of a digit at a place where it hides no digit."""
     row, column = generator.integers(5, size=2)
     piece = image[row : row + 4, column : column + 4]
     height, width = _random_shape(generator, len(ink))
@@ -142,7 +142,7 @@ def _lay_fragment(ink: np.ndarray, image: np.ndarray, taken: list[np.ndarray], g
 
 
 def _stroke(size: int, generator: np.random.Generator) -> np.ndarray:
-    """Return a straight stroke with soft edges, ``(size, size)`` ink in [0, 1]."""
+    """Return the ink ``(size, size)`` in [0, 1] of a straight stroke with soft edges."""
     start = generator.uniform(0, size, size=2)
     angle, length = generator.uniform(0, np.pi), generator.uniform(0.1, 0.35) * size
     direction = np.array([np.cos(angle), np.sin(angle)])
@@ -154,7 +154,7 @@ def _stroke(size: int, generator: np.random.Generator) -> np.ndarray:
 
 
 def _background(size: int, generator: np.random.Generator) -> np.ndarray:
-    """Return a grey that grows from one side to another, ``(size, size)``."""
+    """Return a grey gradient ``(size, size)``."""
     down, right = _grid(size) / size - 0.5
     slope_down, slope_right = generator.uniform(-0.15, 0.15, size=2)
     return generator.uniform(0.1, 0.3) + slope_down * down + slope_right * right
@@ -162,5 +162,5 @@ def _background(size: int, generator: np.random.Generator) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _grid(size: int) -> np.ndarray:
-    """Return ``(2, size, size)`` positions of all pixels, down and right."""
+    """Return the positions ``(2, size, size)`` of all pixels, down and right."""
     return np.mgrid[:size, :size]

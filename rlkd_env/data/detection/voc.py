@@ -35,24 +35,20 @@ CLASS_NAMES = (
 )
 
 ImageList = tuple[str, str]
-"""Year and name of one of VOC's lists of images."""
+"""The year and name of one of VOC's image lists."""
 
 
 class VOC(DetectionFiles):
     """ROOT/VOCdevkit/VOC2007 and VOC2012, of which one is enough.
 
-    As is usual, the networks train on ``trainval`` of both years and are tested on ``test`` of 2007. Without that list
-    they train on ``train`` and are tested on ``val`` of the years that are there. Validation images are drawn from the
-    training images. Objects that are marked as difficult are not trained on; the evaluation, as it does with COCO's
-    crowds, ignores them and what is found in them.
+    As is usual, networks train on ``trainval`` of both years and are tested on ``test`` of 2007. Without the latter
+    they train on ``train`` and are tested on ``val`` of the available years. Validation images are drawn from the
+    training images. Difficult objects are treated like COCO's crowds: they are not trained on, and the evaluation
+    ignores them and what is found in them.
     """
 
     def find(self, part: Part) -> AnnotatedFiles | None:
-        """Read which files a part has and what is in them; None where the data set does not come with that part.
-
-        Raises:
-            UsageError: if they are missing or damaged.
-        """
+        """Read the files and objects of a part, or return None if the data set does not have that part."""
         if part == "validation":
             return None
         if self.config.download:
@@ -89,7 +85,7 @@ class VOC(DetectionFiles):
 
 
 def _add(files: AnnotatedFiles, image: Path, annotation: Path) -> None:
-    """Add an image and its objects, whose pixels count from 1 and whose last pixel is theirs."""
+    """Add an image and its objects; VOC's pixels count from 1, and a box includes its last pixel."""
     try:
         content = VOCDetection.parse_voc_xml(ElementTree.parse(annotation).getroot())["annotation"]
         size = content["size"]
@@ -97,7 +93,7 @@ def _add(files: AnnotatedFiles, image: Path, annotation: Path) -> None:
         objects = [_object(found) for found in content["object"]]
     except (OSError, ElementTree.ParseError, KeyError, TypeError, ValueError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise UsageError(f"{annotation} is no annotation in Pascal VOC's format: {reason}") from None
+        raise UsageError(f"{annotation} is not an annotation in Pascal VOC's format: {reason}") from None
     if width < 1 or height < 1:
         raise UsageError(f"{annotation} is for an image without area: {width} by {height}")
     place = len(files.paths)
@@ -110,13 +106,13 @@ def _object(found: dict[str, Any]) -> tuple[tuple[float, float, float, float], i
     """Return an object's corners, class, whether it is difficult, and area.
 
     Raises:
-        KeyError: if something is missing.
-        TypeError: likewise, if something is empty.
-        ValueError: if something is no number, or the class is none of VOC's.
+        KeyError: If an entry is missing.
+        TypeError: If an entry is empty.
+        ValueError: If an entry is not a number, or the class is not one of VOC's.
     """
     left, top, right, bottom = (float(found["bndbox"][side]) for side in ("xmin", "ymin", "xmax", "ymax"))
     corners = (left - 1.0, top - 1.0, right, bottom)
     if found["name"] not in CLASS_NAMES:
-        raise ValueError(f"{found['name']!r} is none of its classes")
+        raise ValueError(f"{found['name']!r} is not one of its classes")
     area = (right - left + 1.0) * (bottom - top + 1.0)
     return corners, CLASS_NAMES.index(found["name"]) + 1, found.get("difficult") == "1", area

@@ -1,4 +1,4 @@
-"""Images in one ``.npz`` file: ``x_train``, ``y_train`` and, where there is a test set, ``x_test``, ``y_test``."""
+"""Images in one ``.npz`` file with ``x_train``, ``y_train`` and optionally ``x_test``, ``y_test``."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _CHANNELS = (1, 3)
 
 
 class Arrays(LabelledSource):
-    """The user's own arrays: pixels ``(n, height, width)`` or with 1 or 3 channels last or first, uint8 or in [0, 1].
+    """A user's own arrays: pixels ``(n, height, width)`` or with 1 or 3 channels last or first, uint8 or in [0, 1].
 
-    They are normalised by mean and deviation of the training images' channels.
+    They are normalised by the mean and std of the training images' channels.
     """
 
     default_teacher = "resnet56"
@@ -34,34 +34,26 @@ class Arrays(LabelledSource):
         self._parts: tuple[MemoryImages, MemoryImages | None, int] | None = None
 
     def training_images(self) -> tuple[ImageSet, int]:
-        """Load all images that are not for testing, and the number of classes.
-
-        Raises:
-            UsageError: if the file is missing or does not hold labelled images.
-        """
+        """Load the training images and the number of classes."""
         train, _, num_classes = self._load()
         return train, num_classes
 
     def test_set(self) -> ImageSet | None:
-        """Load the test set, or None if the file holds none.
-
-        Raises:
-            UsageError: likewise.
-        """
+        """Load the test set, or None if there is none."""
         return self._load()[1]
 
     def arrays(self) -> tuple[dict[str, np.ndarray], str]:
-        """Read ``x_train``, ``y_train`` and perhaps ``x_test``, ``y_test``, and say what was read.
+        """Read ``x_train``, ``y_train`` and, if there, ``x_test``, ``y_test``; return them with the file's name.
 
         Raises:
-            UsageError: if they are not there.
+            UsageError: If the arrays are not found.
         """
         return read_arrays(self.config.root), str(self.config.root)
 
     def preprocessing(self, pixels: Tensor) -> Preprocessing:
-        """Return what happens to images whose training pixels ``(n, channels, height, width)`` are these."""
-        mean, deviation = channel_statistics(pixels)
-        return augmenting(Preprocessing(mean, deviation), self.config.augmentation, self.usual_augmentation, pixels)
+        """Return the preprocessing for the training pixels ``(n, channels, height, width)``."""
+        mean, std = channel_statistics(pixels)
+        return augmenting(Preprocessing(mean, std), self.config.augmentation, self.usual_augmentation, pixels)
 
     def _load(self) -> tuple[MemoryImages, MemoryImages | None, int]:
         if self._parts is None:
@@ -89,10 +81,10 @@ class Arrays(LabelledSource):
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read an ``.npz`` file's arrays; nothing in it is unpickled.
+    """Read an ``.npz`` file's arrays without unpickling anything.
 
     Raises:
-        UsageError: if it is missing, damaged, or lacks ``x_train`` or ``y_train``.
+        UsageError: If the file is missing or damaged, or lacks ``x_train`` or ``y_train``.
     """
     if not path.is_file():
         raise UsageError(f"there is no file {path}: pass an .npz with x_train and y_train as --data-path")
@@ -100,7 +92,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("x_train", "y_train", "x_test", "y_test") if name in file}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{path} is no .npz file of plain arrays: {error}") from None
+        raise UsageError(f"{path} is not an .npz file of plain arrays: {error}") from None
     for name in ("x_train", "y_train", *(("y_test",) if "x_test" in arrays else ())):
         if name not in arrays:
             raise UsageError(f"{path} lacks the array {name}")
@@ -111,7 +103,7 @@ def as_pixels(values: np.ndarray, name: str) -> Tensor:
     """Return images as ``(n, channels, height, width)``, uint8 or float32 in [0, 1].
 
     Raises:
-        UsageError: if the values are no images.
+        UsageError: If the values are not images.
     """
     if values.ndim == 3:
         values = values[:, None]
@@ -129,10 +121,10 @@ def as_pixels(values: np.ndarray, name: str) -> Tensor:
 
 
 def as_labels(values: np.ndarray, count: int, name: str, num_classes: int | None = None) -> Tensor:
-    """Return classes as ``(count,)`` int64.
+    """Return classes ``(count,)`` as int64.
 
     Raises:
-        UsageError: if there are not that many, or they are no classes from 0, or beyond the known number of classes.
+        UsageError: If their number differs, or if they are not classes from 0 to ``num_classes`` - 1.
     """
     if values.size != count or not np.issubdtype(values.dtype, np.integer):
         raise UsageError(f"{name} must hold one whole number for each of the {count} images")
@@ -145,25 +137,25 @@ def as_labels(values: np.ndarray, count: int, name: str, num_classes: int | None
 
 
 def channel_statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation of every channel of ``(n, channels, height, width)``, for values in [0, 1]."""
+    """Return mean and std of every channel of ``(n, channels, height, width)``, for values in [0, 1]."""
     scale = 255.0 if pixels.dtype == torch.uint8 else 1.0
-    means, deviations = [], []
+    means, stds = [], []
     for channel in pixels.unbind(dim=1):
         values = channel.double()
         means.append(float(values.mean()) / scale)
-        deviations.append(max(float(values.std()) / scale, 1e-3))
-    return tuple(means), tuple(deviations)
+        stds.append(max(float(values.std()) / scale, 1e-3))
+    return tuple(means), tuple(stds)
 
 
 def augmenting(preprocessing: Preprocessing, asked: Augmentation, usual: Augmentation, pixels: Tensor) -> Preprocessing:
-    """Add the random views that were asked for, or the data set's usual ones.
+    """Add the requested random views, or those that are usual for the data set.
 
     Raises:
-        UsageError: if they are random parts of larger images, which arrays have not.
+        UsageError: If random parts of larger images are requested, which arrays do not have.
     """
     augmentation = usual if asked == "auto" else asked
     if augmentation == "resized_crop":
         raise UsageError("the augmentation resized_crop needs image files; here it can be none, flip or crop_flip")
     crop_padding = pixels.shape[-1] // 8 if augmentation == "crop_flip" else 0
     is_flipped = augmentation in ("flip", "crop_flip")
-    return Preprocessing(preprocessing.mean, preprocessing.deviation, crop_padding, is_flipped)
+    return Preprocessing(preprocessing.mean, preprocessing.std, crop_padding, is_flipped)

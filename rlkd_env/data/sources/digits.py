@@ -17,8 +17,7 @@ TEACHER_IMAGES = 800
 STUDENT_IMAGES = 300
 PROBE_IMAGES = 150
 VALIDATION_IMAGES = 150
-TEST_IMAGES = 697
-"""Of the parts that are drawn unless others are asked for."""
+"""The default sizes of the parts; the remaining 697 images are the test set."""
 
 
 @lru_cache(maxsize=1)
@@ -34,11 +33,10 @@ def _image_set(indices: np.ndarray) -> ImageSet:
 
 
 class Digits(DataSource):
-    """800 images train the teacher and 300 of those the student; 150 probe, 150 validation, 697 test.
+    """800 images train the teacher and 300 of those the student; 150 probe, 150 validate and 697 test.
 
-    So few images are the regime in which a student of 12 units learns more from a teacher than from the labels. With
-    other sizes of the first two parts or of the validation, the test set is what is left; it is the same for every
-    ``split_seed``.
+    With so few images a student of 12 units learns more from a teacher than from the labels. If the sizes of the parts
+    are changed, the test set consists of the remaining images; it is the same for every ``split_seed``.
     """
 
     default_teacher = "digits_cnn"
@@ -48,14 +46,10 @@ class Digits(DataSource):
     def __init__(self, config: DataConfig | None = None) -> None:
         super().__init__(config)
         if self.config.image_size is not None:
-            raise UsageError("the images of digits are 8 by 8: image_size has no effect there")
+            raise UsageError("the images of digits are 8 by 8 and cannot be resized: leave out image_size")
 
     def splits(self) -> Splits:
-        """Return the stratified parts; the same at every call.
-
-        Raises:
-            UsageError: if there are fewer images than the parts ask for.
-        """
+        """Return the stratified parts; the same at every call."""
         parts = self.parts()
         return Splits(
             train=_image_set(parts["training"]),
@@ -67,7 +61,7 @@ class Digits(DataSource):
         )
 
     def test_set(self) -> ImageSet:
-        """Return the images, 697 unless told otherwise, that no part of :meth:`splits` holds, whatever its seed."""
+        """Return the images, 697 by default, that are in no part of :meth:`splits`, whatever its seed."""
         return _image_set(self.parts()["test"])
 
     def parts(self) -> dict[str, np.ndarray]:
@@ -79,7 +73,7 @@ class Digits(DataSource):
         return parts
 
     def _draw(self, positions: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-        """Draw the parts out of some positions; what is left is the test set."""
+        """Draw the parts from the positions; the test set is what is left."""
         labels, config = load_digit_images()[1], self.config
         parts: dict[str, np.ndarray] = {}
 

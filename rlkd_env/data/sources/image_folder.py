@@ -1,4 +1,4 @@
-"""Images in folders: any tree of one folder a class, ImageNet and Tiny-ImageNet."""
+"""Images in one folder per class, ImageNet and Tiny-ImageNet."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rlkd_env.data.streamed import MEMORY_LIMIT, SMALL_SIZE, FileReader, Streame
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.choices import Augmentation
 
-IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _TEST_FOLDERS = ("test", "val", "validation")
 
 Sample = tuple[Path, int]
@@ -25,10 +25,10 @@ Sample = tuple[Path, int]
 
 
 class ImageFolder(LabelledSource):
-    """ROOT/train/CLASS/FILE and, for the test, ROOT/test/CLASS/FILE (or val); or ROOT/CLASS/FILE without a test set.
+    """ROOT/train/CLASS/FILE and, for testing, ROOT/test/CLASS/FILE (or val); or ROOT/CLASS/FILE without a test set.
 
-    Images are brought to one size and to RGB. They are read once where they fit into memory and no random parts of
-    larger images are asked for, else by worker processes, ahead of their use.
+    Images are resized to one size and converted to RGB. They are read once if they fit into memory and random views are
+    not random parts of larger images; otherwise worker processes read them ahead of their use.
     """
 
     default_teacher = "torchvision/resnet34"
@@ -40,22 +40,14 @@ class ImageFolder(LabelledSource):
         self._train: tuple[ImageSet, int] | None = None
 
     def training_images(self) -> tuple[ImageSet, int]:
-        """Load all images that are not for testing, and the number of classes.
-
-        Raises:
-            UsageError: if they are missing, damaged, or not in folders of classes.
-        """
+        """Load the training images and the number of classes."""
         if self._train is None:
             samples, classes = self.samples(is_train=True)
             self._train = self._image_set(samples, is_train=True), len(classes)
         return self._train
 
     def test_set(self) -> ImageSet | None:
-        """Load the test set, or None where there is none.
-
-        Raises:
-            UsageError: likewise, or if it has other classes.
-        """
+        """Load the test set, or None if there is none."""
         samples, classes = self.samples(is_train=False)
         if not samples:
             return None
@@ -68,10 +60,10 @@ class ImageFolder(LabelledSource):
         return self._image_set(samples, is_train=False)
 
     def samples(self, is_train: bool) -> tuple[list[Sample], list[str]]:
-        """List files with their classes, and the classes' names; nothing where there is no test set.
+        """List the files with their classes, and the classes' names; both are empty if there is no test set.
 
         Raises:
-            UsageError: if there is no folder of a class, or one without images.
+            UsageError: If there is no class folder, or one without images.
         """
         root = self.config.root
         if not root.is_dir():
@@ -104,7 +96,7 @@ class ImageFolder(LabelledSource):
         is_flipped = augmentation != "none"
         reader = FileReader([path for path, _ in samples], size, augmentation == "resized_crop", is_flipped)
         labels = torch.tensor([label for _, label in samples])
-        constants = (IMAGENET_MEAN, IMAGENET_DEVIATION)
+        constants = (IMAGENET_MEAN, IMAGENET_STD)
         if not in_memory:
             good = readable(reader, config) if config.damaged_images == "skip" else torch.arange(len(samples))
             return StreamedImages(reader, good, labels[good], Preprocessing(*constants), config.workers)
@@ -115,16 +107,16 @@ class ImageFolder(LabelledSource):
 
 
 class ImageNet(ImageFolder):
-    """ILSVRC 2012 in ROOT/imagenet: folders train and val, or the archives, which torchvision checks and unpacks.
+    """ILSVRC 2012 in ROOT/imagenet: the folders train and val, or the archives, which torchvision checks and unpacks.
 
-    Its labelled validation images are the test set here.
+    The labelled validation images serve as the test set.
     """
 
     def samples(self, is_train: bool) -> tuple[list[Sample], list[str]]:
-        """List files with their classes, and the classes' names.
+        """List the files with their classes, and the classes' names.
 
         Raises:
-            UsageError: if they are neither unpacked nor there as archives.
+            UsageError: If there are neither folders nor archives.
         """
         root = self.config.root if self.config.data_path != "auto" else self.config.root / "imagenet"
         split = "train" if is_train else "val"
@@ -139,7 +131,7 @@ class ImageNet(ImageFolder):
 
 
 class TinyImageNet(ImageFolder):
-    """100,000 training and 10,000 labelled validation images (the test set here) of 200 classes, 64 by 64 in colour."""
+    """100,000 training and 10,000 labelled validation images (used as the test set) of 200 classes, 64 by 64, RGB."""
 
     default_teacher = "resnet56"
     default_student = "resnet20"
@@ -148,10 +140,10 @@ class TinyImageNet(ImageFolder):
     md5 = "90528d7ca1a48142e341f4ef8d21d0de"
 
     def samples(self, is_train: bool) -> tuple[list[Sample], list[str]]:
-        """List files with their classes, and the classes' names.
+        """List the files with their classes, and the classes' names.
 
         Raises:
-            UsageError: if they are missing.
+            UsageError: If the files are missing.
         """
         root = self.config.root / "tiny-imagenet-200"
         if not root.is_dir():
@@ -171,13 +163,13 @@ class TinyImageNet(ImageFolder):
 
 
 def list_folder(root: Path) -> tuple[list[Sample], list[str]]:
-    """List the image files under one folder a class, and the classes' names in order.
+    """List the image files with their classes, one folder per class, and the classes' names in order.
 
     Raises:
-        UsageError: if there is no class, or one without images.
+        UsageError: If there is no class folder, or one without images.
     """
     try:
         found = TorchvisionFolder(str(root))
     except FileNotFoundError as error:
-        raise UsageError(f"{root} does not hold one folder a class with images in it: {error}") from None
+        raise UsageError(f"{root} does not hold one folder per class with images in it: {error}") from None
     return [(Path(path), label) for path, label in found.samples], list(found.classes)

@@ -15,23 +15,23 @@ from rlkd_env.utils.choices import Augmentation
 
 
 class _SmallSet(Arrays):
-    """A data set that torchvision knows and that fits into memory.
+    """A data set of torchvision that fits into memory.
 
-    It is read from NAME.npz in the data folder where there is one, else from torchvision's files, whose checksums
-    torchvision compares, also after the download.
+    It is read from NAME.npz in the data folder if that exists, otherwise from torchvision's files, whose checksums
+    torchvision verifies.
     """
 
     name: str
     folder: str
-    """That torchvision keeps the files in."""
+    """The folder in which torchvision keeps the files."""
     dataset_class: Any
     usual_augmentation: Augmentation = "crop_flip"
 
     def arrays(self) -> tuple[dict[str, np.ndarray], str]:
-        """Read the arrays, and say what was read.
+        """Read the arrays and return them with the name of what was read.
 
         Raises:
-            UsageError: if they are not there, saying where they were looked for.
+            UsageError: If they are not found; the message says where they were looked for.
         """
         root = self.config.root
         file = root if root.suffix == ".npz" else root / f"{self.name}.npz"
@@ -46,7 +46,7 @@ class _SmallSet(Arrays):
                     f"{self.name} is neither {file} nor in {root / self.folder}, or its files are damaged: "
                     "pass --download, or the folder that holds it as --data-path"
                 ) from None
-            except OSError as error:  # of the network
+            except OSError as error:  # a network error
                 raise UsageError(f"{self.name} could not be downloaded to {root}: {error}") from None
             arrays[f"x_{part}"], arrays[f"y_{part}"] = np.asarray(dataset.data), np.asarray(dataset.targets)
         return arrays, f"{self.name} in {root}"
@@ -58,7 +58,7 @@ class CIFAR10(_SmallSet):
     name, folder, dataset_class = "cifar10", "cifar-10-batches-py", torchvision.datasets.CIFAR10
 
     def preprocessing(self, pixels: Tensor) -> Preprocessing:
-        """Normalise by the constants of the field."""
+        """Normalise with the constants that are common for CIFAR-10."""
         constants = Preprocessing((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
         return augmenting(constants, self.config.augmentation, self.usual_augmentation, pixels)
 
@@ -69,7 +69,7 @@ class CIFAR100(_SmallSet):
     name, folder, dataset_class = "cifar100", "cifar-100-python", torchvision.datasets.CIFAR100
 
     def preprocessing(self, pixels: Tensor) -> Preprocessing:
-        """Normalise by the constants of the field, which shared weights expect."""
+        """Normalise with the constants that are common for CIFAR-100, which published weights expect."""
         constants = Preprocessing((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
         return augmenting(constants, self.config.augmentation, self.usual_augmentation, pixels)
 

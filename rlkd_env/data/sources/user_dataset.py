@@ -1,4 +1,4 @@
-"""A torch ``Dataset`` of the user's own, named by where it is found in Python."""
+"""A user's own torch ``Dataset``, given as ``package.module:factory``."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from rlkd_env.utils.registry import import_factory
 
 
 class UserDataset(LabelledSource):
-    """What ``package.module:factory`` makes: ``factory(train=True)`` and ``factory(train=False)``.
+    """The Datasets that ``factory(train=True)`` and ``factory(train=False)`` return.
 
-    Each returns a Dataset of ``(image, label)`` with images of one shape, tensors (uint8, or ready for a network) or
-    PIL images, or None where there is no test set. Transforms are the Dataset's own; random ones follow the run's seed
-    as far as they draw from torch's generator. Labels come from its attribute ``targets`` or ``labels``, else every
-    item is read once.
+    Each is a Dataset of ``(image, label)`` whose images have one shape and are tensors (uint8, or ready for a network)
+    or PIL images; without a test set the factory returns None for it. The Dataset applies its own transforms; random
+    ones follow the run's seed if they draw from torch's generator. Labels are read from the attribute ``targets`` or
+    ``labels``, otherwise from every item.
 
     Args:
-        config: whose ``dataset`` is the path.
-        factory: in place of what the path names; ``dataset`` is then only what messages call the data.
+        config: The options of the data, whose ``dataset`` is the path of the factory.
+        factory: Takes the place of what the path names; ``dataset`` is then only what messages call the data.
     """
 
     default_teacher = "resnet56"
@@ -39,22 +39,14 @@ class UserDataset(LabelledSource):
         self._factory = factory or import_factory(config.dataset, "data set")
 
     def training_images(self) -> tuple[ImageSet, int]:
-        """Load all images that are not for testing, and the number of classes.
-
-        Raises:
-            UsageError: if the Dataset cannot be made, or does not hold labelled images.
-        """
+        """Load the training images and the number of classes."""
         images = self._load(train=True)
         if images is None:
-            raise UsageError(f"{self.config.dataset} gives no training images")
+            raise UsageError(f"{self.config.dataset} returns no training images")
         return images, int(images.labels.max()) + 1
 
     def test_set(self) -> ImageSet | None:
-        """Load the test set, or None where there is none.
-
-        Raises:
-            UsageError: likewise.
-        """
+        """Load the test set, or None if there is none."""
         return self._load(train=False)
 
     def _load(self, train: bool) -> ImageSet | None:
@@ -68,7 +60,7 @@ class UserDataset(LabelledSource):
                 f"{self.config.dataset} must take train=True or train=False and return a Dataset with a length: {error}"
             ) from None
         if size == 0:
-            raise UsageError(f"{self.config.dataset} gives an empty Dataset")
+            raise UsageError(f"{self.config.dataset} returns an empty Dataset")
         labels = next((getattr(dataset, name) for name in ("targets", "labels") if hasattr(dataset, name)), None)
         if labels is None:
             labels = [int(dataset[position][1]) for position in range(size)]

@@ -1,7 +1,6 @@
-"""COCO's average precision of a detector, by pycocotools.
+"""COCO's average precision of a detector (Lin et al., arXiv 1405.0312), computed by pycocotools.
 
-Lin et al. 2014, arXiv 1405.0312: precision at 101 recalls, averaged over the classes and over ten thresholds of
-overlap.
+It is the precision at 101 recalls, averaged over the classes and over ten thresholds of overlap.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 NAMES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
-"""In pycocotools' order. Small objects have an area below 32² pixels, large ones above 96²."""
+"""The metrics in pycocotools' order. Small objects have an area below 32² pixels, large ones above 96²."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,9 +22,9 @@ class Detections:
     """What a detector found in an image.
 
     Attributes:
-        corners: ``(k, 4)`` left, top, right and bottom in pixels of the image's file.
-        scores: ``(k,)`` confidence, the higher the surer.
-        classes: ``(k,)`` integer classes from 1.
+        corners: Left, top, right and bottom ``(k, 4)`` in pixels of the image's file.
+        scores: The confidences ``(k,)``.
+        classes: The classes ``(k,)``, integers from 1.
     """
 
     corners: Tensor
@@ -34,21 +33,21 @@ class Detections:
 
 
 def average_precision(ground_truth: Mapping[str, Any], detections: Sequence[Detections]) -> dict[str, float]:
-    """Return how well detections match the real boxes.
+    """Measure how well detections match the real boxes.
 
-    Of each image the 100 surest detections of a class count. Those that lie in a crowd of their class count neither for
-    nor against the detector.
+    For each image and class the 100 most confident detections count. Those inside a crowd of their class count neither
+    for nor against the detector.
 
     Args:
-        ground_truth: a COCO dictionary of ``images``, ``annotations`` (with ``bbox``, ``area`` and ``iscrowd``) and
-            ``categories``; left as it is.
-        detections: of every image in the dictionary's order, with the categories' ids as classes.
+        ground_truth: A COCO dictionary of ``images``, ``annotations`` (with ``bbox``, ``area`` and ``iscrowd``) and
+            ``categories``; it is not changed.
+        detections: The detections of every image in the dictionary's order, with the categories' ids as classes.
 
     Returns:
-        Shares from 0 to 1 by the names :data:`NAMES`, without those of which there are no objects.
+        The metrics in [0, 1] by the names in :data:`NAMES`, without those for which there are no objects.
 
     Raises:
-        ValueError: if there are not as many detections as images.
+        ValueError: If the numbers of detections and images differ.
     """
     # Imported here because only detection needs it.
     from pycocotools.coco import COCO
@@ -57,7 +56,7 @@ def average_precision(ground_truth: Mapping[str, Any], detections: Sequence[Dete
     images = ground_truth["images"]
     if len(images) != len(detections):
         raise ValueError(f"there are detections of {len(detections)} images, but {len(images)} images")
-    # Numbered from 1, as pycocotools takes a match with number 0 for none; copied, as it writes into annotations.
+    # Numbered from 1, as pycocotools takes a match with id 0 for none; copied, as it writes into annotations.
     real = [{**annotation, "id": number} for number, annotation in enumerate(ground_truth["annotations"], start=1)]
     found = [
         {**entry, "id": number}
@@ -77,12 +76,12 @@ def average_precision(ground_truth: Mapping[str, Any], detections: Sequence[Dete
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    # It says -1 where there are no objects.
+    # The metrics are -1 where there are no objects.
     return {name: float(value) for name, value in zip(NAMES, evaluation.stats, strict=False) if value >= 0}
 
 
 def _entries(image: Mapping[str, Any], detections: Detections) -> list[dict[str, Any]]:
-    """Return an image's detections as COCO annotations without numbers."""
+    """Return an image's detections as COCO annotations without ids."""
     entries = []
     for (left, top, right, bottom), score, category in zip(
         detections.corners.double().tolist(), detections.scores.tolist(), detections.classes.tolist(), strict=True

@@ -1,4 +1,4 @@
-"""From the maps of a two-stage detector to the proposals that it and its teacher classify."""
+"""The region proposals that a two-stage student and its teacher classify, from the student's maps."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from rlkd_env.models.engine import Engine
 
 @dataclass(frozen=True)
 class Proposals:
-    """What a detector's region proposal network says of B images.
+    """The output of a detector's region proposal network for B images.
 
     Attributes:
-        corners: ``(m, 4)`` of every image, the most likely first.
-        objectness: ``(m,)`` of every image: probability that there is an object.
-        loss: of the proposal network, no dimensions, with gradient; None where real boxes were not given.
+        corners: The corners ``(m, 4)`` of each image's proposals, the most likely first.
+        objectness: The probability ``(m,)`` of an object in each of these proposals.
+        loss: The loss of the proposal network, a scalar with gradient; None if no real boxes were given.
     """
 
     corners: list[Tensor]
@@ -32,13 +32,13 @@ class Proposals:
 
 @dataclass(frozen=True)
 class SampledRegions:
-    """Equally many proposals of every image, and what a detector's head should say of them.
+    """Equally many proposals per image and the targets of a detector's head for them.
 
     Attributes:
-        regions: the N proposals.
-        labels: ``(N,)`` class of the real box that a proposal was matched with, 0 for the background.
-        targets: ``(N, 4)`` how the matched boxes differ from the proposals, as the head's box coder writes it; of no
-            meaning for the background.
+        regions: The N proposals.
+        labels: The class ``(N,)`` of the real box that a proposal was matched with, 0 for the background.
+        targets: The matched boxes ``(N, 4)`` relative to the proposals, encoded by the head's box coder; meaningless
+            for the background.
     """
 
     regions: Regions
@@ -49,14 +49,14 @@ class SampledRegions:
 def propose(
     detector: FasterRCNN, engine: Engine, images: Tensor, maps: dict[str, Tensor], boxes: Boxes | None
 ) -> Proposals:
-    """Run the region proposal network, as torchvision's own forward does, but keep the objectness.
+    """Run the region proposal network as torchvision's own forward does, but keep the objectness.
 
     Args:
-        detector: in training or evaluation mode, which have their own numbers of proposals.
-        engine: how its head is computed.
-        images: ``(B, channels, height, width)``.
-        maps: of the detector's backbone by name.
-        boxes: real ones, for the loss, whose anchors are drawn from torch's global generator; None for no loss.
+        detector: The detector, in training or evaluation mode, which differ in the number of proposals.
+        engine: The engine that computes the network's head.
+        images: The images ``(B, channels, height, width)``.
+        maps: The maps of the detector's backbone by name.
+        boxes: The real boxes, for the loss, whose anchors are drawn from torch's global generator; None for no loss.
     """
     network, levels = detector.rpn, list(maps.values())
     sizes = [(images.shape[-2], images.shape[-1])] * len(images)
@@ -79,17 +79,17 @@ def propose(
 def sample_regions(
     detector: FasterRCNN, proposals: Proposals, boxes: Boxes, count: int, image_size: tuple[int, int]
 ) -> SampledRegions:
-    """Draw equally many proposals of every image, objects among them in the share that the detector's head asks for.
+    """Draw equally many proposals per image, with the share of objects that the detector's head asks for.
 
-    Real boxes are proposals too. Where an image has fewer proposals than are drawn they are drawn more than once; an
-    image without any gives the whole of itself.
+    Real boxes are proposals too. If an image has too few proposals, they are drawn more than once; an image without any
+    contributes itself as a whole.
 
     Args:
-        detector: whose matcher, sampler and box coder are used.
-        proposals: of B images.
-        boxes: real ones of the same images.
-        count: proposals an image; drawn from torch's global generator.
-        image_size: height and width.
+        detector: The detector whose matcher, sampler and box coder are used.
+        proposals: The proposals of B images.
+        boxes: The real boxes of the same images.
+        count: The number of proposals per image, drawn with torch's global generator.
+        image_size: The height and width of the images.
     """
     head = detector.roi_heads
     drawn: list[tuple[Tensor, ...]] = []
@@ -121,11 +121,11 @@ def _background(candidates: Tensor) -> Tensor:
 
 
 def _balanced(labels: Tensor, count: int, positive_fraction: float) -> Tensor:
-    """Draw ``(count,)`` positions, at most that fraction of them objects, and only then any more than once."""
+    """Draw ``(count,)`` positions, at most that fraction of them objects; positions repeat only if they run out."""
     objects, others = ((labels > 0).nonzero().squeeze(-1), (labels == 0).nonzero().squeeze(-1))
     num_objects = min(int(count * positive_fraction), len(objects))
     chosen = torch.cat([_shuffled(objects)[:num_objects], _shuffled(others)[: count - num_objects]])
-    if len(chosen) == 0:  # fewer real boxes than a fraction makes one of, and nothing else
+    if len(chosen) == 0:  # only real boxes, and too few for the fraction to include one
         chosen = _shuffled(objects)[:count]
     repeats = -(-count // len(chosen))
     return chosen.repeat(repeats)[:count]

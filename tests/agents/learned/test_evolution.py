@@ -1,34 +1,24 @@
-"""Coefficient policies: what evolution and agents learn over many runs, and what is saved of it."""
+"""Evolution over many runs, and what is saved of it."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
-from agents.learned.coefficient_policy import CoefficientPolicy
 from agents.learned.evolution import Candidates, CoefficientForm, Evolution
-from agents.learned.loading import load_policy
-from agents.learned.temperature_policy import TemperaturePolicy
-from agents.sb3.coefficient_training import CoefficientTraining
-from rlkd_env.envs.coefficient_env import CoefficientVectorEnv
 from rlkd_env.errors import UsageError
-from rlkd_env.instances.actions import ActionMap
 from rlkd_env.instances.coefficients import CoefficientRule
 from rlkd_env.instances.outputs import InstanceOutputs
-from rlkd_env.instances.temperature import TemperatureRange
 from rlkd_env.runs.parallel import ParallelRuns, create_parallel_runs
 from rlkd_env.runs.run import DistillationRun
 
 MakeRun = Callable[..., DistillationRun]
+
 RULE = CoefficientRule(("student_performance", "teacher_uncertainty"))
+
 SEEDS = range(100, 200)
 
 
@@ -129,75 +119,6 @@ def test_diverged_candidates_are_the_worst(make_run: MakeRun) -> None:
     evolution = make_evolution(make_runs(make_run, learning_rate=1e6))
     assert evolution.update()["fitness"] >= -1.0
     assert np.isfinite(evolution.policy().network[0].bias.numpy()).all()
-
-
-def test_an_agent_learns_goes_on_and_is_exported(make_run: MakeRun) -> None:
-    def start() -> tuple[CoefficientVectorEnv, CoefficientTraining]:
-        env = CoefficientVectorEnv([make_runs(make_run), make_runs(make_run, epochs=2)], RULE, decisions=4)
-        return env, CoefficientTraining("ppo", env, [SEEDS, SEEDS], 1.0, {}, seed=0)
-
-    env, whole = start()
-    for _ in range(3):
-        figures = whole.update()
-    assert np.isfinite(figures["return"])
-    _, first = start()  # agents draw from the global generators, which they seed when they are made
-    first.update()
-    first.update()
-    state = first.state_dict()
-    _, second = start()
-    second.load_state_dict(state)
-    second.update()
-    given = outputs(3)
-    policy = whole.policy()
-    torch.testing.assert_close(policy.coefficients(given), second.policy().coefficients(given))
-    actions, _ = whole._agent.predict(RULE.context(given).numpy(), deterministic=True)
-    torch.testing.assert_close(policy.coefficients(given), torch.from_numpy(env.scale * actions))
-
-
-def test_off_policy_agents_learn_too(make_run: MakeRun) -> None:
-    env = CoefficientVectorEnv(make_runs(make_run), RULE, decisions=4)
-    training = CoefficientTraining("sac", env, [SEEDS], 1.0, {"learning_starts": 8}, seed=0)
-    assert np.isfinite(training.update()["return"])
-
-
-def test_policies_are_loaded_by_their_kind(tmp_path: Path) -> None:
-    coefficients = CoefficientForm("linear", RULE).policy(torch.linspace(-0.5, 0.5, 6))
-    coefficients.save(tmp_path / "coefficients")
-    layers = [nn.Linear(2, 1), nn.Hardtanh()]
-    action_map = ActionMap(TemperatureRange(1.0, 9.0))
-    TemperaturePolicy(layers, ("student_performance", "progress"), action_map).save(tmp_path / "temperature")
-    loaded = load_policy(tmp_path / "coefficients" / "policy.json")
-    assert isinstance(loaded, CoefficientPolicy)
-    assert torch.equal(loaded(outputs(2)).student, coefficients(outputs(2)).student)
-    assert isinstance(load_policy(str(tmp_path / "temperature")), TemperaturePolicy)
-    with pytest.raises(UsageError, match="kind 'coefficients', not 'temperature'"):
-        TemperaturePolicy.load(tmp_path / "coefficients")
-    description = json.loads((tmp_path / "coefficients" / "policy.json").read_text())
-    (tmp_path / "coefficients" / "policy.json").write_text(json.dumps({**description, "kind": "magic"}))
-    with pytest.raises(UsageError, match=r"unknown kind of policy 'magic'. Valid: coefficients, temperature"):
-        load_policy(tmp_path / "coefficients")
-
-
-def test_the_policy_of_the_package_needs_neither_gymnasium_nor_stable_baselines3() -> None:
-    code = """
-import sys
-for name in ("gymnasium", "stable_baselines3", "cma"):
-    sys.modules[name] = None
-import torch
-from agents.learned.loading import load_policy
-
-policy = load_policy("pretrained")
-temperature = policy.temperatures(torch.randn(8, 5), 6 * torch.randn(8, 5), torch.arange(8) % 5, progress=0.5)
-assert temperature.shape == (8,) and (temperature > 0).all()
-"""
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-
-
-def test_the_policy_of_the_package_does_not_care_for_the_teachers_scale() -> None:
-    policy = load_policy("pretrained")
-    given = outputs(1)
-    larger = InstanceOutputs(given.student_logits, 3.0 * given.teacher_logits, given.labels, given.progress)
-    assert (policy(larger).student > 1.5 * policy(given).student).all()
 
 
 def test_bad_settings_are_told(make_run: MakeRun) -> None:

@@ -44,7 +44,7 @@ def test_other_splits_of_digits_have_the_same_test_set_and_disjoint_parts() -> N
 def test_digits_cannot_be_split_into_more_images_than_there_are() -> None:
     with pytest.raises(UsageError, match="validation part cannot have 900 images"):
         create_source(DataConfig(validation_images=900)).splits()
-    with pytest.raises(UsageError, match="image_size has no effect"):
+    with pytest.raises(UsageError, match="leave out image_size"):
         create_source(DataConfig(image_size=16))
 
 

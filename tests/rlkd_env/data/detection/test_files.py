@@ -432,7 +432,7 @@ def test_images_of_voc_may_have_no_object(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("annotation", "message"),
     [
-        ("<annotation><size>", "is no annotation in Pascal VOC's format"),
+        ("<annotation><size>", "is not an annotation in Pascal VOC's format"),
         ("<annotation><folder>VOC</folder></annotation>", "it lacks 'size'"),
         (
             "<annotation><size><width>0</width><height>20</height></size></annotation>",
@@ -440,7 +440,7 @@ def test_images_of_voc_may_have_no_object(tmp_path: Path) -> None:
         ),
         (
             f"<annotation><size><width>40</width><height>20</height></size>{voc_object('emu')}</annotation>",
-            "'emu' is none of its classes",
+            "'emu' is not one of its classes",
         ),
         (
             "<annotation><size><width>40</width><height>20</height></size><object><name>dog</name></object></annotation>",

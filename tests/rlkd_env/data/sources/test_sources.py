@@ -146,7 +146,7 @@ def test_duplicates_between_training_and_test_are_counted(tmp_path: Path) -> Non
         ({"y_train": np.arange(100) - 1}, "class -1"),
         ({"y_test": np.full(20, 4)}, "class 4, but the training images have 4 classes"),
         ({"x_test": pixels(20, 9)}, "test images .* have the shape"),
-        ({"x_train": np.array([{"a": 1}] * 100)}, "no .npz file of plain arrays"),
+        ({"x_train": np.array([{"a": 1}] * 100)}, "not an .npz file of plain arrays"),
     ],
 )
 def test_arrays_that_are_no_labelled_images_are_refused(changes: dict, message: str, tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_a_missing_or_damaged_file_is_refused(tmp_path: Path) -> None:
         arrays_source(tmp_path / "missing.npz").splits()
     path = write_npz(tmp_path / "a.npz")
     path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(UsageError, match=r"no .npz file"):
+    with pytest.raises(UsageError, match=r"not an .npz file"):
         arrays_source(path).splits()
 
 
@@ -356,7 +356,7 @@ def test_impossible_folders_are_refused(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(UsageError, match="there is no folder"):
         folder_source(tmp_path / "missing").splits()
     (tmp_path / "empty" / "cat").mkdir(parents=True)
-    with pytest.raises(UsageError, match="one folder a class"):
+    with pytest.raises(UsageError, match="one folder per class"):
         folder_source(tmp_path / "empty").splits()
     root = write_folder(tmp_path / "parts" / "train", {"cat": 12, "dog": 12}).parent
     write_folder(root / "val", {"cat": 2, "emu": 2})

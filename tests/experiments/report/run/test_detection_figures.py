@@ -1,4 +1,4 @@
-"""The report of a detection run: its words, its images with boxes, and the file that they come from."""
+"""What a detector finds, as the page of its run shows it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,12 @@ from matplotlib.collections import PolyCollection
 from matplotlib.patches import Rectangle
 
 from experiments.cli import main
-from experiments.compare.analysis import analyze
-from experiments.compare.rows import Row
-from experiments.compare.table import print_tables
-from experiments.report.comparison.page import comparison_page
-from experiments.report.comparison.records import ComparisonRecord
 from experiments.report.run.detection_figures import draw_detections
 from experiments.report.run.page import run_page
 from experiments.report.run.records import RunRecord
 from experiments.report.style import Drawing
-from experiments.session.detections import LONGEST_SIDE, MOST_IMAGES, read_detections, write_detections
-from experiments.session.folder import DETECTIONS_FILE, clear_folder
+from experiments.session.detections import read_detections
+from experiments.session.folder import DETECTIONS_FILE
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.files import read_tensors, write_tensors
 
@@ -198,41 +193,6 @@ def test_a_student_that_is_never_sure_is_told(run: Path) -> None:
     )
 
 
-def test_what_is_written_is_read_and_bounded(tmp_path: Path) -> None:
-    write_example(tmp_path, num_images=MOST_IMAGES + 3)
-    record = read_detections(tmp_path)
-    assert record is not None
-    assert len(record.images) == MOST_IMAGES
-    image = record.images[-1]
-    expected = 255.0 * torch.rand(MOST_IMAGES + 3, 3, 32, 48, generator=torch.Generator().manual_seed(0))
-    assert (image.pixels.float() - expected[MOST_IMAGES - 1]).abs().max() <= 0.5 + 1e-3
-    assert torch.equal(image.real.corners, REAL)
-    assert image.real.classes.tolist() == [1, 2]
-    assert torch.equal(image.student.corners, REAL + 2.0)
-    assert image.student.scores.tolist() == pytest.approx([0.8, 0.3])
-    assert image.proposals.temperatures.tolist() == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
-    assert record.class_names == ("ring", "cross")
-    clear_folder(tmp_path)
-    assert read_detections(tmp_path) is None
-
-
-def test_large_images_are_made_smaller_with_their_boxes(tmp_path: Path) -> None:
-    write_example(tmp_path, num_images=1, height=LONGEST_SIDE, width=4 * LONGEST_SIDE)
-    record = read_detections(tmp_path)
-    assert record is not None
-    (image,) = record.images
-    assert tuple(image.pixels.shape) == (3, LONGEST_SIDE // 4, LONGEST_SIDE)
-    assert torch.equal(image.real.corners, REAL / 4)
-    assert torch.equal(image.proposals.corners[:2], REAL / 4)
-
-
-def test_unequal_numbers_of_images_are_a_mistake(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no image"):
-        write_example(tmp_path, num_images=0)
-    with pytest.raises(ValueError, match="of the same images"):
-        write_detections(tmp_path, torch.rand(2, 1, 8, 8), ["a"], [], [], [], [])
-
-
 def damaged(change: dict[str, torch.Tensor | None], **metadata: str) -> Any:
     def damage(path: Path) -> None:
         tensors, words = read_tensors(path)
@@ -271,34 +231,3 @@ def test_details_of_another_form_are_refused(details: Any, run: Path) -> None:
     (run / "summary.json").write_text(json.dumps(summary | {"student_test_details": details}))
     with pytest.raises(UsageError, match=r"summary\.json is damaged"):
         RunRecord.read(run)
-
-
-def test_a_comparison_of_detectors_speaks_of_ap(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [
-        Row(arm, "scenes", seed, accuracy + 0.01 * seed, accuracy, 3, 2.0, metric="AP")
-        for arm, accuracy in (("T=4", 0.3), ("ppo", 0.35))
-        for seed in range(3)
-    ]
-    rows.insert(0, Row("T=4", "scenes", 3, error="out of memory"))
-    statistics = analyze(rows, ["scenes"], "T=4", ["T=4"])
-    assert statistics["scenes"]["metric"] == "AP"
-    print_tables(statistics)
-    assert "scenes, last epoch: test AP in %" in capsys.readouterr().out
-    content = {
-        "version": 1,
-        "planned_runs": 7,
-        "tasks": {"scenes": {}},
-        "runs": [row.as_dict() | {"folder": f"runs/{row.arm}/{row.seed}"} for row in rows],
-        "statistics": statistics,
-    }
-    (tmp_path / "comparison.json").write_text(json.dumps(content))
-    page = comparison_page(ComparisonRecord.read(tmp_path))
-    table = page.sections[0].table
-    assert table is not None
-    assert table.title == "Test AP"
-    assert list(table.columns)[1] == "AP, last epoch, %"
-    assert "T=4 reaches an AP of 31.00 % on the test images" in page.reading[0]
-    figure = page.drawings[0].figure.axes[0]
-    assert figure.get_xlabel() == "test AP over T=4, points"
-    html = page.html()
-    assert "accuracy" not in html[html.index("<main>") : html.index("Details")].replace("id=", "")

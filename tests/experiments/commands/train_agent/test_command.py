@@ -1,4 +1,4 @@
-"""``rlkd train-agent`` from end to end, its instance sets, and going on after a stop."""
+"""``rlkd train-agent`` from end to end."""
 
 from __future__ import annotations
 
@@ -6,15 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
-from experiments import train_agent
 from experiments.cli import main
-from experiments.commands.train_agent.held_out import HeldOutRuns
-from experiments.commands.train_agent.instances import INSTANCE_SETS, Instance, read_instance_set
-from experiments.config.presets import PRESETS
-from rlkd_env.instances.temperature import Temperature
+from experiments.commands.train_agent import command as train_agent
 
 QUICK = ("--no-progress", "--device", "cpu", "--num-runs", "4", "--population", "4", "--run-mode", "stacked")
 
@@ -92,67 +87,6 @@ def test_a_training_that_was_killed_goes_on_to_the_same_policy(
     weights = [(tmp_path / name / "policy.safetensors").read_bytes() for name in ("whole", "broken")]
     assert weights[0] == weights[1]
     assert main(["train-agent", "--resume", "--out", str(tmp_path / "broken"), "--no-progress"]) == 0
-
-
-def test_a_held_out_run_is_that_of_its_seed_alone(tmp_path: Path) -> None:
-    instance = Instance("one", {"epochs": 2}, range(3, 6))
-    held_out = HeldOutRuns(instance, "cpu", "stacked")
-    images = held_out.template.splits.validation
-
-    def fixed(outputs: object) -> Temperature:
-        return Temperature.shared(torch.full(outputs.labels.shape, 5.0))
-
-    together = held_out.accuracies(fixed, images, [3, 4, 5])
-    run = instance.build(probe_images=1, device="cpu")
-    run.reset(4)
-    run.advance(fixed)
-    assert together[1] == pytest.approx(float(run.task.evaluate(run.student, images).accuracy), abs=0.02)
-
-
-def test_the_probe_grows_by_images_that_the_student_does_not_train_on() -> None:
-    run = Instance("one", {"teacher_images": 1000}, range(2)).build(probe_images=1000, device="cpu")
-    assert len(run.probe) == 150 + 700
-    others = (run.splits.train, run.splits.validation, Instance("one", {"teacher_images": 1000}, range(2)).test_set())
-    probe = {image.tobytes() for image in run.probe.images.numpy()}
-    for part in others:
-        known = {image.tobytes() for image in part.images.numpy()}
-        assert not probe & known
-
-
-@pytest.mark.parametrize("path", sorted(INSTANCE_SETS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_no_instance_set_of_the_package_trains_on_held_out_seeds(path: Path) -> None:
-    instances = read_instance_set(path.stem)
-    held_out = {seed for instance in instances.held_out for seed in instance.seeds}
-    assert held_out
-    for instance in instances.train:
-        assert not any(seed in instance.seeds for seed in held_out)
-        assert instance.seeds.start >= 10_000  # tests have smaller ones
-
-
-def test_every_preset_names_an_instance_set() -> None:
-    for preset in (PRESETS / "train-agent").glob("*.yaml"):
-        read_instance_set(yaml.safe_load(preset.read_text())["instances"])
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("held_out: []", "has no list 'train'"),
-        ("train: [{name: a}]", "every entry needs a name and seeds"),
-        ("train: [{name: a, seeds: [5, 5]}]", "every entry needs a name and seeds"),
-        ("train: [{name: a, seeds: [0, 5], epoch: 3}]", "unknown argument 'epoch'. Did you mean 'epochs'?"),
-        ("train: [{name: a, seeds: [0, 5], teacher_recipe: {size: 3}}]", "unknown option of the teacher of a: 'size'"),
-        ("train: [{name: a, seeds: [0, 5]}]\ntest: []", "unknown option in the config"),
-        ("train: [", "neither JSON nor YAML"),
-    ],
-)
-def test_wrong_instance_sets_end_with_exit_code_2(
-    content: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "set.yaml").write_text(content)
-    assert train(tmp_path / "set.yaml", tmp_path / "out") == 2
-    assert message in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,118 @@
+"""Damaged and foreign policies on disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from agents.learned.temperature_policy import TemperaturePolicy
+from agents.rules.create import create_rule
+from rlkd_env.errors import UsageError
+from rlkd_env.instances.actions import ActionMap, ResidualMap
+from rlkd_env.instances.outputs import InstanceOutputs
+from rlkd_env.instances.temperature import Temperature, TemperatureRange
+
+BOUNDS = TemperatureRange(0.5, 20.0)
+
+
+def batch(count: int = 9) -> InstanceOutputs:
+    generator = torch.Generator().manual_seed(1)
+    student, teacher = 4.0 * torch.randn(2, count, 10, generator=generator)
+    return InstanceOutputs(student, teacher, torch.arange(count) % 10, progress=0.25)
+
+
+def policy(action_map: ActionMap | ResidualMap, columns: int = 1) -> TemperaturePolicy:
+    torch.manual_seed(0)
+    layers = [nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, columns), nn.Hardtanh()]
+    return TemperaturePolicy(layers, ("student_performance", "progress"), action_map)
+
+
+def test_a_rule_without_a_name_cannot_be_saved(tmp_path: Path) -> None:
+    nameless = policy(ResidualMap(lambda outputs: Temperature.shared(outputs.labels.float() + 1.0), BOUNDS))
+    assert nameless(batch()).student.shape == (9,)
+    with pytest.raises(UsageError, match="cannot be saved"):
+        nameless.save(tmp_path)
+    assert not (tmp_path / "policy.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"around": {"rule": "lskk", "arguments": {}}}, "Did you mean 'lskd'"),
+        ({"around": {"rule": "lskd", "arguments": {"tau": -1}}}, "tau must be positive"),
+        ({"around": {"rule": "lskd", "arguments": {"x": 1}}}, "damaged"),
+        ({"around": {"rule": "lskd"}}, "damaged"),
+        ({"around": {"rule": ["lskd"], "arguments": {}}}, "damaged"),
+        ({"around": None}, "damaged"),
+        ({"around": {"rule": "ctkd", "arguments": {}}}, "no agent can act around the rule 'ctkd'"),
+        ({"width": 0}, "width around a rule must be positive"),
+        ({"width": "wide"}, "damaged"),
+        ({"minimum": -1}, "must be positive"),
+    ],
+    ids=str,
+)
+def test_a_damaged_description_is_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    policy(ResidualMap(create_rule("lskd"), BOUNDS)).save(tmp_path)
+    path = tmp_path / "policy.json"
+    description = json.loads(path.read_text())
+    description["action_map"] |= changes
+    path.write_text(json.dumps(description))
+    with pytest.raises(UsageError, match=message):
+        TemperaturePolicy.load(tmp_path)
+
+
+def test_a_network_of_another_width_is_refused(tmp_path: Path) -> None:
+    for columns in (3, 1):
+        policy(ActionMap(BOUNDS), columns).save(tmp_path)
+        if columns == 1:
+            path = tmp_path / "policy.json"
+            path.write_text(path.read_text().replace('"progress"', '"progress", "teacher_entropy"'))
+        with pytest.raises(UsageError, match="one or two actions"):
+            TemperaturePolicy.load(tmp_path)
+
+
+def small_policy() -> TemperaturePolicy:
+    torch.manual_seed(0)
+    layers = [nn.Linear(2, 4), nn.LeakyReLU(0.2), nn.Linear(4, 1), nn.Hardtanh()]
+    return TemperaturePolicy(layers, ("student_performance", "progress"), ActionMap(TemperatureRange(1.0, 9.0)))
+
+
+def test_damaged_or_foreign_policy_files_are_refused(tmp_path: Path) -> None:
+    def damage(name: str, change: object) -> Path:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        small_policy().save(folder)
+        path = folder / name
+        path.write_bytes(change(path.read_bytes()))
+        return folder
+
+    def rewritten(**changes: object) -> object:
+        return lambda content: json.dumps({**json.loads(content), **changes}).encode()
+
+    cases = [
+        (damage("policy.safetensors", lambda b: b[:-5]), "damaged"),
+        (damage("policy.safetensors", lambda b: b[:-4] + b"\0\0\0\1"), "damaged"),
+        (damage("policy.json", lambda b: b[: len(b) // 2]), "cannot be read as JSON"),
+        (damage("policy.json", lambda b: b"[]"), "not a policy of format"),
+        (damage("policy.json", rewritten(format=99)), "not a policy of format"),
+        (damage("policy.json", rewritten(layers=[{"type": "Pickle", "arguments": {}}])), "unknown layer"),
+        (damage("policy.json", rewritten(layers=[{"type": "Linear", "arguments": {"x": 1}}])), "damaged"),
+        (damage("policy.json", rewritten(action_map={"scale": "log"})), "damaged"),
+        (damage("policy.json", rewritten(features=["unheard_of", "progress"])), "unknown feature"),
+        (damage("policy.json", rewritten(layers=[{"type": "Tanh", "arguments": {}}])), "another network"),
+        (tmp_path / "nowhere", "does not exist"),
+    ]
+    for folder, message in cases:
+        with pytest.raises(UsageError, match=message):
+            TemperaturePolicy.load(folder)
+
+
+def test_layers_that_cannot_be_described_are_not_saved(tmp_path: Path) -> None:
+    policy = TemperaturePolicy([nn.Bilinear(1, 1, 1)], ("progress",), ActionMap(TemperatureRange(1.0, 9.0)))
+    with pytest.raises(UsageError, match="cannot be saved"):
+        policy.save(tmp_path)
+    assert not (tmp_path / "policy.json").exists()

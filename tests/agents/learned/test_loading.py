@@ -1,0 +1,71 @@
+"""Policies by their kind, and that of the package."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from agents.learned.coefficient_policy import CoefficientPolicy
+from agents.learned.evolution import CoefficientForm
+from agents.learned.loading import load_policy
+from agents.learned.temperature_policy import TemperaturePolicy
+from rlkd_env.errors import UsageError
+from rlkd_env.instances.actions import ActionMap
+from rlkd_env.instances.coefficients import CoefficientRule
+from rlkd_env.instances.outputs import InstanceOutputs
+from rlkd_env.instances.temperature import TemperatureRange
+
+RULE = CoefficientRule(("student_performance", "teacher_uncertainty"))
+
+
+def outputs(num_runs: int, progress: float = 0.25) -> InstanceOutputs:
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 16 * num_runs, 10, generator=generator)
+    labels = torch.randint(10, (16 * num_runs,), generator=generator)
+    return InstanceOutputs(student, 4.0 * teacher, labels, progress, num_runs=num_runs)
+
+
+def test_policies_are_loaded_by_their_kind(tmp_path: Path) -> None:
+    coefficients = CoefficientForm("linear", RULE).policy(torch.linspace(-0.5, 0.5, 6))
+    coefficients.save(tmp_path / "coefficients")
+    layers = [nn.Linear(2, 1), nn.Hardtanh()]
+    action_map = ActionMap(TemperatureRange(1.0, 9.0))
+    TemperaturePolicy(layers, ("student_performance", "progress"), action_map).save(tmp_path / "temperature")
+    loaded = load_policy(tmp_path / "coefficients" / "policy.json")
+    assert isinstance(loaded, CoefficientPolicy)
+    assert torch.equal(loaded(outputs(2)).student, coefficients(outputs(2)).student)
+    assert isinstance(load_policy(str(tmp_path / "temperature")), TemperaturePolicy)
+    with pytest.raises(UsageError, match="kind 'coefficients', not 'temperature'"):
+        TemperaturePolicy.load(tmp_path / "coefficients")
+    description = json.loads((tmp_path / "coefficients" / "policy.json").read_text())
+    (tmp_path / "coefficients" / "policy.json").write_text(json.dumps({**description, "kind": "magic"}))
+    with pytest.raises(UsageError, match=r"unknown kind of policy 'magic'. Valid: coefficients, temperature"):
+        load_policy(tmp_path / "coefficients")
+
+
+def test_the_policy_of_the_package_needs_neither_gymnasium_nor_stable_baselines3() -> None:
+    code = """
+import sys
+for name in ("gymnasium", "stable_baselines3", "cma"):
+    sys.modules[name] = None
+import torch
+from agents.learned.loading import load_policy
+
+policy = load_policy("pretrained")
+temperature = policy.temperatures(torch.randn(8, 5), 6 * torch.randn(8, 5), torch.arange(8) % 5, progress=0.5)
+assert temperature.shape == (8,) and (temperature > 0).all()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_the_policy_of_the_package_does_not_care_for_the_teachers_scale() -> None:
+    policy = load_policy("pretrained")
+    given = outputs(1)
+    larger = InstanceOutputs(given.student_logits, 3.0 * given.teacher_logits, given.labels, given.progress)
+    assert (policy(larger).student > 1.5 * policy(given).student).all()

@@ -1,0 +1,21 @@
+"""What the arms of the bench run on."""
+
+from __future__ import annotations
+
+from experiments.cli import parse
+from experiments.commands.bench.arms import build_bench_run
+from experiments.config import BenchConfig
+
+
+def bench_config(*arguments: str) -> BenchConfig:
+    config = parse(["bench", "--device", "cpu", *arguments])
+    assert isinstance(config, BenchConfig)
+    return config
+
+
+def test_random_images_need_no_data() -> None:
+    config = bench_config("--preset", "cifar100/resnet56-resnet20/dkd", "--random-images", "--student", "resnet8")
+    run = build_bench_run(config)
+    assert run.splits.image_shape == (3, 32, 32)
+    assert sum(parameter.numel() for parameter in run.teacher.parameters()) == 861_620
+    assert config.run.distillation.method == "dkd"

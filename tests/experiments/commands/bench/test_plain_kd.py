@@ -1,0 +1,40 @@
+"""The baseline is no straw man."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from agents.rules.create import FixedTemperature
+from experiments.cli import parse
+from experiments.commands.bench.arms import build_bench_run
+from experiments.commands.bench.plain_kd import plain_kd
+from experiments.config import BenchConfig
+
+
+def bench_config(*arguments: str) -> BenchConfig:
+    config = parse(["bench", "--device", "cpu", *arguments])
+    assert isinstance(config, BenchConfig)
+    return config
+
+
+def test_plain_kd_is_what_a_run_at_one_temperature_does() -> None:
+    """The baseline is no straw man: it makes the same updates as the run."""
+    config = bench_config("--precision", "float32")
+    run = build_bench_run(config)
+    run.reset(0)
+    torch.manual_seed(0)
+    baseline_run = build_bench_run(config)
+    students: list[torch.nn.Module] = []
+    create = baseline_run.create_student
+
+    def remember() -> torch.nn.Module:
+        torch.manual_seed(0)
+        students.append(create())
+        return students[-1]
+
+    baseline_run.create_student = remember
+    plain_kd(baseline_run, baseline_run.task.engine)(12)
+    run.advance(FixedTemperature(4.0), 12)
+    for plain, ours in zip(students[-1].parameters(), run.student.parameters(), strict=True):
+        np.testing.assert_allclose(plain.detach(), ours.detach(), rtol=1e-3, atol=1e-5)

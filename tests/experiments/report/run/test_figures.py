@@ -1,0 +1,28 @@
+"""The figures of a run draw what was recorded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from made_reports import (
+    drawn,
+)
+
+from experiments.report.run.figures import PARTS, draw_accuracy_over_epochs, draw_temperature_over_epochs, draw_time
+from experiments.report.run.records import RunRecord
+
+
+def test_the_figures_draw_what_was_recorded(run: Path) -> None:
+    record = RunRecord.read(run)
+    epochs = json.loads((run / "history.json").read_text())["epochs"]
+    lines = {line.get_label(): line for line in drawn(draw_accuracy_over_epochs(record)).lines}
+    assert list(lines["validation"].get_xdata()) == list(range(1, 21))
+    assert list(lines["validation"].get_ydata()) == pytest.approx([100 * row["validation_accuracy"] for row in epochs])
+    assert lines["test, last epoch"].get_ydata()[0] == record.percent("student_last_test_accuracy")
+    assert lines["test, last epoch"].get_xdata()[0] == 20
+    median = next(line for line in drawn(draw_temperature_over_epochs(record)).lines if line.get_label() == "median")
+    assert list(median.get_ydata()) == pytest.approx([row["temperature_quantiles"][2] for row in epochs])
+    seconds = [bar.get_width() for bar in drawn(draw_time(record)).patches]
+    assert seconds == pytest.approx([record.figure(f"{part}_seconds") for part in PARTS])

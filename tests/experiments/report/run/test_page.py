@@ -1,0 +1,93 @@
+"""What the page of a run says and shows."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from made_reports import (
+    CREDIT,
+    change,
+    shown,
+    words_of,
+)
+from matplotlib.image import imread
+
+from experiments.report.run.records import RunRecord
+from rlkd_env.utils.files import write_tensors
+
+RUN_FIGURES = {
+    "accuracy_over_epochs",
+    "accuracy_over_time",
+    "temperature_over_epochs",
+    "temperature_against_confidence",
+    "temperature_against_margin",
+    "temperature_by_class",
+    "reward_against_temperature",
+    "credit",
+    "time",
+}
+
+
+def test_a_runs_page_tells_the_summarys_numbers_and_shows_every_figure(
+    real_run: Path, reports: dict[str, Path]
+) -> None:
+    html = (reports["run"] / "report.html").read_text()
+    summary, text = json.loads((real_run / "summary.json").read_text()), shown(html)
+    for name in (
+        "student_last_test_accuracy",
+        "student_test_accuracy",
+        "teacher_test_accuracy",
+        "student_alone_last_test_accuracy",
+    ):
+        assert f"{100 * summary[name]:.2f} %" in text
+    assert f"{summary['seconds']:.1f} s" in text
+    assert f"of {summary['data']['test']} test images" in text
+    for name, value in json.loads((real_run / "config.json").read_text()).items():
+        assert name in text, value
+    pictures = {path.stem: path for path in (reports["run"] / "report").iterdir()}
+    assert pictures.keys() == RUN_FIGURES
+    for path in pictures.values():
+        assert np.ptp(imread(path)[..., :3]) > 0.5  # it is not blank
+    assert html.count("<svg") == len(RUN_FIGURES)
+
+
+def test_a_run_that_diverged_is_told_as_such(run: Path) -> None:
+    change(run / "summary.json", diverged=True, student_test_accuracy=None, student_last_test_accuracy=None)
+    rows = json.loads((run / "history.json").read_text())["epochs"]
+    change(run / "history.json", epochs=[row | {"validation_accuracy": None, "validation_loss": None} for row in rows])
+    trace = {name: torch.from_numpy(values) for name, values in RunRecord.read(run).trace.items()}
+    half = len(trace["step"]) * 3 // 4
+    for name in ("temperature", "student_margin"):
+        trace[name][half:] = math.nan
+    write_tensors(run / "trace.safetensors", trace)
+    words = words_of(run)
+    assert "This run diverged at update 80: " in words
+    assert " nan" not in words.lower()
+
+
+def test_a_run_at_one_temperature_is_shown(run: Path) -> None:
+    change(run / "config.json", rule="fixed")
+    trace = RunRecord.read(run).trace
+    same = {name: torch.from_numpy(values) for name, values in trace.items()}
+    same |= {"temperature": torch.full_like(same["step"], 4.0), "reward": torch.full_like(same["step"], math.nan)}
+    write_tensors(run / "trace.safetensors", same)
+    rows = json.loads((run / "history.json").read_text())["epochs"]
+    change(run / "history.json", epochs=[row | {"temperature_quantiles": [4.0] * 5} for row in rows])
+    words = words_of(run)
+    assert "All instances have the temperature 4" in words
+    assert "There are no instance rewards" in words
+
+
+def test_a_credit_measurement_is_taken_from_anywhere(run: Path, tmp_path: Path) -> None:
+    (run / "credit.json").unlink()
+    assert "Credit quality is not shown" in words_of(run)
+    (tmp_path / "credit").mkdir()
+    (tmp_path / "credit" / "credit.json").write_text(json.dumps(CREDIT))
+    for option in (tmp_path / "credit", tmp_path / "credit" / "credit.json"):
+        text = words_of(run, credit=option)
+        assert "return_decomposition 0.06" in text
+        assert "gradient 0.96" in text
