@@ -29,8 +29,11 @@ class CoefficientPolicy(NetworkPolicy):
         rule: what the coefficients are of.
 
     Example:
-        >>> policy = load_policy("pretrained")  # doctest: +SKIP
-        >>> temperature = policy.temperatures(student_logits, teacher_logits, labels, progress)  # doctest: +SKIP
+        >>> from agents.learned.loading import load_policy
+        >>> policy = load_policy("pretrained")
+        >>> student_logits, teacher_logits, labels = torch.randn(64, 10), torch.randn(64, 10), torch.arange(64) % 10
+        >>> policy.temperatures(student_logits, teacher_logits, labels, progress=0.5).shape
+        torch.Size([64])
     """
 
     kind = "coefficients"

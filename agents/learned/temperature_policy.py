@@ -33,8 +33,12 @@ class TemperaturePolicy(NetworkPolicy):
         action_map: from actions to temperatures, chosen from a range or around a rule.
 
     Example:
-        >>> policy = TemperaturePolicy.load("runs/digits")  # doctest: +SKIP
-        >>> temperature = policy.temperatures(student_logits, teacher_logits, labels, progress)  # doctest: +SKIP
+        >>> layers = [nn.Linear(1, 1), nn.Hardtanh()]
+        >>> TemperaturePolicy(layers, ("student_performance",), ActionMap(TemperatureRange(1.0, 9.0))).save("policy")
+        >>> policy = TemperaturePolicy.load("policy")
+        >>> student_logits, teacher_logits, labels = torch.randn(64, 10), torch.randn(64, 10), torch.arange(64) % 10
+        >>> policy.temperatures(student_logits, teacher_logits, labels, progress=0.5).shape
+        torch.Size([64])
     """
 
     kind = UNTOLD_KIND

@@ -17,6 +17,7 @@ from scipy import stats
 from tqdm import tqdm
 
 from experiments.config import CreditConfig
+from experiments.session.folder import CREDIT_FILE
 from rlkd_env.credit.calibrators import CALIBRATORS, Calibrator
 from rlkd_env.credit.return_decomposition import ReturnDecomposition
 from rlkd_env.envs.vector_env import KDVectorEnv
@@ -27,7 +28,7 @@ from rlkd_env.utils.files import write_atomically, write_json
 from rlkd_env.wrappers import CalibratedReward, TemperatureAction
 from rlkd_env.wrappers.calibrated_reward import CALIBRATOR_NAMES
 
-CREDIT_FILE, SCATTER_FILE = "credit.json", "credit.png"
+SCATTER_FILE = "credit.png"
 _TIMED_STEPS = 40
 _TIMED_ROUNDS = 7
 

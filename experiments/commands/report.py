@@ -8,11 +8,11 @@ from rich.console import Console
 
 from experiments.compare.rows import COMPARISON_FILE
 from experiments.config import ReportConfig
+from experiments.report.comparison.loading import ComparisonRecord
 from experiments.report.comparison.page import comparison_page
-from experiments.report.comparison.records import ComparisonRecord
 from experiments.report.page import Page, write_page
+from experiments.report.run.loading import RunRecord
 from experiments.report.run.page import run_page
-from experiments.report.run.records import RunRecord
 from experiments.session.folder import CONFIG_FILE
 from rlkd_env.errors import UsageError
 

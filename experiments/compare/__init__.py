@@ -1,1 +1,1 @@
-"""Arms × tasks × seeds: which runs that makes, who makes them, and what they say."""
+"""Comparisons of arms × tasks × seeds: planning, executing and analysing their runs."""

@@ -1,4 +1,4 @@
-"""What the runs of a comparison say about every arm, against the baseline and the best fixed temperature."""
+"""The analysis of a comparison: every arm against the baseline and the best fixed temperature."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ def analyze(rows: Sequence[Row], tasks: Sequence[str], baseline: str, fixed_arms
     A seed that failed in one of two arms is left out of their difference.
 
     Args:
-        rows: of the runs.
-        tasks: names, in the order of the result.
-        baseline: name of the arm that differences and costs are taken to.
-        fixed_arms: names of the arms at fixed temperatures, the best of which in hindsight regret is taken to.
+        rows: The rows of the runs.
+        tasks: The names of the tasks, in the order of the result.
+        baseline: The name of the arm that the others are compared with.
+        fixed_arms: The names of the arms at fixed temperatures; regret is the difference to the best of them in
+            hindsight.
 
     Returns:
-        ``result[task]`` holds ``baseline``, ``metric`` (what all means are of), ``runs`` (of every arm: their numbers,
-        seconds, cost, mean temperature), and for the students ``last`` and ``chosen`` a dictionary of ``best_fixed``
-        (arm) and ``arms``: of every arm ``mean``, ``difference`` to the baseline, ``regret`` (difference to the best
-        fixed temperature), each with its intervals, and ``probability_of_improvement`` over the baseline. What cannot
-        be told is None.
+        ``result[task]`` holds ``baseline``, ``metric`` (of all means), ``runs`` (for every arm their number, time, cost
+        and mean temperature) and, for the students ``last`` and ``chosen``, a dictionary of ``best_fixed`` (an arm) and
+        ``arms``: for every arm ``mean``, ``difference`` to the baseline and ``regret``, each with its intervals, and
+        ``probability_of_improvement`` over the baseline. Unknown values are None.
     """
     result: dict[str, Any] = {}
     for task in tasks:
@@ -84,9 +84,9 @@ def _by_seed(rows: list[Row], student: str) -> dict[int, float]:
 
 
 def _runs(rows: list[Row], baseline: list[Row]) -> dict[str, Any]:
-    """Return numbers of runs and their medians.
+    """Return the number of runs and their medians.
 
-    The cost is taken from seconds of the process on CPUs, as whatever else is running disturbs times on the clock.
+    On CPUs the cost is taken from CPU times, because other processes disturb wall-clock times.
     """
     clock = "cpu_seconds" if _median(rows, "cpu_seconds") and _median(baseline, "cpu_seconds") else "seconds"
     seconds, of_baseline = _median(rows, clock), _median(baseline, clock)

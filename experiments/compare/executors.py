@@ -1,4 +1,4 @@
-"""Who makes the runs of a comparison: worker processes, this process, or a Ray cluster."""
+"""The executors of a comparison's runs: worker processes, this process, or a Ray cluster."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from rlkd_env.errors import UsageError
 from rlkd_env.runs.parallel.workers import available_cores
 
 Executor = Callable[[Sequence[PlannedRun], CompareOptions, CountEpochs], Generator[Outcome, None, None]]
-"""Makes runs, yields what came of each as soon as it is over, and counts epochs meanwhile.
+"""Executes runs, yields the outcome of each as soon as it is over, and counts epochs meanwhile.
 
-Closing it stops what is under way."""
+Closing the generator stops the runs under way."""
 
 _LOOK_SECONDS = 0.5
 
 
-class WorkersLost(Exception):  # noqa: N818 (not an error of the program)
+class WorkersLost(Exception):  # noqa: N818 (not an error in the program)
     """A worker process was killed, for instance because memory ran out."""
 
 
 def in_processes(
     runs: Sequence[PlannedRun], options: CompareOptions, count: CountEpochs
 ) -> Generator[Outcome, None, None]:
-    """Make runs in worker processes, which live as long as there are runs, as their imports take seconds.
+    """Execute runs in worker processes, which are kept for all runs because their imports take seconds.
 
     Raises:
-        WorkersLost: if one of them dies.
+        WorkersLost: If one of them dies.
     """
-    context = multiprocessing.get_context("spawn")  # a fork does not survive threads and GPUs
+    context = multiprocessing.get_context("spawn")  # a fork does not work with threads and GPUs
     epochs = context.Value("q", 0)
     of_workers, lifeline = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(
@@ -60,25 +60,25 @@ def in_processes(
     except BrokenProcessPool as error:
         raise WorkersLost from error
     finally:
-        lifeline.close()  # which ends the workers at once
+        lifeline.close()  # ends the workers at once
         pool.shutdown(cancel_futures=True)
 
 
 def one_by_one(
     runs: Sequence[PlannedRun], options: CompareOptions, count: CountEpochs
 ) -> Generator[Outcome, None, None]:
-    """Make one run after the other in this process."""
+    """Execute one run after the other in this process."""
     for run in runs:
         yield make_run(run, options.threads, count)
 
 
 def on_ray(runs: Sequence[PlannedRun], options: CompareOptions, count: CountEpochs) -> Generator[Outcome, None, None]:
-    """Make runs on the Ray cluster that ``RAY_ADDRESS`` names, or on one of this machine's own.
+    """Execute runs on the Ray cluster that ``RAY_ADDRESS`` names, or on a local one.
 
-    Its machines must share the folder of the comparison, the working folder and the data.
+    The cluster's machines must share the folder of the comparison, the working directory and the data.
 
     Raises:
-        UsageError: if Ray is not installed.
+        UsageError: If Ray is not installed.
     """
     try:
         import ray
@@ -102,23 +102,23 @@ def on_ray(runs: Sequence[PlannedRun], options: CompareOptions, count: CountEpoc
 
 
 EXECUTORS: dict[str, Executor] = {"processes": in_processes, "serial": one_by_one, "ray": on_ray}
-"""By their names as options."""
+"""The executors by their names as options."""
 
 _epochs: Any = None
 
 
 def _start_worker(epochs: Any, of_parent: Connection) -> None:
-    """Prepare a worker process, which ends with its parent however that ends, so that no run is written twice."""
+    """Prepare a worker process. It ends with its parent, however that ends, so that no run is written twice."""
     global _epochs
     _epochs = epochs
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt ends
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles interrupts
     warnings.simplefilter("ignore", FutureWarning)
-    tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which a process that is ended leaves
+    tqdm.set_lock(threading.RLock())  # the default is a system semaphore, which a killed process would leave behind
     threading.Thread(target=_end_with_parent, args=(of_parent,), daemon=True).start()
 
 
 def _end_with_parent(of_parent: Connection) -> None:
-    """Wait for the end of a pipe that nothing is ever written to: the parent has closed it or is gone."""
+    """Wait until the parent closes its end of a pipe, to which nothing is ever written, or dies."""
     of_parent.poll(None)
     os._exit(1)
 
@@ -133,9 +133,9 @@ def _count(epochs: int) -> None:
 
 
 def _count_nothing(epochs: int) -> None:
-    """Leave the counting to the caller, who is on another machine."""
+    """Leave the counting to the caller, which is on another machine."""
 
 
 def _work_on_ray(run: PlannedRun, threads: int, folder: str) -> Outcome:
-    os.chdir(folder)  # of the options' relative paths
+    os.chdir(folder)  # for relative paths in the options
     return make_run(run, threads, _count_nothing)

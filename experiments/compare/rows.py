@@ -1,4 +1,4 @@
-"""One line for every run of a comparison, and the file of them."""
+"""The rows of a comparison's CSV file, one for every run."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from experiments.session.provenance import ACCURACY, metric_of
 from rlkd_env.utils.files import write_atomically
 
 COMPARISON_FILE, CSV_FILE = "comparison.json", "comparison.csv"
-"""In a comparison's folder."""
+"""The files in a comparison's folder."""
 COMPARISON_VERSION = 1
-"""Of the form of the former."""
+"""The version of the format of ``comparison.json``."""
 LAST, CHOSEN = "last", "chosen"
-"""Which student is meant: that of the last epoch, or the one with the best validation accuracy."""
+"""The student of the last epoch and the one with the best validation accuracy."""
 STUDENTS = (LAST, CHOSEN)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A run's figures.
+    """The metrics of a run.
 
     Attributes:
-        arm: name.
-        task: name.
-        seed: of the run.
-        last_test_accuracy: of the last epoch's student; None if the run failed.
-        chosen_test_accuracy: of the student with the best validation accuracy; likewise.
-        chosen_epoch: its epoch, from 1.
-        seconds: of the whole run on the clock, without imports and data.
-        cpu_seconds: of its process, likewise, which other processes do not disturb; None on a GPU.
-        agent_share: share of them in which the agent learned.
-        mean_temperature: over all updates and instances; None where the method uses none.
-        diverged: whether the run ended because loss or logits were not finite; its students are the last good ones,
-            and where there is none its accuracies count as 0.
-        config_hash: of the run's settings, the seed among them.
-        error: why the run failed; empty if it did not.
-        metric: what the accuracies are: accuracy, or AP of detectors.
+        arm: The name of the arm.
+        task: The name of the task.
+        seed: The seed of the run.
+        last_test_accuracy: The accuracy of the last epoch's student, or None if the run failed.
+        chosen_test_accuracy: The accuracy of the student with the best validation accuracy, or None if the run failed.
+        chosen_epoch: The epoch of that student, from 1.
+        seconds: The wall-clock time of the whole run, without imports and loading of data.
+        cpu_seconds: The CPU time of its process, which other processes do not affect; None on a GPU.
+        agent_share: The share of the wall-clock time in which the agent learned.
+        mean_temperature: The mean over all updates and instances, or None if the method uses no temperatures.
+        diverged: Whether the run ended because loss or logits were not finite. Its students are then the last good
+            ones; if there are none, its accuracies count as 0.
+        config_hash: The hash of the run's settings, including the seed.
+        error: The reason of a failure, otherwise empty.
+        metric: The metric of the accuracies: accuracy, or AP for detectors.
     """
 
     arm: str
@@ -69,7 +69,7 @@ class Row:
 
 
 def row_of(outcome: Outcome) -> Row:
-    """Return the line of a run that is over."""
+    """Return the row of a run that is over."""
     run, summary = outcome.run, outcome.summary
     if summary is None:
         return _failed(run, outcome.error or "failed")
@@ -92,7 +92,7 @@ def row_of(outcome: Outcome) -> Row:
 
 
 def write_csv(rows: list[Row], path: Path) -> None:
-    """Write lines as CSV, in the given order."""
+    """Write rows as CSV in the given order."""
     content = io.StringIO()
     writer = csv.DictWriter(content, [column.name for column in fields(Row)], lineterminator="\n")
     writer.writeheader()

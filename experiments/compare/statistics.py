@@ -1,8 +1,8 @@
-"""What runs over several seeds say about an arm: means, paired differences, and how sure they are.
+"""Statistics of an arm's runs over several seeds: means and paired differences with their intervals.
 
-Intervals are Student's t at a level of 95 %. A comparison has 3 to 10 seeds, where bootstrap intervals are too narrow:
-on normal differences without any effect the percentile and the BCa bootstrap contain zero in 81 % of the cases with
-5 seeds and in 89 % with 10, Student's in 95 %. The bootstrap's interval stands beside it.
+Intervals are Student's t at a level of 95 %. With the 3 to 10 seeds of a comparison, bootstrap intervals are too
+narrow: on normal differences without any effect, the percentile and the BCa bootstrap contain zero in 81 % of the cases
+with 5 seeds and in 89 % with 10, Student's t in 95 %. The bootstrap's interval is reported as well.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class Estimate:
     """A mean with its intervals.
 
     Attributes:
-        mean: of the values.
-        count: number of values.
+        mean: The mean of the values.
+        count: The number of values.
         interval: Student's t interval of the mean, or None for a single value.
-        bootstrap_interval: percentile bootstrap of the mean, likewise.
+        bootstrap_interval: The percentile bootstrap interval of the mean, or None for a single value.
     """
 
     mean: float
@@ -40,10 +40,10 @@ class Estimate:
 
 
 def estimate_mean(values: Sequence[float]) -> Estimate:
-    """Estimate the mean of independent values, such as one figure of an arm's seeds or paired differences.
+    """Estimate the mean of independent values, such as a metric of an arm's seeds or paired differences.
 
     Raises:
-        ValueError: if there is no value.
+        ValueError: If there are no values.
     """
     if not len(values):
         raise ValueError("the mean of no values is not defined")
@@ -56,14 +56,14 @@ def estimate_mean(values: Sequence[float]) -> Estimate:
 def student_interval(sample: np.ndarray) -> tuple[float, float]:
     """Return Student's t interval of the mean of at least two values."""
     mean = float(sample.mean())
-    if np.ptp(sample) == 0.0:  # which SciPy answers with NaN
+    if np.ptp(sample) == 0.0:  # SciPy would return NaN
         return mean, mean
     low, high = stats.t.interval(LEVEL, df=len(sample) - 1, loc=mean, scale=stats.sem(sample))
     return float(low), float(high)
 
 
 def bootstrap_interval(sample: np.ndarray) -> tuple[float, float]:
-    """Return the percentile bootstrap of the mean, from draws that are the same whenever the sample is."""
+    """Return the percentile bootstrap interval of the mean, always with the same random numbers."""
     draws = np.random.default_rng(0)
     result = stats.bootstrap(
         (sample,), np.mean, n_resamples=_RESAMPLES, confidence_level=LEVEL, method="percentile", random_state=draws
@@ -76,19 +76,19 @@ def paired_difference(values: Sequence[float], reference: Sequence[float]) -> Es
     """Estimate the mean of ``values - reference``, seed by seed.
 
     Raises:
-        ValueError: if there is no pair, or a value without its partner.
+        ValueError: If there are no pairs, or a value has no partner.
     """
     differences = [value - other for value, other in zip(values, reference, strict=True)]
     return estimate_mean(differences)
 
 
 def probability_of_improvement(values: Sequence[float], reference: Sequence[float]) -> float:
-    """Return the probability that a run of one arm is better than a run of the other; ties count half.
+    """Return the probability that a run of one arm is better than a run of the other, where ties count half.
 
-    It is the Mann-Whitney statistic over the number of pairs (Agarwal et al. 2021, Deep RL at the Edge of the
-    Statistical Precipice, section 4.3).
+    It is the Mann-Whitney statistic over the number of pairs (Agarwal et al., Deep RL at the Edge of the Statistical
+    Precipice, arXiv 2108.13264, section 4.3).
 
     Raises:
-        ValueError: if there are no values.
+        ValueError: If there are no values.
     """
     return float(stats.mannwhitneyu(values, reference).statistic) / (len(values) * len(reference))

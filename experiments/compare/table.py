@@ -1,4 +1,4 @@
-"""The tables of a comparison, for a person."""
+"""The tables of a comparison, as printed in a terminal."""
 
 from __future__ import annotations
 
@@ -14,14 +14,10 @@ _TITLES = {LAST: "last epoch", CHOSEN: "best epoch on validation"}
 
 
 def print_tables(statistics: dict[str, Any]) -> None:
-    """Print two tables for every task, of the last epoch's students and of those that validation has chosen.
-
-    Args:
-        statistics: as :func:`~experiments.compare.analysis.analyze` returns them.
-    """
+    """Print tables of the last epoch's and the chosen students for every task of an analysis."""
     console = Console()
     if not console.is_terminal:
-        console.width = 160  # of a file, which has none
+        console.width = 160  # a file has no width
     for task, of_task in statistics.items():
         for student, title in _TITLES.items():
             console.print(_table(f"{task}, {title}: test {of_task['metric']} in %", of_task, of_task[student]))
@@ -37,16 +33,16 @@ def _table(title: str, of_task: dict[str, Any], of_student: dict[str, Any]) -> T
         table.add_column(column, justify="left" if column == "arm" else "right", no_wrap=column == "arm")
     arms = of_student["arms"]
     for arm in sorted(arms, key=lambda name: -(arms[name]["mean"] or {"mean": -1.0})["mean"]):
-        figures, runs = arms[arm], of_task["runs"][arm]
-        chance = figures["probability_of_improvement"]
+        metrics, runs = arms[arm], of_task["runs"][arm]
+        chance = metrics["probability_of_improvement"]
         cells = [
             arm + _marks(runs),
-            _estimate(figures["mean"], sign=False),
-            "" if arm == baseline else _estimate(figures["difference"]),
+            _estimate(metrics["mean"], sign=False),
+            "" if arm == baseline else _estimate(metrics["difference"]),
             "" if arm == baseline or chance is None else f"{chance:.0%}",
         ]
         if best is not None:
-            cells.append("" if arm == best else _estimate(figures["regret"]))
+            cells.append("" if arm == best else _estimate(metrics["regret"]))
         cells += ["–" if runs["cost_ratio"] is None else f"{runs['cost_ratio']:.2f} ×"]
         cells += ["–" if runs["mean_temperature"] is None else f"{runs['mean_temperature']:.2f}"]
         table.add_row(*cells)
@@ -54,7 +50,7 @@ def _table(title: str, of_task: dict[str, Any], of_student: dict[str, Any]) -> T
 
 
 def _estimate(estimate: dict[str, Any] | None, sign: bool = True) -> str:
-    """Write an estimate and its interval in percent, such as ``+0.31 (-0.02 to +0.64)``."""
+    """Format an estimate and its interval in percent, such as ``+0.31 (-0.02 to +0.64)``."""
     if estimate is None:
         return "–"
     form = "+.2f" if sign else ".2f"
@@ -73,8 +69,8 @@ def _marks(runs: dict[str, Any]) -> str:
 def _note(of_task: dict[str, Any]) -> str:
     counts = {runs["count"] for runs in of_task["runs"].values()}
     return (
-        f"Seeds an arm: {min(counts)}, paired: same first student, same batches. In brackets 95 % intervals, Student's "
-        "t: bootstrap intervals are too narrow for so few seeds (comparison.json has them too). The best fixed "
-        "temperature is chosen in hindsight, on these very figures. cost: median seconds of a run over the baseline's, "
-        "on a CPU those that its process computed; runs that share a machine still disturb each other a little."
+        f"Seeds per arm: {min(counts)}, paired: same first student, same batches. In brackets are 95 % intervals "
+        "(Student's t); bootstrap intervals, which are in comparison.json, are too narrow for so few seeds. The best "
+        "fixed temperature is chosen in hindsight from these results. cost: median time of a run over the baseline's, "
+        "on a CPU the CPU time of its process; runs that share a machine still disturb each other a little."
     )

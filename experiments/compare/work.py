@@ -1,4 +1,4 @@
-"""What a worker does: one run of a comparison, from its own checkpoint where it was broken off."""
+"""Executes a single run of a comparison, from its checkpoint if it was interrupted."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from rlkd_env.runs.hooks import RunHook
 from rlkd_env.runs.run import DistillationRun
 
 CountEpochs = Callable[[int], None]
-"""Is told how many more epochs are over, for the time left."""
+"""Called with the number of further epochs that are over, to estimate the remaining time."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a run.
+    """The outcome of a run.
 
     Attributes:
-        run: that was made.
-        summary: of its folder; None if it failed.
-        error: why it failed, in one line; None if it did not. One that diverged has not failed: its summary says so.
+        run: The run.
+        summary: Its summary, or None if it failed. A run that diverged has not failed; its summary says so.
+        error: The reason of a failure in one line, otherwise None.
     """
 
     run: PlannedRun
@@ -39,12 +39,7 @@ class Outcome:
 
 
 class EpochCounter(RunHook):
-    """Tells how many epochs of a run are over; those of one that ends early count at its end.
-
-    Args:
-        total: epochs of the run.
-        count: is told.
-    """
+    """Counts the finished epochs of a run; the remaining ones of a run that ends early count at its end."""
 
     def __init__(self, total: int, count: CountEpochs) -> None:
         self._left, self._count = total, count
@@ -54,7 +49,7 @@ class EpochCounter(RunHook):
         self._tell(min(1, self._left))
 
     def end(self) -> None:
-        """Count what is left."""
+        """Count the remaining epochs."""
         self._tell(self._left)
 
     def _tell(self, epochs: int) -> None:
@@ -63,15 +58,10 @@ class EpochCounter(RunHook):
 
 
 def make_run(run: PlannedRun, threads: int, count: CountEpochs) -> Outcome:
-    """Make a run into its folder.
-
-    Args:
-        run: that is not finished.
-        threads: that PyTorch may use meanwhile.
-        count: is told the epochs.
+    """Execute a run that is not finished in its folder, with a number of PyTorch threads.
 
     Raises:
-        RunInterrupted: after Ctrl-C, with everything saved.
+        RunInterrupted: After Ctrl-C, when everything has been saved.
     """
     counter = EpochCounter(run.config.run.recipe.epochs, count)
     with using_threads(threads):
@@ -79,14 +69,14 @@ def make_run(run: PlannedRun, threads: int, count: CountEpochs) -> Outcome:
             outcome = Outcome(run, _resume(run, counter) or _make(_with(run, overwrite=True), counter))
         except RunInterrupted:
             raise
-        except Exception as error:  # the user's network or data may raise anything; the other runs go on
+        except Exception as error:  # a user's network or data may raise anything; the other runs continue
             outcome = Outcome(run, None, f"{type(error).__name__}: {' '.join(str(error).split())}")
     counter.end()
     return outcome
 
 
 def _resume(run: PlannedRun, counter: EpochCounter) -> dict[str, Any] | None:
-    """Go on from a run's checkpoint; return None where there is none that can be read."""
+    """Resume a run from its checkpoint, or return None if there is none that can be read."""
     if run.has_other_settings() or not (run.config.folder / CHECKPOINT_FOLDER).is_dir():
         return None
     try:
@@ -107,7 +97,7 @@ def _make(config: DistillConfig, counter: EpochCounter) -> dict[str, Any]:
 
 @contextmanager
 def using_threads(threads: int) -> Iterator[None]:
-    """Let PyTorch use so many threads of the CPU, and as many as before afterwards."""
+    """Let PyTorch use this number of CPU threads within the context."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -1,4 +1,4 @@
-"""A report as one HTML page that needs nothing else, and its figures as PNGs beside it."""
+"""A report as one self-contained HTML page, with its figures as PNGs beside it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TEMPLATE = "page.html"
 
 @dataclass(frozen=True)
 class Tile:
-    """A headline figure: what it is, its value with unit, and a remark."""
+    """A headline number: its name, its value with unit, and a remark."""
 
     name: str
     value: str
@@ -29,15 +29,15 @@ class Tile:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text; the first column names the row.
+    """A table of text whose first column names the rows.
 
     Attributes:
-        title: above it.
-        columns: heads.
-        rows: cells, as many as heads.
-        sort_keys: numbers that rows are sorted by, as many as cells; None of a table that is not sorted.
-        note: below it.
-        is_open: whether it is shown without a click.
+        title: The heading.
+        columns: The heads of the columns.
+        rows: The cells.
+        sort_keys: A value per cell by which the rows can be sorted; None for a table that cannot be sorted.
+        note: A remark below the table.
+        is_open: Whether the table is shown without a click.
     """
 
     title: str
@@ -50,14 +50,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with its table and figures; those that are None are left out.
+    """A heading with a table and figures.
 
     Attributes:
-        title: of a few words.
-        drawings: the figures.
-        table: above them.
-        reading: what is to be seen, in words above them.
-        is_gallery: whether the figures are small pictures, four of which fit into a row.
+        title: The heading.
+        drawings: The figures; entries that are None are left out.
+        table: A table above the figures.
+        reading: A paragraph above the figures that says what they show.
+        is_gallery: Whether the figures are small pictures, of which four fit into a row.
     """
 
     title: str
@@ -68,24 +68,24 @@ class Section:
 
     @property
     def shown(self) -> list[Drawing]:
-        """The figures that there are."""
+        """The figures that exist."""
         return [drawing for drawing in self.drawings if drawing is not None]
 
 
 @dataclass(frozen=True)
 class Page:
-    """Everything that a report says, as text and figures.
+    """The content of a report.
 
     Attributes:
         kind: ``"run"`` or ``"comparison"``.
-        title: of one line.
-        subtitle: below it.
-        warnings: what the reader must know first.
-        tiles: headline figures.
-        reading: paragraphs that say what the figures mean.
-        sections: with figures.
-        notes: what is not shown, and why.
-        tables: at the end.
+        title: The title, one line.
+        subtitle: A line below the title.
+        warnings: What the reader must know first.
+        tiles: The headline numbers.
+        reading: Paragraphs that interpret the results.
+        sections: The sections with figures.
+        notes: What is not shown, and why.
+        tables: The tables at the end; entries that are None are left out.
     """
 
     kind: str
@@ -100,11 +100,11 @@ class Page:
 
     @property
     def drawings(self) -> list[Drawing]:
-        """All figures, in order."""
+        """All figures in order."""
         return [drawing for section in self.sections for drawing in section.shown]
 
     def html(self) -> str:
-        """Return the whole page; text is escaped."""
+        """Return the whole page, with text escaped."""
         loader = PackageLoader("experiments.report", ".")
         environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
         figures = {drawing.name: Markup(drawing.svg()) for drawing in self.drawings}
@@ -112,9 +112,9 @@ class Page:
 
 
 def write_page(page: Page, folder: Path) -> list[Path]:
-    """Write ``report.html`` and the figures as ``report/*.png``; return the paths, the page first.
+    """Write ``report.html`` and the figures as ``report/*.png``, and return the paths, the page first.
 
-    Figures of an earlier report that this one does not have are deleted.
+    Figures of an earlier report that are not in this one are deleted.
     """
     html = page.html()
     pictures = {folder / REPORT_FOLDER / f"{drawing.name}.png": drawing.png() for drawing in page.drawings}
@@ -127,9 +127,9 @@ def write_page(page: Page, folder: Path) -> list[Path]:
     return [folder / REPORT_FILE, *pictures]
 
 
-def settings_table(title: str, settings: dict[str, Any], is_open: bool = False) -> Table:
-    """Return names and values as a table."""
-    return Table(title, ["name", "value"], [[name, _plain(value)] for name, value in settings.items()], is_open=is_open)
+def settings_table(title: str, settings: dict[str, Any]) -> Table:
+    """Return a closed table of names and values."""
+    return Table(title, ["name", "value"], [[name, _plain(value)] for name, value in settings.items()], is_open=False)
 
 
 def _plain(value: Any) -> str:

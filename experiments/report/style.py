@@ -1,4 +1,4 @@
-"""How figures look: on paper as PNG, and inside a page, where their colours follow the page's."""
+"""The style of figures, as PNGs on white and inside a page, whose colours they take."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ COLOURS = {
     "orange": "#d18f00",
     "sky": "#3f9fd8",
 }
-"""On white paper, by the names that they have in the page's style sheet. Hues near those of Okabe and Ito (2008), which
-people with any kind of colour vision can tell apart."""
+"""The colours on white, by their names in the page's style sheet. The hues are close to those of Okabe and Ito (2008),
+which people with any kind of colour vision can distinguish."""
 HUES = ("blue", "vermilion", "green", "purple", "orange", "sky")
 DASHES: tuple[Any, ...] = ("-", "--", "-.", (0, (3, 1, 1, 1, 1, 1)), (0, (5, 1)), ":")
-"""Told apart without any colour; as many as hues."""
+"""Dashes that distinguish curves without colour, as many as hues."""
 _WIDTH = 4.7
-"""Inches; at 72 units an inch about the width of a phone, where the text thus keeps its size."""
+"""The width of a figure in inches; at 72 units per inch about that of a phone, so text keeps its size there."""
 _PICTURE_WIDTH = 3.6
-"""Inches of an image, several of which stand side by side."""
+"""The width of a picture in inches, several of which fit side by side."""
 _FRAME = 0.01
-"""Inches around an image, for half of the line that parts it from the paper."""
+"""The margin of a picture in inches, for half of the line around it."""
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -62,20 +62,20 @@ _SETTINGS: dict[Any, Any] = {
     "lines.linewidth": 2.0,
 }
 NEAREST_TO_0, NEAREST_TO_1 = 3e-3, 3e-5
-"""Where probabilities are clipped: most lie close to 1."""
+"""Probabilities are clipped to this distance from 0 and 1; most are close to 1."""
 _LINEAR_SPAN = 3.0
-"""Ratio of temperatures below which their axis is linear: ticks of a log scale would be too few."""
+"""The ratio of temperatures below which their axis is linear, because a log scale would have too few ticks."""
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure with its words.
+    """A figure with its title and caption.
 
     Attributes:
-        name: of its PNG, without the ending; unique in a report.
-        title: of a few words.
-        caption: what one sees, with the numbers that matter; also the text for those who do not see.
-        figure: drawn in :data:`COLOURS`.
+        name: The name of its PNG without the ending, unique in a report.
+        title: The title.
+        caption: What the figure shows, with the numbers that matter; also its alternative text.
+        figure: The figure, drawn in :data:`COLOURS`.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Drawing:
     figure: Figure
 
     def png(self) -> bytes:
-        """Return the figure on white paper."""
+        """Return the figure on white."""
         content = io.BytesIO()
         with matplotlib.rc_context(_SETTINGS):
             self.figure.savefig(content, format="png", dpi=160, facecolor="white")
@@ -98,7 +98,7 @@ class Drawing:
         svg = content.getvalue()
         svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
         svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
-        svg = re.sub(r'( id="|href="#|url\(#)', rf"\1{self.name}-", svg)  # several figures share a page
+        svg = re.sub(r'( id="|href="#|url\(#)', rf"\1{self.name}-", svg)  # ids must be unique in the page
         svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', svg, count=1)
         for name, colour in COLOURS.items():
             svg = re.sub(rf"{colour}(?![0-9a-f])", f"var(--{name})", svg, flags=re.IGNORECASE)
@@ -106,12 +106,9 @@ class Drawing:
 
 
 def new_picture(pixels: np.ndarray, opacity: float = 1.0, room: float = 0.0) -> Axes:
-    """Return axes in a figure of their own that show an image and are measured in its pixels.
+    """Return axes in a new figure that show an image ``(height, width, 3)``, uint8, and have its pixels as coordinates.
 
-    Args:
-        pixels: ``(height, width, 3)`` uint8.
-        opacity: of the image, through which the paper is seen.
-        room: inches below the image.
+    There are ``room`` inches of space below the image.
     """
     height, width = pixels.shape[:2]
     with matplotlib.rc_context(_SETTINGS):
@@ -127,13 +124,7 @@ def new_picture(pixels: np.ndarray, opacity: float = 1.0, room: float = 0.0) -> 
 
 
 def new_axes(horizontal: str, vertical: str, height: float = 3.3) -> Axes:
-    """Return empty axes with labels in a figure of their own.
-
-    Args:
-        horizontal: label with unit.
-        vertical: label with unit.
-        height: of the figure in inches.
-    """
+    """Return empty axes with labels, which include units, in a new figure of a height in inches."""
     with matplotlib.rc_context(_SETTINGS):
         axes = Figure(figsize=(_WIDTH, height), layout="constrained").add_subplot()
     axes.set(xlabel=horizontal, ylabel=vertical)
@@ -141,12 +132,12 @@ def new_axes(horizontal: str, vertical: str, height: float = 3.3) -> Axes:
 
 
 def file_name(text: str) -> str:
-    """Return a text as a file can be called, in every system."""
+    """Replace the characters of a text that are not allowed in file names."""
     return re.sub(r"[^\w.=+-]", "_", text)
 
 
 def figure_of(axes: Axes) -> Figure:
-    """Return the figure that :func:`new_axes` has made."""
+    """Return the figure of axes that :func:`new_axes` made."""
     figure = axes.figure
     assert isinstance(figure, Figure)
     return figure
@@ -158,8 +149,14 @@ def add_legend(axes: Axes, columns: int = 2) -> None:
         figure_of(axes).legend(loc="outside lower center", ncols=columns)
 
 
+def hide_row_ticks(axes: Axes) -> None:
+    """Remove grid lines and tick marks of a vertical axis whose ticks are names of rows."""
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="y", length=0)
+
+
 def set_temperature_scale(axes: Axes, values: Any) -> None:
-    """Show temperatures on the vertical axis, in log scale where they span enough."""
+    """Scale the vertical axis for temperatures, logarithmically if their range is wide enough."""
     finite = np.asarray(values, dtype=float)
     finite = finite[np.isfinite(finite)]
     if not len(finite) or finite.min() <= 0:
@@ -177,7 +174,7 @@ def set_temperature_scale(axes: Axes, values: Any) -> None:
 
 
 def set_probability_scale(axes: Axes, values: np.ndarray) -> None:
-    """Show probabilities on the horizontal axis, most of which lie close to 0 or 1: in logit scale."""
+    """Give the horizontal axis a logit scale for probabilities, most of which are close to 0 or 1."""
     low, high = logit([min(float(values.min()), 0.4), max(float(values.max()), 0.6)])
     room = 0.04 * (high - low)
     axes.set_xscale("logit")
@@ -189,22 +186,18 @@ def set_probability_scale(axes: Axes, values: np.ndarray) -> None:
 
 
 def set_count_scale(axes: Axes) -> None:
-    """Show whole numbers on the horizontal axis, such as epochs."""
+    """Put ticks of the horizontal axis on whole numbers, such as epochs."""
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
 
 
 def set_accuracy_limits(axes: Axes, curves: Sequence[np.ndarray], marks: Sequence[float]) -> bool:
-    """Leave steep first epochs below the vertical axis, which would squeeze the rest.
+    """Set the vertical limits so that steep first epochs, which would squeeze the rest, may lie below the axis.
 
-    The axis shows all that follows the first third of every curve.
-
-    Args:
-        axes: whose vertical limits are set.
-        curves: accuracies in percent, ``(epochs,)`` each.
-        marks: further accuracies that must be seen.
+    The axis shows the accuracies ``marks`` and everything after the first third of every curve ``(epochs,)``, in
+    percent.
 
     Returns:
-        Whether something is left out.
+        Whether part of a curve lies below the axis.
     """
     known = [curve[np.isfinite(curve)] for curve in curves if np.isfinite(curve).any()]
     if not known:

@@ -1,4 +1,4 @@
-"""Data sets by name, and the stream of batches. A new data set is a file and a line in ``DATASETS``."""
+"""Data sets by name, one file each and a line in ``DATASETS``, and the stream of batches."""
 
 from typing import TYPE_CHECKING
 

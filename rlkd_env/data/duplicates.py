@@ -9,14 +9,9 @@ from rlkd_env.data.images import ImageSet, MemoryImages
 
 
 def count_duplicates(train: ImageSet, test: ImageSet) -> int | None:
-    """Count the test images that are, pixel for pixel, also training images.
+    """Return the number of test images that are, pixel for pixel, also training images.
 
-    Args:
-        train: All images that are trained on.
-        test: The test images.
-
-    Returns:
-        Their number, or None if a set is not in memory, because reading it again would take too long.
+    It is None if a set is not in memory, because reading it again would take too long.
     """
     if not isinstance(train, MemoryImages) or not isinstance(test, MemoryImages):
         return None

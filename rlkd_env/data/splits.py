@@ -158,7 +158,7 @@ def _part(images: ImageSet, positions: np.ndarray) -> ImageSet:
 def stratified(
     positions: np.ndarray, labels: np.ndarray, size: int, seed: int, part: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a part in which every class has its share.
+    """Draw a part of ``size`` positions out of ``(m,)`` in which every class has its share.
 
     Args:
         positions: The positions ``(m,)`` to draw from.

@@ -60,12 +60,7 @@ class Reader(ABC):
 
 
 class PathReader(Reader):
-    """A reader of image files of any size, converted to RGB.
-
-    Args:
-        paths: The files.
-        size: The height and width of the images that are returned.
-    """
+    """A reader of image files of any size, converted to square RGB images of a height and width of ``size``."""
 
     def __init__(self, paths: list[Path], size: int) -> None:
         self.paths = paths

@@ -1,4 +1,4 @@
-"""Knowledge-distillation methods, one file each. A new method is a file and a line in ``METHODS``."""
+"""Knowledge-distillation methods, one file each and a line in ``METHODS``."""
 
 from typing import TYPE_CHECKING
 

@@ -106,11 +106,7 @@ class Method(nn.Module, ABC):
         }
 
     def mean_gradient_norm(self, norm: Tensor) -> Tensor:
-        """Return for each instance ``(N,)`` the mean gradient norm of its run's whole batch.
-
-        Args:
-            norm: The gradient norms ``(N,)`` of the instances in this process's share of the batch.
-        """
+        """Return the mean gradient norm of its run's whole batch for each instance of this process's share ``(n,)``."""
         means = mean_norm(self.gather(norm).unflatten(0, (self.num_runs, -1)))
         return means.expand(-1, len(norm) // self.num_runs).flatten()
 

@@ -19,35 +19,20 @@ _LARGEST_PRODUCT = 2**24
 
 
 def contrastive_loss(logits: Tensor, num_images: int) -> Tensor:
-    """Compute the negative log-likelihood of telling the positive from the negatives (equation 18).
+    """Return the negative log-likelihood ``(N,)`` of telling the positive from the negatives (equation 18).
 
-    With h = exp(logit) and c = K / n this is -log(h₊ / (h₊ + c)) - Σ log(c / (h₋ + c)), computed as the softplus of
-    log c - log h₊ and of log h₋ - log c.
-
-    Args:
-        logits: The values of log h, ``(N, 1 + K)``, the positive's first.
-        num_images: The number of training images n.
-
-    Returns:
-        The losses ``(N,)``.
+    With h = exp(logit), n training images and c = K / n this is -log(h₊ / (h₊ + c)) - Σ log(c / (h₋ + c)), computed as
+    the softplus of log c - log h₊ and of log h₋ - log c. The logits are ``(N, 1 + K)``, the positive's first.
     """
     margins = logits - math.log((logits.shape[-1] - 1) / num_images)
     return F.softplus(-margins[:, 0]) + F.softplus(margins[:, 1:]).sum(dim=-1)
 
 
 def bank_scores(anchors: Tensor, bank: Tensor, indices: Tensor) -> Tensor:
-    """Compute the dot products of every anchor with its own choice of entries of a bank.
+    """Return the dot products ``(N, M)`` of anchors ``(N, width)`` with chosen entries of a bank ``(n, width)``.
 
-    All n products are computed and M of them picked. That takes N · n values, whereas gathering the entries first would
-    take N · M · width; the result and its gradients by the anchors are the same.
-
-    Args:
-        anchors: The anchors ``(N, width)``.
-        bank: The bank's entries ``(n, width)``.
-        indices: The chosen positions in the bank ``(N, M)``.
-
-    Returns:
-        The products ``(N, M)``.
+    All n products are computed and those at the indices ``(N, M)`` picked. That takes N · n values, whereas gathering
+    the entries first would take N · M · width; the result and its gradients by the anchors are the same.
     """
     rows = max(1, _LARGEST_PRODUCT // len(bank))
     chunks = zip(anchors.split(rows), indices.split(rows), strict=True)
@@ -57,10 +42,8 @@ def bank_scores(anchors: Tensor, bank: Tensor, indices: Tensor) -> Tensor:
 class NegativeSampler(nn.Module):
     """Draws training images of other classes, uniformly and with replacement, on the device.
 
-    The images are sorted by class; a position among the images of other classes skips the block of the own class.
-
-    Args:
-        labels: The classes ``(n,)`` of all training images.
+    The images, given by their classes ``(n,)``, are sorted by class; a position among the images of other classes skips
+    the block of the own class.
 
     Raises:
         UsageError: If all images are of one class.
@@ -88,12 +71,9 @@ class NegativeSampler(nn.Module):
 
 
 class MemoryBank(nn.Module):
-    """Remembers one network's embeddings of all training images and normalises products with them.
+    """Remembers one network's embeddings ``(n, width)`` of all training images and normalises products with them.
 
-    Args:
-        num_images: The number of training images n.
-        width: The width of an embedding.
-        momentum: The share of the old embedding in an update.
+    An update keeps the share ``momentum`` of an old embedding.
     """
 
     embeddings: Tensor

@@ -14,18 +14,11 @@ _EPSILON = 1e-7
 
 
 def pkt_loss(student_features: Tensor, teacher_features: Tensor) -> Tensor:
-    """Compute the divergence of the student's similarities within the batch from the teacher's, row by row.
+    """Return the divergences ``(N,)`` of the student's similarities within the batch from the teacher's, row by row.
 
-    The cosine kernel K_ij = (cos(f_i, f_j) + 1) / 2 gives distributions P when each row is divided by its sum.
-    Instance i gets mean_j P_t,ij · log((P_t,ij + 1e-7) / (P_s,ij + 1e-7)), so the mean over the instances is the
-    published loss, a mean over all N² entries.
-
-    Args:
-        student_features: The student's features ``(N, D)``.
-        teacher_features: The teacher's features ``(N, E)``; E may differ from D.
-
-    Returns:
-        The losses ``(N,)``.
+    The cosine kernel K_ij = (cos(f_i, f_j) + 1) / 2 of features ``(N, width)`` gives distributions P when each row is
+    divided by its sum. Instance i gets mean_j P_t,ij · log((P_t,ij + 1e-7) / (P_s,ij + 1e-7)), so the mean over the
+    instances is the published loss, a mean over all N² entries. The networks' widths may differ.
     """
     student, teacher = _similarity_distributions(student_features), _similarity_distributions(teacher_features)
     return (teacher * torch.log((teacher + _EPSILON) / (student + _EPSILON))).mean(dim=-1)

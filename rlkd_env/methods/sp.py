@@ -11,17 +11,11 @@ from rlkd_env.methods.feature_method import FeatureMethod, at_least_float32, req
 
 
 def sp_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:
-    """Compute the squared difference of the two networks' similarities within the batch, row by row.
+    """Return the squared differences ``(N,)`` of the two networks' similarities within the batch, row by row.
 
-    With F the flattened maps, one row per instance, G = F Fᵀ with rows scaled to an L2 norm of 1. Instance i gets
-    Σ_j (G_t,ij - G_s,ij)² / N, so the mean over the instances is the published loss ‖G_t - G_s‖² / N².
-
-    Args:
-        student_map: The student's maps ``(N, channels, height, width)``.
-        teacher_map: The teacher's maps, whose other dimensions may differ.
-
-    Returns:
-        The losses ``(N,)``.
+    With F the flattened maps ``(N, channels, height, width)``, one row per instance, G = F Fᵀ with rows scaled to an L2
+    norm of 1. Instance i gets Σ_j (G_t,ij - G_s,ij)² / N, so the mean over the instances is the published loss ‖G_t -
+    G_s‖² / N². The networks' maps may differ in everything but N.
     """
     return (_similarities(teacher_map) - _similarities(student_map)).square().mean(dim=-1)
 

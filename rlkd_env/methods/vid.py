@@ -17,15 +17,9 @@ _SMALLEST_VARIANCE = 1e-5
 
 
 def gaussian_loss(mean: Tensor, variance: Tensor, target: Tensor) -> Tensor:
-    """Compute a Gaussian's negative log-likelihood without ½ log 2π, as a mean over channels and positions.
+    """Return a Gaussian's negative log-likelihood ``(N,)`` without ½ log 2π, as a mean over channels and positions.
 
-    Args:
-        mean: The means ``(N, channels, height, width)``.
-        variance: The variances ``(channels,)``.
-        target: The observed values, shaped like ``mean``.
-
-    Returns:
-        The losses ``(N,)``.
+    Mean and target are ``(N, channels, height, width)``, the variance is ``(channels,)``.
     """
     variance = variance[:, None, None]
     return (0.5 * ((mean - target).square() / variance + variance.log())).flatten(start_dim=1).mean(dim=-1)
@@ -36,10 +30,6 @@ class VariationalRegressor(nn.Module):
 
     Three 1x1 convolutions of the teacher's width, without bias and with ReLU between them, predict the mean. The
     variance is softplus(ρ) + 1e-5 and starts at 5.
-
-    Args:
-        student_channels: The number of channels of the student's map.
-        teacher_channels: The number of channels of the teacher's map.
     """
 
     def __init__(self, student_channels: int, teacher_channels: int) -> None:
@@ -60,12 +50,7 @@ class VariationalRegressor(nn.Module):
         return F.softplus(self.rho) + _SMALLEST_VARIANCE
 
     def forward(self, student_map: Tensor, teacher_map: Tensor) -> Tensor:
-        """Return the negative log-likelihood ``(N,)`` of the teacher's map; the larger map is pooled to the smaller.
-
-        Args:
-            student_map: The student's maps ``(N, channels, height, width)``.
-            teacher_map: The teacher's maps, whose other dimensions may differ.
-        """
+        """Return the negative log-likelihood ``(N,)`` of the teacher's map; the larger map is pooled."""
         height = min(student_map.shape[-2], teacher_map.shape[-2])
         width = min(student_map.shape[-1], teacher_map.shape[-1])
         mean = self.mean(_pool(student_map, height, width))

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from rlkd_env.models.engine import Engine as Engine, choose_engine as choose_engine
     from rlkd_env.models.storage import load_network as load_network, save_network as save_network
     from rlkd_env.models.weights import (
-        load_weights as load_weights,
-        load_weights_file as load_weights_file,
+        load_shared_weights as load_shared_weights,
         read_state_dict as read_state_dict,
     )
 else:

@@ -1,4 +1,4 @@
-"""How networks are computed: number format, memory format, compilation, and the frozen teacher's leaner form."""
+"""How networks are computed: precision, memory format, compilation, and folding of a frozen teacher's batch norms."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ from rlkd_env.utils.choices import MemoryFormat, Precision
 
 @dataclass(frozen=True)
 class Engine:
-    """How teacher and student are forwarded in training. Evaluations are always in float32.
+    """How teacher and student are computed in training. Evaluations are always in float32.
 
-    The loss of a step of 64 images changes the probe loss by about 1e-3, which bfloat16 would round away; gradients do
-    not mind it.
+    A step of 64 images changes the probe loss by about 1e-3, which bfloat16 would round away; gradients tolerate it.
 
     Attributes:
-        device: that the networks are on.
-        precision: of the products in a forward and its backward; weights and losses stay in float32.
-        channels_last: whether convolutional networks and their images lie channels-last in memory.
-        compiled: whether forwards are compiled by ``torch.compile``, which takes a minute at first; on a GPU also
+        device: The device of the networks.
+        precision: The precision of the products in a forward and its backward; weights and losses stay in float32.
+        channels_last: Whether convolutional networks and their images are stored channels-last.
+        compiled: Whether forwards are compiled by ``torch.compile``, which takes a minute at first, and on a GPU also
             replayed as CUDA graphs.
     """
 
@@ -38,17 +37,14 @@ class Engine:
     _compiled_call: list[Callable[[nn.Module, Tensor], Tensor]] = field(default_factory=list, repr=False)
 
     def prepare(self, network: nn.Module) -> nn.Module:
-        """Bring a network to the device and into the memory format; the same network is returned."""
+        """Move a network to the device and into the memory format, and return it."""
         network = network.to(self.device)
         return network.to(memory_format=torch.channels_last) if self.channels_last else network
 
     def freeze(self, teacher: nn.Module, image_shape: tuple[int, int, int]) -> nn.Module:
-        """Return a teacher without gradients, its batch norms folded into its convolutions where that can be done.
+        """Return a teacher without gradients, with its batch norms folded into its convolutions if possible.
 
-        Args:
-            teacher: put into evaluation mode, and otherwise left as it is: what is returned is a copy, where anything
-                about it is changed.
-            image_shape: channels, height, width, to compare the two.
+        The given teacher is put into evaluation mode; anything else is changed in a copy only.
         """
         folded = fold_batch_norms(teacher.eval().requires_grad_(False), image_shape)
         if folded is teacher and self.channels_last:
@@ -56,7 +52,7 @@ class Engine:
         return self.prepare(folded).eval()  # a copy of a traced network is in training mode
 
     def images(self, images: Tensor) -> Tensor:
-        """Bring images ``(N, channels, height, width)`` into the memory format."""
+        """Convert images ``(N, channels, height, width)`` to the memory format."""
         return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
 
     def autocast(self) -> torch.autocast:
@@ -64,7 +60,7 @@ class Engine:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def forward_with_features(self, network: nn.Module, images: Tensor) -> tuple[Tensor, Features]:
-        """Return a network's logits ``(N, C)`` and features, in the weights' format; never compiled."""
+        """Return a network's logits ``(N, C)`` and features in float32; never compiled."""
         with self.autocast():
             logits, features = forward_with_features(network, images)
         if self.precision == "float32":
@@ -72,7 +68,7 @@ class Engine:
         return logits.float(), features.to(torch.float32)
 
     def forward(self, network: nn.Module, images: Tensor) -> Tensor:
-        """Return a network's logits ``(N, C)``, in the weights' format, for images that :meth:`images` has prepared."""
+        """Return a network's logits ``(N, C)`` in float32 for images that :meth:`images` has prepared."""
         with self.autocast():
             logits = self._call(network, images)
         return logits if self.precision == "float32" else logits.float()
@@ -94,20 +90,20 @@ def choose_engine(
     memory_format: MemoryFormat = "auto",
     compiled: bool = False,
 ) -> Engine:
-    """Return the engine that was asked for, the choices left open made for a device and a network.
+    """Return the requested engine, with ``"auto"`` resolved for a device and a network.
 
-    bfloat16 is chosen for convolutional networks on devices that multiply it natively, channels-last for convolutional
-    networks; ``docs/performance.md`` tells what each brings.
+    ``"auto"`` is bfloat16 for convolutional networks on devices that multiply it natively, and channels-last for
+    convolutional networks; ``docs/performance.md`` says what each brings.
 
     Args:
-        device: of the run.
-        network: the student.
-        precision: ``"auto"`` or the choice.
-        memory_format: likewise.
-        compiled: whether to compile.
+        device: The device of the run.
+        network: The student.
+        precision: The precision or ``"auto"``.
+        memory_format: The memory format or ``"auto"``.
+        compiled: Whether to compile forwards.
 
     Raises:
-        UsageError: if a choice is unknown.
+        UsageError: If a choice is unknown.
     """
     if precision not in get_args(Precision):
         raise unknown_name("precision", precision, get_args(Precision))
@@ -136,17 +132,17 @@ def select_device(name: str) -> torch.device:
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether a device multiplies bfloat16 natively."""
+    """Return whether a device multiplies bfloat16 natively."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)())
 
 
 def fold_batch_norms(network: nn.Module, image_shape: tuple[int, int, int]) -> nn.Module:
-    """Return a copy of a network in evaluation mode whose batch norms are part of the convolutions before them.
+    """Return a copy of a network in evaluation mode with its batch norms folded into the preceding convolutions.
 
-    A network without any, one that torch.fx cannot trace, and one whose copy does not give the same logits to 1e-3 of
-    their size are returned as they are.
+    A network without batch norms, one that torch.fx cannot trace, and one whose folded logits differ by more than 1e-3
+    of their size are returned unchanged.
     """
     if not any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
         return network

@@ -1,4 +1,4 @@
-"""Weights from files: ours, and the ``.pth`` files that the field shares."""
+"""Weights from safetensors files and from the ``.pth`` files that the field shares."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from rlkd_env.errors import UsageError
 from rlkd_env.utils.files import read_tensors
 
 CONTAINERS = ("model", "state_dict", "net")
-"""Keys under which training scripts keep the state dict beside the epoch and other things."""
+"""The keys under which training scripts store the state dict."""
 PREFIXES = ("module.", "_orig_mod.")
-"""What DataParallel and torch.compile put before every name."""
+"""The prefixes that DataParallel and torch.compile add to every name."""
 COUNTER = "num_batches_tracked"
-"""A count of batch normalisation that files from before PyTorch 0.4.1 lack; evaluation does not use it."""
+"""A buffer of batch norms that files older than PyTorch 0.4.1 lack; evaluation does not use it."""
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What did not match between a file and a network; all empty where everything did.
+    """The mismatches between a file and a network.
 
     Attributes:
-        missing: names that the network has and the file lacks.
-        unexpected: names that the file has and the network lacks.
-        wrong_shape: names that both have, with other shapes.
+        missing: The names that the network has and the file lacks.
+        unexpected: The names that the file has and the network lacks.
+        wrong_shape: The names whose shapes differ.
     """
 
     missing: tuple[str, ...]
@@ -44,7 +44,7 @@ class LoadReport:
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether a file is or should be of safetensors format, whose ninth byte opens its header."""
+    """Return whether a file has, or by its name should have, the safetensors format, whose ninth byte is ``{``."""
     if path.suffix == ".safetensors" or not path.is_file():
         return path.suffix not in (".pth", ".pt")
     with path.open("rb") as file:
@@ -52,12 +52,12 @@ def is_safetensors(path: Path) -> bool:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a safetensors or a ``.pth`` file, on the CPU. Nothing is unpickled but tensors and numbers.
+    """Read the tensors of a safetensors or ``.pth`` file on the CPU; only tensors and plain values are unpickled.
 
-    The state dict may lie under one of :data:`CONTAINERS`, and its names may all have one of :data:`PREFIXES`.
+    The state dict may be stored under one of :data:`CONTAINERS`, and all names may have one of :data:`PREFIXES`.
 
     Raises:
-        UsageError: if the file is missing, damaged, holds pickled code, or no state dict.
+        UsageError: If the file is missing or damaged, or holds pickled code or no state dict.
     """
     if is_safetensors(path):
         return _strip_prefixes(read_tensors(path)[0])
@@ -67,13 +67,13 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         kind = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = f"pickled Python objects ({kind[1]})" if kind else "what is no tensor, number or text"
+        what = f"pickled Python objects ({kind[1]})" if kind else "something other than tensors, numbers and text"
         raise UsageError(
-            f"{path} holds more than weights: {what}, of which nothing was run. Save the network's state_dict() alone"
+            f"{path} holds more than weights: {what}, none of which was run. Save only the network's state_dict()"
         ) from None
     except Exception as error:  # PyTorch raises many kinds for a file that is damaged
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"{path} is damaged or no file of PyTorch weights: {reason}") from None
+        raise UsageError(f"{path} is damaged or not a file of PyTorch weights: {reason}") from None
     if isinstance(content, Mapping):
         for tensors in (*(content.get(key) for key in CONTAINERS), content):
             if isinstance(tensors, Mapping) and _is_state_dict(tensors):
@@ -81,41 +81,26 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     raise UsageError(f"{path} holds no network's weights: neither names with tensors nor these under {CONTAINERS}")
 
 
-def load_weights_file(network: nn.Module, path: Path, strict: bool = True) -> LoadReport:
-    """Load a file's weights into a network, as :func:`load_weights` does.
+def load_shared_weights(
+    network: nn.Module, tensors: dict[str, Tensor], source: Path | str, strict: bool = True
+) -> LoadReport:
+    """Load weights that may come from other code into a network.
+
+    If names differ, the network's attribute ``weight_renames``, a mapping from regular expressions to replacements,
+    translates them; if shapes differ, its method ``fit_weights`` may convert the tensors. Both are optional.
+    :data:`COUNTER` may be missing.
 
     Args:
-        network: whose parameters and buffers are overwritten.
-        path: of a safetensors or ``.pth`` file, as :func:`read_state_dict` reads it.
-        strict: whether everything must match; otherwise what matches is loaded.
+        network: The network whose parameters and buffers are overwritten.
+        tensors: The weights by name.
+        source: Where the weights come from, for the message.
+        strict: Whether everything must match; otherwise whatever matches is loaded.
 
     Returns:
-        What did not match.
+        The mismatches.
 
     Raises:
-        UsageError: if the file cannot be read, or something does not match; nothing has been loaded then.
-    """
-    return load_weights(network, read_state_dict(path), path, strict)
-
-
-def load_weights(network: nn.Module, tensors: dict[str, Tensor], source: Path | str, strict: bool = True) -> LoadReport:
-    """Load weights into a network.
-
-    Where names differ by layout, the network's attribute ``weight_renames``, if it has one, translates them: a mapping
-    from regular expressions to replacements. Where shapes do, its method ``fit_weights``, if it has one, may return
-    other tensors. :data:`COUNTER` may be missing.
-
-    Args:
-        network: whose parameters and buffers are overwritten.
-        tensors: by name.
-        source: where they are from, for the message.
-        strict: whether everything must match; otherwise what matches is loaded.
-
-    Returns:
-        What did not match.
-
-    Raises:
-        UsageError: if something does not match; nothing has been loaded then.
+        UsageError: If something does not match although it must; nothing has been loaded then.
     """
     expected = network.state_dict()
     tensors = _rename(tensors, expected, getattr(network, "weight_renames", {}))
@@ -135,7 +120,7 @@ def load_weights(network: nn.Module, tensors: dict[str, Tensor], source: Path | 
 
 
 def takes_colour(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether the first convolution among a network's weights takes three channels."""
+    """Return whether the first convolution among a network's weights takes three channels."""
     return next((tensor.shape[1] == 3 for tensor in tensors.values() if tensor.ndim == 4), False)
 
 
@@ -184,6 +169,6 @@ def _complaint(
 
 
 def _first(names: tuple[str, ...]) -> str:
-    """Return the first few names and the number of all."""
+    """Return the first few names and, if there are more, their number."""
     few = ", ".join(names[:3])
     return few if len(names) <= 3 else f"{few}, … ({len(names)} names)"

@@ -1,8 +1,8 @@
 """What the student gained by an update: named batch rewards.
 
 A reward is the fall of a potential of the student, measured after the update that the temperatures caused, so the
-rewards of an episode add up to the whole run's gain. To add one, write its potential under ``@REWARDS.register``; a
-mean over the batch goes through ``measurement.average``, for runs that several processes share.
+rewards of an episode add up to the whole run's gain. To add one, write its potential under a ``@reward`` line: in this
+module it gets a name in :data:`REWARDS`; from any other module it is named ``package.module:function``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.tasks import Evaluation
-from rlkd_env.utils.registry import Registry
+from rlkd_env.utils.registry import Registry, instance_of
 
 
 def _itself(mean: Tensor) -> Tensor:
@@ -31,7 +31,8 @@ class Measurement:
     Attributes:
         outputs: of the batch that comes next, forwarded through the updated student.
         evaluate_probe: forwards the run's fixed probe images through the updated student.
-        average: from the mean over a process' share of the batch to the mean over the whole batch.
+        average: from the mean over a process' share of the batch to the mean over the whole batch. Every mean over the
+            batch must go through it, so that a reward works in a distributed run.
     """
 
     outputs: InstanceOutputs
@@ -40,42 +41,67 @@ class Measurement:
 
 
 Potential = Callable[[Measurement], Tensor]
-REWARDS: Registry[Potential] = Registry("reward")
 
 
-@REWARDS.register("train_progress")
+@dataclass(frozen=True)
+class Reward:
+    """A potential, whose fall is the reward, and what it needs.
+
+    Attributes:
+        potential: from a measurement to a tensor without dimensions; smaller is better.
+        needs_probe: whether it evaluates the probe images, which costs a forward pass of all of them.
+    """
+
+    potential: Potential
+    needs_probe: bool = False
+
+    @property
+    def __wrapped__(self) -> Potential:
+        return self.potential
+
+
+def reward(needs_probe: bool = False) -> Callable[[Potential], Reward]:
+    """Return a decorator that makes a :class:`Reward` of a potential."""
+    return lambda potential: Reward(potential, needs_probe)
+
+
+@reward()
 def train_progress(measurement: Measurement) -> Tensor:
-    """Excess loss, student's minus teacher's cross-entropy in nats, of the next batch; costs no extra forward."""
+    """Excess loss, student's minus teacher's cross-entropy in nats, of the next batch; costs no extra forward pass."""
     outputs = measurement.outputs
     return measurement.average((outputs.student_cross_entropy - outputs.teacher_cross_entropy).mean())
 
 
-@REWARDS.register("probe_loss")
+@reward(needs_probe=True)
 def probe_loss(measurement: Measurement) -> Tensor:
     """Cross-entropy on the probe images in nats."""
     return measurement.evaluate_probe().loss
 
 
-@REWARDS.register("log_probe_loss")
+@reward(needs_probe=True)
 def log_probe_loss(measurement: Measurement) -> Tensor:
-    """Logarithm of the cross-entropy on the probe images: its fall is a share of the loss, early and late alike."""
+    """Logarithm of the cross-entropy on the probe images; its fall is a share of the loss, early and late alike."""
     return measurement.evaluate_probe().loss.log()
 
 
-@REWARDS.register("probe_accuracy")
+@reward(needs_probe=True)
 def probe_accuracy(measurement: Measurement) -> Tensor:
     """Share of wrong predictions on the probe images."""
     return 1.0 - measurement.evaluate_probe().accuracy
 
 
-_ON_THE_PROBE = (probe_loss, probe_accuracy)
+REWARDS: Registry[Reward] = Registry(
+    "reward",
+    {name: part for name, part in list(globals().items()) if isinstance(part, Reward)},
+    instance_of(Reward, "a potential under a @reward line"),
+)
 
 
 class RewardMeter:
     """Turns a potential into rewards.
 
     Args:
-        name: a name in :data:`REWARDS`.
+        reward: a name in :data:`REWARDS`, ``package.module:name``, or a :class:`Reward`.
         interval: updates between two measurements; the updates between earn 0 and their gain comes with the next
             measurement. The last update of a run is always measured.
 
@@ -86,20 +112,21 @@ class RewardMeter:
         UsageError: if the name is unknown or the interval is below 1.
     """
 
-    def __init__(self, name: str = "probe_loss", interval: int = 1) -> None:
+    def __init__(self, reward: str | Reward = "probe_loss", interval: int = 1) -> None:
         if interval < 1:
             raise UsageError(f"the reward interval must be at least 1 update, not {interval}")
-        self.name = name
+        self.name = REWARDS.name_of(reward)
         self.interval = interval
-        self._potential = REWARDS[name]
+        self._reward = REWARDS[self.name]
+        self._potential = self._reward.potential
         self.is_measured = True
         self._last = torch.zeros(())
         self._updates = 0
 
     @property
     def measures_probe(self) -> bool:
-        """Whether the probe images are forwarded after every update."""
-        return self._potential in _ON_THE_PROBE and self.interval == 1
+        """Whether all probe images are forwarded after every update."""
+        return self._reward.needs_probe and self.interval == 1
 
     def reset(self, measurement: Measurement) -> None:
         """Take the first measurement of a run."""

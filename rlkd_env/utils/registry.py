@@ -65,6 +65,17 @@ def subclass_of(base: str) -> Callable[[Any], Any]:
     return check
 
 
+def instance_of(kind: type[T], how: str) -> Callable[[Any], T]:
+    """Return a check that a part is an instance of a class; ``how`` says what makes one, for the error message."""
+
+    def check(part: Any) -> T:
+        if not isinstance(part, kind):
+            raise UsageError(f"not a {kind.__name__}, which is {how}")
+        return part
+
+    return check
+
+
 class Registry(Mapping[str, T]):
     """A read-only mapping from names to parts of one kind.
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from experiments.cli import main
+from experiments.report.comparison.loading import ComparisonRecord
 from experiments.report.comparison.page import comparison_page
-from experiments.report.comparison.records import ComparisonRecord
+from experiments.report.run.loading import RunRecord
 from experiments.report.run.page import run_page
-from experiments.report.run.records import RunRecord
 
 CREDIT = {
     "uniform": {"pearson": None, "spearman": None, "cost_ratio": 1.05},

@@ -1,1 +1,1 @@
-"""``rlkd bench``: what a step costs."""
+"""``rlkd bench``: measures what a step costs."""

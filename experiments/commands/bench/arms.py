@@ -1,10 +1,11 @@
-"""The arms of ``rlkd bench``: plain KD, written out, and the same run with rules, agents and calibrators."""
+"""The arms of ``rlkd bench``: plain KD in a hand-written loop, and runs with rules, agents and calibrators."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from experiments.config import BenchConfig
 from rlkd_env.data import BatchStream, DataConfig, DataSource, ImageSet, MemoryImages, Preprocessing, Splits
 from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import UsageError
-from rlkd_env.instances.temperature import Temperature
+from rlkd_env.instances.temperature import Policy, Temperature
 from rlkd_env.models import create_model
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.run import DistillationRun
@@ -27,15 +28,15 @@ from rlkd_env.utils.registry import Registry
 from rlkd_env.wrappers import CalibratedReward, TemperatureAction
 
 Arm = Callable[[int], None]
-"""Makes that many updates."""
+"""Makes the given number of updates."""
 _EPOCHS = 100_000
-"""No run of a benchmark ends."""
+"""So many that no run of a benchmark ends."""
 _CLASSES, _SHAPE, _IMAGES = 100, (3, 32, 32), 4096
-_LOGIT_DEVIATION = 4.0
+_LOGIT_STD = 4.0
 
 
 class RandomImages(DataSource):
-    """Noise of CIFAR-100's size and classes, cropped and flipped as the real images are."""
+    """Noise with CIFAR-100's image size and classes, cropped and flipped like real images."""
 
     default_teacher = "resnet56"
     default_student = "resnet20"
@@ -48,17 +49,17 @@ class RandomImages(DataSource):
         self._images = MemoryImages(pixels, labels, Preprocessing((0.5,) * 3, (0.25,) * 3, crop_padding=4, flip=True))
 
     def splits(self) -> Splits:
-        """Return the same images for everything."""
+        """Return the same images for all parts."""
         few = self._images.subset(torch.arange(512))
         return Splits(self._images, few, few, self._images, _CLASSES)
 
     def test_set(self) -> ImageSet | None:
-        """Return nothing."""
+        """Return None, as there is no test set."""
         return None
 
 
 def build_bench_run(config: BenchConfig, **changes: Any) -> DistillationRun:
-    """Build the run that the config describes, without an end."""
+    """Build the run that the config describes, but one that does not end."""
     settings = config.run.replaced(changes, epochs=_EPOCHS, schedule="constant")
     if not config.bench.random_images:
         return build_run(settings)
@@ -69,14 +70,14 @@ def build_bench_run(config: BenchConfig, **changes: Any) -> DistillationRun:
 
 
 def _untrained_teacher(name: str, source: RandomImages) -> torch.nn.Module:
-    """Create a teacher whose logits are as large as a trained one's, from which students do not diverge."""
+    """Create a teacher whose logits are as large as those of a trained one, so that students do not diverge."""
     torch.manual_seed(0)
     teacher = create_model(name, _CLASSES, _SHAPE).eval()
     with torch.no_grad():
-        deviation = teacher(source.splits().probe.take(torch.arange(64))).std(dim=-1).mean()
+        std = teacher(source.splits().probe.take(torch.arange(64))).std(dim=-1).mean()
         classifier = [module for module in teacher.modules() if isinstance(module, torch.nn.Linear)][-1]
         for parameter in classifier.parameters():
-            parameter.mul_(_LOGIT_DEVIATION / deviation)
+            parameter.mul_(_LOGIT_STD / std)
     return teacher
 
 
@@ -90,13 +91,13 @@ ARMS: Registry[Callable[[BenchConfig], Arm]] = Registry("arm")
 
 @ARMS.register("plain_kd")
 def _plain_kd(config: BenchConfig) -> Arm:
-    """Knowledge distillation at one temperature and nothing else, computed by the same engine."""
+    """Knowledge distillation at one temperature and nothing else, with the same engine."""
     run = build_bench_run(config)
     return plain_kd(run, run.task.engine)
 
 
 def _register_lever(name: str, folds: bool = True, **engine: Any) -> None:
-    """Register plain KD with other choices of the engine than the automatic ones, to tell what each brings."""
+    """Register plain KD with given engine options, to measure what each of them brings."""
 
     def create(config: BenchConfig) -> Arm:
         run = build_bench_run(config, teacher_cache_mib=0, **engine)
@@ -115,20 +116,20 @@ _register_lever("both_folded_compiled", precision="bfloat16", memory_format="cha
 
 @ARMS.register("fixed")
 def fixed(config: BenchConfig) -> Arm:
-    """A run under the rule that gives every instance the same temperature."""
+    """A run with the rule that gives every instance the same temperature."""
     run = _started(config)
     policy = FixedTemperature(TEMPERATURE)
-    return lambda steps: _ignore(run.advance(policy, steps))
+    return partial(_advance, run, policy)
 
 
 @ARMS.register("ppo_acting")
 def ppo_acting(config: BenchConfig) -> Arm:
-    """A run under an agent's policy that does not learn, on the device."""
+    """A run with an agent's policy on the device, which does not learn."""
     run = _started(config)
     env = TemperatureAction(KDVectorEnv(run=run))
     policy = export_policy(make_agent(_learner(config), env, seed=0), run.state.names, env.action_map)
     policy = policy.to(run.device)
-    return lambda steps: _ignore(run.advance(policy, steps))
+    return partial(_advance, run, policy)
 
 
 def _learner(config: BenchConfig) -> str:
@@ -153,20 +154,16 @@ def _learning(config: BenchConfig, calibrator: str) -> Arm:
     return learn
 
 
-def _register_learning(calibrator: str) -> None:
-    name = "ppo_learning" if calibrator == "uniform" else f"ppo_learning_{calibrator}"
-    ARMS.register(name)(lambda config: _learning(config, calibrator))
-
-
-for _calibrator in ("uniform", "return_decomposition", "last_layer", "gradient"):
-    _register_learning(_calibrator)
+ARMS.register("ppo_learning")(partial(_learning, calibrator="uniform"))
+for _calibrator in ("return_decomposition", "last_layer", "gradient"):
+    ARMS.register(f"ppo_learning_{_calibrator}")(partial(_learning, calibrator=_calibrator))
 
 DEFAULT_ARMS = tuple(name for name in ARMS if not name.startswith("plain_kd_"))
-"""All but those that pull one lever of the engine after the other."""
+"""All arms except those that vary the engine."""
 
 
-def _ignore(result: object) -> None:
-    """Drop a result."""
+def _advance(run: DistillationRun, policy: Policy, steps: int) -> None:
+    run.advance(policy, steps)
 
 
 def _started(config: BenchConfig) -> DistillationRun:
@@ -176,7 +173,7 @@ def _started(config: BenchConfig) -> DistillationRun:
 
 
 def cost_by_part(run: DistillationRun, steps: int) -> dict[str, float]:
-    """Return milliseconds of the parts of a step, each alone: medians over ``steps``."""
+    """Return the median milliseconds over ``steps`` of each part of a step on its own."""
     run.reset(0)
     engine, batch = run.task.engine, run.batch
     images = engine.images(batch.images)
@@ -194,7 +191,7 @@ def cost_by_part(run: DistillationRun, steps: int) -> dict[str, float]:
         losses[:] = [torch.stack(list(run.method(outputs, temperature).values())).sum(dim=0).mean()]
 
     networks: dict[str, Callable[[], object]] = {"teacher": forward_teacher, "student_and_loss": make_loss}
-    if not run.task.follows_logits:  # the teacher classifies what the student proposes
+    if not run.task.follows_logits:  # the teacher classifies the student's proposals
         networks = {"networks_and_loss": make_loss}
     parts: dict[str, Callable[[], object]] = {
         "batch": lambda: stream.batch(stream._next_step + 1),

@@ -1,4 +1,4 @@
-"""``rlkd bench``: what a KD step costs, plain and with everything that sets temperatures, from interleaved rounds."""
+"""``rlkd bench``: measures a KD step, plain and with everything that sets temperatures, in interleaved rounds."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _MIB = 2**20
 
 
 def run_bench(config: BenchConfig) -> int:
-    """Measure and write ``bench.json``.
+    """Measure the arms and write ``bench.json``.
 
     Returns:
         The exit code 0.
 
     Raises:
-        UsageError: if an option is invalid or the folder holds another measurement.
+        UsageError: If an option is invalid or the folder holds another measurement.
     """
     options = config.bench
     folder = Path(options.out)
@@ -47,10 +47,10 @@ def run_bench(config: BenchConfig) -> int:
             raise unknown_name("arm", name, ARMS)
     names = list(dict.fromkeys((BASELINE, *(options.arms or DEFAULT_ARMS))))
     seconds = _interleave({name: build_arm(name, config) for name in names}, options.rounds, options.steps)
-    arms = {name: _figures(times, seconds[BASELINE], config) for name, times in seconds.items()}
+    arms = {name: _metrics(times, seconds[BASELINE], config) for name, times in seconds.items()}
     if options.memory:
-        for name, figures in arms.items():
-            figures["peak_memory_mb"] = _peak_memory(name, config)
+        for name, metrics in arms.items():
+            metrics["peak_memory_mb"] = _peak_memory(name, config)
     run = build_bench_run(config)
     result = {
         "arms": arms,
@@ -68,7 +68,7 @@ def run_bench(config: BenchConfig) -> int:
 
 
 def _interleave(arms: dict[str, Arm], rounds: int, steps: int) -> dict[str, np.ndarray]:
-    """Return each arm's seconds of ``steps`` updates, one a round; the first round only warms up."""
+    """Return each arm's seconds for ``steps`` updates in each round; a first round is for warming up."""
     names = list(arms)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds + 1):
@@ -81,7 +81,7 @@ def _interleave(arms: dict[str, Arm], rounds: int, steps: int) -> dict[str, np.n
     return {name: np.array(times) for name, times in seconds.items()}
 
 
-def _figures(times: np.ndarray, baseline: np.ndarray, config: BenchConfig) -> dict[str, Any]:
+def _metrics(times: np.ndarray, baseline: np.ndarray, config: BenchConfig) -> dict[str, Any]:
     ratios = times / baseline
     steps_per_s = config.bench.steps / float(np.median(times))
     return {
@@ -95,7 +95,7 @@ def _figures(times: np.ndarray, baseline: np.ndarray, config: BenchConfig) -> di
 
 
 def _peak_memory(name: str, config: BenchConfig) -> float:
-    """Return MiB at the most: of a process that does nothing else, or on the GPU."""
+    """Return the peak memory in MiB, of a process that does nothing else or of the GPU."""
     if config.run.engine.select_device().type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -108,19 +108,19 @@ def _peak_memory(name: str, config: BenchConfig) -> float:
 
 def _measure_memory(name: str, config: BenchConfig) -> float:
     arm = build_arm(name, config)
-    _forget_peak()  # building looks at many images at once, whatever the arm
+    _forget_peak()  # building needs memory for many images at once, whatever the arm
     arm(config.bench.steps)
     return _peak_kib() / 1024
 
 
 def _forget_peak() -> None:
-    """Let the process' peak start anew, where the system can do that."""
+    """Reset the process's peak memory, if the system supports that."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def _peak_kib() -> float:
-    """Return the most memory that the process has held."""
+    """Return the process's peak memory in KiB."""
     with suppress(OSError):
         return float(next(row for row in Path("/proc/self/status").open() if row.startswith("VmHWM")).split()[1])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, on macOS bytes
@@ -139,9 +139,9 @@ def _device_name(device: torch.device) -> str:
 def _print_tables(result: dict[str, Any], folder: Path) -> None:
     console = Console()
     if not console.is_terminal:
-        console.width = 120  # of a file, which has none
+        console.width = 120  # a file has no width
     table = Table(box=box.SIMPLE, title=f"{result['device']}, {result['threads']} threads")
-    for column in ("arm", "ms a step", "images/s", "ratio to plain KD", "peak MiB"):
+    for column in ("arm", "ms per step", "images/s", "ratio to plain KD", "peak MiB"):
         table.add_column(column, justify="left" if column == "arm" else "right", no_wrap=True)
     for name, row in result["arms"].items():
         ratio = f"{row['ratio_to_plain_kd']:.3f} ({row['ratio_min']:.2f} to {row['ratio_max']:.2f})"

@@ -1,4 +1,4 @@
-"""Plain knowledge distillation at one temperature, written out: what a user without this project would run."""
+"""Plain knowledge distillation at one temperature: the loop that a user would write without this project."""
 
 from __future__ import annotations
 
@@ -17,21 +17,18 @@ from rlkd_env.tasks import Classification
 
 TEMPERATURE = 4.0
 _WEIGHTS = (0.1, 0.9)
-"""Of the student's own loss and of the teacher's, as is usual in classification."""
+"""The usual weights in classification of the cross-entropy and of the KL term."""
 
 _Loss = Callable[[Any, Any, Batch, Engine, int], Tensor]
 
 
 def plain_kd(run: DistillationRun, engine: Engine, teacher: nn.Module | None = None) -> Callable[[int], None]:
-    """Return what makes so many updates of a fresh student of a run's ingredients.
+    """Return a function that makes a number of updates of a fresh student with a run's ingredients.
 
-    Args:
-        run: whose teacher, student, data and recipe are taken, and nothing else.
-        engine: how networks are computed.
-        teacher: in the place of the run's.
+    Nothing but the run's teacher, or the given one, its student, data and recipe are used.
 
     Raises:
-        UsageError: if the run's method compares features, as plain KD has none.
+        UsageError: If the run's method compares features, which plain KD does not have.
     """
     frozen = run.frozen_teacher if teacher is None else teacher
     student = engine.prepare(run.create_student().to(run.device)).train()
@@ -65,7 +62,7 @@ def _image_loss(student: Any, teacher: Any, batch: Batch, engine: Engine, _: int
 
 
 def _detector_loss(student: Any, teacher: Any, batch: Batch, engine: Engine, proposals: int) -> Tensor:
-    """Put torchvision's own pieces together: the student's four losses, and KL on the proposals that it draws."""
+    """Return torchvision's four losses of the student plus KL on the proposals that it draws."""
     from torchvision.models.detection.image_list import ImageList
     from torchvision.models.detection.roi_heads import fastrcnn_loss
 

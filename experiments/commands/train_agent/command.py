@@ -1,4 +1,4 @@
-"""``rlkd train-agent``: a temperature policy from many runs, held against fixed temperatures on other ones."""
+"""``rlkd train-agent``: trains a policy on many runs and compares it with fixed temperatures on others."""
 
 from __future__ import annotations
 
@@ -40,30 +40,30 @@ from rlkd_env.utils.options import renamed
 EVOLUTION = "cma"
 FIGURE_FILE = "policy.png"
 _NEVER = 2**30
-"""Reward interval of runs whose rewards nobody asks for."""
-_LOOKS = 16
-"""Held-out runs of an instance whose validation figures are followed."""
+"""The reward interval of runs whose rewards are not used."""
+_EVALUATED = 16
+"""The number of held-out runs per instance that are evaluated during training."""
 
 
 class Training(Protocol):
-    """What learns: evolution or an agent."""
+    """The learner: evolution or an agent."""
 
     generation: int
 
     def update(self) -> dict[str, float]:
-        """Learn from one more set of runs; return figures."""
+        """Learn from one more set of runs and return metrics."""
         ...
 
     def policy(self) -> CoefficientPolicy:
-        """Return what has been learned."""
+        """Return the policy that has been learned."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that the rest of the training depends on."""
+        """Return everything that the rest of the training depends on."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from it."""
+        """Continue from a state."""
         ...
 
 
@@ -71,15 +71,15 @@ def run_train_agent(config: TrainAgentConfig) -> int:
     """Train a policy, save it, and compare it on the held-out runs.
 
     Returns:
-        The exit code: 0, or 130 when it was interrupted.
+        The exit code: 0, or 130 if the training was interrupted.
 
     Raises:
-        UsageError: if an option is invalid; the folder has not been touched then.
+        UsageError: If an option is invalid; the folder has not been changed then.
     """
     folder, output = config.folder, config.output
     check_folder(folder, output.overwrite, output.resume)
     if output.resume and (folder / SUMMARY_FILE).is_file():
-        print(f"the training in {folder} is finished already")
+        print(f"the training in {folder} has already finished")
         print_held_out(read_json(folder / SUMMARY_FILE)["held_out"])
         return 0
     session = TrainingSession(config, read_instance_set(config.training.instances))
@@ -88,7 +88,7 @@ def run_train_agent(config: TrainAgentConfig) -> int:
         session.finish()
     except KeyboardInterrupt:
         print(
-            f"\ninterrupted after {session.training.generation} updates; go on from the last checkpoint with: "
+            f"\ninterrupted after {session.training.generation} updates; continue from the last checkpoint with: "
             f"rlkd train-agent --resume --out {folder}",
             file=sys.stderr,
         )
@@ -99,17 +99,13 @@ def run_train_agent(config: TrainAgentConfig) -> int:
 
 
 class TrainingSession:
-    """A training with its checkpoints and curves. Everything is built and checked here; nothing is written.
-
-    Args:
-        config: all options.
-        instances: what the policy is trained on and held against.
+    """A training with its checkpoints and curves. Creating it checks all options and writes nothing.
 
     Attributes:
-        training: what learns.
+        training: The learner, evolution or an agent.
 
     Raises:
-        UsageError: if an option is invalid.
+        UsageError: If an option is invalid.
     """
 
     def __init__(self, config: TrainAgentConfig, instances: InstanceSet) -> None:
@@ -123,7 +119,7 @@ class TrainingSession:
         self._seconds = 0.0
 
     def train(self) -> None:
-        """Learn to the budget's end, from the last checkpoint on where there is one."""
+        """Learn until the budget is used up, starting from the last checkpoint if there is one."""
         resumed = self._start()
         writer = SummaryWriter(str(self.folder / TENSORBOARD_FOLDER), purge_step=self._step + 1 if resumed else None)
         options, before, started = self._options, self._seconds, time.monotonic()
@@ -132,16 +128,16 @@ class TrainingSession:
             total=options.updates, initial=self._step, desc="train-agent", disable=not self.config.output.progress
         ) as bar:
             while not self._is_over():
-                figures = self.training.update()
+                metrics = self.training.update()
                 self._seconds = before + time.monotonic() - started
-                for name, value in figures.items():
+                for name, value in metrics.items():
                     writer.add_scalar(f"training/{name}", value, self._step)
                 if options.evaluation_interval and self._step % options.evaluation_interval == 0:
-                    self._look(writer)
+                    self._evaluate(writer)
                 bar.update()
-                bar.set_postfix({name: f"{value:.3f}" for name, value in figures.items()}, refresh=False)
+                bar.set_postfix({name: f"{value:.3f}" for name, value in metrics.items()}, refresh=False)
                 if time.monotonic() - saved >= self.config.output.checkpoint_seconds:
-                    writer.flush()  # what has been drawn before a checkpoint must survive a kill after it
+                    writer.flush()  # curves before a checkpoint must survive a kill after it
                     self._save()
                     saved = time.monotonic()
         writer.close()
@@ -175,7 +171,7 @@ class TrainingSession:
         )
 
     def close(self) -> None:
-        """End the processes that compute the runs, if there are any."""
+        """Stop the processes that compute the runs, if there are any."""
         for runs in self._sets:
             runs.close()
         for held_out in self._held_out:
@@ -190,7 +186,7 @@ class TrainingSession:
         return self._step >= self._options.updates or (minutes is not None and self._seconds >= 60.0 * minutes)
 
     def _runs(self, instance: Instance) -> ParallelRuns:
-        """Create the runs of an instance, whose rewards are those that the training asks for."""
+        """Create the runs of an instance with the rewards that the training needs."""
         options = self._options
         widest = {"temperature_min": f"{self._rule.low}s", "temperature_max": f"{self._rule.high}s"}
         run = instance.build(options.probe_images, device=options.device, features=("progress",), **widest)
@@ -214,7 +210,7 @@ class TrainingSession:
         return CoefficientTraining(options.agent, env, seeds, options.discount, arguments, options.seed)
 
     def _start(self) -> bool:
-        """Prepare the folder; return whether the training goes on from a checkpoint."""
+        """Prepare the folder and return whether the training continues from a checkpoint."""
         checkpoint = load_checkpoint(self.folder / CHECKPOINT_FOLDER) if self.config.output.resume else None
         if checkpoint is None:
             clear_folder(self.folder)
@@ -235,16 +231,16 @@ class TrainingSession:
         }
         save_checkpoint(self.folder / CHECKPOINT_FOLDER, state)
 
-    def _look(self, writer: SummaryWriter) -> None:
-        """Draw how well the policy does on a few held-out runs, by their validation images."""
+    def _evaluate(self, writer: SummaryWriter) -> None:
+        """Write the policy's validation accuracy on a few held-out runs to TensorBoard."""
         for runs in self._held_out:
-            policy, seeds = self.training.policy().to(runs.template.device), list(runs.instance.seeds)[:_LOOKS]
+            policy, seeds = self.training.policy().to(runs.template.device), list(runs.instance.seeds)[:_EVALUATED]
             accuracy = runs.accuracies(policy, runs.template.splits.validation, seeds).mean()
             writer.add_scalar(f"held_out/{runs.instance.name}/validation_accuracy", accuracy, self._step)
 
 
 def _check(config: TrainAgentConfig) -> None:
-    """Raise a UsageError if a number or name is wrong that is not looked at elsewhere before the folder is touched."""
+    """Raise a UsageError if an option is invalid that is not checked elsewhere before the folder is changed."""
     options = config.training
     if not options.sweep:
         raise UsageError("the sweep needs at least one temperature")

@@ -1,4 +1,4 @@
-"""A policy against fixed temperatures, on runs of the same seeds."""
+"""Comparison of a policy with fixed temperatures on runs of the same seeds."""
 
 from __future__ import annotations
 
@@ -21,15 +21,10 @@ _RUNS_AT_ONCE = 128
 
 
 class HeldOutRuns:
-    """The runs of an instance that no policy was trained on.
-
-    Args:
-        instance: whose seeds are all taken.
-        device: of the runs.
-        run_mode: how they are computed.
+    """The runs of an instance, of all its seeds, that no policy is trained on.
 
     Raises:
-        UsageError: if the instance's settings are invalid.
+        UsageError: If the instance's settings are invalid.
     """
 
     def __init__(self, instance: Instance, device: str, run_mode: RunMode) -> None:
@@ -39,29 +34,26 @@ class HeldOutRuns:
         self._runs: dict[int, ParallelRuns] = {}
 
     def accuracies(self, policy: Policy, images: ImageSet, seeds: Sequence[int]) -> np.ndarray:
-        """Return the accuracy ``(S,)`` of the last epoch's students; one that diverged counts as it is."""
-        figures = []
+        """Return the accuracies ``(S,)`` of the last epoch's students, including those that diverged."""
+        accuracies = []
         for first in range(0, len(seeds), _RUNS_AT_ONCE):
             chosen = seeds[first : first + _RUNS_AT_ONCE]
             runs = self._runs_of(len(chosen))
             runs.reset(chosen)
             runs.advance(policy)
-            figures.append(runs.evaluate(images).accuracy.double().cpu().numpy())
-        return np.concatenate(figures)
+            accuracies.append(runs.evaluate(images).accuracy.double().cpu().numpy())
+        return np.concatenate(accuracies)
 
     def compare(self, policy: Policy, sweep: Sequence[float | str], on_arm: Callable[[], None]) -> dict[str, Any]:
-        """Run the policy and every fixed temperature on all seeds, and look at the test images, once.
+        """Run the policy and every fixed temperature on all seeds, and evaluate them once on the test images.
 
-        Args:
-            policy: on the runs' device.
-            sweep: temperatures, as :func:`~rlkd_env.instances.temperature.parse_bound` takes them.
-            on_arm: called after each of them.
+        The policy must be on the runs' device; ``on_arm`` is called after each temperature and after the policy.
 
         Returns:
-            Mean accuracies, and the paired differences to the best fixed temperature in hindsight and to T = 4.
+            The mean accuracies, and the paired differences to the best fixed temperature in hindsight and to T = 4.
 
         Raises:
-            UsageError: if the data has no test set.
+            UsageError: If the data has no test set.
         """
         test = self.instance.test_set()
         if test is None:
@@ -88,7 +80,7 @@ class HeldOutRuns:
         }
 
     def close(self) -> None:
-        """End the processes that compute the runs, if there are any."""
+        """Stop the processes that compute the runs, if there are any."""
         for runs in self._runs.values():
             runs.close()
         self._runs.clear()
@@ -100,7 +92,7 @@ class HeldOutRuns:
 
 
 def print_held_out(rows: Sequence[dict[str, Any]]) -> None:
-    """Print a line an instance: accuracies in percent, differences in points with their interval."""
+    """Print a line per instance: accuracies in percent, differences in points with their intervals."""
     table = Table(title="held-out runs: test accuracy, and paired differences in points with their 95 % interval")
     for column in ("instance", "runs", "best fixed T", "its accuracy", "policy", "policy - best fixed", "policy - T 4"):
         table.add_column(column, justify="left" if column == "instance" else "right")
@@ -114,7 +106,7 @@ def print_held_out(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _difference(one: np.ndarray, other: np.ndarray) -> dict[str, float]:
-    """Return the mean of ``one - other`` with its bootstrap interval; that of a single run is a point."""
+    """Return the mean of ``one - other`` with its bootstrap interval, which is a point for a single run."""
     found = paired_difference(one.tolist(), other.tolist())
     low, high = found.bootstrap_interval or (found.mean, found.mean)
     return {"mean": found.mean, "low": low, "high": high}

@@ -1,4 +1,4 @@
-"""Instance sets: the runs that a policy is trained on and those that it is held against, as a file."""
+"""Instance sets: files that list the runs to train a policy on and those to compare it on."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from rlkd_env.training.recipe import TeacherRecipe
 from rlkd_env.training.teacher import cached_teacher
 
 INSTANCE_SETS = Path(__file__).parents[2] / "presets" / "instances"
-"""YAML files, one an instance set that comes with the package."""
+"""The folder of the package's own instance sets, one YAML file each."""
 _OWN_KEYS = ("name", "seeds", "teacher_recipe")
 
 
 @dataclass(frozen=True)
 class Instance:
-    """Runs that differ by their seed alone.
+    """Runs that differ only in their seed.
 
     Attributes:
-        name: for tables and curves.
-        settings: options of the run by name.
-        seeds: that its runs may have.
-        teacher_recipe: fields of :class:`~rlkd_env.training.teacher.TeacherRecipe`, of a teacher that is trained once
-            and cached; None takes the one that the settings name.
+        name: The name in tables and curves.
+        settings: The options of the run by name.
+        seeds: The seeds of its runs.
+        teacher_recipe: The fields of the :class:`~rlkd_env.training.teacher.TeacherRecipe` of a teacher that is trained
+            once and cached; None uses the teacher in the settings.
     """
 
     name: str
@@ -45,15 +45,15 @@ class Instance:
         """Return the runs' config, with other values for some options.
 
         Raises:
-            UsageError: if an option is unknown.
+            UsageError: If an option is unknown.
         """
         return RunConfig.from_keywords({**self.settings, **others})
 
     def build(self, probe_images: int, **others: Any) -> DistillationRun:
-        """Build a run, not started, whose probe is enlarged to a number of images if there are as many.
+        """Build a run whose probe has the given number of images, if there are as many; the run is not started.
 
         Raises:
-            UsageError: if an option is invalid.
+            UsageError: If an option is invalid.
         """
         config = self.config(**others)
         teacher = None
@@ -65,13 +65,13 @@ class Instance:
         return run
 
     def test_set(self) -> ImageSet | None:
-        """Load the test images, for the one comparison at the end."""
+        """Load the test images, which are only for the comparison at the end."""
         return create_source(self.config().data).test_set()
 
 
 @dataclass(frozen=True)
 class InstanceSet:
-    """What a policy is trained on, and what it is held against."""
+    """The instances that a policy is trained on, and those that it is compared on."""
 
     train: tuple[Instance, ...]
     held_out: tuple[Instance, ...]
@@ -80,15 +80,15 @@ class InstanceSet:
 def read_instance_set(name: str) -> InstanceSet:
     """Read an instance set.
 
-    The file has the keys ``train`` and ``held_out``, lists of entries, and perhaps ``common``, an entry whose keys all
-    others take over. An entry has a ``name``, ``seeds`` (the first and the one after the last), options of a run, and
-    perhaps a ``teacher_recipe``.
+    The file has the keys ``train`` and ``held_out``, which are lists of entries, and optionally ``common``, an entry
+    that all others inherit from. An entry has a ``name``, ``seeds`` (the first and the one after the last), options of
+    a run and optionally a ``teacher_recipe``.
 
     Args:
-        name: of a file, or of a set in :data:`INSTANCE_SETS`.
+        name: The path of a file, or the name of a set in :data:`INSTANCE_SETS`.
 
     Raises:
-        UsageError: if there is none, or it is not of this form.
+        UsageError: If the set does not exist or has another format.
     """
     path = INSTANCE_SETS / f"{name}.yaml"
     if Path(name).suffix in (".yaml", ".yml", ".json"):
@@ -110,7 +110,7 @@ def _instance(entry: dict[str, Any], path: Path) -> Instance:
         raise UsageError(f"{path}: every entry needs a name and seeds [FIRST, END], not {entry}")
     settings = {key: value for key, value in entry.items() if key not in _OWN_KEYS}
     instance = Instance(str(entry["name"]), settings, range(*seeds), entry.get("teacher_recipe"))
-    instance.config()  # an unknown option is told before anything is trained
+    instance.config()  # reports unknown options before anything is trained
     if instance.teacher_recipe is not None:
         _recipe(instance.teacher_recipe, instance.name)
     return instance
@@ -124,9 +124,9 @@ def _recipe(options: Mapping[str, Any], name: str) -> TeacherRecipe:
 
 
 def enlarged_probe(run: DistillationRun, size: int) -> ImageSet:
-    """Return the run's probe with the images added that the student leaves to the teacher, up to a size.
+    """Return the run's probe, enlarged to a size by images that only the teacher is trained on.
 
-    They tell what a student is worth as well as the probe's do, as the student has not seen them; the teacher has.
+    They measure a student as well as the probe does, because the student has not seen them.
     """
     probe, reserve = run.probe, run.splits.reserve
     missing = size - len(probe)

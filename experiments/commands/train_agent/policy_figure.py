@@ -1,4 +1,4 @@
-"""A picture of a policy at work: its temperatures over a run, and against the difficulty of the images."""
+"""The figure of a policy: its temperatures over a run, and against the difficulty of the images."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from rlkd_env.utils.files import write_atomically
 _MOMENTS = {0.1: "after a tenth of the run", 0.5: "half-way", 1.0: "at the end"}
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _NEAREST = 1e-3
-"""Distance from 0 and 1 at which the logit scale is cut."""
+"""The distance from 0 and 1 at which the logit scale ends."""
 _TICKS = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99)
 
 
 class _Record(RunHook):
-    """Quantiles of every update's temperatures, and the instances of the epochs that end at the moments."""
+    """Records quantiles of every update's temperatures, and the instances of the epochs that end at the moments."""
 
     def __init__(self, run: DistillationRun) -> None:
         self.quantiles: list[np.ndarray] = []
@@ -32,7 +32,7 @@ class _Record(RunHook):
         self._ends = {moment: max(run.steps_per_epoch, round(moment * run.total_steps)) for moment in _MOMENTS}
 
     def on_step(self, run: DistillationRun, result: StepResult) -> None:
-        """Take an update down."""
+        """Record an update."""
         temperature, outputs = result.temperature.student.float().cpu(), result.outputs
         self.quantiles.append(temperature.quantile(torch.tensor(_QUANTILES)).numpy())
         for moment, end in self._ends.items():
@@ -43,14 +43,7 @@ class _Record(RunHook):
 
 
 def draw_policy(policy: Policy, run: DistillationRun, seed: int, path: Path) -> None:
-    """Make a run with a policy and draw its temperatures.
-
-    Args:
-        policy: on the run's device.
-        run: it is started anew.
-        seed: of the run.
-        path: of the PNG.
-    """
+    """Reset a run to a seed, make it with a policy, and write a figure of its temperatures as a PNG."""
     record = _Record(run)
     run.reset(seed)
     run.add_hook(record)

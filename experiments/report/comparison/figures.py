@@ -1,4 +1,4 @@
-"""The figures of a comparison: every arm against the baseline, what it costs, and how it got there."""
+"""The figures of a comparison: each arm against the baseline, its cost, and its curves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from scipy import stats
 
-from experiments.report.comparison.records import ArmRecord, TaskRecord
+from experiments.report.comparison.loading import ArmRecord, Interval, TaskRecord
+from experiments.report.formatting import capitalized, signed
 from experiments.report.style import (
     COLOURS,
     DASHES,
@@ -17,19 +18,19 @@ from experiments.report.style import (
     add_legend,
     figure_of,
     file_name,
+    hide_row_ticks,
     new_axes,
     set_accuracy_limits,
     set_count_scale,
     set_temperature_scale,
 )
-from experiments.report.words import capitalized, signed
 
 _HIGHLIGHTED = 5
-"""Arms that have a colour besides the baseline; the others are grey, as nobody tells twenty colours apart."""
+"""The number of arms with a colour besides the baseline; the others are grey, as many colours look alike."""
 _FAR_OFF = 2.0
-"""An arm whose difference is further than this many times most others' (0.75 quantile) is left outside of an axis."""
+"""An arm whose difference exceeds this many times the 0.75 quantile of all is left outside of an axis."""
 _BANDS = 3
-"""Arms whose intervals are drawn around their curves, the baseline among them; more bands hide each other."""
+"""The number of arms, with the baseline, whose curves have interval bands; more would hide each other."""
 
 
 def draw_differences(task: TaskRecord) -> Drawing | None:
@@ -38,44 +39,51 @@ def draw_differences(task: TaskRecord) -> Drawing | None:
     if not arms:
         return None
     axes = new_axes(f"test {task.metric} over {task.baseline}, points", "", height=1.5 + 0.36 * len(arms))
-    for student, offset, face in (("last", -0.13, "full"), ("chosen", 0.17, "none")):
-        for place, arm in enumerate(arms):
-            difference = arm.students[student].difference
-            if difference is None:
-                continue
-            colour = COLOURS["blue" if difference.is_clear_of_zero else "muted"]
-            if difference.is_known:
-                width = 2.4 if student == "last" else 1.2
-                axes.plot([difference.low, difference.high], [place + offset] * 2, color=colour, linewidth=width)
-            axes.plot([difference.mean], [place + offset], "o", color=colour, fillstyle=face, markersize=6)
+    for place, arm in enumerate(arms):
+        _draw_interval(axes, place - 0.13, arm.students["last"].difference, width=2.4, face="full")
+        _draw_interval(axes, place + 0.17, arm.students["chosen"].difference, width=1.2, face="none")
     axes.axvline(0.0, color=COLOURS["ink"], linewidth=1.2)
     outside = _cut_off(arms, axes.set_xlim)
     for place, arm in enumerate(arms):
-        if arm in outside and (found := arm.students["last"].difference):
-            edge, align = (0.02, "left") if found.mean < 0 else (0.98, "right")
-            arrow = "\N{LEFTWARDS ARROW}" if found.mean < 0 else "\N{RIGHTWARDS ARROW}"
-            where = axes.get_yaxis_transform()
-            text = axes.text(edge, place, f"{arrow} {signed(found.mean)}", transform=where, ha=align, va="bottom")
-            text.set(fontsize=9, color=COLOURS["ink"])
+        if arm in outside:
+            _point_outside(axes, place, arm)
     axes.set_yticks(range(len(arms)), [arm.name for arm in arms])
     axes.set_ylim(len(arms) - 0.5, -0.5)
-    axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", length=0)
+    hide_row_ticks(axes)
     last = {arm.name: arm.students["last"].difference for arm in arms}
     clear = [f"{name} ({signed(found.mean)})" for name, found in last.items() if found and found.is_clear_of_zero]
     caption = (
         f"Paired differences to {task.baseline} with 95 % intervals; filled: last epoch, open: student chosen by "
         "validation. Blue intervals are clear of zero, grey ones are not. "
+        + (f"Clear of zero in the last epoch: {', '.join(clear)}." if clear else "None is in the last epoch.")
+        + _outside_in_words(outside)
     )
-    caption += (
-        f"Clear of zero in the last epoch: {', '.join(clear)}." if clear else "None is clear of zero in the last epoch."
-    )
-    caption += _outside_in_words(outside)
     return Drawing(file_name(f"differences_{task.name}"), f"Difference to {task.baseline}", caption, figure_of(axes))
 
 
+def _draw_interval(axes: Axes, place: float, difference: Interval | None, width: float, face: str) -> None:
+    """Draw a difference as a point with its interval as a horizontal bar of a width in points."""
+    if difference is None:
+        return
+    colour = COLOURS["blue" if difference.is_clear_of_zero else "muted"]
+    if difference.is_known:
+        axes.plot([difference.low, difference.high], [place] * 2, color=colour, linewidth=width)
+    axes.plot([difference.mean], [place], "o", color=colour, fillstyle=face, markersize=6)
+
+
+def _point_outside(axes: Axes, place: float, arm: ArmRecord) -> None:
+    """Write the difference of an arm that lies outside of the axis at the edge nearest to it."""
+    found = arm.students["last"].difference
+    assert found is not None
+    edge, align = (0.02, "left") if found.mean < 0 else (0.98, "right")
+    arrow = "\N{LEFTWARDS ARROW}" if found.mean < 0 else "\N{RIGHTWARDS ARROW}"
+    where = axes.get_yaxis_transform()
+    text = axes.text(edge, place, f"{arrow} {signed(found.mean)}", transform=where, ha=align, va="bottom")
+    text.set(fontsize=9, color=COLOURS["ink"])
+
+
 def _cut_off(arms: list[ArmRecord], set_limits: Callable[[float, float], object]) -> list[ArmRecord]:
-    """Leave arms whose difference is many times the others' outside of an axis, and return them."""
+    """Limit an axis so that arms far off the others lie outside of it, and return those."""
     ends = {arm.name: _ends(arm) for arm in arms}
     bound = _FAR_OFF * float(np.quantile([max(map(abs, pair)) for pair in ends.values()], 0.75))
     outside = [arm for arm in arms if (found := arm.students["last"].difference) and abs(found.mean) > bound]
@@ -98,7 +106,7 @@ def _outside_in_words(arms: list[ArmRecord]) -> str:
 
 
 def draw_cost(task: TaskRecord) -> Drawing | None:
-    """Draw what every arm gains against what it costs."""
+    """Draw the gain of every arm against its cost."""
     arms = [arm for arm in task.arms if arm.students["last"].difference and arm.cost_ratio]
     if len(arms) < 2:
         return None
@@ -119,10 +127,10 @@ def draw_cost(task: TaskRecord) -> Drawing | None:
         axes.plot([cost], [difference.mean], _MARKERS[colour], color=colour, markersize=7, label=label)
     outside = _cut_off(arms, axes.set_ylim)
     add_legend(axes)
-    dearest = max(arms, key=lambda arm: arm.cost_ratio or 0.0)
+    slowest = max(arms, key=lambda arm: arm.cost_ratio or 0.0)
     caption = (
-        "Up is better, left is cheaper; bars are 95 % intervals. Times are medians over the seeds, CPU time "
-        f"where it is known. The dearest arm, {dearest.name}, takes {dearest.cost_ratio:.2f} times as long."
+        "Higher is better, left is cheaper; bars are 95 % intervals. Times are medians over the seeds, in CPU time if "
+        f"known. The most expensive arm, {slowest.name}, takes {slowest.cost_ratio:.2f} times as long."
         + _greys_in_words(task)
         + _outside_in_words(outside)
     )
@@ -130,7 +138,7 @@ def draw_cost(task: TaskRecord) -> Drawing | None:
 
 
 def draw_accuracies(task: TaskRecord) -> Drawing | None:
-    """Draw the validation accuracy, or AP, of the arms over the epochs, with intervals over the seeds."""
+    """Draw the arms' validation accuracy, or AP, over the epochs, with intervals over the seeds."""
     axes = new_axes("epoch", f"validation {task.metric}, %", height=3.9)
     drawn = _draw_curves(axes, task, "validation_accuracy", scale=100.0)
     if not drawn:
@@ -138,8 +146,8 @@ def draw_accuracies(task: TaskRecord) -> Drawing | None:
     means, tops = zip(*drawn, strict=True)
     is_cut = set_accuracy_limits(axes, means, [float(top[-1]) for top in tops if np.isfinite(top[-1])])
     caption = (
-        f"Means over the seeds. {_bands_in_words(task)} (Student's t), epoch by epoch and unpaired, so that arms whose "
-        "bands overlap can still differ by the paired test above." + _greys_in_words(task)
+        f"Means over the seeds. {_bands_in_words(task)} (Student's t) of each epoch. They are unpaired, so arms whose "
+        "bands overlap can still differ in the paired comparison above." + _greys_in_words(task)
     )
     if is_cut:
         caption += " The first epochs lie below the axis."
@@ -156,8 +164,8 @@ def draw_temperatures(task: TaskRecord) -> Drawing | None:
         return None
     set_temperature_scale(axes, np.concatenate([curve for curves in drawn for curve in curves]))
     caption = (
-        "Means over all instances of an epoch and over the seeds, of the student's temperature where teacher and "
-        f"student have two. {_bands_in_words(task)} over the seeds." + _greys_in_words(task)
+        "Means over all instances of an epoch and over the seeds; of the student's temperature if teacher and student "
+        f"have different ones. {_bands_in_words(task)} over the seeds." + _greys_in_words(task)
     )
     return Drawing(file_name(f"temperature_{task.name}"), "Temperature over training", caption, figure_of(axes))
 
@@ -166,7 +174,7 @@ _MARKERS = {COLOURS[name]: marker for name, marker in zip((*HUES, "ink", "muted"
 
 
 def _highlighted(task: TaskRecord) -> dict[str, str]:
-    """Return the arms that have a colour, and which: the best ones besides the baseline, by the last epoch's mean."""
+    """Return the colours of the best arms besides the baseline, by the last epoch's mean."""
     others = [arm.name for arm in task.arms if arm.name != task.baseline]
     if len(others) > _HIGHLIGHTED + 1:
         others = others[:_HIGHLIGHTED]
@@ -179,7 +187,7 @@ def _greys_in_words(task: TaskRecord) -> str:
 
 
 def _bands_in_words(task: TaskRecord) -> str:
-    """Say what the bands are."""
+    """Say which arms' bands are drawn."""
     if len(task.arms) <= _BANDS:
         return "Bands are 95 % intervals"
     return f"Bands, of the baseline and the {_BANDS - 1} best of the others, are 95 % intervals"
@@ -188,10 +196,10 @@ def _bands_in_words(task: TaskRecord) -> str:
 def _draw_curves(
     axes: Axes, task: TaskRecord, column: str, scale: float = 1.0, left_out: Sequence[str] = ()
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Draw a column of the histories of all arms but those left out, grey ones first.
+    """Draw a column of the histories of all arms except those left out, grey ones first.
 
     Returns:
-        Of every arm the means ``(epochs,)`` and the upper ends of what is drawn, likewise.
+        For every arm the means ``(epochs,)`` and the upper ends ``(epochs,)`` of what is drawn.
     """
     chosen = _highlighted(task)
     with_band = [task.baseline, *chosen][:_BANDS]
@@ -219,6 +227,6 @@ def _draw_curves(
 
 
 def _half_interval(values: np.ndarray) -> np.ndarray:
-    """Return half of the 95 % interval (Student's t) of the mean of ``(runs, epochs)`` over the runs; 0 of one run."""
+    """Return the half width of the 95 % interval (Student's t) of the mean over runs ``(runs, epochs)``; 0 for one."""
     count, epochs = values.shape
     return stats.t.ppf(0.975, count - 1) * stats.sem(values, axis=0) if count > 1 else np.zeros(epochs)

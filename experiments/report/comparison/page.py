@@ -1,16 +1,16 @@
-"""The report of a comparison."""
+"""The report of a comparison as a page."""
 
 from __future__ import annotations
 
 from experiments.report.comparison.figures import draw_accuracies, draw_cost, draw_differences, draw_temperatures
-from experiments.report.comparison.reading import describe
-from experiments.report.comparison.records import STUDENTS, ArmRecord, ComparisonRecord, Interval, TaskRecord
+from experiments.report.comparison.interpretation import describe
+from experiments.report.comparison.loading import STUDENTS, ArmRecord, ComparisonRecord, Interval, TaskRecord
+from experiments.report.formatting import number, percent
 from experiments.report.page import Page, Section, Table, Tile, settings_table
-from experiments.report.words import number, percent
 
 
 def comparison_page(comparison: ComparisonRecord) -> Page:
-    """Put a comparison's report together, of the runs that are finished."""
+    """Return the report of a comparison's finished runs."""
     tasks, content = comparison.tasks, comparison.content
     sections = [
         Section(
@@ -44,7 +44,7 @@ def _warnings(comparison: ComparisonRecord) -> list[str]:
         missing = comparison.planned_runs - comparison.finished_runs
         warnings.append(
             f"This comparison has not finished: {missing} of {comparison.planned_runs} runs are missing. Arms with "
-            "fewer seeds are compared on those that there are; the command that started it goes on with it."
+            "fewer seeds are compared on the seeds that they have. The command that started it continues it."
         )
     if not comparison.tasks:
         warnings.append("No run of the baseline has finished, so nothing can be compared yet.")
@@ -52,7 +52,7 @@ def _warnings(comparison: ComparisonRecord) -> list[str]:
 
 
 def _tiles(task: TaskRecord, is_one_of_several: bool) -> list[Tile]:
-    """Return the baseline, the best arm and the best fixed temperature."""
+    """Return tiles of the baseline, the best arm and the best fixed temperature."""
     prefix = f"{task.name}: " if is_one_of_several else ""
     remarks: dict[str, list[str]] = {}
     best, fixed = task.arms[0].name, task.best_fixed["last"]
@@ -77,14 +77,15 @@ def _result_table(task: TaskRecord) -> Table:
         columns,
         [[text for text, _ in row] for row in rows],
         [[key for _, key in row] for row in rows],
-        "Means, and in brackets 95 % intervals over the seeds. Differences are in points and paired: same first "
-        "student, same batches. The best fixed temperature is chosen in hindsight, on these very figures. Cost: median "
-        "time of a run over the baseline's, CPU time where it is known. The heads sort.",
+        "Means over the seeds with 95 % intervals in brackets. Differences are in points and paired: runs of a seed "
+        "start from the same student and see the same batches. The best fixed temperature is chosen in hindsight from "
+        "these results. Cost is the median time of a run over the baseline's, in CPU time if known. Click a column's "
+        "head to sort.",
     )
 
 
 Cell = tuple[str, float | str | None]
-"""What is shown, and what it is sorted by."""
+"""The text of a cell and the value that it is sorted by."""
 
 
 def _row(arm: ArmRecord, task: TaskRecord) -> list[Cell]:
@@ -125,5 +126,5 @@ def _missing(comparison: ComparisonRecord) -> list[str]:
     recorded = sum(len(arm.histories) for task in comparison.tasks for arm in task.arms)
     counted = sum(arm.count - arm.failed for task in comparison.tasks for arm in task.arms)
     if recorded < counted:
-        return [f"Curves are drawn from {recorded} of {counted} runs: the others' folders hold no history."]
+        return [f"Curves show {recorded} of {counted} runs; the others have no history."]
     return []

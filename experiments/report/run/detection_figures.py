@@ -1,4 +1,4 @@
-"""The images of a detection run: what is there, what teacher and student see, and each proposal's temperature."""
+"""The pictures of a detection run: real boxes, detections, and the temperature of each proposal."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from experiments.session.detections import DetectedImage, DetectionRecord
 from rlkd_env.tasks.detection.average_precision import Detections
 
 LEAST_SCORE = 0.5
-"""Of the detections that are drawn."""
+"""The lowest score of a detection that is drawn."""
 _MOST_PROPOSALS = 128
-"""Proposals of an image that are drawn, those of the most objectness; more hide each other."""
+"""The number of proposals with the highest objectness that are drawn; more would hide each other."""
 _NAMED = 6
-"""Boxes that are named in a caption."""
+"""The number of boxes that a caption names."""
 
 
 @dataclass(frozen=True)
 class _Box:
-    """A box with a class: left, top, right and bottom in pixels, and what is known of it."""
+    """A box: its corners in pixels (left, top, right, bottom), its class, and its score if it has one."""
 
     corners: tuple[float, float, float, float]
     number: int
@@ -38,12 +38,12 @@ class _Box:
 
     @property
     def label(self) -> str:
-        """Name, and score where it has one."""
+        """The name of the class, with the score if there is one."""
         return self.name if self.score is None else f"{self.name} {self.score:.2f}"
 
 
 def draw_detections(record: DetectionRecord) -> list[Drawing]:
-    """Draw of every image the real boxes, the teacher's and the student's detections, and the proposals."""
+    """Draw the real boxes, both networks' detections and the proposals of every image."""
     temperatures = np.concatenate([image.proposals.temperatures.double().numpy() for image in record.images])
     norm = _temperature_norm(temperatures)
     drawings = []
@@ -91,10 +91,13 @@ def _draw_boxes(number: int, title: str, name: str, image: DetectedImage, boxes:
 
 
 def _draw_box(axes: Axes, box: _Box, width: int, height: int) -> None:
-    """Draw a box with its label above it, or inside where there is no room."""
+    """Draw a box with its label above it, or inside if there is no room."""
     left, top, right, bottom = box.corners
     colour = COLOURS[HUES[(box.number - 1) % len(HUES)]]
-    for line_width, edge in ((3.4, COLOURS["paper"]), (1.8, colour)):  # the former is seen on any image
+    for line_width, edge in (
+        (3.4, COLOURS["paper"]),
+        (1.8, colour),
+    ):  # the wide line makes the frame visible on any image
         frame = Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=edge, linewidth=line_width)
         axes.add_patch(frame)
     is_right = (left + right) / 2 > 0.6 * width
@@ -113,7 +116,7 @@ def _draw_box(axes: Axes, box: _Box, width: int, height: int) -> None:
 
 
 def _draw_proposals(number: int, image: DetectedImage, norm: LogNorm | None) -> Drawing:
-    """Draw the proposals in the colour of their temperature, those of the most objectness on top."""
+    """Draw the proposals in the colour of their temperature, those with the highest objectness on top."""
     axes = new_picture(_as_colours(image.pixels), opacity=0.45, room=0.55)
     temperatures, objectness = (values.double().numpy() for values in image.proposals[1:])
     order = np.argsort(objectness, kind="stable")[-_MOST_PROPOSALS:]
@@ -133,7 +136,7 @@ def _draw_proposals(number: int, image: DetectedImage, norm: LogNorm | None) -> 
     caption = (
         f"{'The' if is_part else 'All'} {len(order)} proposals of image {number}"
         f"{' with the most objectness' if is_part else ''} by their temperature: from {chosen.min():.3g} to "
-        f"{chosen.max():.3g}, median {np.median(chosen):.3g}. Thick lines: objects are likely there."
+        f"{chosen.max():.3g}, median {np.median(chosen):.3g}. Thick lines mark likely objects."
     )
     return Drawing(f"detections_{number}_proposals", f"Image {number}: proposals", caption, figure_of(axes))
 
@@ -152,12 +155,12 @@ def _add_colour_bar(axes: Axes, norm: LogNorm) -> None:
 
 
 def _temperature_colours() -> Colormap:
-    """Return colours from cold to hot that everybody can tell apart, and that are seen on light and dark paper."""
+    """Return colours from cold to hot that are distinguishable for everybody, on light and dark pages."""
     return ListedColormap(colormaps["plasma"](np.linspace(0.25, 0.9, 48)))
 
 
 def _temperature_norm(temperatures: np.ndarray) -> LogNorm | None:
-    """Return the scale of all images' temperatures, as wide as a tenth where they are all the same."""
+    """Return the colour scale of all temperatures, at least a tenth wide."""
     known = temperatures[np.isfinite(temperatures) & (temperatures > 0)]
     if not len(known):
         return None
@@ -168,7 +171,7 @@ def _temperature_norm(temperatures: np.ndarray) -> LogNorm | None:
 
 
 def _boxes(corners: Tensor, classes: Tensor, scores: Tensor | None, names: Sequence[str]) -> list[_Box]:
-    """Return boxes with the names of their classes, the surest first."""
+    """Return boxes with the names of their classes, the most confident first."""
     told = [None] * len(classes) if scores is None else scores.tolist()
     rows = zip(corners.tolist(), classes.tolist(), told, strict=True)
     boxes = [
@@ -179,6 +182,6 @@ def _boxes(corners: Tensor, classes: Tensor, scores: Tensor | None, names: Seque
 
 
 def _as_colours(pixels: Tensor) -> np.ndarray:
-    """Return an image ``(channels, height, width)`` as ``(height, width, 3)``, grey where it has not three channels."""
+    """Convert an image ``(channels, height, width)`` to ``(height, width, 3)``, grey unless it has three channels."""
     values = pixels if len(pixels) == 3 else pixels.float().mean(dim=0, keepdim=True).round().byte().expand(3, -1, -1)
     return values.permute(1, 2, 0).contiguous().numpy()

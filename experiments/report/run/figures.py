@@ -1,36 +1,37 @@
-"""The figures of a single run: how well the student became, when, and where the time went."""
+"""The figures of a single run: accuracies, temperatures, time, and the quality of credit."""
 
 from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from experiments.report.run.records import RunRecord
+from experiments.report.formatting import capitalized, number, percent
+from experiments.report.run.loading import RunRecord
 from experiments.report.style import (
     COLOURS,
     Drawing,
     add_legend,
     figure_of,
+    hide_row_ticks,
     new_axes,
     set_accuracy_limits,
     set_count_scale,
     set_temperature_scale,
 )
-from experiments.report.words import capitalized, number, percent
 from experiments.session.provenance import ACCURACY
 
 PARTS = ("environment", "agent", "evaluation", "logging", "checkpoint")
 
 
 def draw_accuracy_over_epochs(run: RunRecord) -> Drawing | None:
-    """Draw validation and training accuracy, or the validation AP, and at the end what the test images say."""
+    """Draw validation and training accuracy, or validation AP, over the epochs, with test results as marks."""
     history = run.history
     if not len(history["epoch"]):
         return None
     axes = new_axes("epoch", f"{run.metric}, %")
     validation = 100 * history["validation_accuracy"]
     shown = []
-    if run.metric == ACCURACY:  # of detectors it is not their AP that is known of the training images
+    if run.metric == ACCURACY:  # for detectors the AP on the training images is not known
         training = 100 * history["training_accuracy"]
         axes.plot(history["epoch"], training, color=COLOURS["muted"], linewidth=1.2, linestyle=":", label="training")
         shown.append(float(np.nanmax(training)))
@@ -41,7 +42,7 @@ def draw_accuracy_over_epochs(run: RunRecord) -> Drawing | None:
     add_legend(axes)
     caption = _validation_in_words(run)
     if marks:
-        caption += f" Marks are the {run.metric} on the test images, each measured once, after the end."
+        caption += f" Marks show the {run.metric} on the test images, measured once after the end."
     if (run.summary or {}).get("exploration") and run.metric == ACCURACY:
         caption += " Training accuracy falls in exploring epochs, whose images are mixed."
     title = f"{capitalized(run.metric)} over epochs"
@@ -49,7 +50,7 @@ def draw_accuracy_over_epochs(run: RunRecord) -> Drawing | None:
 
 
 def draw_accuracy_over_time(run: RunRecord) -> Drawing | None:
-    """Draw validation accuracy against the clock."""
+    """Draw validation accuracy against wall-clock time."""
     history = run.history
     if not len(history["epoch"]):
         return None
@@ -73,7 +74,7 @@ def draw_accuracy_over_time(run: RunRecord) -> Drawing | None:
 
 
 def draw_temperature_over_epochs(run: RunRecord) -> Drawing | None:
-    """Draw median and spread of the temperatures in every epoch."""
+    """Draw the median and spread of the temperatures in every epoch."""
     history = run.history
     if not len(history["epoch"]):
         return None
@@ -92,12 +93,12 @@ def draw_temperature_over_epochs(run: RunRecord) -> Drawing | None:
         f"{high:.3g}."
     )
     if run.warmup_epochs:
-        caption += f" Up to epoch {run.warmup_epochs} all instances have the fixed one."
+        caption += f" Up to epoch {run.warmup_epochs} all instances have the fixed temperature."
     return Drawing("temperature_over_epochs", "Temperature over training", caption, figure_of(axes))
 
 
 def draw_temperature_bands(axes: Axes, epochs: np.ndarray, quantiles: np.ndarray) -> None:
-    """Draw the median of temperatures with their quartiles and the middle 90 %, from ``(epochs, 5)`` quantiles."""
+    """Draw the median, quartiles and middle 90 % of temperatures from quantiles ``(epochs, 5)``."""
     low, lower, median, upper, high = quantiles.T
     axes.fill_between(epochs, low, high, color=COLOURS["blue"], alpha=0.18, linewidth=0, label="5 to 95 %")
     axes.fill_between(epochs, lower, upper, color=COLOURS["blue"], alpha=0.35, linewidth=0, label="25 to 75 %")
@@ -105,8 +106,8 @@ def draw_temperature_bands(axes: Axes, epochs: np.ndarray, quantiles: np.ndarray
 
 
 def draw_time(run: RunRecord) -> Drawing | None:
-    """Draw the seconds of every part of the run."""
-    seconds = {part: run.figure(f"{part}_seconds") or 0.0 for part in PARTS}
+    """Draw the time that each part of the run took."""
+    seconds = {part: run.number(f"{part}_seconds") or 0.0 for part in PARTS}
     total = sum(seconds.values())
     if total <= 0.0:
         return None
@@ -124,13 +125,12 @@ def draw_time(run: RunRecord) -> Drawing | None:
         )
     axes.set_xlim(0, 1.38 * values.max())
     axes.invert_yaxis()
-    axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", length=0)
+    hide_row_ticks(axes)
     longest = max(seconds, key=lambda part: seconds[part])
     caption = (
-        f"The largest part is the {longest}, {percent(seconds[longest] / total)}. Environment: forwards, backward and "
-        "update of the networks, and rewards; agent: choosing temperatures and learning; evaluation: on the validation "
-        "images; logging: curves and records; checkpoint: saving."
+        f"The largest part is the {longest}, {percent(seconds[longest] / total)}. Environment: forwards, backwards and "
+        "updates of the networks, and rewards; agent: choosing temperatures and learning; evaluation: on the "
+        "validation images; logging: metrics and records; checkpoint: saving."
     )
     return Drawing("time", "Where the time went", caption, figure_of(axes))
 
@@ -151,22 +151,21 @@ def draw_credit(run: RunRecord) -> Drawing | None:
     axes.set_yticks(places, names)
     axes.invert_yaxis()
     axes.set_xlim(min(0.0, *(row[kind] for row in known.values() for kind in ("pearson", "spearman"))), 1.0)
-    axes.grid(visible=False, axis="y")
-    axes.tick_params(axis="y", length=0)
+    hide_row_ticks(axes)
     add_legend(axes)
     words = [f"{name} {number(row['pearson'])} (a step costs {row['cost_ratio']:.2f} ×)" for name, row in known.items()]
     caption = (
-        "Correlation, within batches, of an instance's credit with what its temperature really changed; 1 is perfect, "
-        f"0 is noise. Pearson: {', '.join(words)}. As rlkd credit has measured it."
+        "Correlation, within batches, of an instance's credit with the true effect of its temperature; 1 is perfect, "
+        f"0 is noise. Pearson: {', '.join(words)}. Measured by rlkd credit."
     )
     if np.isnan(run.credit.get("uniform", {}).get("pearson", 0.0)):
-        caption += " The shared reward (uniform) tells instances not apart and has no correlation."
+        caption += " The batch reward (uniform) is the same for all instances and has no correlation."
     return Drawing("credit", "Credit quality", caption, figure_of(axes))
 
 
 def _mark_tests(axes: Axes, run: RunRecord, end: float, with_chosen: bool = True) -> list[float]:
-    """Mark what the test images say; return the figures that there are, in percent."""
-    chosen_epoch = run.figure("student_epoch")
+    """Mark the test results and return those that are known, in percent."""
+    chosen_epoch = run.number("student_epoch")
     marks = [("student_last_test_accuracy", end, "D", "vermilion", "test, last epoch")]
     if with_chosen and chosen_epoch:
         marks.append(("student_test_accuracy", chosen_epoch, "^", "green", "test, chosen by validation"))
@@ -198,7 +197,7 @@ def _cut_in_words(is_cut: bool) -> str:
 
 
 def _readable(seconds: np.ndarray) -> tuple[np.ndarray, str]:
-    """Return times in a unit that suits the longest."""
+    """Convert times to a unit that suits the longest."""
     longest = float(np.nanmax(seconds))
     for least, unit in ((7200.0, "h"), (180.0, "min")):
         if longest >= least:

@@ -1,4 +1,4 @@
-"""The figures of a run's instances: who got which temperature, and what it earned."""
+"""The figures of a run's instances: their temperatures and rewards."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import numpy as np
 from scipy import stats
 
 from experiments.compare.statistics import student_interval
-from experiments.report.run.records import RunRecord
+from experiments.report.formatting import number
+from experiments.report.run.loading import RunRecord
 from experiments.report.style import (
     COLOURS,
     NEAREST_TO_0,
@@ -18,14 +19,13 @@ from experiments.report.style import (
     set_probability_scale,
     set_temperature_scale,
 )
-from experiments.report.words import number
 from experiments.session.provenance import ACCURACY
 
 _POINTS = 600
 _BINS = 8
 _FEW_CLASSES = 20
 _LEAST = 40
-"""Instances below which nothing is drawn: bins of a handful show noise."""
+"""The smallest number of instances that is drawn; bins of a handful would show noise."""
 _REWARD_UNITS = {"probe_loss": "fall of the probe loss, nats", "probe_accuracy": "gain of probe accuracy"}
 
 
@@ -44,7 +44,7 @@ def draw_temperature_against_margin(run: RunRecord) -> Drawing | None:
 
 
 def draw_temperature_by_class(run: RunRecord) -> Drawing | None:
-    """Draw median and quartiles of the temperatures of every class."""
+    """Draw the median and quartiles of the temperatures of every class."""
     sample = _second_half(run)
     classes = np.unique(sample["label"])
     if len(sample["label"]) < _LEAST or len(classes) < 2:
@@ -76,7 +76,7 @@ def draw_temperature_by_class(run: RunRecord) -> Drawing | None:
 
 
 def draw_reward_against_temperature(run: RunRecord) -> Drawing | None:
-    """Draw the mean of the instances' own rewards by temperature."""
+    """Draw the mean reward of instances by temperature."""
     has_reward = np.isfinite(run.trace["reward"]) & np.isfinite(run.trace["temperature"])
     temperature, reward = run.trace["temperature"][has_reward], run.trace["reward"][has_reward]
     if len(reward) < _LEAST or np.ptp(temperature) == 0.0:
@@ -102,7 +102,7 @@ def draw_reward_against_temperature(run: RunRecord) -> Drawing | None:
 
 
 def _second_half(run: RunRecord) -> dict[str, np.ndarray]:
-    """Return the part of the trace that shows what the run has arrived at, without what a divergence has left."""
+    """Return the finite rows of the second half of the trace, which show the temperatures that were arrived at."""
     step = run.trace["step"]
     rows = step > step.max(initial=0) / 2
     for name in ("temperature", "teacher_confidence", "student_margin"):
@@ -112,22 +112,15 @@ def _second_half(run: RunRecord) -> dict[str, np.ndarray]:
 
 def _sample_in_words(run: RunRecord) -> str:
     count = len(_second_half(run)["step"])
-    noise = ", with the noise by which a learning agent explores" if run.has_agent else ""
+    noise = ", with the exploration noise of a learning agent" if run.has_agent else ""
     return f"A sample of {count:,} instances from the second half of the updates{noise}."
 
 
 def _draw_against(run: RunRecord, column: str, label: str, title: str, ends: tuple[str, str]) -> Drawing | None:
-    """Scatter some instances, and draw median and quartiles of all by groups of equal size.
+    """Scatter some instances, and draw the median and quartiles of groups of equal size.
 
-    Args:
-        run: whose trace is drawn.
-        column: of the trace, probabilities, on the horizontal axis.
-        label: of that axis.
-        title: of the drawing.
-        ends: which instances are at the lower and at the upper end of the axis, in words.
-
-    Returns:
-        The drawing, or None where there are too few instances.
+    The horizontal axis shows a column of the trace that is a probability; ``ends`` describes the instances at its lower
+    and upper end. Returns None if there are too few instances.
     """
     sample = _second_half(run)
     places, temperature = np.clip(sample[column], NEAREST_TO_0, 1.0 - NEAREST_TO_1), sample["temperature"]
@@ -156,7 +149,7 @@ def _draw_against(run: RunRecord, column: str, label: str, title: str, ends: tup
 
 
 def _equal_bins(values: np.ndarray) -> list[np.ndarray]:
-    """Return rows in groups of about equal size, from the lowest values to the highest; equal values stay together."""
+    """Return the rows of groups of about equal size, sorted by value; equal values stay together."""
     edges = np.unique(np.quantile(values, np.linspace(0.0, 1.0, _BINS + 1)))
     group = np.searchsorted(edges[1:-1], values, side="right")
     return [np.flatnonzero(group == one) for one in np.unique(group)]

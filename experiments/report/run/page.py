@@ -1,10 +1,11 @@
-"""The report of a single run."""
+"""The report of a single run as a page."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
+from experiments.report.formatting import capitalized
 from experiments.report.page import Page, Section, Table, Tile, settings_table
 from experiments.report.run.detection_figures import LEAST_SCORE, draw_detections
 from experiments.report.run.figures import (
@@ -20,13 +21,12 @@ from experiments.report.run.instance_figures import (
     draw_temperature_against_margin,
     draw_temperature_by_class,
 )
-from experiments.report.run.records import RunRecord
-from experiments.report.words import capitalized
+from experiments.report.run.loading import RunRecord
 from experiments.session.provenance import ACCURACY
 
 
 def run_page(run: RunRecord) -> Page:
-    """Put a run's report together, of what its folder holds."""
+    """Return the report of a run from the content of its folder."""
     config = run.config
     sections = [
         Section("How well, and when", [draw_accuracy_over_epochs(run), draw_accuracy_over_time(run)]),
@@ -70,13 +70,13 @@ def _warnings(run: RunRecord) -> list[str]:
     if run.summary is None:
         known = f"what is shown ends with epoch {epochs}" if epochs else "nothing has been recorded yet"
         return [
-            f"This run has not finished: {known} of {run.config.get('epochs')}. There is no test result; go on "
-            f"with rlkd distill --resume --out {run.folder}"
+            f"This run has not finished: {known} of {run.config.get('epochs')}. There is no test result; continue "
+            f"it with rlkd distill --resume --out {run.folder}"
         ]
     if run.summary.get("diverged"):
         return [
-            f"This run diverged at update {run.figure('steps') or 0:.0f}: its loss was no longer finite. The "
-            "figures are those of the last good student."
+            f"This run diverged at update {run.number('steps') or 0:.0f}: its loss was no longer finite. The "
+            "results are those of the last good student."
         ]
     return []
 
@@ -87,34 +87,34 @@ def _tiles(run: RunRecord) -> list[Tile]:
         (
             "student, chosen by validation",
             run.percent("student_test_accuracy"),
-            f"test {run.metric}, epoch {run.figure('student_epoch') or 0:.0f}",
+            f"test {run.metric}, epoch {run.number('student_epoch') or 0:.0f}",
         ),
         ("student alone, last epoch", run.percent("student_alone_last_test_accuracy"), "without a teacher"),
         ("teacher", run.percent("teacher_test_accuracy"), f"test {run.metric}"),
     ]
     tiles = [Tile(name, f"{value:.2f} %", note) for name, value, note in candidates if value is not None]
-    seconds = run.figure("seconds")
+    seconds = run.number("seconds")
     if seconds is not None:
         tiles.append(Tile("cost", f"{seconds:.1f} s", _step_cost(run)))
     return tiles
 
 
 def _step_cost(run: RunRecord) -> str:
-    fixed, acting = run.figure("fixed_step_ms"), run.figure("step_ms")
+    fixed, acting = run.number("fixed_step_ms"), run.number("step_ms")
     if fixed and acting:
         return f"{acting:.1f} ms an update with {run.chooser}, {fixed:.1f} ms at the fixed temperature"
     return f"{acting:.1f} ms an update" if acting else ""
 
 
 def _reading(run: RunRecord) -> str:
-    """Say in words what the test figures are, and what a single run cannot tell."""
+    """Describe the test results, and say what a single run cannot show."""
     last, teacher = run.percent("student_last_test_accuracy"), run.percent("teacher_test_accuracy")
     if last is None:
         return ""
     images = ((run.summary or {}).get("data") or {}).get("test")
     if run.metric == ACCURACY:
-        words = f"The student of the last epoch is right on {last:.2f} %"
-        words += f" of {images:,} test images" if images else ""
+        words = f"The student of the last epoch classifies {last:.2f} %"
+        words += f" of {images:,} test images correctly" if images else " of the test images correctly"
     else:
         words = f"The student of the last epoch has an {run.metric} of {last:.2f} %"
         words += f" on {images:,} test images" if images else ""
@@ -124,8 +124,8 @@ def _reading(run: RunRecord) -> str:
     if alone is not None:
         words += f" and {_points(last - alone)} the same student trained alone from the same start"
     return (
-        words + ". This is one run: whether its way of setting temperatures is better than another takes several seeds "
-        "(rlkd compare)."
+        words + ". This is a single run: finding out whether its temperatures are better than others takes several "
+        "seeds (rlkd compare)."
     )
 
 
@@ -136,48 +136,38 @@ def _points(difference: float) -> str:
 
 
 def _accuracy_table(run: RunRecord) -> Table | None:
-    """Return all accuracies, or AP, in a table: what the marks in the figures say, as text."""
-    rows = [
-        ["teacher", "", _cell(run.percent("teacher_test_accuracy"))],
-        [
-            "student alone, chosen by validation",
-            _cell(run.percent("student_alone_val_accuracy")),
-            _cell(run.percent("student_alone_test_accuracy")),
-        ],
-        ["student alone, last epoch", "", _cell(run.percent("student_alone_last_test_accuracy"))],
-        [
-            f"student, chosen by validation (epoch {run.figure('student_epoch') or 0:.0f})",
-            _cell(run.percent("student_val_accuracy")),
-            _cell(run.percent("student_test_accuracy")),
-        ],
-        [
-            "student, last epoch",
-            _cell(run.percent("student_last_val_accuracy")),
-            _cell(run.percent("student_last_test_accuracy")),
-        ],
-    ]
+    """Return all accuracies, or APs, as a table, for readers who cannot see the marks in the figures."""
+    epoch = f"{run.number('student_epoch') or 0:.0f}"
+    keys = {
+        "teacher": ("", "teacher_test_accuracy"),
+        "student alone, chosen by validation": ("student_alone_val_accuracy", "student_alone_test_accuracy"),
+        "student alone, last epoch": ("", "student_alone_last_test_accuracy"),
+        f"student, chosen by validation (epoch {epoch})": ("student_val_accuracy", "student_test_accuracy"),
+        "student, last epoch": ("student_last_val_accuracy", "student_last_test_accuracy"),
+    }
+    rows = [[name, *(_cell(run.percent(key)) for key in pair)] for name, pair in keys.items()]
     known = [row for row in rows if any(row[1:])]
     return Table(f"{capitalized(run.metric)}, %", ["", "validation", "test"], known) if known else None
 
 
 def _detection_sections(run: RunRecord) -> list[Section]:
-    """Return what detectors found, in figures and in images; nothing of other runs."""
+    """Return the metrics and pictures of detections; nothing for runs of classifiers."""
     sections = []
     if run.details:
-        names = list(dict.fromkeys(name for figures in run.details.values() for name in figures))
-        rows = [[network, *(_share(figures.get(name)) for name in names)] for network, figures in run.details.items()]
-        note = "Small objects have an area below 32² pixels of the image's file, large ones one above 96²."
+        names = list(dict.fromkeys(name for metrics in run.details.values() for name in metrics))
+        rows = [[network, *(_share(metrics.get(name)) for name in names)] for network, metrics in run.details.items()]
+        note = "Small objects have an area below 32² pixels of the image's file, large ones above 96²."
         columns = ["", *(name.replace("_", " ") for name in names)]
         table = Table(f"{run.metric} in parts", columns, rows, note=note if "AP_small" in names else "")
         sections.append(Section(f"{run.metric} on the test images, %", [], table))
     if run.detections is not None:
         reading = (
-            f"Detections with a score of at least {LEAST_SCORE:g} are drawn, coloured by class. The proposals are the "
-            "instances, on which student and teacher are compared; their colours are temperatures, on one scale for "
+            f"Detections with a score of at least {LEAST_SCORE:g} are shown, coloured by class. The proposals are the "
+            "instances, on which student and teacher are compared; their colours show temperatures on one scale for "
             "all images."
         )
         drawings = draw_detections(run.detections)
-        sections.append(Section("What is seen, and at which temperatures", drawings, reading=reading, is_gallery=True))
+        sections.append(Section("Detections and temperatures", drawings, reading=reading, is_gallery=True))
     return sections
 
 
@@ -195,7 +185,7 @@ def _missing(run: RunRecord) -> list[str]:
     if not len(run.history["epoch"]):
         notes.append("There are no curves: the folder holds no recorded epoch.")
     if not len(run.trace["step"]):
-        notes.append("Temperatures are not shown by instance: the folder holds no trace.")
+        notes.append("The temperatures of instances are not shown: the folder holds no trace.")
     elif not bool((run.trace["reward"] == run.trace["reward"]).any()):
         notes.append("There are no instance rewards: only an agent with a calibrator other than uniform has them.")
     if run.summary is not None and run.metric != ACCURACY and run.detections is None:

@@ -52,13 +52,7 @@ class Objects:
         return Objects(*(getattr(self, field.name)[positions] for field in fields(self)))
 
     def inside(self, sizes: Tensor, height: int, width: int) -> Objects:
-        """Clip boxes to their images and drop those that are then empty.
-
-        Args:
-            sizes: The width and height ``(n, 2)`` of the files.
-            height: The height of the images that networks see, into which the files are fitted.
-            width: The width of those images.
-        """
+        """Clip boxes to their images ``(n, 2)`` and drop those that are empty at the networks' height and width."""
         limits = sizes[self.images].repeat(1, 2).to(self.corners.dtype)
         corners = torch.minimum(self.corners.clamp(min=0.0), limits)
         sides = (corners[:, 2:] - corners[:, :2]) * scales(sizes, height, width)[self.images]

@@ -52,15 +52,12 @@ class COCO(DetectionFiles):
 
 
 def read_coco(path: Path, folder: Path) -> AnnotatedFiles:
-    """Read annotations in COCO's format.
-
-    Args:
-        path: The JSON file.
-        folder: The folder that its file names are relative to.
+    """Read a JSON file in COCO's format whose file names are relative to a folder.
 
     Raises:
         UsageError: If the file is missing or not in COCO's format, lists an image, annotation or category twice, or has
-            an annotation of an image or category that is not listed.
+        an
+            annotation of an image or category that is not listed.
     """
     content = read_json(path)
     names = dict(sorted(_categories(content, path)))

@@ -41,13 +41,10 @@ class Scene:
 
 
 def compose(images: np.ndarray, digits: np.ndarray, size: int, generator: np.random.Generator) -> Scene:
-    """Compose one scene; about one in thirty has no digit.
+    """Compose one scene of a height and width of ``size``; about one in thirty has no digit.
 
-    Args:
-        images: Handwritten digits ``(n, 8, 8)`` to choose from, with ink in [0, 1].
-        digits: The digits ``(n,)`` that they show.
-        size: The height and width of the scene.
-        generator: The generator of everything random.
+    The digits ``(n,)`` are written in images ``(n, 8, 8)`` with ink in [0, 1]; everything random comes from the
+    generator.
     """
     ink = np.zeros((size, size))
     corners: list[np.ndarray] = []

@@ -13,12 +13,7 @@ from rlkd_env.methods.icd.queries import Queries, sines_and_cosines
 
 
 class CrossAttention(nn.Module):
-    """Multi-head attention from queries to the positions of maps (arXiv 1706.03762).
-
-    Args:
-        width: The width D of queries, positions and result.
-        heads: The number of heads H, which must divide the width.
-    """
+    """Multi-head attention (arXiv 1706.03762) of width D from queries to the positions of maps; H heads divide D."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -37,12 +32,7 @@ class CrossAttention(nn.Module):
 
 
 def attention_masks(query: Tensor, key: Tensor) -> Tensor:
-    """Return the attention ``(B, H, K, S)`` of each query to the positions, which sums to 1 over the positions.
-
-    Args:
-        query: The projected queries ``(B, H, K, D / H)``.
-        key: The projected keys ``(B, H, S, D / H)``.
-    """
+    """Return the attention ``(B, H, K, S)`` of projected queries ``(B, H, K, D / H)`` to keys ``(B, H, S, D / H)``."""
     return (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5).softmax(dim=-1)
 
 
@@ -89,13 +79,7 @@ class InstanceDecoder(nn.Module):
         self.predictor = _mlp(width, width, 5)
 
     def forward(self, queries: Queries, features: Tensor, positions: Tensor) -> Decoded:
-        """Answer queries from the teacher's maps.
-
-        Args:
-            queries: K queries per image.
-            features: The positions of all maps ``(B, S, D)``, without gradient.
-            positions: The embeddings of the positions ``(S, D)``.
-        """
+        """Answer K queries per image from all maps' positions ``(B, S, D)`` and their embeddings ``(S, D)``."""
         asked = self.encoder(queries.vectors(self.num_classes, self.width))
         query, key, value = self.attention.project(asked, features + self.position(positions), features)
         decoded = self.attention_norm(asked + self.attention(query, key, value))
@@ -109,14 +93,9 @@ class InstanceDecoder(nn.Module):
 
 
 def position_embedding(sizes: Sequence[tuple[int, int]], width: int) -> Tensor:
-    """Embed the places of the maps' positions in the image as sines and cosines of their centres.
+    """Embed the places ``(S, D)`` of all positions of maps of the given heights and widths as sines and cosines.
 
-    Args:
-        sizes: The height and width of each map.
-        width: The width D of an embedding, divisible by 4; each coordinate takes half of it.
-
-    Returns:
-        The embeddings ``(S, D)`` of the S positions of all maps, row by row.
+    The width D must be divisible by 4; each coordinate takes half of it.
     """
     embeddings = []
     for rows, columns in sizes:

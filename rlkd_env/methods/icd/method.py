@@ -21,46 +21,25 @@ _WEIGHT_DECAY = 1e-4
 
 
 def identification_loss(real_logits: Tensor, queries: Queries) -> Tensor:
-    """Compute each image's mean binary cross-entropy of its queries being real.
-
-    Args:
-        real_logits: The decoder's logits ``(B, K)``.
-        queries: K queries per image.
-
-    Returns:
-        The losses ``(B,)`` in nats, 0 for an image without queries.
-    """
+    """Return each image's mean binary cross-entropy ``(B,)`` of its queries being real, from logits ``(B, K)``."""
     losses = F.binary_cross_entropy_with_logits(real_logits, queries.is_real.to(real_logits.dtype), reduction="none")
     return _mean_of(losses, queries.is_used)
 
 
 def offset_loss(offsets: Tensor, queries: Queries) -> Tensor:
-    """Compute each image's mean, over its real boxes, of the summed errors of the four sides.
+    """Return each image's mean ``(B,)``, over its real boxes, of the summed errors of the four offsets ``(B, K, 4)``.
 
-    The errors of left and right are measured in widths of the box, those of top and bottom in heights.
-
-    Args:
-        offsets: The decoder's offsets ``(B, K, 4)``.
-        queries: K queries per image.
-
-    Returns:
-        The losses ``(B,)``, 0 for an image without boxes.
+    The errors of left and right are measured in widths of the box, those of top and bottom in heights. The loss of an
+    image without boxes is 0.
     """
     return _mean_of(((offsets - queries.offsets).abs() / queries.sizes.repeat(1, 1, 2)).sum(dim=-1), queries.is_real)
 
 
 def masked_imitation_loss(student_values: Tensor, teacher_values: Tensor, mask: Tensor) -> Tensor:
-    """Compute Σ M · mean_c (LN(V_s) - LN(V_t))² / Σ M, the sums running over an image's heads and positions.
+    """Return Σ M · mean_c (LN(V_s) - LN(V_t))² / Σ M ``(B,)``, the sums running over an image's heads and positions.
 
-    LN, a layer norm without parameters, gives the values of a head at a position mean 0 and variance 1.
-
-    Args:
-        student_values: V_s ``(B, H, S, D / H)``.
-        teacher_values: V_t ``(B, H, S, D / H)``.
-        mask: M ``(B, H, S)``.
-
-    Returns:
-        The losses ``(B,)``, 0 for an image whose mask is 0 everywhere.
+    LN, a layer norm without parameters, gives the values of a head at a position mean 0 and variance 1. The values V_s
+    and V_t are ``(B, H, S, D / H)`` and the mask M is ``(B, H, S)``; where it is 0 everywhere, so is the loss.
     """
     size = student_values.shape[-1:]
     difference = F.layer_norm(student_values, size) - F.layer_norm(teacher_values, size)

@@ -48,14 +48,10 @@ class Queries:
         return torch.cat([self.centres - self.corners[..., :2], self.corners[..., 2:] - self.centres], dim=-1)
 
     def vectors(self, num_classes: int, width: int) -> Tensor:
-        """Describe the boxes: class (one-hot), point (sines and cosines), width and height (one-hot in five bins each).
+        """Describe the boxes ``(B, K, C + width + 10)`` for C object classes.
 
-        Args:
-            num_classes: The number C of object classes, without the background.
-            width: The width of the point's description; each coordinate takes half of it.
-
-        Returns:
-            The descriptions ``(B, K, C + width + 10)``.
+        The description consists of the class (one-hot), the point (sines and cosines, half of ``width`` per
+        coordinate), and width and height (one-hot in five bins each).
         """
         classes = F.one_hot(self.classes, num_classes).to(self.centres.dtype)
         points = sines_and_cosines(self.centres, width // 2).flatten(start_dim=-2)
@@ -69,11 +65,7 @@ def sample_queries(boxes: Boxes, height: int, width: int) -> Queries:
     A fake box takes its class and size from a real box of the batch (the authors' code uses COCO's frequencies) and its
     centre from anywhere in the image; it is clipped to the image. The point of a box, real or fake, lies up to 0.3 of
     its width and height from its centre. Crowds are left out, and so are the fake boxes beyond 300 queries per image.
-
-    Args:
-        boxes: The boxes of the images, in pixels.
-        height: The height of the images in pixels.
-        width: The width of the images in pixels.
+    The boxes and the images' height and width are in pixels.
     """
     size = torch.tensor([width, height], dtype=boxes.corners.dtype, device=boxes.device)
     real_corners, real_classes, is_real = _real_first(boxes)
@@ -103,14 +95,9 @@ def sample_queries(boxes: Boxes, height: int, width: int) -> Queries:
 
 
 def sines_and_cosines(positions: Tensor, channels: int) -> Tensor:
-    """Describe positions ``(...)`` in [0, 1] by waves whose lengths form a geometric series from 1 to almost 10000.
+    """Describe positions ``(...)`` in [0, 1] by an even number of sines, then cosines, ``(..., channels)``.
 
-    Args:
-        positions: The positions ``(...)``.
-        channels: The number of values per position, even.
-
-    Returns:
-        The sines, then the cosines, ``(..., channels)``.
+    The wavelengths form a geometric series from 1 to almost 10000.
     """
     steps = torch.arange(channels // 2, dtype=positions.dtype, device=positions.device) / (channels // 2)
     angles = positions.unsqueeze(-1) * (2.0 * math.pi / _LONGEST_WAVE**steps)

@@ -1,4 +1,4 @@
-"""Small convolutional networks of one shape and any width, for images such as Fashion-MNIST's."""
+"""Small convolutional networks of various widths, for images such as Fashion-MNIST's."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from rlkd_env.models.taps.features import Taps
 
 
 class SmallCNN(nn.Module):
-    """Three 3x3 convolutions with normalisation and ReLU, poolings between them, average pooling, a linear layer.
+    """Three 3x3 convolutions with batch norm, ReLU and max pooling between them, average pooling, a linear layer.
 
     With 10 classes and grey images it has 1,702 parameters at width 4, 6,274 at 8, 94,186 at 32 and 210,394 at 48.
 
     Args:
-        width: channels of the first convolution; the others have twice and four times as many.
-        num_classes: number of classes C.
-        image_shape: channels, height, width.
+        width: The number of channels of the first convolution; the others have twice and four times as many.
+        num_classes: The number of classes C.
+        image_shape: The channels, height and width of the images.
 
     Raises:
-        UsageError: if the images are smaller than 4 pixels.
+        UsageError: If the images are smaller than 4 pixels.
     """
 
     def __init__(self, width: int, num_classes: int, image_shape: tuple[int, int, int]) -> None:

@@ -1,4 +1,4 @@
-"""The small networks for the 8 by 8 digits: a convolutional teacher and a fully connected student."""
+"""Small networks for the 8 by 8 digits: a convolutional teacher and fully connected students."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from rlkd_env.models.taps.features import Taps, set_taps
 
 
 def digits_cnn(num_classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
-    """Two 3x3 convolutions (32 and 64 channels), one pooling, one hidden layer of 128: 151,306 parameters on Digits.
+    """Return a network of two 3x3 convolutions, max pooling and a hidden layer, with 151,306 parameters on Digits.
 
     Raises:
-        UsageError: if the images are smaller than 2 pixels.
+        UsageError: If the images are smaller than 2 pixels.
     """
     require_size("digits_cnn", image_shape, smallest=2)
     channels, height, width = image_shape
@@ -35,7 +35,7 @@ def digits_cnn(num_classes: int, image_shape: tuple[int, int, int]) -> nn.Module
 
 
 def mlp(hidden_units: int, num_classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
-    """One hidden layer with ReLU; with 12 units 910 parameters on Digits."""
+    """Return a network of one hidden layer with ReLU, which with 12 units has 910 parameters on Digits."""
     network = nn.Sequential(
         nn.Flatten(),
         nn.Linear(math.prod(image_shape), hidden_units),

@@ -1,4 +1,4 @@
-"""What the network families share: the first weights of convolutions, and the check of an image's size."""
+"""Helpers that the network families share."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from rlkd_env.errors import UsageError
 
 
 def convolution(channels: int, out_channels: int, size: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """Return a convolution without bias whose output is as large as its input, divided by the stride."""
+    """Return a convolution without bias that only its stride makes smaller than its input."""
     return nn.Conv2d(channels, out_channels, size, stride, padding=size // 2, groups=groups, bias=False)
 
 
 def initialise_convolutions(network: nn.Module) -> None:
-    """Draw the weights of every convolution from He's normal distribution over the fan-out; its bias becomes zero.
+    """Draw the weights of every convolution from He's normal distribution over the fan-out and set its bias to zero.
 
-    Source: He et al. 2015, arXiv 1502.01852, equation 14. All published CIFAR results of the families here start so.
+    See He et al., arXiv 1502.01852, equation 14. The published CIFAR results of these families use it.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
@@ -28,7 +28,7 @@ def require_size(network: str, image_shape: tuple[int, int, int], smallest: int)
     """Check that images are large enough for a network that halves them without padding.
 
     Raises:
-        UsageError: if height or width is below ``smallest``.
+        UsageError: If height or width is below ``smallest``.
     """
     _, height, width = image_shape
     if min(height, width) < smallest:

@@ -1,7 +1,6 @@
-"""MobileNetV2 of half width for small images.
+"""MobileNetV2 of half width for small images (Sandler et al., arXiv 1801.04381), with the strides for CIFAR.
 
-Sandler et al. 2018, arXiv 1801.04381, with the strides of the CIFAR version. Parameters are named as in the weights
-that RepDistiller and mdistiller share.
+Parameters are named as in the published weights of RepDistiller and mdistiller.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from rlkd_env.models.classifiers.layers import convolution, initialise_convoluti
 from rlkd_env.models.taps.features import Taps
 
 SETTINGS = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
-"""Of each group of blocks: expansion, channels at full width, number of blocks, stride of the first."""
+"""For each group of blocks: expansion, channels at full width, number of blocks, stride of the first block."""
 
 
 class InvertedResidual(nn.Module):
@@ -43,12 +42,12 @@ class InvertedResidual(nn.Module):
 class MobileNetV2(nn.Module):
     """A stem of stride 2, seven groups of inverted residuals, a 1x1 convolution to 1,280 channels, a linear layer.
 
-    Its stage maps are the linear outputs of the groups 1, 2, 4 and 6 (from 0), as in RepDistiller: these have no
-    activation, so the taps name no pre-activations.
+    Its stages are the outputs of groups 1, 2, 4 and 6 (from 0), as in RepDistiller. They are linear, so the taps have
+    no pre-activations.
 
     Args:
-        num_classes: number of classes C.
-        image_shape: channels, height, width.
+        num_classes: The number of classes C.
+        image_shape: The channels, height and width of the images.
     """
 
     def __init__(self, num_classes: int, image_shape: tuple[int, int, int]) -> None:
@@ -85,4 +84,4 @@ MOBILENETS: dict[str, Callable[[int, tuple[int, int, int]], nn.Module]] = {
     "mobilenet_v2_half": MobileNetV2,
     "MobileNetV2": MobileNetV2,
 }
-"""The second name is the field's."""
+"""The second name is the one in the literature."""

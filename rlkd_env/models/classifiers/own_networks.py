@@ -1,4 +1,4 @@
-"""Our own networks by name, of all families."""
+"""The registry of our own networks, of all families."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rlkd_env.models.classifiers.wide_resnet import WIDE_RESNETS
 from rlkd_env.utils.registry import Registry
 
 MODELS: Registry[Callable[[int, tuple[int, int, int]], nn.Module]] = Registry("network")
-"""Functions of classes and image shape."""
+"""Functions that take the number of classes and the images' shape."""
 for _family in (DIGITS_NETWORKS, CNNS, RESNETS, WIDE_RESNETS, VGGS, MOBILENETS, SHUFFLENETS):
     for _name, _factory in _family.items():
         MODELS.register(_name)(_factory)

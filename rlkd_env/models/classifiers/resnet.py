@@ -1,7 +1,6 @@
-"""Residual networks for small images: ResNet 8 to 110, 8x4, 32x4, and ResNet 18 and 50 with a stem for CIFAR.
+"""Residual networks for small images (He et al., arXiv 1512.03385; the CIFAR networks are in section 4.2).
 
-He et al. 2016, arXiv 1512.03385 (section 4.2 for the CIFAR networks). Parameters are named as in the weights that
-RepDistiller and mdistiller share.
+Parameters are named as in the published weights of RepDistiller and mdistiller.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from rlkd_env.models.taps.features import Taps
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut; ``relu`` is the activation after the sum."""
+    """Two 3x3 convolutions with a shortcut; ``relu`` is the activation after the sum."""
 
     expansion = 1
 
@@ -38,7 +37,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """A 1x1, a 3x3 and a widening 1x1 convolution around a shortcut; ``relu`` is the activation after the sum."""
+    """A 1x1, a 3x3 and a widening 1x1 convolution with a shortcut; ``relu`` is the activation after the sum."""
 
     expansion = 4
 
@@ -63,26 +62,26 @@ class Bottleneck(nn.Module):
 
 
 def shortcut(channels: int, out_channels: int, stride: int) -> nn.Module:
-    """Return the path around a block: the identity, or a projection where the map's shape changes."""
+    """Return the shortcut of a block: the identity, or a projection if the map's shape changes."""
     if stride == 1 and channels == out_channels:
         return nn.Identity()
     return nn.Sequential(convolution(channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels))
 
 
 class ResNet(nn.Module):
-    """A 3x3 stem, stages of residual blocks that halve the map from the second on, average pooling, a linear layer.
+    """A 3x3 stem, stages of residual blocks of which all but the first halve the map, average pooling, a linear layer.
 
     Args:
         block: :class:`BasicBlock` or :class:`Bottleneck`.
-        blocks: number of blocks of each stage.
-        stem_channels: channels after the stem.
-        widths: of the blocks of each stage.
-        num_classes: number of classes C.
-        channels: of the images.
+        blocks: The number of blocks of each stage.
+        stem_channels: The number of channels after the stem.
+        widths: The width of the blocks of each stage.
+        num_classes: The number of classes C.
+        channels: The number of channels of the images.
     """
 
     weight_renames: ClassVar[Mapping[str, str]] = {}
-    """Regular expressions of parameter names in the field's files, and what these are called here."""
+    """Maps regular expressions for parameter names in published files to the names used here."""
 
     def __init__(
         self,
@@ -125,8 +124,8 @@ class ResNet(nn.Module):
 class ImageNetResNet(ResNet):
     """The four-stage ResNets of ImageNet with a 3x3 stem and no first pooling, for images of 32 to 64 pixels.
 
-    The field's files call them ResNet18 and ResNet50, the shortcut's projection ``shortcut`` and the last layer
-    ``linear``; here all ResNets say ``downsample`` and ``fc``, as torchvision does.
+    Published files name the projection of the shortcut ``shortcut`` and the last layer ``linear``; here all ResNets use
+    torchvision's names ``downsample`` and ``fc``.
     """
 
     weight_renames: ClassVar[Mapping[str, str]] = {r"\.shortcut\.": ".downsample.", r"^linear\.": "fc."}
@@ -142,13 +141,9 @@ class ImageNetResNet(ResNet):
 
 
 def cifar_resnet(depth: int, factor: int, num_classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
-    """Return a three-stage ResNet of basic blocks.
+    """Return a three-stage ResNet of basic blocks with 6n + 2 layers.
 
-    Args:
-        depth: number of layers with weights, 6n + 2.
-        factor: 1 for widths 16, 32, 64 after a stem of 16 channels; 4 for 64, 128, 256 after a stem of 32.
-        num_classes: number of classes C.
-        image_shape: channels, height, width.
+    The widths are 16, 32 and 64 times the factor, after a stem of 16 channels, or 32 if the factor is 4.
     """
     blocks = ((depth - 2) // 6,) * 3
     stem_channels = 16 if factor == 1 else 8 * factor

@@ -1,7 +1,7 @@
-"""ShuffleNet V1 and V2 for small images.
+"""ShuffleNet V1 (Zhang et al., arXiv 1707.01083) and V2 (Ma et al., arXiv 1807.11164) for small images.
 
-Zhang et al. 2018, arXiv 1707.01083, and Ma et al. 2018, arXiv 1807.11164, with a 1x1 stem without stride. Parameters
-are named as in the weights that RepDistiller and mdistiller share, and start as PyTorch's defaults do, as theirs.
+The stem is a 1x1 convolution without stride. Parameters are named as in the published weights of RepDistiller and
+mdistiller and, as there, initialised by PyTorch's defaults.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ STEM_CHANNELS = 24
 class GroupedBlock(nn.Module):
     """The unit of ShuffleNet V1: grouped 1x1, depthwise 3x3 and grouped 1x1 convolutions around a shortcut.
 
-    With stride 2 the shortcut is pooled and appended to the channels, else it is added.
+    With stride 2 the shortcut is pooled and its channels are appended; otherwise it is added.
     """
 
     def __init__(self, channels: int, out_channels: int, stride: int, groups: int) -> None:
@@ -47,10 +47,10 @@ class GroupedBlock(nn.Module):
 
 
 class SplitBlock(nn.Module):
-    """The unit of ShuffleNet V2: half of the channels pass, the other half goes through three convolutions.
+    """The unit of ShuffleNet V2: half of the channels pass unchanged, the other half through three convolutions.
 
-    ``relu`` follows the shuffle, over all channels. The half that passes has been activated by the unit before, so its
-    values stay what they are, and a permutation of channels does not care on which side of it the activation stands.
+    ``relu`` is applied to all channels after the shuffle. That is the same as activating the second half before it,
+    because the first half has already been activated by the previous unit.
     """
 
     def __init__(self, channels: int) -> None:
@@ -72,7 +72,7 @@ class SplitBlock(nn.Module):
 
 
 class DownsamplingBlock(nn.Module):
-    """The unit of ShuffleNet V2 that halves the map: two paths from all channels, each giving half of the output's."""
+    """The unit of ShuffleNet V2 that halves the map: two paths from all channels, each to half of the output's."""
 
     def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__()
@@ -96,27 +96,52 @@ class DownsamplingBlock(nn.Module):
         return F.channel_shuffle(torch.cat([left, right], 1), 2)
 
 
-class ShuffleNetV1(nn.Module):
-    """Three stages of 240, 480 and 960 channels in three groups.
+class _ShuffleNet(nn.Module):
+    """A 1x1 stem, three stages of 4, 8 and 4 blocks, average pooling and a linear layer.
 
-    Args:
-        num_classes: number of classes C.
-        image_shape: channels, height, width.
+    If there is a ``head_width``, a 1x1 convolution to that many channels follows the stages.
     """
 
-    def __init__(self, num_classes: int, image_shape: tuple[int, int, int]) -> None:
+    def __init__(
+        self,
+        widths: tuple[int, int, int],
+        head_width: int | None,
+        num_classes: int,
+        image_shape: tuple[int, int, int],
+    ) -> None:
         super().__init__()
         self.conv1 = convolution(image_shape[0], STEM_CHANNELS, 1)
         self.bn1 = nn.BatchNorm2d(STEM_CHANNELS)
-        self.layer1 = self._stage(STEM_CHANNELS, 240, blocks=4)
-        self.layer2 = self._stage(240, 480, blocks=8)
-        self.layer3 = self._stage(480, 960, blocks=4)
-        self.linear = nn.Linear(960, num_classes)
+        self.layer1 = self._stage(STEM_CHANNELS, widths[0], blocks=4)
+        self.layer2 = self._stage(widths[0], widths[1], blocks=8)
+        self.layer3 = self._stage(widths[1], widths[2], blocks=4)
+        self.conv2 = None if head_width is None else convolution(widths[2], head_width, 1)
+        self.bn2 = None if head_width is None else nn.BatchNorm2d(head_width)
+        self.linear = nn.Linear(head_width or widths[2], num_classes)
         self.taps = Taps(
             stages=("layer1", "layer2", "layer3"),
             preactivations=("layer1.3.relu", "layer2.7.relu", "layer3.3.relu"),
             classifier="linear",
         )
+
+    @staticmethod
+    def _stage(channels: int, out_channels: int, blocks: int) -> nn.Sequential:
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images ``(N, channels, H, W)`` to logits ``(N, C)``."""
+        maps = F.relu(self.bn1(self.conv1(images)))
+        maps = self.layer3(self.layer2(self.layer1(maps)))
+        if self.conv2 is not None and self.bn2 is not None:
+            maps = F.relu(self.bn2(self.conv2(maps)))
+        return self.linear(F.adaptive_avg_pool2d(maps, 1).flatten(1))
+
+
+class ShuffleNetV1(_ShuffleNet):
+    """Three stages of 240, 480 and 960 channels in three groups."""
+
+    def __init__(self, num_classes: int, image_shape: tuple[int, int, int]) -> None:
+        super().__init__((240, 480, 960), None, num_classes, image_shape)
 
     @staticmethod
     def _stage(channels: int, out_channels: int, blocks: int) -> nn.Sequential:
@@ -124,48 +149,17 @@ class ShuffleNetV1(nn.Module):
         others = (GroupedBlock(out_channels, out_channels, stride=1, groups=3) for _ in range(blocks - 1))
         return nn.Sequential(first, *others)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Map images ``(N, channels, H, W)`` to logits ``(N, C)``."""
-        maps = F.relu(self.bn1(self.conv1(images)))
-        maps = self.layer3(self.layer2(self.layer1(maps)))
-        return self.linear(F.adaptive_avg_pool2d(maps, 1).flatten(1))
 
-
-class ShuffleNetV2(nn.Module):
-    """Three stages of 116, 232 and 464 channels, and a 1x1 convolution to 1,024.
-
-    Args:
-        num_classes: number of classes C.
-        image_shape: channels, height, width.
-    """
+class ShuffleNetV2(_ShuffleNet):
+    """Three stages of 116, 232 and 464 channels, and a 1x1 convolution to 1,024 channels."""
 
     def __init__(self, num_classes: int, image_shape: tuple[int, int, int]) -> None:
-        super().__init__()
-        self.conv1 = convolution(image_shape[0], STEM_CHANNELS, 1)
-        self.bn1 = nn.BatchNorm2d(STEM_CHANNELS)
-        self.layer1 = self._stage(STEM_CHANNELS, 116, blocks=3)
-        self.layer2 = self._stage(116, 232, blocks=7)
-        self.layer3 = self._stage(232, 464, blocks=3)
-        self.conv2 = convolution(464, 1024, 1)
-        self.bn2 = nn.BatchNorm2d(1024)
-        self.linear = nn.Linear(1024, num_classes)
-        self.taps = Taps(
-            stages=("layer1", "layer2", "layer3"),
-            preactivations=("layer1.3.relu", "layer2.7.relu", "layer3.3.relu"),
-            classifier="linear",
-        )
+        super().__init__((116, 232, 464), 1024, num_classes, image_shape)
 
     @staticmethod
     def _stage(channels: int, out_channels: int, blocks: int) -> nn.Sequential:
         first = DownsamplingBlock(channels, out_channels)
-        return nn.Sequential(first, *(SplitBlock(out_channels) for _ in range(blocks)))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Map images ``(N, channels, H, W)`` to logits ``(N, C)``."""
-        maps = F.relu(self.bn1(self.conv1(images)))
-        maps = self.layer3(self.layer2(self.layer1(maps)))
-        maps = F.relu(self.bn2(self.conv2(maps)))
-        return self.linear(F.adaptive_avg_pool2d(maps, 1).flatten(1))
+        return nn.Sequential(first, *(SplitBlock(out_channels) for _ in range(blocks - 1)))
 
 
 SHUFFLENETS: dict[str, Callable[[int, tuple[int, int, int]], nn.Module]] = {
@@ -174,4 +168,4 @@ SHUFFLENETS: dict[str, Callable[[int, tuple[int, int, int]], nn.Module]] = {
     "ShuffleV1": ShuffleNetV1,
     "ShuffleV2": ShuffleNetV2,
 }
-"""The last two names are the field's."""
+"""The last two names are those in the literature."""

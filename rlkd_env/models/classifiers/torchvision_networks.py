@@ -1,4 +1,4 @@
-"""Every classifier of torchvision by its name there, untrained, for images of any number of channels."""
+"""All of torchvision's classifiers, untrained, for images of any number of channels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PREFIX = "torchvision/"
 @cache
 def torchvision_names() -> frozenset[str]:
     """Return the names of torchvision's classifiers."""
-    # Imported here and below because it takes as long as PyTorch itself, and most runs need none of it.
+    # Imported here and below because it takes as long as importing PyTorch, and most runs do not need it.
     from torchvision import models
 
     return frozenset(models.list_models(module=models))
@@ -25,7 +25,7 @@ def check_torchvision(name: str) -> None:
     """Check a name without the prefix.
 
     Raises:
-        UsageError: if torchvision has no such classifier.
+        UsageError: If torchvision has no such classifier.
     """
     if name not in torchvision_names():
         raise unknown_name("torchvision network", name, torchvision_names())
@@ -36,24 +36,26 @@ def create_torchvision(
 ) -> nn.Module:
     """Create one of torchvision's classifiers.
 
-    Auxiliary outputs are left out, so that it gives plain logits in training too. Networks of a fixed image size are
-    built for the size asked for.
+    Auxiliary outputs are left out, so that it returns plain logits in training too. Networks of a fixed image size are
+    built for the size of the images.
 
     Args:
-        name: torchvision's.
-        num_classes: number of classes C.
-        image_shape: channels, height, width.
-        options: further arguments of torchvision's function, such as ``dropout``.
+        name: torchvision's name of the network.
+        num_classes: The number of classes C.
+        image_shape: The channels, height and width of the images.
+        options: Further arguments of torchvision's function, such as ``dropout``.
 
     Raises:
-        UsageError: if the name or an option is unknown, or the options do not go with the images.
+        UsageError: If the name or an option is unknown, or the options do not fit the images.
     """
     check_torchvision(name)
     from torchvision import models
 
     for option in ("weights", "pretrained"):
         if option in options:
-            raise UsageError(f"networks are created untrained: load weights from a file in place of option {option!r}")
+            raise UsageError(
+                f"networks are created untrained: load weights from a file instead of using the option {option!r}"
+            )
     channels, height, width = image_shape
     settings: dict[str, Any] = {}
     if name in ("googlenet", "inception_v3"):
@@ -73,7 +75,7 @@ def create_torchvision(
 
 
 def replace_stem(network: nn.Module, channels: int) -> None:
-    """Replace the first convolution, which takes colour images, by one of other channels."""
+    """Replace the first convolution, which takes colour images, by one for another number of channels."""
     name, stem = next((name, module) for name, module in network.named_modules() if isinstance(module, nn.Conv2d))
     other = nn.Conv2d(
         channels,

@@ -1,7 +1,6 @@
-"""VGG networks with batch normalisation for small images: 8, 11, 13, 16 and 19 layers, one of them linear.
+"""VGG networks with batch norm for small images (Simonyan and Zisserman, arXiv 1409.1556), with one linear layer.
 
-Simonyan and Zisserman 2015, arXiv 1409.1556, without the hidden linear layers. Parameters are named as in the weights
-that RepDistiller and mdistiller share.
+Parameters are named as in the published weights of RepDistiller and mdistiller.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ WIDTHS = (64, 128, 256, 512, 512)
 
 
 class VGG(nn.Module):
-    """Five blocks of 3x3 convolutions, poolings between them, average pooling and a linear layer.
+    """Five blocks of 3x3 convolutions with max pooling between them, average pooling and a linear layer.
 
-    The last pooling, between the fourth and the fifth block, is there for images of 64 pixels and more only.
+    The last max pooling, between the fourth and the fifth block, exists only for images of at least 64 pixels.
 
     Args:
-        convolutions: number of convolutions of each of the five blocks.
-        num_classes: number of classes C.
-        image_shape: channels, height, width.
+        convolutions: The number of convolutions of each block.
+        num_classes: The number of classes C.
+        image_shape: The channels, height and width of the images.
 
     Raises:
-        UsageError: if the images are smaller than 8 pixels.
+        UsageError: If the images are smaller than 8 pixels.
     """
 
     def __init__(self, convolutions: tuple[int, ...], num_classes: int, image_shape: tuple[int, int, int]) -> None:
@@ -37,7 +36,7 @@ class VGG(nn.Module):
         require_size("a VGG", image_shape, smallest=8)
         for index, count in enumerate(convolutions):
             self.add_module(f"block{index}", _block(channels, WIDTHS[index], count))
-            # Outside of the block, so that the block's numbering is that of the shared weights.
+            # Outside the block, so that the block is numbered as in the published weights.
             self.add_module(f"relu{index}", nn.ReLU())
             channels = WIDTHS[index]
         poolings = 4 if min(height, width) >= 64 else 3
@@ -60,7 +59,7 @@ class VGG(nn.Module):
 
 
 def _block(channels: int, width: int, convolutions: int) -> nn.Sequential:
-    """Convolutions with normalisation and activation, but for the last activation."""
+    """Return convolutions with batch norms and activations, without the last activation."""
     layers: list[nn.Module] = []
     for _ in range(convolutions):
         layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]

@@ -1,7 +1,6 @@
-"""Wide residual networks for small images: WRN 16-1, 16-2, 40-1 and 40-2.
+"""Wide residual networks for small images (Zagoruyko and Komodakis, arXiv 1605.07146).
 
-Zagoruyko and Komodakis 2016, arXiv 1605.07146. Parameters are named as in the weights that RepDistiller and
-mdistiller share.
+Parameters are named as in the published weights of RepDistiller and mdistiller.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from rlkd_env.models.taps.features import Taps
 
 
 class PreactivationBlock(nn.Module):
-    """Normalisation and activation before each of two 3x3 convolutions, around a shortcut."""
+    """Two 3x3 convolutions, each after batch norm and activation, with a shortcut."""
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
@@ -26,19 +25,19 @@ class PreactivationBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(width)
         self.relu2 = nn.ReLU()
         self.conv2 = convolution(width, width, 3)
-        # The name is that of the shared weights.
+        # The name is that in the published weights.
         self.convShortcut = convolution(channels, width, 1, stride) if channels != width else None
 
     def forward(self, maps: Tensor) -> Tensor:
         """Map ``(N, channels, H, W)`` to ``(N, width, H / stride, W / stride)``."""
         active = self.relu1(self.bn1(maps))
-        # A projection starts from the activated map, the identity from the map itself.
+        # A projection sees the activated map, the identity the map itself.
         around = maps if self.convShortcut is None else self.convShortcut(active)
         return around + self.conv2(self.relu2(self.bn2(self.conv1(active))))
 
 
 class Stage(nn.Module):
-    """Blocks in sequence, of which the first has the stage's stride."""
+    """A sequence of blocks, of which the first has the stage's stride."""
 
     def __init__(self, blocks: int, channels: int, width: int, stride: int) -> None:
         super().__init__()
@@ -51,17 +50,17 @@ class Stage(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """A 3x3 stem, three stages, and normalisation and activation before the average pooling.
+    """A 3x3 stem, three stages, batch norm, activation, average pooling and a linear layer.
 
-    A stage's sum of maps has no activation of its own: it is normalised and activated where the next stage begins.
-    The taps show it there, so the stage maps are the activated ones here too. (RepDistiller's ``f1`` to ``f3`` are the
-    sums; its pre-activations are the same as here.)
+    The output of a stage is normalised and activated only where the next stage begins. The taps read it there, so that
+    the stages' maps are activated ones as in other networks. (RepDistiller's ``f1`` to ``f3`` are not activated; its
+    pre-activations are the same as here.)
 
     Args:
-        depth: number of layers with weights, 6n + 4.
-        factor: of the widths 16, 32, 64.
-        num_classes: number of classes C.
-        image_shape: channels, height, width.
+        depth: The number of layers with weights, 6n + 4.
+        factor: The factor of the widths 16, 32 and 64.
+        num_classes: The number of classes C.
+        image_shape: The channels, height and width of the images.
     """
 
     def __init__(self, depth: int, factor: int, num_classes: int, image_shape: tuple[int, int, int]) -> None:

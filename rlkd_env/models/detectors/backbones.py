@@ -1,4 +1,4 @@
-"""The networks that detectors stand on, as pyramids: our own, and some of torchvision's."""
+"""The backbones of detectors as pyramids: our own networks and some of torchvision's."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ def create_pyramid(
     """Create the pyramid of a backbone.
 
     Args:
-        backbone: one of :data:`OWN_BACKBONES` or :data:`TORCHVISION_BACKBONES`.
-        image_shape: channels, height, width.
-        finest_stride: pixels of the image a pixel of the finest map, at least.
-        fpn_channels: channels of the maps.
-        is_frozen: whether batch normalisation and the first layers are never trained, as torchvision has it where
-            weights are pretrained; all is trained otherwise.
-        is_filled: whether the backbone has torchvision's weights of ImageNet.
+        backbone: One of :data:`OWN_BACKBONES` or :data:`TORCHVISION_BACKBONES`.
+        image_shape: The channels, height and width of the images.
+        finest_stride: The smallest stride of a map.
+        fpn_channels: The number of channels of the maps.
+        is_frozen: Whether batch norms and the first layers are never trained, as torchvision does for pretrained
+            weights.
+        is_filled: Whether torchvision's ImageNet weights are loaded.
 
     Raises:
-        UsageError: if weights are asked for that do not exist or cannot be had.
+        UsageError: If requested weights do not exist or cannot be loaded.
     """
     channels = image_shape[0]
     if backbone in OWN_BACKBONES:
         if is_frozen:
             raise UsageError(
-                f"there are no pretrained weights of {backbone}: only of {', '.join(sorted(TORCHVISION_BACKBONES))}"
+                f"there are no pretrained weights of {backbone}, only of {', '.join(sorted(TORCHVISION_BACKBONES))}"
             )
-        own = MODELS[backbone](1, image_shape)  # the classifier is left out
+        own = MODELS[backbone](1, image_shape)  # its classifier is left out
         return Pyramid(own, taps_of(own).stages, channels, finest_stride, fpn_channels)
     network = models.get_model(backbone, weights=None, norm_layer=FrozenBatchNorm2d if is_frozen else nn.BatchNorm2d)
     if channels != 3:
@@ -63,7 +63,7 @@ def create_pyramid(
 
 
 def _stages(network: nn.Module, backbone: str) -> tuple[nn.Module, tuple[str, ...]]:
-    """Return the part of a network that gives maps, and the names of the modules whose outputs they are."""
+    """Return the part of a network that computes maps, and the names of the modules that output them."""
     if backbone in RESNETS:
         return network, tuple(f"layer{stage}" for stage in range(1, 5))
     features = network.get_submodule("features")
@@ -71,7 +71,7 @@ def _stages(network: nn.Module, backbone: str) -> tuple[nn.Module, tuple[str, ..
 
 
 def _freeze(body: nn.Module, backbone: str) -> None:
-    """Let only the last three stages be trained, as torchvision does with pretrained ones."""
+    """Freeze all but the last three stages, as torchvision does for pretrained weights."""
     if backbone in RESNETS:
         frozen = [body.get_submodule(name) for name in ("conv1", "bn1", "layer1")]
     else:

@@ -1,7 +1,7 @@
-"""Faster R-CNN with a feature pyramid, on torchvision's and our own networks, for images of any size and channels.
+"""Faster R-CNN with a feature pyramid (Ren et al., arXiv 1506.01497), on torchvision's and our own networks.
 
-Ren et al. 2015, arXiv 1506.01497, as torchvision has it. Images come as networks get them everywhere else here: neither
-scaled nor normalised, and boxes are in their pixels.
+It is torchvision's implementation for images of any size and number of channels. As everywhere in this package, images
+are neither scaled nor normalised by the network, and boxes are in their pixels.
 """
 
 from __future__ import annotations
@@ -27,27 +27,28 @@ from rlkd_env.models.detectors.pyramid import Pyramid
 from rlkd_env.models.taps.features import Taps
 
 ASPECT_RATIOS = (0.5, 1.0, 2.0)
-"""Heights of the anchors by their widths."""
+"""The ratios of the anchors' heights to their widths."""
 
 
 @dataclass(frozen=True)
 class DetectorOptions:
-    """What can be chosen of a detector.
+    """The options of a detector.
 
     Attributes:
-        fpn_channels: of the pyramid's maps.
-        head_width: of the two hidden layers that see a proposal.
-        roi_size: height and width of the part of a map that they see.
-        finest_stride: pixels of the image a pixel of the pyramid's finest map, at least.
-        training_proposals: kept of an image in training, both of each map before and of all after suppression.
-        testing_proposals: the same in evaluation.
-        sampled_proposals: of an image, that the box head is trained on.
-        detections: at most, of an image.
-        pretrained: ``none``, ``backbone`` for weights of ImageNet or ``coco`` for those of a whole detector, both
-            torchvision's, with frozen batch normalisation and first layers as there.
-        anchor_scale: size of a map's anchors in its strides; proposals from 3.5 times that size on are read from the
-            next map. By default torchvision's 8, halved until the coarsest anchors are at most 1.5 times the images'
-            shorter side; with ``coco`` not halved.
+        fpn_channels: The number of channels of the pyramid's maps.
+        head_width: The width of the box head's two hidden layers.
+        roi_size: The height and width of the part of a map that the box head sees.
+        finest_stride: The smallest stride of a map.
+        training_proposals: The number of proposals per image that are kept in training, both of each map before
+            non-maximum suppression and of all maps after it.
+        testing_proposals: The same number in evaluation.
+        sampled_proposals: The number of proposals per image that the box head is trained on.
+        detections: The largest number of detections per image.
+        pretrained: ``none``, ``backbone`` for ImageNet weights or ``coco`` for those of a whole detector; both are
+            torchvision's and freeze batch norms and the first layers.
+        anchor_scale: The size of a map's anchors in strides; proposals from 3.5 times that size on are read from the
+            next map. The default is torchvision's 8, halved (except with ``coco``) until the coarsest anchors are at
+            most 1.5 times the images' shorter side.
     """
 
     fpn_channels: int
@@ -63,13 +64,13 @@ class DetectorOptions:
 
     @classmethod
     def of(cls, backbone: str, image_shape: tuple[int, int, int], given: Mapping[str, Any]) -> DetectorOptions:
-        """Return the options of a backbone for images, those given in place of the defaults.
+        """Return the options of a backbone: those given, and defaults that fit the images.
 
-        torchvision's backbones have torchvision's defaults, but fewer proposals of small images: in training one for 32
-        pixels of the image, of which it samples one for 128, and at least 64 of each.
+        torchvision's backbones have torchvision's defaults, but fewer proposals for small images: in training one per
+        32 pixels of the image, of which one per 128 pixels is sampled, and at least 64 of each.
 
         Raises:
-            UsageError: if an option is unknown or its value is none of its kind.
+            UsageError: If an option is unknown or its value is invalid.
         """
         pixels = image_shape[1] * image_shape[2]
         proposals = max(64, min(2000, pixels // 32))
@@ -100,25 +101,26 @@ class DetectorOptions:
 class Detector(FasterRCNN):
     """torchvision's Faster R-CNN on a pyramid.
 
-    It gives C + 1 logits a proposal, the background first. In evaluation images ``(B, channels, H, W)`` become a list
-    of dictionaries with ``boxes``, ``labels`` (from 1) and ``scores``; in training images and targets become losses.
+    It computes C + 1 logits per proposal, the background's first. In evaluation, it maps images ``(B, channels, H, W)``
+    to a list of dictionaries with ``boxes``, ``labels`` (from 1) and ``scores``; in training, images and targets to
+    losses.
 
     Args:
-        pyramid: the maps.
-        num_classes: number of classes C, without the background.
-        image_shape: channels, height, width.
-        options: all others.
-        anchor_scale: size of a map's anchors in its strides.
+        pyramid: The backbone.
+        num_classes: The number of classes C, without the background.
+        image_shape: The channels, height and width of the images.
+        options: All other options.
+        anchor_scale: The size of a map's anchors in strides.
 
     Raises:
-        UsageError: if the images are smaller than two pixels of the coarsest stage.
+        UsageError: If the images are smaller than two pixels of the coarsest stage.
     """
 
     weight_renames: ClassVar[Mapping[str, str]] = {
         r"^(backbone\.fpn\.(?:inner|layer)_blocks\.\d)\.(weight|bias)$": r"\1.0.\2",
         r"^rpn\.head\.conv\.(weight|bias)$": r"rpn.head.conv.0.0.\1",
     }
-    """torchvision's published files have older names."""
+    """Translates the older names in torchvision's published files."""
 
     def __init__(
         self,
@@ -158,15 +160,15 @@ class Detector(FasterRCNN):
         )
 
     def fit_weights(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return weights of the same detector for colour images or all of COCO's numbers of classes as this one's."""
+        """Convert weights of the same detector for colour images or COCO's 91 logits to this one's."""
         return fit_weights(tensors, self.state_dict())
 
 
 class _Padding(nn.Module):
-    """In place of torchvision's transform: images and boxes stay as they are.
+    """Replaces torchvision's transform and leaves images and boxes as they are.
 
-    Images whose size the strides do not divide are padded with zeros on the right and at the bottom, as maps and
-    anchors would not lie on each other otherwise.
+    Images whose size the strides do not divide are padded with zeros on the right and at the bottom, because maps and
+    anchors would otherwise be misaligned.
     """
 
     def __init__(self, stride: int) -> None:
@@ -193,11 +195,11 @@ class _Padding(nn.Module):
 
 
 def _region_pooling(strides: tuple[int, ...], size: int, anchor_scale: float) -> MultiScaleRoIAlign:
-    """Return the module that cuts proposals out of the maps: out of torchvision's where anchors are of 8 strides."""
+    """Return the module that crops proposals from the maps, as torchvision's does for anchors of 8 strides."""
     levels = [str(level) for level in range(len(strides))]
     canonical_size, canonical_level = 28 * anchor_scale, 4
     pooling = MultiScaleRoIAlign(levels, size, 2, canonical_scale=canonical_size, canonical_level=canonical_level)
-    # Otherwise found by rounding the ratio of map and image, which goes wrong where much was padded.
+    # By default the scales are rounded ratios of map and image, which are wrong for images with much padding.
     pooling.scales = [1 / stride for stride in strides]
     pooling.map_levels = LevelMapper(
         int(math.log2(strides[0])), int(math.log2(strides[-1])), canonical_size, canonical_level
@@ -209,7 +211,7 @@ def check_detector(backbone: str) -> None:
     """Check the name of a backbone.
 
     Raises:
-        UsageError: if no detector has it.
+        UsageError: If the name is unknown.
     """
     if backbone not in OWN_BACKBONES and backbone not in TORCHVISION_BACKBONES:
         raise unknown_name("backbone of a detector", backbone, {*OWN_BACKBONES, *TORCHVISION_BACKBONES})
@@ -221,17 +223,17 @@ def create_detector(
     """Create a detector.
 
     Args:
-        backbone: one of ours but the fully connected ones, or ``resnet18``, ``resnet34``, ``resnet50``, ``resnet101``,
-            ``mobilenet_v2``, ``mobilenet_v3_large`` or ``mobilenet_v3_small`` of torchvision.
-        num_classes: number of classes C, without the background.
-        image_shape: channels, height, width.
-        given: of :class:`DetectorOptions`, in place of the defaults.
-        is_filled: whether pretrained weights are loaded, where the options ask for some, or the network is only built
-            like one that has them.
+        backbone: One of our convolutional networks, or torchvision's ``resnet18``, ``resnet34``, ``resnet50``,
+            ``resnet101``, ``mobilenet_v2``, ``mobilenet_v3_large`` or ``mobilenet_v3_small``.
+        num_classes: The number of classes C, without the background.
+        image_shape: The channels, height and width of the images.
+        given: The :class:`DetectorOptions` that differ from the defaults.
+        is_filled: Whether pretrained weights that the options ask for are loaded, or the network is only built to
+            receive them.
 
     Raises:
-        UsageError: if the name or an option is unknown, the images are too small, or pretrained weights do not exist or
-            cannot be had.
+        UsageError: If the name or an option is unknown, the images are too small, or pretrained weights do not exist or
+            cannot be loaded.
     """
     check_detector(backbone)
     options = DetectorOptions.of(backbone, image_shape, given)
@@ -251,7 +253,7 @@ def create_detector(
 
 
 def _anchor_scale(image_shape: tuple[int, int, int], pyramid: Pyramid, pretrained: str) -> float:
-    """Return the size of anchors in strides, as :class:`DetectorOptions` says."""
+    """Return the default size of anchors in strides, see :class:`DetectorOptions`."""
     scale = 8.0
     subsampled = 2 * pyramid.strides[-1]
     while pretrained != "coco" and scale * subsampled > 1.5 * min(image_shape[1:]):

@@ -1,4 +1,4 @@
-"""torchvision's weights for detectors: downloaded, and fitted to other images and classes."""
+"""torchvision's weights for detectors, and how they are fitted to other images and classes."""
 
 from __future__ import annotations
 
@@ -13,24 +13,20 @@ from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 from torchvision.models.detection._utils import overwrite_eps
 
 from rlkd_env.errors import UsageError
-from rlkd_env.models.weights import load_weights
+from rlkd_env.models.weights import load_shared_weights
 
 COCO = FasterRCNN_ResNet50_FPN_Weights.COCO_V1
 PRETRAINED = ("none", "backbone", "coco")
 COCO_BACKBONE = "resnet50"
-"""The one whose detector is published with the pyramid's usual levels."""
+"""The backbone whose published detector has the usual pyramid levels."""
 PREDICTOR = "roi_heads.box_predictor."
 
 
 def fetch(weights: Any, name: str) -> dict[str, Tensor]:
-    """Return published weights of torchvision's, from PyTorch's cache of downloads or from the network.
-
-    Args:
-        weights: torchvision's entry of them.
-        name: of the network, for the message.
+    """Return torchvision's published weights of a network from PyTorch's download cache or from the internet.
 
     Raises:
-        UsageError: if they are not in the cache and cannot be downloaded, or the file there is damaged.
+        UsageError: If the weights are not in the cache and cannot be downloaded, or the file there is damaged.
     """
     try:
         return weights.get_state_dict(progress=True, check_hash=True, map_location="cpu", weights_only=True)
@@ -44,10 +40,10 @@ def fetch(weights: Any, name: str) -> dict[str, Tensor]:
 
 
 def fit_weights(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return weights as a like network has them for grey images or for the 80 classes of COCO.
+    """Convert weights to those of the same network for grey images or for COCO's 80 classes.
 
-    The first convolution's are summed over the colours, which is what equal colours would give. COCO numbers its 80
-    classes up to 90, so published predictors have 91 logits, of which those of the classes are taken.
+    The first convolution's weights are summed over the colours, which equals a grey image in three channels. COCO
+    numbers its 80 classes up to 90, so published predictors have 91 logits; those of the 80 classes are kept.
     """
     fitted = dict(tensors)
     for name, tensor in tensors.items():
@@ -64,28 +60,25 @@ def fit_weights(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -
 
 
 def _coco_classes() -> list[int]:
-    """Return the numbers, of 0 to 90, of the background and of the 80 classes that COCO has."""
+    """Return the numbers from 0 to 90 that stand for the background and COCO's 80 classes."""
     return [number for number, name in enumerate(COCO.meta["categories"]) if name != "N/A"]
 
 
 def load_coco(detector: nn.Module, backbone: str, is_filled: bool) -> None:
-    """Give a detector the weights of torchvision's that was trained on COCO; the predictor's only if the classes fit.
+    """Load the weights of torchvision's COCO detector, or only prepare for them if not ``is_filled``.
 
-    Args:
-        detector: of 90 classes, COCO's 80 or any others, for which a fresh predictor stays.
-        backbone: that it stands on.
-        is_filled: whether the weights are loaded, or only what goes with them is set.
+    The predictor's weights are loaded only into detectors of 90 classes or COCO's 80.
 
     Raises:
-        UsageError: if there are none for the backbone or its options, or they cannot be had.
+        UsageError: If there are no weights for the backbone or options, or they cannot be loaded.
     """
     if backbone != COCO_BACKBONE:
-        raise UsageError(f"there are weights of COCO for fasterrcnn/{COCO_BACKBONE} alone, not for {backbone}")
-    overwrite_eps(detector, 0.0)  # as these were trained
+        raise UsageError(f"there are COCO weights only for fasterrcnn/{COCO_BACKBONE}, not for {backbone}")
+    overwrite_eps(detector, 0.0)  # these weights were trained with it
     if not is_filled:
         return
     weights = fetch(COCO, f"fasterrcnn/{COCO_BACKBONE}")
-    report = load_weights(detector, weights, COCO.url, strict=False)
+    report = load_shared_weights(detector, weights, COCO.url, strict=False)
     unfit = [name for name in (*report.missing, *report.unexpected, *report.wrong_shape) if PREDICTOR not in name]
     if unfit:
         raise UsageError(f"COCO's weights do not fit a detector with these options: {unfit[0]} is different")

@@ -1,7 +1,4 @@
-"""A network's maps of several sizes as a feature pyramid: what detectors look for objects in.
-
-Lin et al. 2017, arXiv 1612.03144.
-"""
+"""Feature pyramids on a network's maps of several sizes (Lin et al., arXiv 1612.03144)."""
 
 from __future__ import annotations
 
@@ -15,28 +12,28 @@ from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastL
 from rlkd_env.errors import UsageError
 
 PROBE_SIZE = 64
-"""Height and width of the empty image whose maps tell the strides: a multiple of all of them."""
+"""The height and width of the empty image whose maps determine the strides; a multiple of all strides."""
 
 
 class Pyramid(nn.Module):
-    """The maps of a network's stages, brought to the same number of channels from the coarsest to the finest.
+    """The maps of a network's stages, combined from coarse to fine and with the same number of channels.
 
-    Modules and parameters are named as in torchvision's ``BackboneWithFPN``. What of the network comes after the last
-    stage, such as its classifier, is left out.
+    Modules and parameters are named as in torchvision's ``BackboneWithFPN``. Layers after the last stage, such as the
+    classifier, are left out.
 
     Args:
-        network: that PyTorch can trace; its modules are taken over.
-        stages: names of modules whose outputs are maps ``(B, channels, h, w)``. Of those of one size the last counts.
-        channels: of the images.
-        finest_stride: pixels of the image a pixel of the finest map, at least.
-        fpn_channels: channels of the pyramid's maps.
+        network: A network that PyTorch can trace; its modules are reused.
+        stages: The names of modules whose outputs are maps ``(B, channels, h, w)``; the last map of each size is used.
+        channels: The number of channels of the images.
+        finest_stride: The smallest stride of a map.
+        fpn_channels: The number of channels of the pyramid's maps.
 
     Attributes:
-        strides: pixels of the image a pixel of each map, without the last one, which is the last but one subsampled.
-        out_channels: ``fpn_channels``, by the name that torchvision's detectors ask for.
+        strides: The stride of each map except the coarsest, which is the one before it subsampled.
+        out_channels: ``fpn_channels``, under the name that torchvision's detectors expect.
 
     Raises:
-        UsageError: if no stage is as coarse as ``finest_stride``.
+        UsageError: If no stage is as coarse as ``finest_stride``.
     """
 
     def __init__(
@@ -59,9 +56,9 @@ class Pyramid(nn.Module):
         self.fpn = FeaturePyramidNetwork(widths, fpn_channels, LastLevelMaxPool())
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Map images ``(B, channels, H, W)`` to maps ``(B, fpn_channels, H / stride, W / stride)`` by number of level.
+        """Map images ``(B, channels, H, W)`` to maps ``(B, fpn_channels, H / stride, W / stride)`` by level.
 
-        The last, ``pool``, is the one before it with every other row and column left out.
+        The last level, ``pool``, is the one before it without every other row and column.
         """
         return self.fpn(self.body(images))
 

@@ -1,4 +1,4 @@
-"""What a network shows of itself beside its logits: feature maps and the pooled feature, by name."""
+"""The features of a network beside its logits, feature maps and the pooled feature, read by hooks."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from rlkd_env.errors import UsageError
 
 @dataclass(frozen=True)
 class Taps:
-    """Where a network's features are found, as names of its modules.
+    """The names of the modules at which a network's features are read.
 
     Attributes:
-        stages: modules whose outputs are the stages' maps ``(N, channels, height, width)``, after the activation.
-        preactivations: modules whose *inputs* are the same maps before the activation, one a stage or none at all.
-        classifier: the module that turns the pooled feature ``(N, D)`` into logits ``(N, C)``. A 1x1 convolution that
-            is pooled after it, as SqueezeNet's, counts too.
+        stages: The modules whose outputs are the stages' maps ``(N, channels, height, width)`` after the activation.
+        preactivations: The modules whose *inputs* are the same maps before the activation; one per stage, or none.
+        classifier: The module that maps the pooled feature ``(N, D)`` to logits ``(N, C)``. It may be a 1x1 convolution
+            that is pooled afterwards, as in SqueezeNet.
     """
 
     stages: tuple[str, ...]
@@ -31,12 +31,12 @@ class Taps:
 
 @dataclass(frozen=True)
 class Features:
-    """Of N images through one network.
+    """The features of N images in one network.
 
     Attributes:
-        stages: maps ``(N, channels, height, width)`` after each stage's activation, from the input on.
-        preactivations: the same before the activation; none where the network's taps name none.
-        pooled: ``(N, D)``, the classifier's input; its mean over the positions where the classifier is a convolution.
+        stages: The maps ``(N, channels, height, width)`` after each stage's activation, in order.
+        preactivations: The same maps before the activation; empty if the network's taps name none.
+        pooled: The classifier's input ``(N, D)``, averaged over the positions if the classifier is a convolution.
     """
 
     stages: tuple[Tensor, ...]
@@ -44,7 +44,7 @@ class Features:
     pooled: Tensor
 
     def to(self, dtype: torch.dtype) -> Features:
-        """Return the same values in another number format."""
+        """Return the features in another number format."""
         return Features(
             tuple(value.to(dtype) for value in self.stages),
             tuple(value.to(dtype) for value in self.preactivations),
@@ -54,11 +54,11 @@ class Features:
 
 @dataclass(frozen=True)
 class FeatureShapes:
-    """Sizes of one image's features.
+    """The sizes of one image's features.
 
     Attributes:
-        stages: channels, height and width of every stage's map.
-        pooled: width D of the pooled feature.
+        stages: The channels, height and width of every stage's map.
+        pooled: The width D of the pooled feature.
     """
 
     stages: tuple[tuple[int, int, int], ...]
@@ -66,16 +66,17 @@ class FeatureShapes:
 
 
 def set_taps(network: nn.Module, taps: Taps) -> nn.Module:
-    """Give a network its taps, for networks whose class does not; return it."""
-    object.__setattr__(network, "taps", taps)  # the type of nn.Module's own setter admits tensors and modules alone
+    """Set the taps of a network whose class has none, and return the network."""
+    object.__setattr__(network, "taps", taps)  # the setter of nn.Module is typed for tensors and modules only
     return network
 
 
 def taps_of(network: nn.Module) -> Taps:
-    """Return a network's taps, which its attribute ``taps`` holds.
+    """Return a network's taps, its attribute ``taps``.
 
     Raises:
-        UsageError: if it has none, they name modules that it lacks, or not as many pre-activations as stages.
+        UsageError: If there are none, if they name missing modules, or if the number of pre-activations differs from
+            that of stages.
     """
     taps = getattr(network, "taps", None)
     if not isinstance(taps, Taps):
@@ -96,15 +97,15 @@ def taps_of(network: nn.Module) -> Taps:
 
 
 def classifier_of(network: nn.Module) -> nn.Module:
-    """Return the module that turns a network's pooled feature into its logits."""
+    """Return the module that maps a network's pooled feature to its logits."""
     return network.get_submodule(taps_of(network).classifier)
 
 
 def forward_with_features(network: nn.Module, images: Tensor) -> tuple[Tensor, Features]:
-    """Forward images ``(N, channels, height, width)`` once, keeping the features.
+    """Forward images ``(N, channels, height, width)`` once and keep the features.
 
     Returns:
-        Logits ``(N, C)`` and the features, with gradients where the network's outputs have them.
+        The logits ``(N, C)`` and the features, with gradients if the network's outputs have them.
     """
     taps = taps_of(network)
     kept: dict[tuple[str, str], Tensor] = {}
@@ -125,7 +126,7 @@ def forward_with_features(network: nn.Module, images: Tensor) -> tuple[Tensor, F
 
 @torch.no_grad()
 def feature_shapes(network: nn.Module, images: Tensor) -> FeatureShapes:
-    """Return the sizes of a network's features on images like these, leaving the network as it is."""
+    """Return the sizes of a network's features for images like these, without changing the network."""
     was_training = network.training
     _, features = forward_with_features(network.eval(), images)
     network.train(was_training)
@@ -137,17 +138,7 @@ def feature_shapes(network: nn.Module, images: Tensor) -> FeatureShapes:
 
 
 def forward_from_stage(network: nn.Module, images: Tensor, stage: int, replace: Callable[[Tensor], Tensor]) -> Tensor:
-    """Forward images with one stage's map replaced; what lies before that stage runs as it is.
-
-    Args:
-        network: that has taps.
-        images: ``(N, channels, height, width)``.
-        stage: number of the stage in the taps.
-        replace: returns the map that the remaining layers see in place of the stage's.
-
-    Returns:
-        Logits ``(N, C)``.
-    """
+    """Return the logits ``(N, C)`` of images when ``replace`` changes a stage's map for the layers after it."""
     with _output_hook(network, taps_of(network).stages[stage], replace):
         return network(images)
 

@@ -1,4 +1,4 @@
-"""Taps of networks that name none: found by watching one forward of an empty image."""
+"""Finds the taps of networks that name none by observing a forward of an empty image."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from rlkd_env.errors import UsageError
 from rlkd_env.models.taps.features import Taps, set_taps, taps_of
 
 SEARCH_SIZE = 224
-"""Stages are sought on images at least this large, where a map of one pixel has been pooled."""
+"""Stages are searched on images at least this large, where only pooled maps have a single pixel."""
 
 SEARCH_IMAGES = 2
-"""More than one, so that what does not depend on the images is not taken for a map."""
+"""More than one, so that tensors that do not depend on the images are not taken for maps."""
 
 ACTIVATIONS = (
     nn.ReLU,
@@ -40,7 +40,7 @@ POOLINGS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool
 
 @dataclass(frozen=True)
 class _Call:
-    """What one call of a module gave."""
+    """The output of one call of a module."""
 
     name: str
     module: nn.Module
@@ -61,19 +61,19 @@ def add_taps(
     image_shape: tuple[int, int, int],
     given: Mapping[str, Any] | None = None,
 ) -> nn.Module:
-    """Check that a network turns such images into logits, and give it taps if it has none.
+    """Check that a network maps images to logits, and give it taps if it has none.
 
-    Activations that work in place no longer do, as they would overwrite what the taps read. Taps that cannot be found
-    are left out: :func:`~rlkd_env.models.taps.features.taps_of` says so where they are needed.
+    In-place activations are made out-of-place, because they would overwrite what the taps read. If no taps can be
+    found, :func:`~rlkd_env.models.taps.features.taps_of` reports it when they are needed.
 
     Args:
-        network: any module from images ``(N, *image_shape)`` to logits ``(N, C)``; returned.
-        num_classes: number of classes C.
-        image_shape: channels, height, width.
-        given: fields of :class:`~rlkd_env.models.taps.features.Taps` in place of the network's own or the found ones.
+        network: Any module that maps images ``(N, *image_shape)`` to logits ``(N, C)``; it is returned.
+        num_classes: The number of classes C.
+        image_shape: The channels, height and width of the images.
+        given: Fields of :class:`~rlkd_env.models.taps.features.Taps` that override the network's own or found ones.
 
     Raises:
-        UsageError: if the network cannot take the images, gives anything but logits of the classes, or lacks a module
+        UsageError: If the network cannot take the images, returns anything but logits of the classes, or lacks a module
             that its taps name.
     """
     for module in network.modules():
@@ -82,10 +82,10 @@ def add_taps(
     logits, calls, size = _watch(network, image_shape)
     kind = type(network).__name__
     if not isinstance(logits, Tensor) or logits.dim() != 2:
-        raise UsageError(f"the network {kind} does not give logits (N, classes) alone")
+        raise UsageError(f"the network {kind} does not return logits (N, classes) alone")
     if logits.shape[1] != num_classes:
         raise UsageError(
-            f"the network {kind} gives {logits.shape[1]} logits, but the data has {num_classes} classes: "
+            f"the network {kind} returns {logits.shape[1]} logits, but the data has {num_classes} classes: "
             "let its factory take num_classes"
         )
     taps = getattr(network, "taps", None)
@@ -94,7 +94,7 @@ def add_taps(
     elif not isinstance(taps, Taps):
         raise UsageError(f"the network {kind} has an attribute taps of type {type(taps).__name__}, not Taps")
     if given:
-        # Stages from outside do not match pre-activations found here.
+        # Given stages do not match pre-activations that were found.
         taps = replace(taps, **{"preactivations": (), **given} if "stages" in given else given)
         if not taps.classifier:
             raise UsageError(f"the classifier of the network {kind} was not found: name it with the option classifier")
@@ -107,8 +107,8 @@ def add_taps(
 def _watch(network: nn.Module, image_shape: tuple[int, int, int]) -> tuple[Any, list[_Call], tuple[int, int]]:
     """Forward an empty image and return logits, the modules' calls in the order in which they ended, and its size.
 
-    The forward is a dry one, on PyTorch's meta device, unless the network's own code prevents that. It takes an
-    enlarged image, if the network takes images of any size, because on a small image the last stages are one pixel.
+    The forward runs on PyTorch's meta device, unless the network's code prevents that, and on an enlarged image if the
+    network accepts one, because the last stages of a small image are a single pixel.
     """
     channels, height, width = image_shape
     try:
@@ -129,15 +129,15 @@ def _watch(network: nn.Module, image_shape: tuple[int, int, int]) -> tuple[Any, 
     larger = (factor * height, factor * width)
     try:
         return *_record(network, torch.zeros(SEARCH_IMAGES, channels, *larger, device="meta")), larger
-    except Exception:  # a network of fixed size
+    except Exception:  # the network has a fixed image size
         return logits, calls, (height, width)
 
 
 @torch.no_grad()
 def _record(network: nn.Module, image: Tensor) -> tuple[Any, list[_Call]]:
-    """Forward images through a copy of the network in evaluation mode; a dry one has no copy of the weights either.
+    """Forward images through a copy of the network in evaluation mode, on the meta device without its weights.
 
-    A copy, as a network may keep what it computes for its next forward.
+    It is a copy because a network may keep state for its next forward.
     """
     dry: dict[int, Any] = {}
     if image.device.type == "meta":
@@ -162,16 +162,16 @@ def _recorder(calls: list[_Call], name: str) -> Any:
 
 
 def _stages(calls: list[_Call], image_size: tuple[int, int]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the modules that end the stages, and those that take the same maps before the activation.
+    """Return the modules that end the stages, and those whose inputs are the same maps before the activation.
 
-    A stage ends with the last map of its size. Of the modules that give maps of this size only the outermost count,
-    because inside a block that shrinks the map a branch may still work at the larger size.
+    A stage ends with the last map of its size. Among the modules that output maps of this size only the outermost
+    count, because inside a block that shrinks the map a branch may still work at the larger size.
     """
     times = Counter(call.name for call in calls)
     last: dict[tuple[int, int], _Call] = {}
     begun = False
     for call in calls:
-        # Before the first module with weights there is nothing but the image.
+        # Before the first module with weights, maps are only copies of the image.
         begun = begun or any(True for _ in call.module.parameters(recurse=False))
         if not begun or not call.name or times[call.name] > 1 or not _is_map(call.given, image_size):
             continue
@@ -180,7 +180,7 @@ def _stages(calls: list[_Call], image_size: tuple[int, int]) -> tuple[tuple[str,
     pooled = {id(call.given) for call in calls if isinstance(call.module, POOLINGS)}
     ends = [call for call in last.values() if id(call.given) not in pooled]
     ends.sort(key=lambda call: call.size, reverse=True)
-    # Convolutions without padding shave pixels off; a stage halves its map, more or less.
+    # Convolutions without padding crop a few pixels; a stage roughly halves its map.
     ends = [call for call, following in zip_longest(ends, ends[1:]) if not _is_shaved(call, following)]
     # A block may use one activation twice; a tap reads its last use.
     final = {call.name: call for call in calls if isinstance(call.module, ACTIVATIONS)}
@@ -191,9 +191,10 @@ def _stages(calls: list[_Call], image_size: tuple[int, int]) -> tuple[tuple[str,
 
 
 def _is_map(tensor: Tensor, image_size: tuple[int, int]) -> bool:
-    """Whether a tensor is a map ``(N, channels, height, width)`` of the image's aspect, not pooled to one pixel.
+    """Return whether a tensor is a map ``(N, channels, height, width)`` with the image's aspect ratio.
 
-    The aspect tells it from maps with the channels last; but for square images rounding may change it.
+    The aspect ratio, up to rounding unless the images are square, excludes maps with the channels last. Maps that are
+    pooled to one pixel do not count.
     """
     if tensor.dim() != 4 or tensor.shape[0] != SEARCH_IMAGES or tensor.shape[-2:].numel() == 1:
         return False
@@ -207,7 +208,7 @@ def _is_shaved(call: _Call, following: _Call | None) -> bool:
 
 
 def _classifier(calls: list[_Call], logits: Tensor, num_classes: int) -> str:
-    """Return the name of the linear layer that gave the logits or of the 1x1 convolution that did; or nothing."""
+    """Return the name of the linear layer or 1x1 convolution that computed the logits, or an empty string."""
     for call in reversed(calls):
         module = call.module
         if isinstance(module, nn.Linear) and call.given is logits:

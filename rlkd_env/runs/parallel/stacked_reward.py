@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from rlkd_env.instances.outputs import InstanceOutputs
-from rlkd_env.runs.reward import REWARDS, Measurement, RewardMeter
+from rlkd_env.runs.reward import Measurement, RewardMeter
 from rlkd_env.tasks import Evaluation
 
 
@@ -33,7 +33,7 @@ class StackedRewardMeter(RewardMeter):
 
         def of_one_run(run: Tensor, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
             of_run = InstanceOutputs(student_logits, teacher_logits, labels, outputs.progress, epoch=outputs.epoch)
-            return REWARDS[self.name](Measurement(of_run, _picks(evaluate, run)))
+            return self._reward.potential(Measurement(of_run, _picks(evaluate, run)))
 
         runs = torch.arange(self._num_runs, device=outputs.labels.device)
         instances = (outputs.student_logits.detach(), outputs.teacher_logits, outputs.labels)

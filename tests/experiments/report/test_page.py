@@ -17,10 +17,10 @@ from made_reports import (
 )
 from matplotlib.image import imread
 
+from experiments.report.comparison.loading import ComparisonRecord
 from experiments.report.comparison.page import comparison_page
-from experiments.report.comparison.records import ComparisonRecord
+from experiments.report.run.loading import RunRecord
 from experiments.report.run.page import run_page
-from experiments.report.run.records import RunRecord
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 

@@ -153,6 +153,35 @@ def test_last_layer_credit_from_a_few_probe_images_at_a_time_agrees_still() -> N
     assert looked == [16] * math.ceil(run.total_steps / 4)
 
 
+@pytest.mark.parametrize(
+    ("reward", "interval", "looked_at"),
+    [
+        ("probe_loss", 1, [512] * 4),
+        ("log_probe_loss", 1, [512] * 4),
+        ("probe_accuracy", 1, [512] * 4),
+        ("train_progress", 1, [4]),
+        ("log_probe_loss", 2, [4]),
+    ],
+)
+def test_last_layer_looks_at_the_whole_probe_where_the_reward_does_so_anyway(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, reward: str, interval: int, looked_at: list[int]
+) -> None:
+    run = make_run(batch_size=16, reward=reward, reward_interval=interval)
+    run.reset(0)
+    calibrator, looked = CALIBRATORS["last_layer"](run, REFERENCE), []
+    gradient = LastLayer._classifier_gradient
+
+    def noted(self: LastLayer, run: DistillationRun, positions: torch.Tensor) -> torch.Tensor:
+        looked.append(len(positions))
+        return gradient(self, run, positions)
+
+    monkeypatch.setattr(LastLayer, "_classifier_gradient", noted)
+    watch(run, calibrator)
+    for step in range(4):
+        run.step(Temperature.shared(random_temperatures(16, step)))
+    assert looked == [min(count, len(run.probe)) for count in looked_at]
+
+
 def test_what_a_delayed_reward_leaves_unpaid_is_a_plain_number(make_run: MakeRun) -> None:
     """Checkpoints are read without unpickling, so they hold no NumPy scalars."""
     envs = CalibratedReward(TemperatureAction(KDVectorEnv(run=make_run(batch_size=16, reward_interval=3))))

@@ -153,7 +153,7 @@ def test_a_users_class_gets_what_its_signature_takes(user_module: str) -> None:
 def test_a_users_function_may_take_nothing_and_bring_its_own_taps(user_module: str) -> None:
     assert taps_of(create_model(f"{user_module}:tapped", 10, (1, 8, 8))) == Taps((), (), "3")
     assert taps_of(create_model(f"{user_module}:ten", 10, (1, 8, 8))).classifier == "1"
-    with pytest.raises(UsageError, match="gives 10 logits, but the data has 100 classes"):
+    with pytest.raises(UsageError, match="returns 10 logits, but the data has 100 classes"):
         create_model(f"{user_module}:ten", 100, (1, 8, 8))
 
 
@@ -175,7 +175,7 @@ def test_a_users_network_without_a_final_linear_layer_works_but_has_no_taps(user
 
 @pytest.mark.parametrize(
     ("factory", "message"),
-    [("text", "gave a str, not a torch.nn.Module"), ("pair", "does not give logits .N, classes. alone")],
+    [("text", "gave a str, not a torch.nn.Module"), ("pair", "does not return logits .N, classes. alone")],
 )
 def test_what_is_no_network_is_refused(factory: str, message: str, user_module: str) -> None:
     with pytest.raises(UsageError, match=message):

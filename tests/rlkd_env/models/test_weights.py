@@ -19,7 +19,7 @@ from rlkd_env.data import DATASETS
 from rlkd_env.errors import UsageError
 from rlkd_env.models import create_model
 from rlkd_env.models.storage import load_network, save_network
-from rlkd_env.models.weights import LoadReport, load_weights_file
+from rlkd_env.models.weights import LoadReport, load_shared_weights, read_state_dict
 from rlkd_env.training.teacher import TeacherRecipe, cached_teacher
 from rlkd_env.utils.files import read_tensors, write_tensors
 
@@ -62,7 +62,7 @@ def test_pth_files_of_all_wrappings_are_loaded(wrapping: str, tmp_path: Path) ->
     loaded = load_network(path, 10, SHAPE, model="resnet8")
     assert same_weights(source, loaded)
     assert not loaded.training
-    assert load_weights_file(network("resnet8"), path) == LoadReport((), (), ())
+    assert load_shared_weights(network("resnet8"), read_state_dict(path), path) == LoadReport((), (), ())
 
 
 def test_the_kind_of_a_file_is_seen_from_its_content(tmp_path: Path) -> None:
@@ -94,14 +94,14 @@ def test_other_architectures_are_refused_by_their_names(tmp_path: Path) -> None:
     with pytest.raises(
         UsageError, match=r"does not fit the network ResNet: it holds unknown layer1\.1\.conv1"
     ) as error:
-        load_weights_file(target, path)
+        load_shared_weights(target, read_state_dict(path), path)
     assert "(36 names)" in str(error.value)
     assert "another architecture" in str(error.value)
     assert "\n" not in str(error.value)
     assert all(torch.equal(tensor, before[name]) for name, tensor in target.state_dict().items())
     torch.save(network("resnet8").state_dict(), path)
     with pytest.raises(UsageError, match=r"it lacks layer1\.1\.conv1\.weight"):
-        load_weights_file(network("resnet14"), path)
+        load_shared_weights(network("resnet14"), read_state_dict(path), path)
 
 
 def test_other_classes_are_refused_by_their_shape_or_left_out(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_other_classes_are_refused_by_their_shape_or_left_out(tmp_path: Path) ->
     with pytest.raises(UsageError, match=r"wrong shape for fc\.weight \(100, 64\) instead of \(10, 64\)"):
         load_network(path, 10, SHAPE, model="resnet8")
     target = network()
-    report = load_weights_file(target, path, strict=False)
+    report = load_shared_weights(target, read_state_dict(path), path, strict=False)
     assert report == LoadReport((), (), ("fc.weight", "fc.bias"))
     assert not report.complete
     assert torch.equal(target.conv1.weight, source.conv1.weight)
@@ -129,7 +129,7 @@ def test_pickled_code_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "plain.pth").write_bytes(pickle.dumps(Malicious(), protocol=2))
     torch.save(network(), tmp_path / "whole.pth")
     for name in ("zip", "plain", "whole"):
-        with pytest.raises(UsageError, match=r"pickled Python objects \([\w.]+\), of which nothing was run") as error:
+        with pytest.raises(UsageError, match=r"pickled Python objects \([\w.]+\), none of which was run") as error:
             load_network(tmp_path / f"{name}.pth", 10, SHAPE, model="resnet8")
         assert "\n" not in str(error.value)
     assert not trace.exists()
@@ -143,7 +143,7 @@ def test_pickled_code_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ({}, "holds no network's weights"),
         (b"", "damaged"),
         (b"PK\x03\x04 and nothing more", "damaged"),
-        (b"\x80\x02garbage", "nothing was run"),
+        (b"\x80\x02garbage", "none of which was run"),
     ],
 )
 def test_files_without_weights_are_refused(content: Any, message: str, tmp_path: Path) -> None:

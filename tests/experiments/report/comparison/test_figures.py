@@ -12,7 +12,7 @@ from made_reports import (
 )
 
 from experiments.report.comparison.figures import draw_accuracies, draw_differences
-from experiments.report.comparison.records import ComparisonRecord
+from experiments.report.comparison.loading import ComparisonRecord
 
 
 def test_intervals_and_curves_are_drawn_where_the_numbers_say(comparison: Path) -> None:

@@ -18,8 +18,8 @@ from made_reports import (
 from experiments.compare.analysis import analyze
 from experiments.compare.rows import Row
 from experiments.compare.table import print_tables
+from experiments.report.comparison.loading import ComparisonRecord
 from experiments.report.comparison.page import comparison_page
-from experiments.report.comparison.records import ComparisonRecord
 
 COMPARISON_FIGURES = {"differences_digits", "cost_digits", "accuracy_digits", "temperature_digits"}
 
@@ -52,7 +52,7 @@ def test_an_unfinished_comparison_is_shown_as_far_as_it_came(comparison: Path) -
     text = words_of(comparison)
     assert "12 of 16 runs are missing" in text
     assert "A run failed: digits/T=4/seed0: out of memory" in text
-    assert "Too few runs to say anything: same, worse." in text
+    assert "Too few runs for a conclusion: same, worse." in text
     assert " nan" not in text.lower()
     content["statistics"] = {}
     (comparison / "comparison.json").write_text(json.dumps(content))

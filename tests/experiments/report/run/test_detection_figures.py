@@ -15,8 +15,8 @@ from matplotlib.patches import Rectangle
 
 from experiments.cli import main
 from experiments.report.run.detection_figures import draw_detections
+from experiments.report.run.loading import RunRecord
 from experiments.report.run.page import run_page
-from experiments.report.run.records import RunRecord
 from experiments.report.style import Drawing
 from experiments.session.detections import read_detections
 from experiments.session.folder import DETECTIONS_FILE
@@ -103,7 +103,7 @@ def test_a_run_of_classifiers_has_no_such_section(run: Path) -> None:
         del summary[name]
     (run / "summary.json").write_text(json.dumps(summary))
     page = run_page(RunRecord.read(run))
-    assert "is right on 37.50 % of 50 test images" in page.reading[0]
+    assert "classifies 37.50 % of 50 test images correctly" in page.reading[0]
     assert not any(section.is_gallery or section.table for section in page.sections)
     assert not any("Detections" in note for note in page.notes)
 

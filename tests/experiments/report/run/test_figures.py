@@ -11,7 +11,7 @@ from made_reports import (
 )
 
 from experiments.report.run.figures import PARTS, draw_accuracy_over_epochs, draw_temperature_over_epochs, draw_time
-from experiments.report.run.records import RunRecord
+from experiments.report.run.loading import RunRecord
 
 
 def test_the_figures_draw_what_was_recorded(run: Path) -> None:
@@ -25,4 +25,4 @@ def test_the_figures_draw_what_was_recorded(run: Path) -> None:
     median = next(line for line in drawn(draw_temperature_over_epochs(record)).lines if line.get_label() == "median")
     assert list(median.get_ydata()) == pytest.approx([row["temperature_quantiles"][2] for row in epochs])
     seconds = [bar.get_width() for bar in drawn(draw_time(record)).patches]
-    assert seconds == pytest.approx([record.figure(f"{part}_seconds") for part in PARTS])
+    assert seconds == pytest.approx([record.number(f"{part}_seconds") for part in PARTS])

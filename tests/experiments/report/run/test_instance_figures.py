@@ -12,7 +12,7 @@ from made_reports import (
 )
 
 from experiments.report.run.instance_figures import draw_reward_against_temperature, draw_temperature_by_class
-from experiments.report.run.records import RunRecord
+from experiments.report.run.loading import RunRecord
 from rlkd_env.utils.files import write_tensors
 
 

@@ -16,7 +16,7 @@ from made_reports import (
 )
 from matplotlib.image import imread
 
-from experiments.report.run.records import RunRecord
+from experiments.report.run.loading import RunRecord
 from rlkd_env.utils.files import write_tensors
 
 RUN_FIGURES = {

@@ -1,9 +1,8 @@
-"""Annotated image files: COCO's format and Pascal VOC."""
+"""What sources of annotated files have in common: images in memory or streamed, damaged ones, options."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,17 @@ from rlkd_env.data import (
     BatchStream,
     DataConfig,
     DataSource,
-    MemoryDetectionSet,
     create_source,
 )
 from rlkd_env.data.detection import files as detection_files_module
 from rlkd_env.data.detection.image_sets import StreamedDetectionSet
 from rlkd_env.errors import UsageError
-from rlkd_env.tasks.detection.average_precision import Detections, average_precision
 
 WIDTH, HEIGHT = 40, 20
+
 BOX = [10, 4, 6, 8]
 """Left, top, width and height of the white object in every image."""
+
 CATEGORIES = [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}]
 
 
@@ -73,71 +72,6 @@ def training_set(root: Path, **options: object) -> Any:
     return source_of(root, **options).training_images()[0]
 
 
-# COCO's format
-
-
-def test_where_there_is_a_test_file_the_val_file_is_for_validation(tmp_path: Path) -> None:
-    source = source_of(write_parts(tmp_path, train=30, val=6, test=5))
-    splits = source.splits()
-    assert [len(part) for part in (splits.teacher_train, splits.probe, splits.validation)] == [28, 2, 6]
-    assert len(source.test_set()) == 5
-    assert len(source_of(tmp_path, validation_images=4).splits().validation) == 4
-    with pytest.raises(UsageError, match="validation part cannot have 7 images: 6 are there"):
-        source_of(tmp_path, validation_images=7).splits()
-
-
-def test_without_a_test_file_the_val_file_is_for_the_test(tmp_path: Path) -> None:
-    for part, count in (("train", 30), ("val", 6)):
-        write(coco(count), tmp_path / "annotations" / f"instances_{part}2017.json", tmp_path / f"{part}2017")
-    (tmp_path / "annotations" / "image_info_test-dev2017.json").write_text("{}")
-    source = source_of(tmp_path)
-    splits = source.splits()
-    assert [len(part) for part in (splits.teacher_train, splits.probe, splits.validation)] == [25, 2, 3]
-    assert len(source.test_set()) == 6
-
-
-def test_without_both_there_is_no_test_set(tmp_path: Path) -> None:
-    source = source_of(write_parts(tmp_path, train=20))
-    assert source.test_set() is None
-    assert len(source.splits().validation) == 2
-
-
-def test_classes_are_in_the_order_of_their_numbers_which_may_have_gaps(tmp_path: Path) -> None:
-    source = source_of(write_parts(tmp_path, train=20))
-    images, num_classes = source.training_images()
-    assert (source.task, source.class_names, num_classes) == ("detection", ("cat", "dog"), 2)
-    assert images.labels.tolist() == [2, 1] * 10
-    assert source.splits().train.labels.bincount().tolist() == [0, 8, 8]
-
-
-@pytest.mark.parametrize("streams", [False, True])
-def test_images_are_fitted_and_padded_and_boxes_with_them(
-    streams: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if streams:
-        monkeypatch.setattr(detection_files_module, "MEMORY_LIMIT", 0)
-    images = training_set(write_parts(tmp_path, train=20))
-    assert isinstance(images, StreamedDetectionSet if streams else MemoryDetectionSet)
-    assert images.image_shape == (3, 20, 20)
-    pixels = images.take(torch.arange(3))
-    # Half the size: the object is in columns 5 to 7 and rows 2 to 5, and the padding close to 0 from row 10 on.
-    assert images.boxes.corners[0].tolist() == [[5.0, 2.0, 8.0, 6.0]]
-    assert (pixels[:, :, 3:5, 6:7] > 2.0).all()
-    assert (pixels[:, :, 7:10] < -1.5).all()
-    assert pixels[:, :, 10:].abs().max() < 0.01
-    assert images.in_files(0, images.boxes.corners[0]).tolist() == [[10.0, 4.0, 16.0, 12.0]]
-    truth = images.ground_truth()
-    assert truth["annotations"][1] == {
-        "id": 2,
-        "image_id": 2,
-        "category_id": 1,
-        "bbox": [10.0, 4.0, 6.0, 8.0],
-        "area": 40.5,
-        "iscrowd": 0,
-    }
-    assert truth["images"][0] == {"id": 1, "width": WIDTH, "height": HEIGHT}
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_streamed_batches_are_those_in_memory(workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_parts(tmp_path, train=30)
@@ -156,153 +90,6 @@ def test_streamed_batches_are_those_in_memory(workers: int, tmp_path: Path, monk
         torch.testing.assert_close(taken.images, one.images)
     assert 10 < mirrored < 46  # of 56
     assert torch.equal(torch.cat(list(streamed.probe.chunks(3))), memory.probe.images)
-
-
-def edited(tmp_path: Path, *boxes: list[float], **changes: object) -> Path:
-    """Write twenty images, the first of which has these boxes in place of its own, with changes to all of them."""
-    content = coco(20)
-    rows = [{"id": 100 + n, "image_id": 1, "category_id": 3, "bbox": box, **changes} for n, box in enumerate(boxes)]
-    content["annotations"] = content["annotations"][1:] + rows
-    write(content, tmp_path / "train.json", tmp_path / "images")
-    return tmp_path
-
-
-@pytest.mark.parametrize(
-    ("box", "expected"),
-    [
-        ([3, 5, 1, 1], [3, 5, 1, 1]),
-        ([0.5, 0.25, 0.5, 0.5], [0.5, 0.25, 0.5, 0.5]),
-        ([-4, -2, 10, 6], [0, 0, 6, 4]),
-        ([35, 15, 100, 100], [35, 15, 5, 5]),
-        ([-10, -10, 100, 100], [0, 0, WIDTH, HEIGHT]),
-        ([3, 5, 0, 4], None),
-        ([3, 5, 4, 0], None),
-        ([3, 5, -2, 4], None),
-        ([40, 0, 5, 5], None),
-        ([0, -9, 5, 9], None),
-        ([100, 100, 5, 5], None),
-        ([39.9999999, 5, 0.0000001, 4], None),
-    ],
-)
-def test_boxes_are_cut_at_the_border_and_left_out_where_nothing_is_left(
-    box: list[float], expected: list[float] | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    images = training_set(edited(tmp_path, box, BOX))
-    found = [row["bbox"] for row in images.ground_truth()["annotations"] if row["image_id"] == 1]
-    assert found == [*([] if expected is None else [expected]), BOX]
-    said = capsys.readouterr().err
-    assert (f"boxes of {tmp_path / 'train.json'} without area in their image, left out: 1\n" in said) == (
-        expected is None
-    )
-    corners, _ = images.boxes.mirrored(torch.ones(20), 20).trainable()[0]
-    assert (corners[:, 2:] > corners[:, :2]).all()  # detectors refuse others
-    assert corners.min() >= 0.0
-    assert corners.max() <= 20.0
-
-
-def test_images_without_boxes_stay(tmp_path: Path) -> None:
-    images = training_set(edited(tmp_path))
-    assert len(images) == 20
-    assert images.labels[0] == 0
-    assert len(images.boxes.trainable()[0][1]) == 0
-    assert len(images.ground_truth()["images"]) == 20
-
-
-def test_crowds_are_kept_for_the_evaluation_and_not_trained_on(tmp_path: Path) -> None:
-    images = training_set(edited(tmp_path, BOX, iscrowd=1))
-    assert images.labels[0] == 0
-    assert len(images.boxes.trainable()[0][1]) == 0
-    (row,) = [row for row in images.ground_truth()["annotations"] if row["image_id"] == 1]
-    assert (row["iscrowd"], row["bbox"], row["category_id"]) == (1, BOX, 1)
-
-
-def test_an_area_that_is_missing_is_that_of_the_box(tmp_path: Path) -> None:
-    images = training_set(edited(tmp_path, BOX))
-    assert [row["area"] for row in images.ground_truth()["annotations"] if row["image_id"] == 1] == [48.0]
-
-
-def test_training_images_without_any_box_are_refused(tmp_path: Path) -> None:
-    write({**coco(10), "annotations": []}, tmp_path / "train.json", tmp_path / "images")
-    with pytest.raises(UsageError, match=r"train\.json has no box to train on"):
-        source_of(tmp_path).splits()
-
-
-def test_boxes_of_the_fitted_images_are_perfect_detections_in_the_files(tmp_path: Path) -> None:
-    root = edited(tmp_path, BOX, [20, 3, 17, 15], [1, 1, 3, 3], [30, 16, 50, 50])
-    images = training_set(root, image_size=33)
-    detections = [
-        Detections(images.in_files(position, corners), torch.ones(len(classes)), classes)
-        for position, (corners, classes) in enumerate(images.boxes.trainable())
-    ]
-    assert average_precision(images.ground_truth(), detections)["AP"] == pytest.approx(1.0)
-    moved = [replace(found, corners=found.corners + 2.0) for found in detections]
-    assert average_precision(images.ground_truth(), moved)["AP"] < 0.5
-
-
-def row_of(table: str, **changes: object) -> dict[str, Any]:
-    """Change the second row of a table; None takes an entry away."""
-    content = coco(10)
-    row = {**content[table][1], **changes}
-    content[table] = list(content[table])
-    content[table][1] = {key: value for key, value in row.items() if value is not None}
-    return content
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ([], "not in COCO's format: it has no list of categories"),
-        ({**coco(10), "images": None}, "no list of images"),
-        ({**coco(10), "images": []}, "lists no images"),
-        ({**coco(10), "annotations": [3]}, "entry 1 of its annotations is no object"),
-        ({**coco(10), "annotations": {}}, "no list of annotations"),
-        (row_of("images", id=1), "image 1 is listed twice"),
-        (row_of("images", id=None), "entry 2 of its images needs a whole number as id, not None"),
-        (row_of("images", id=[1]), r"entry 2 of its images needs a whole number as id, not \[1\]"),
-        (row_of("images", file_name=None), "image 2 needs a text as file_name, not None"),
-        (row_of("images", width=None), "image 2 needs a whole number as width, not None"),
-        (row_of("images", width="40"), "image 2 needs a whole number as width, not '40'"),
-        (row_of("images", height=0), "image 2 has no area: it is 40 by 0"),
-        (row_of("images", height=10**400), "image 2 needs a whole number as height"),
-        (row_of("annotations", id=1), "annotation 1 is listed twice"),
-        (row_of("annotations", image_id=99), "annotation 2 is of image 99, which is not listed"),
-        (row_of("annotations", category_id=1), "annotation 2 is of category 1, which is not listed"),
-        (row_of("annotations", bbox=None), "annotation 2 needs left, top, width and height as bbox, not None"),
-        (row_of("annotations", bbox=[1, 2, 3]), r"width and height as bbox, not \[1, 2, 3\]"),
-        (row_of("annotations", bbox=[1, 2, 3, "4"]), "annotation 2 needs a number as bbox, not '4'"),
-        (row_of("annotations", bbox=[1, 2, 3, float("nan")]), "annotation 2 needs a number as bbox, not nan"),
-        (row_of("annotations", bbox=[1, 2, float("inf"), 4]), "annotation 2 needs a number as bbox, not inf"),
-        (row_of("annotations", area="big"), "annotation 2 needs a number as area, not 'big'"),
-        (row_of("annotations", iscrowd="0"), "annotation 2 needs 0 or 1 as iscrowd, not '0'"),
-        (row_of("categories", id=7), "category 7 is listed twice"),
-        (row_of("categories", name=None), "category 3 needs a text as name, not None"),
-    ],
-)
-def test_annotations_that_contradict_the_format_or_themselves_are_refused(
-    content: Any, message: str, tmp_path: Path
-) -> None:
-    (tmp_path / "train.json").write_text(json.dumps(content))
-    with pytest.raises(UsageError, match=message) as error:
-        source_of(tmp_path).splits()
-    assert "\n" not in str(error.value)
-    assert str(tmp_path / "train.json") in str(error.value)
-
-
-def test_missing_and_broken_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"neither train.json nor annotations/instances_train2017.json; pass"):
-        source_of(tmp_path / "missing").splits()
-    for broken in ('{"images": [', "", "[" * 100_000):
-        (tmp_path / "train.json").write_text(broken)
-        with pytest.raises(UsageError, match=r"train\.json cannot be read as JSON"):
-            source_of(tmp_path).splits()
-
-
-def test_other_classes_in_other_parts_are_refused(tmp_path: Path) -> None:
-    write_parts(tmp_path, train=20)
-    other = {**coco(4), "categories": [{"id": 3, "name": "cat"}, {"id": 7, "name": "emu"}]}
-    write(other, tmp_path / "test.json", tmp_path / "images")
-    with pytest.raises(UsageError, match=r"test\.json has the classes cat, emu, the training images cat, dog"):
-        source_of(tmp_path).test_set()
 
 
 def damage(tmp_path: Path, kind: str) -> None:
@@ -362,105 +149,3 @@ def test_augmentation_none_mirrors_nothing(tmp_path: Path) -> None:
     write_parts(tmp_path, train=20)
     assert training_set(tmp_path).is_random  # auto mirrors
     assert not training_set(tmp_path, augmentation="none").is_random
-
-
-# Pascal VOC
-
-
-def voc_object(name: str, difficult: str | None = "0", box: tuple[float, ...] = (11, 5, 16, 12)) -> str:
-    sides = "".join(f"<{side}>{value}</{side}>" for side, value in zip(("xmin", "ymin", "xmax", "ymax"), box))  # noqa: B905
-    mark = "" if difficult is None else f"<difficult>{difficult}</difficult>"
-    return f"<object><name>{name}</name>{mark}<bndbox>{sides}</bndbox></object>"
-
-
-def write_voc(root: Path, year: str, lists: dict[str, int], objects: str = voc_object("dog")) -> Path:
-    folder = root / "VOCdevkit" / f"VOC{year}"
-    for name in ("ImageSets/Main", "Annotations"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    for name, count in lists.items():
-        images = [f"{year}_{name}_{number:03d}" for number in range(count)]
-        (folder / "ImageSets" / "Main" / f"{name}.txt").write_text("".join(f"{image}\n" for image in images))
-        for image in images:
-            write_image(folder / "JPEGImages" / f"{image}.jpg")
-            (folder / "Annotations" / f"{image}.xml").write_text(
-                f"<annotation><size><width>{WIDTH}</width><height>{HEIGHT}</height><depth>3</depth></size>"
-                f"{objects}</annotation>"
-            )
-    return root
-
-
-def voc_source(root: Path, **options: object) -> DataSource:
-    return source_of(root, dataset="voc", **options)
-
-
-def test_voc_trains_on_both_years_and_tests_on_2007(tmp_path: Path) -> None:
-    write_voc(tmp_path, "2007", {"trainval": 12, "test": 5, "train": 3, "val": 3})
-    write_voc(tmp_path, "2012", {"trainval": 18, "train": 3, "val": 3, "test": 2})
-    source = voc_source(tmp_path)
-    images, num_classes = source.training_images()
-    assert (len(images), num_classes, len(source.class_names), len(source.test_set())) == (30, 20, 20, 5)
-    assert len(source.splits().validation) == 3
-    assert source.class_names[int(images.labels[0]) - 1] == "dog"
-
-
-def test_voc_without_the_list_for_the_test_uses_val(tmp_path: Path) -> None:
-    source = voc_source(write_voc(tmp_path, "2012", {"trainval": 20, "train": 14, "val": 6}))
-    assert len(source.training_images()[0]) == 14
-    assert len(source.test_set()) == 6
-
-
-def test_voc_pixels_count_from_1_and_include_the_last(tmp_path: Path) -> None:
-    source = voc_source(write_voc(tmp_path, "2007", {"trainval": 10, "test": 2}))
-    found = source.test_set().ground_truth()["annotations"][0]
-    assert (found["bbox"], found["area"], found["category_id"]) == (BOX, 48.0, 12)
-
-
-def test_difficult_objects_of_voc_are_ignored_as_crowds_are(tmp_path: Path) -> None:
-    objects = voc_object("cat", "1") + voc_object("person", None, (1, 1, 5, 5)) + voc_object("bird", "0", (6, 6, 8, 8))
-    images = voc_source(write_voc(tmp_path, "2007", {"trainval": 10, "test": 2}, objects)).training_images()[0]
-    assert [row["iscrowd"] for row in images.ground_truth()["annotations"][:3]] == [1, 0, 0]
-    assert images.boxes.trainable()[0][1].tolist() == [15, 3]
-    assert images.labels[0] == 15
-
-
-def test_images_of_voc_may_have_no_object(tmp_path: Path) -> None:
-    write_voc(tmp_path, "2007", {"trainval": 10})
-    source = voc_source(write_voc(tmp_path, "2007", {"test": 3}, objects=""))
-    assert source.test_set().labels.tolist() == [0, 0, 0]
-
-
-@pytest.mark.parametrize(
-    ("annotation", "message"),
-    [
-        ("<annotation><size>", "is not an annotation in Pascal VOC's format"),
-        ("<annotation><folder>VOC</folder></annotation>", "it lacks 'size'"),
-        (
-            "<annotation><size><width>0</width><height>20</height></size></annotation>",
-            "an image without area: 0 by 20",
-        ),
-        (
-            f"<annotation><size><width>40</width><height>20</height></size>{voc_object('emu')}</annotation>",
-            "'emu' is not one of its classes",
-        ),
-        (
-            "<annotation><size><width>40</width><height>20</height></size><object><name>dog</name></object></annotation>",
-            "it lacks 'bndbox'",
-        ),
-    ],
-)
-def test_damaged_annotations_of_voc_are_refused(annotation: str, message: str, tmp_path: Path) -> None:
-    write_voc(tmp_path, "2007", {"trainval": 10, "test": 2})
-    (tmp_path / "VOCdevkit" / "VOC2007" / "Annotations" / "2007_trainval_003.xml").write_text(annotation)
-    with pytest.raises(UsageError, match=message) as error:
-        voc_source(tmp_path).splits()
-    assert "2007_trainval_003.xml" in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-def test_missing_files_of_voc_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"Pascal VOC is not in .*; pass --download"):
-        voc_source(tmp_path).splits()
-    write_voc(tmp_path, "2007", {"trainval": 10, "test": 2})
-    (tmp_path / "VOCdevkit" / "VOC2007" / "Annotations" / "2007_trainval_003.xml").unlink()
-    with pytest.raises(UsageError, match=r"2007_trainval_003\.xml"):
-        voc_source(tmp_path).splits()

@@ -207,8 +207,8 @@ def test_small_images_have_few_proposals() -> None:
         ("resnet8", GREY, {"anchor_scale": "x"}, "is a number above 0, not 'x'"),
         ("resnet8", GREY, {"finest_stride": 8}, r"strides \[1, 2, 4\], none of 8 or more"),
         ("resnet8", GREY, {"pretrained": "yes"}, "unknown kind of pretrained weights 'yes'.*backbone, coco, none"),
-        ("resnet8", GREY, {"pretrained": "backbone"}, "no pretrained weights of resnet8: only of .*resnet101"),
-        ("resnet18", COLOUR, {"pretrained": "coco"}, "weights of COCO for fasterrcnn/resnet50 alone, not for resnet18"),
+        ("resnet8", GREY, {"pretrained": "backbone"}, "no pretrained weights of resnet8, only of .*resnet101"),
+        ("resnet18", COLOUR, {"pretrained": "coco"}, "COCO weights only for fasterrcnn/resnet50, not for resnet18"),
         ("resnet8", GREY, {"classifier": "fc"}, "no module 'fc'"),
     ],
 )

@@ -1,16 +1,13 @@
-"""Digits and their parts, and the stream of batches."""
+"""The split of Digits."""
 
 from __future__ import annotations
 
-import ast
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import torch
 
-import rlkd_env
-from rlkd_env.data import DATASETS, BatchStream, DataConfig, ImageSet, MemoryImages, create_source
+from rlkd_env.data import DATASETS, DataConfig, ImageSet, create_source
 from rlkd_env.errors import UsageError
 
 
@@ -64,43 +61,3 @@ def test_the_parts_of_digits_are_disjoint_and_stratified() -> None:
 def test_the_split_is_the_same_every_time() -> None:
     first, second = DATASETS["digits"]().splits(), DATASETS["digits"]().splits()
     assert torch.equal(first.train.images, second.train.images)
-
-
-def small_set(size: int) -> ImageSet:
-    return MemoryImages(torch.arange(size, dtype=torch.float32).view(size, 1, 1, 1), torch.arange(size))
-
-
-def test_an_epoch_shows_every_image_at_most_once_in_full_batches() -> None:
-    stream = BatchStream(small_set(10), 3, seed=0)
-    assert stream.batches_per_epoch == 3
-    for epoch in range(4):
-        batches = [stream.batch(3 * epoch + position) for position in range(3)]
-        seen = torch.cat([batch.indices for batch in batches])
-        assert len(seen.unique()) == 9
-        for batch in batches:
-            assert torch.equal(batch.images.flatten().long(), batch.labels)
-            assert torch.equal(batch.labels, batch.indices)
-
-
-def test_a_step_of_a_seed_is_always_the_same_batch() -> None:
-    one, other = BatchStream(small_set(50), 8, seed=4), BatchStream(small_set(50), 8, seed=4)
-    in_order = [one.batch(step).indices for step in range(20)]
-    for step in (17, 3, 19, 0):
-        assert torch.equal(other.batch(step).indices, in_order[step])
-    assert not torch.equal(BatchStream(small_set(50), 8, seed=5).batch(0).indices, in_order[0])
-    assert not torch.equal(in_order[0], in_order[6])
-
-
-@pytest.mark.parametrize(("batch_size", "message"), [(11, "larger than the training set of 10"), (0, "at least 1")])
-def test_impossible_batch_sizes_are_refused(batch_size: int, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        BatchStream(small_set(10), batch_size, seed=0)
-
-
-def test_nothing_in_the_environment_reaches_the_test_set() -> None:
-    package = Path(rlkd_env.__file__).parent
-    for path in package.rglob("*.py"):
-        if path.parent.name == "data":
-            continue
-        names = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
-        assert "test_set" not in names, path

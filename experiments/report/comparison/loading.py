@@ -1,4 +1,4 @@
-"""What lies in the folder of a comparison, read and checked, for its report."""
+"""Reads and checks the folder of a comparison for its report."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Any
 import numpy as np
 
 from experiments.compare.rows import CHOSEN, COMPARISON_FILE, COMPARISON_VERSION, LAST
-from experiments.report.run.records import History, read_history
-from experiments.report.words import number, signed
+from experiments.report.formatting import number, signed
+from experiments.report.run.loading import History, read_history
 from experiments.session.folder import HISTORY_FILE
 from experiments.session.provenance import metric_of
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.files import read_json
 
 STUDENTS = {LAST: "last epoch", CHOSEN: "chosen by validation"}
-"""Which student statistics are of: its key in the file, and in words."""
+"""The students that there are statistics of: the key in the file, and a description."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate in percent or points with its 95 % interval, whose bounds are NaN where there is none."""
+    """An estimate in percent or points with its 95 % interval, whose bounds are NaN if there is none."""
 
     mean: float
     low: float = math.nan
@@ -32,7 +32,7 @@ class Interval:
 
     @classmethod
     def of(cls, estimate: dict[str, Any] | None) -> Interval | None:
-        """Read an estimate of the file, which is a share; None stays None."""
+        """Convert an estimate from the file, which is a share; None stays None."""
         if estimate is None:
             return None
         low, high = estimate["interval"] or (math.nan, math.nan)
@@ -40,29 +40,29 @@ class Interval:
 
     @property
     def is_known(self) -> bool:
-        """Whether there are bounds."""
+        """Whether the bounds are known."""
         return math.isfinite(self.low)
 
     @property
     def is_clear_of_zero(self) -> bool:
-        """Whether zero lies outside."""
+        """Whether zero lies outside the interval."""
         return self.is_known and (self.low > 0.0 or self.high < 0.0)
 
     def in_words(self, sign: bool = True) -> str:
-        """Return such as ``+0.31 (−0.02 to +0.64)``; without a sign ``94.31 (93.98 to 94.64)``."""
+        """Format the interval as ``+0.31 (−0.02 to +0.64)``, or as ``94.31 (93.98 to 94.64)`` without a sign."""
         mean, low, high = map(signed if sign else number, (self.mean, self.low, self.high))
         return f"{mean} ({low} to {high})" if self.is_known else mean
 
 
 @dataclass(frozen=True)
-class StudentFigures:
-    """What a comparison says about one arm's students, in percent and points.
+class StudentMetrics:
+    """The test metrics of one arm's students, in percent and points; None where unknown.
 
     Attributes:
-        mean: test accuracy, or AP.
-        difference: paired, to the baseline.
-        regret: paired, to the best fixed temperature in hindsight.
-        probability: that a run of the arm is better than one of the baseline, or None.
+        mean: The mean accuracy, or AP.
+        difference: The paired difference to the baseline.
+        regret: The paired difference to the best fixed temperature in hindsight.
+        probability: The probability that a run of the arm is better than one of the baseline.
     """
 
     mean: Interval | None
@@ -76,29 +76,27 @@ class ArmRecord:
     """An arm on one task.
 
     Attributes:
-        name: of the arm.
-        students: figures by the keys of :data:`STUDENTS`.
-        count: number of runs.
-        diverged: number of those that diverged.
-        failed: number of those that failed.
-        seconds: median of a run, or None.
-        cost_ratio: over the baseline's, or None.
-        mean_temperature: or None.
-        histories: of its runs, those that recorded one.
+        name: The name of the arm.
+        students: The test metrics by the keys of :data:`STUDENTS`.
+        count: The number of runs.
+        diverged: The number of runs that diverged.
+        failed: The number of runs that failed.
+        cost_ratio: The cost of a run over that of the baseline's, or None if unknown.
+        mean_temperature: The mean temperature, or None if unknown.
+        histories: The histories of those runs that recorded one.
     """
 
     name: str
-    students: dict[str, StudentFigures]
+    students: dict[str, StudentMetrics]
     count: int
     diverged: int
     failed: int
-    seconds: float | None
     cost_ratio: float | None
     mean_temperature: float | None
     histories: list[History]
 
     def curves(self, column: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return epochs ``(e,)`` and a column of the histories ``(runs, e)``, as far as all runs reach."""
+        """Return the epochs ``(e,)`` that all runs have and a column of their histories ``(runs, e)``."""
         length = min((len(history["epoch"]) for history in self.histories), default=0)
         if length == 0:
             return np.empty(0), np.empty((0, 0))
@@ -110,11 +108,11 @@ class TaskRecord:
     """All arms on one task.
 
     Attributes:
-        name: of the task.
-        baseline: arm that differences are taken to.
-        metric: what the students are judged by: accuracy, or AP of detectors.
-        best_fixed: arm of the best fixed temperature in hindsight, or None, by student.
-        arms: from the best mean of the last epoch's students to the worst.
+        name: The name of the task.
+        baseline: The arm that the others are compared with.
+        metric: The metric of the students: accuracy, or AP for detectors.
+        best_fixed: By student, the arm with the best fixed temperature in hindsight, or None.
+        arms: The arms, sorted from the best mean of the last epoch's students to the worst.
     """
 
     name: str
@@ -130,18 +128,16 @@ class TaskRecord:
 
 @dataclass(frozen=True)
 class ComparisonRecord:
-    """A comparison as its folder tells it.
+    """The content of a comparison's folder.
 
     Attributes:
-        folder: of the comparison.
-        content: of ``comparison.json``.
-        tasks: that have any result.
-        planned_runs: number of runs when all are made.
-        finished_runs: number of those in the file.
-        errors: of runs that failed, one line each.
+        content: The content of ``comparison.json``.
+        tasks: The tasks that have results.
+        planned_runs: The number of all planned runs.
+        finished_runs: The number of finished runs.
+        errors: One line per failed run.
     """
 
-    folder: Path
     content: dict[str, Any]
     tasks: list[TaskRecord]
     planned_runs: int
@@ -150,15 +146,15 @@ class ComparisonRecord:
 
     @classmethod
     def read(cls, folder: Path) -> ComparisonRecord:
-        """Read a comparison's folder, whose runs may be missing.
+        """Read a comparison's folder, in which the folders of the runs may be missing.
 
         Raises:
-            UsageError: if a file is damaged or of another form.
+            UsageError: If a file is damaged or has another format.
         """
         path = folder / COMPARISON_FILE
         content = read_json(path)
         if not isinstance(content, dict) or content.get("version") != COMPARISON_VERSION:
-            raise UsageError(f"{path} is no comparison of version {COMPARISON_VERSION}")
+            raise UsageError(f"{path} is not a comparison of version {COMPARISON_VERSION}")
         try:
             runs = content["runs"]
             tasks = [
@@ -166,7 +162,7 @@ class ComparisonRecord:
                 for name, statistics in content["statistics"].items()
             ]
             errors = [f"{run['task']}/{run['arm']}/seed{run['seed']}: {run['error']}" for run in runs if run["error"]]
-            return cls(folder, content, tasks, int(content["planned_runs"]), len(runs), errors)
+            return cls(content, tasks, int(content["planned_runs"]), len(runs), errors)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise UsageError(f"{path} is damaged: {type(error).__name__} {error}") from None
 
@@ -186,19 +182,18 @@ def _arm(name: str, statistics: dict[str, Any], histories: list[History]) -> Arm
         count=int(runs["count"]),
         diverged=int(runs["diverged"]),
         failed=int(runs["failed"]),
-        seconds=_optional(runs["seconds"]),
         cost_ratio=_optional(runs["cost_ratio"]),
         mean_temperature=_optional(runs["mean_temperature"]),
         histories=histories,
     )
 
 
-def _student(figures: dict[str, Any]) -> StudentFigures:
-    return StudentFigures(
-        mean=Interval.of(figures["mean"]),
-        difference=Interval.of(figures["difference"]),
-        regret=Interval.of(figures["regret"]),
-        probability=_optional(figures["probability_of_improvement"]),
+def _student(metrics: dict[str, Any]) -> StudentMetrics:
+    return StudentMetrics(
+        mean=Interval.of(metrics["mean"]),
+        difference=Interval.of(metrics["difference"]),
+        regret=Interval.of(metrics["regret"]),
+        probability=_optional(metrics["probability_of_improvement"]),
     )
 
 

@@ -10,8 +10,8 @@ from made_reports import (
     estimate,
 )
 
-from experiments.report.comparison.reading import describe
-from experiments.report.comparison.records import ComparisonRecord
+from experiments.report.comparison.interpretation import describe
+from experiments.report.comparison.loading import ComparisonRecord
 
 
 def test_the_reading_calls_better_only_what_is_clear_of_zero(comparison: Path) -> None:
@@ -19,11 +19,11 @@ def test_the_reading_calls_better_only_what_is_clear_of_zero(comparison: Path) -
     words = describe(task)
     assert "Better, with an interval clear of zero: better +0.63 (+0.23 to +1.03)." in words
     assert "Worse, with an interval clear of zero: worse −4.12 (−4.52 to −3.72)." in words
-    assert "None of the others can be told from T=4: same." in words
+    assert "None of the others differs clearly from T=4: same." in words
     content = comparison_content()
     for of_arm in content["statistics"]["digits"]["last"]["arms"].values():
         of_arm["difference"] = estimate(0.001, 0.004)
     (comparison / "comparison.json").write_text(json.dumps(content))
     words = describe(ComparisonRecord.read(comparison).tasks[0])
-    assert "No arm can be told from T=4: better, same, worse." in words
+    assert "No arm differs clearly from T=4: better, same, worse." in words
     assert "Better" not in words

@@ -1,4 +1,4 @@
-"""What lies in the folder of a run, read and checked, for its report."""
+"""Reads and checks the folder of a run for its report."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import numpy as np
 
 from agents.learned.loading import PRETRAINED
 from agents.recording.history import HISTORY_VERSION, QUANTILES
-from experiments.commands.credit import CREDIT_FILE
 from experiments.session.detections import DetectionRecord, read_detections
-from experiments.session.folder import CONFIG_FILE, HISTORY_FILE, SUMMARY_FILE, TRACE_FILE
+from experiments.session.folder import CONFIG_FILE, CREDIT_FILE, HISTORY_FILE, SUMMARY_FILE, TRACE_FILE
 from experiments.session.provenance import metric_of
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.files import read_json, read_tensors
@@ -55,7 +54,7 @@ _DETAILS = {
     "student_test_details": "student, chosen by validation",
     "student_last_test_details": "student, last epoch",
 }
-"""Whose they are, by their key in the summary."""
+"""The networks that detailed metrics are of, by the key in the summary."""
 _TRACE_COLUMNS = (
     "epoch",
     "step",
@@ -68,22 +67,22 @@ _TRACE_COLUMNS = (
 )
 
 History = dict[str, np.ndarray]
-"""The columns of a run's history, ``(epochs,)`` each, NaN where a figure is not known; ``temperature_quantiles`` is
+"""The columns of a run's history, each ``(epochs,)`` with NaN for unknown values; ``temperature_quantiles`` is
 ``(epochs, 5)``."""
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run as its folder tells it.
+    """The content of a run's folder.
 
     Attributes:
-        folder: of the run.
-        config: its options.
-        summary: its figures; None if it has not finished.
-        history: its epochs; without rows if none was recorded.
-        trace: the sample of its instances, ``(n,)`` by column, likewise.
-        credit: quality of the calibrators by name; None if it was not measured.
-        detections: images with boxes; None of a run that does not detect.
+        folder: The folder.
+        config: The options.
+        summary: The summary, or None if the run has not finished.
+        history: The history, which is empty if none was recorded.
+        trace: The columns ``(n,)`` of the sample of instances, which are empty if none was recorded.
+        credit: The quality of the calibrators by name, or None if it was not measured.
+        detections: The images with boxes, or None for a run of classifiers.
     """
 
     folder: Path
@@ -96,14 +95,14 @@ class RunRecord:
 
     @classmethod
     def read(cls, folder: Path, credit: Path | None = None) -> RunRecord:
-        """Read a run's folder, of which anything but the options may be missing.
+        """Read a run's folder, in which everything except the options may be missing.
 
         Args:
-            folder: of the run.
-            credit: ``credit.json`` or its folder; None takes the one in the run's folder, if there is one.
+            folder: The folder of the run.
+            credit: ``credit.json`` or its folder; by default the file in the run's folder, if there is one.
 
         Raises:
-            UsageError: if a file is damaged or of another form.
+            UsageError: If a file is damaged or has another format.
         """
         config = _dictionary(folder / CONFIG_FILE)
         summary = _summary(folder / SUMMARY_FILE) if (folder / SUMMARY_FILE).exists() else None
@@ -118,54 +117,54 @@ class RunRecord:
         )
 
     def percent(self, name: str) -> float | None:
-        """Return an accuracy of the summary in percent, or None if it is not known."""
-        share = self.figure(name)
+        """Return an accuracy of the summary in percent, or None if it is unknown."""
+        share = self.number(name)
         return None if share is None else 100.0 * share
 
-    def figure(self, name: str) -> float | None:
-        """Return a number of the summary, or None if it is not known."""
+    def number(self, name: str) -> float | None:
+        """Return a number of the summary, or None if it is unknown."""
         value = None if self.summary is None else self.summary.get(name)
         return None if value is None else float(value)
 
     @property
     def metric(self) -> str:
-        """What the run's networks are judged by: accuracy, or AP of detectors."""
+        """The metric of the run's networks: accuracy, or AP for detectors."""
         return metric_of(self.summary)
 
     @property
     def details(self) -> dict[str, dict[str, float]]:
-        """Further test figures, shares by name, of every network that has any."""
+        """Detailed test metrics, shares by name, of every network that has any."""
         summary = self.summary or {}
         return {network: summary[key] for key, network in _DETAILS.items() if summary.get(key)}
 
     @property
     def chooser(self) -> str:
-        """Who sets the temperatures."""
+        """The rule, ``policy`` or the agent that sets the temperatures."""
         return str(self.config.get("rule") or ("policy" if self.config.get("policy") else self.config.get("agent")))
 
     @property
     def has_agent(self) -> bool:
-        """Whether an agent learns in the run, not a rule or a saved policy."""
+        """Whether an agent learns in the run, rather than a rule or saved policy setting the temperatures."""
         is_frozen = self.config.get("rule") or self.config.get("policy") or self.config.get("agent") == PRETRAINED
         return not is_frozen
 
     @property
     def warmup_epochs(self) -> int:
-        """Epochs at the fixed temperature; none before a rule or policy."""
+        """The number of epochs at the fixed temperature, which only runs with an agent have."""
         return int(self.config.get("warmup_epochs") or 0) if self.has_agent else 0
 
 
 def read_history(path: Path) -> History:
-    """Read ``history.json``; a file that is not there has no epochs.
+    """Read ``history.json``; a missing file has no epochs.
 
     Raises:
-        UsageError: if it is damaged or of another version.
+        UsageError: If the file is damaged or of another version.
     """
     epochs: list[dict[str, Any]] = []
     if path.exists():
         content = _dictionary(path)
         if content.get("version") != HISTORY_VERSION or not isinstance(content.get("epochs"), list):
-            raise UsageError(f"{path} is no history of version {HISTORY_VERSION}")
+            raise UsageError(f"{path} is not a history of version {HISTORY_VERSION}")
         epochs = content["epochs"]
     try:
         columns = {name: np.array([_number(epoch[name]) for epoch in epochs]) for name in _HISTORY_NUMBERS}
@@ -182,7 +181,7 @@ def _read_trace(path: Path) -> dict[str, np.ndarray]:
     tensors, _ = read_tensors(path)
     lengths = {tuple(tensors[name].shape) for name in _TRACE_COLUMNS if name in tensors}
     if not set(_TRACE_COLUMNS) <= tensors.keys() or len(lengths) != 1 or len(lengths.pop()) != 1:
-        raise UsageError(f"{path} is no trace of a run: it needs equally long columns {', '.join(_TRACE_COLUMNS)}")
+        raise UsageError(f"{path} is not a trace of a run: it needs equally long columns {', '.join(_TRACE_COLUMNS)}")
     return {name: tensors[name].double().numpy() for name in _TRACE_COLUMNS}
 
 
@@ -193,11 +192,11 @@ def _read_credit(folder: Path, given: Path | None) -> dict[str, dict[str, Any]] 
     quality = _dictionary(path)
     try:
         return {
-            name: _numbers({figure: row[figure] for figure in ("pearson", "spearman", "cost_ratio")})
+            name: _numbers({key: row[key] for key in ("pearson", "spearman", "cost_ratio")})
             for name, row in quality.items()
         }
     except (KeyError, TypeError, ValueError):
-        raise UsageError(f"{path} is no measurement by rlkd credit") from None
+        raise UsageError(f"{path} is not a measurement by rlkd credit") from None
 
 
 def _summary(path: Path) -> dict[str, Any]:
@@ -213,7 +212,7 @@ def _summary(path: Path) -> dict[str, Any]:
 def _dictionary(path: Path) -> dict[str, Any]:
     content = read_json(path)
     if not isinstance(content, dict):
-        raise UsageError(f"{path} is damaged: it holds no names and values")
+        raise UsageError(f"{path} is damaged: it does not hold names and values")
     return content
 
 
@@ -222,13 +221,13 @@ def _numbers(values: dict[str, Any]) -> dict[str, float]:
 
 
 def _number(value: Any) -> float:
-    """Return a plain number, NaN for None.
+    """Return a number as a float, NaN for None.
 
     Raises:
-        TypeError: if it is something else, such as text.
+        TypeError: If it is something else, such as text.
     """
     if value is None:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{value!r} is no number")
+        raise TypeError(f"{value!r} is not a number")
     return float(value)

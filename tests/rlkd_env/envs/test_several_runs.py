@@ -21,6 +21,7 @@ from rlkd_env.sampling.settings import Exploration
 from rlkd_env.wrappers import CalibratedReward, EfficientExploration, TemperatureAction
 
 MakeRun = Callable[..., DistillationRun]
+
 SHORT = {"epochs": 2, "device": "cpu"}
 
 

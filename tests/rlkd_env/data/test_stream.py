@@ -1,0 +1,93 @@
+"""Which images a batch holds, and the shares of several processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import rlkd_env  # noqa: F401 (registers the environments)
+from rlkd_env.data import (
+    BatchStream,
+    DataConfig,
+    DataSource,
+    ImageSet,
+    MemoryImages,
+    Preprocessing,
+    Share,
+    create_source,
+)
+from rlkd_env.data.streamed import StreamedImages
+from rlkd_env.errors import UsageError
+
+
+def pixels(count: int, size: int = 8, channels: int = 3, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, size, size, channels), dtype=np.uint8)
+
+
+def write_folder(root: Path, counts: dict[str, int], size: int = 20) -> Path:
+    for number, (name, count) in enumerate(counts.items()):
+        (root / name).mkdir(parents=True)
+        for index in range(count):
+            Image.fromarray(pixels(1, size, seed=1000 * number + index)[0]).save(root / name / f"{index:02d}.png")
+    return root
+
+
+def folder_source(root: Path, **options: object) -> DataSource:
+    settings = {"dataset": "image_folder", "data_path": str(root), "image_size": 16, "workers": 0, **options}
+    return create_source(DataConfig(**settings))
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_shares_of_a_batch_are_pieces_of_it_in_the_same_random_views(is_streamed: bool, tmp_path: Path) -> None:
+    if is_streamed:
+        write_folder(tmp_path / "train", {"cat": 20, "dog": 20}, size=24)
+        data = folder_source(tmp_path, image_size=16, augmentation="resized_crop").splits().train
+        assert isinstance(data, StreamedImages)
+    else:
+        images = torch.from_numpy(pixels(30).transpose(0, 3, 1, 2).copy())
+        data = MemoryImages(images, torch.arange(30) % 3, Preprocessing(crop_padding=2, flip=True))
+    whole = BatchStream(data, 12, seed=1)
+    streams = [BatchStream(data, 12, 1, share=Share(index, 3)) for index in range(3)]
+    for step in (0, 1, 3):
+        batches = [stream.batch(step) for stream in streams]
+        assert torch.equal(torch.cat([batch.images for batch in batches]), whole.batch(step).images)
+        assert torch.equal(torch.cat([batch.labels for batch in batches]), whole.batch(step).labels)
+        assert torch.equal(torch.cat([batch.indices for batch in batches]), whole.indices(step))
+        assert {batch.view for batch in batches} == {whole.batch(step).view}
+        taken = [stream.take(whole.indices(step), step, 7).images for stream in streams]
+        assert torch.equal(torch.cat(taken), whole.take(whole.indices(step), step, 7).images)
+
+
+def small_set(size: int) -> ImageSet:
+    return MemoryImages(torch.arange(size, dtype=torch.float32).view(size, 1, 1, 1), torch.arange(size))
+
+
+def test_an_epoch_shows_every_image_at_most_once_in_full_batches() -> None:
+    stream = BatchStream(small_set(10), 3, seed=0)
+    assert stream.batches_per_epoch == 3
+    for epoch in range(4):
+        batches = [stream.batch(3 * epoch + position) for position in range(3)]
+        seen = torch.cat([batch.indices for batch in batches])
+        assert len(seen.unique()) == 9
+        for batch in batches:
+            assert torch.equal(batch.images.flatten().long(), batch.labels)
+            assert torch.equal(batch.labels, batch.indices)
+
+
+def test_a_step_of_a_seed_is_always_the_same_batch() -> None:
+    one, other = BatchStream(small_set(50), 8, seed=4), BatchStream(small_set(50), 8, seed=4)
+    in_order = [one.batch(step).indices for step in range(20)]
+    for step in (17, 3, 19, 0):
+        assert torch.equal(other.batch(step).indices, in_order[step])
+    assert not torch.equal(BatchStream(small_set(50), 8, seed=5).batch(0).indices, in_order[0])
+    assert not torch.equal(in_order[0], in_order[6])
+
+
+@pytest.mark.parametrize(("batch_size", "message"), [(11, "larger than the training set of 10"), (0, "at least 1")])
+def test_impossible_batch_sizes_are_refused(batch_size: int, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        BatchStream(small_set(10), batch_size, seed=0)

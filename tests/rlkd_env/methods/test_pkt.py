@@ -1,0 +1,98 @@
+"""PKT against its definition, written out in float64 with Python loops."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from similarities import dot, features
+from small_networks import FlatNetwork, SmallNetwork, at_temperature, frozen_teacher, pair_of, real_outputs
+
+from rlkd_env.methods import create_method, kd_loss, pkt_loss
+
+SIZES = [((5,), (9,)), ((64,), (64,))]
+
+
+def pkt_rows(student: np.ndarray, teacher: np.ndarray) -> list[float]:
+    def distributions(f: np.ndarray) -> list[list[float]]:
+        norms = [math.sqrt(dot(a, a)) for a in f]
+        kernel = [
+            [(dot(a, b) / (u * v) + 1) / 2 for b, v in zip(f, norms, strict=True)]
+            for a, u in zip(f, norms, strict=True)
+        ]
+        return [[k / sum(row) for k in row] for row in kernel]
+
+    p, q = distributions(student), distributions(teacher)
+    n = len(student)
+    return [sum(q[i][j] * math.log((q[i][j] + 1e-7) / (p[i][j] + 1e-7)) for j in range(n)) / n for i in range(n)]
+
+
+@pytest.mark.parametrize(("student_size", "teacher_size"), SIZES)
+@pytest.mark.parametrize("n", [2, 7, 64])
+def test_loss_equals_its_definition_per_instance_and_per_batch(
+    n: int, student_size: tuple[int, ...], teacher_size: tuple[int, ...]
+) -> None:
+    student, teacher = features(n, student_size, teacher_size)
+    expected = pkt_rows(student.numpy(), teacher.numpy())
+    computed = pkt_loss(student, teacher)
+    np.testing.assert_allclose(computed, expected, rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(computed.mean(), np.mean(expected), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-3), (torch.bfloat16, 1e-3)])
+@pytest.mark.parametrize(("student_size", "teacher_size"), SIZES)
+def test_lower_precision_of_the_features_does_not_reach_the_similarities(
+    student_size: tuple[int, ...],
+    teacher_size: tuple[int, ...],
+    dtype: torch.dtype,
+    tolerance: float,
+) -> None:
+    student, teacher = (values.to(dtype) for values in features(64, student_size, teacher_size))
+    computed = pkt_loss(student, teacher)
+    assert computed.dtype == torch.float32
+    torch.testing.assert_close(
+        computed.double(), pkt_loss(student.double(), teacher.double()), rtol=tolerance, atol=1e-7
+    )
+
+
+@pytest.mark.parametrize(("student_size", "teacher_size"), SIZES)
+def test_gradcheck(student_size: tuple[int, ...], teacher_size: tuple[int, ...]) -> None:
+    student, teacher = features(4, student_size, teacher_size)
+    assert torch.autograd.gradcheck(lambda f: pkt_loss(f, teacher), student.requires_grad_(True))
+
+
+@pytest.mark.parametrize(("student_size", "teacher_size"), SIZES)
+def test_features_of_zero_or_huge_size_give_no_nan(
+    student_size: tuple[int, ...], teacher_size: tuple[int, ...]
+) -> None:
+    student, teacher = (values.float() for values in features(4, student_size, teacher_size))
+    student[0], teacher[1], student[2] = 0.0, 0.0, student[2] * 1e4
+    student.requires_grad_(True)
+    value = pkt_loss(student, teacher)
+    value.sum().backward()
+    assert value.isfinite().all()
+    assert student.grad.isfinite().all()
+
+
+def test_the_same_features_cost_nothing() -> None:
+    student, _ = features(8, (4, 3, 3), (1,))
+    loss = pkt_loss(student.flatten(1), 2.0 * student.flatten(1))
+    torch.testing.assert_close(loss, torch.zeros(8, dtype=torch.float64), rtol=0, atol=1e-15)
+
+
+def test_the_method_weighs_its_terms_as_published_for_batches_of_64() -> None:
+    student, teacher = SmallNetwork((4, 5)), frozen_teacher()
+    outputs, temperature = real_outputs(8, student, teacher), at_temperature(8)
+    parts = create_method("pkt", pair_of(student, teacher))(outputs, temperature)
+    assert list(parts) == ["task", "kd", "pkt"]
+    torch.testing.assert_close(parts["task"], 0.1 * outputs.task_loss)
+    torch.testing.assert_close(parts["kd"], 0.9 * kd_loss(outputs.student_logits, outputs.teacher_logits, temperature))
+    of_student, of_teacher = outputs.student_features, outputs.teacher_features
+    own = pkt_loss(of_student.pooled, of_teacher.pooled)
+    torch.testing.assert_close(parts["pkt"], 30000.0 * own)
+
+
+def test_networks_need_no_maps() -> None:
+    create_method("pkt", pair_of(FlatNetwork(), frozen_teacher()))

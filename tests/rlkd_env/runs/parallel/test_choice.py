@@ -1,0 +1,50 @@
+"""How the way of computing several runs is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from rlkd_env.runs.parallel import choice, create_parallel_runs
+from rlkd_env.runs.run import DistillationRun
+
+MakeRun = Callable[..., DistillationRun]
+
+
+def test_fully_connected_students_are_stacked_by_choice_which_is_made_once(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run()
+    assert (
+        create_parallel_runs(run, 16).mode == "stacked"
+    )  # 8 times as fast, so that no busy machine can tell otherwise
+    monkeypatch.setattr(choice, "_measure", lambda *_: pytest.fail("measured again"))
+    assert create_parallel_runs(run.sibling(), 16).mode == "stacked"
+    with pytest.raises(pytest.fail.Exception):
+        create_parallel_runs(run, 17)
+
+
+@pytest.mark.parametrize(("stacked_seconds", "expected"), [(3.9, "serial"), (3.5, "stacked")])
+def test_another_way_is_taken_only_if_it_saves_a_tenth_of_one_after_the_other(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, stacked_seconds: float, expected: str
+) -> None:
+    seconds = {"serial": 2.0, "stacked": stacked_seconds, "workers": 100.0}  # of one after the other: for 2 runs of 4
+    monkeypatch.setattr(choice, "_seconds_per_step", lambda runs, **_: seconds[runs.mode])
+    assert choice._measure(make_run(), 4) == expected
+
+
+def test_the_earlier_name_of_serial_runs_is_understood(make_run: MakeRun) -> None:
+    assert create_parallel_runs(make_run(), 2, "sequence").mode == "serial"
+
+
+def test_choosing_leaves_the_global_generator_and_the_template_alone(make_run: MakeRun) -> None:
+    run = make_run(batch_size=8, epochs=1)
+    before = torch.get_rng_state()
+    runs = create_parallel_runs(run, 2)
+    runs.reset([0, 1])
+    runs.students()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert run.seed == -1
+    assert not hasattr(run, "outputs")
