@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
 from pathlib import Path
 
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from experiments.config import DistillConfig
-from experiments.config.choice import AgentChoice, Choice, GivenPolicy
+from experiments.config.choice import AgentChoice, Choice
 from experiments.session.checkpoints import RunInterrupted, SafePoints
 from experiments.session.folder import CONFIG_FILE, LAST_STUDENT_FILE, STUDENT_FILE, clear_folder
+from experiments.session.objects import GivenObjects
 from experiments.session.phases import Phases, PolicyPhases
 from experiments.session.records import Records
-from rlkd_env.data import DataConfig, DataSource, create_source
+from rlkd_env.data import DataSource, create_source
 from rlkd_env.models.storage import save_network
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.distributed.processes import Processes
@@ -23,28 +22,6 @@ from rlkd_env.runs.hooks import RunHook
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.utils.files import write_json, write_tensors
 from rlkd_env.wrappers.calibrated_reward import check_calibrator
-
-
-@dataclass(frozen=True)
-class GivenObjects:
-    """What Python code gives as objects in place of what options name; None leaves a part to the options.
-
-    Attributes:
-        teacher: the teacher's network, which is the run's from now on.
-        student: returns a fresh student.
-        data: makes the data source.
-        temperature: sets the temperatures.
-    """
-
-    teacher: nn.Module | None = None
-    student: Callable[[], nn.Module] | None = None
-    data: Callable[[DataConfig], DataSource] | None = None
-    temperature: GivenPolicy | None = None
-
-    def names(self) -> list[str]:
-        """Return which parts are objects; a summary is not enough to make them again."""
-        return [field.name for field in fields(self) if getattr(self, field.name) is not None]
-
 
 _NO_OBJECTS = GivenObjects()
 
