@@ -1,4 +1,4 @@
-"""A run's figures: the one look at the test set, ``summary.json`` and the table at the end."""
+"""The end of a run: the one evaluation on the test set, ``summary.json`` and the table that is printed."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def train_student_alone(session: DistillSession) -> StudentSelection:
 def complete(
     session: DistillSession, leading: Callable[[DistillSession], AbstractContextManager[Any]] = nullcontext
 ) -> dict[str, Any]:
-    """Make the run that is prepared, write its summary and return it.
+    """Make a prepared run, and write and return its summary.
 
     Args:
-        session: of the run.
-        leading: context in which the run is made, but not summarized.
+        session: the session of the run.
+        leading: a context in which the run is made, but not summarized.
 
     Raises:
         RunInterrupted: after Ctrl-C, with everything saved.
@@ -122,10 +122,10 @@ def summarize(session: DistillSession) -> dict[str, Any]:
 
 
 def check_run_folder(folder: Path, output: OutputConfig) -> bool:
-    """Make sure that a run may write into a folder; nothing is touched.
+    """Make sure that a run may write into a folder, without touching anything.
 
     Returns:
-        Whether the run in it is finished and has only to be told again, which is done here.
+        Whether the run in the folder is finished already; its table is then printed again.
 
     Raises:
         UsageError: as :func:`~experiments.session.folder.check_folder`.
@@ -139,7 +139,7 @@ def check_run_folder(folder: Path, output: OutputConfig) -> bool:
 
 
 def _data_figures(run: DistillationRun, test: ImageSet | None) -> dict[str, int | None]:
-    """Sizes of the data's parts, and how many test images have trained teacher or student as well."""
+    """Return the sizes of the data's parts, and how many test images are training images too."""
     splits = run.splits
     return {
         "train": len(splits.train),
@@ -155,7 +155,7 @@ _known_teachers: dict[tuple[str, str], float] = {}
 
 
 def _teacher_accuracy(run: DistillationRun, test: ImageSet | None) -> float | None:
-    """Evaluate the teacher, once in a process that makes many runs with it: it may take longer than a run."""
+    """Evaluate the teacher, once in a process that makes many runs with it, as it may take longer than a run."""
     if test is None:
         return None
     key = (str(_hash(run.teacher.state_dict())), test.fingerprint())
@@ -165,7 +165,7 @@ def _teacher_accuracy(run: DistillationRun, test: ImageSet | None) -> float | No
 
 
 def show_results(session: DistillSession) -> None:
-    """Write what the report shows of a detector, if the run is one's and there is a student."""
+    """Write the detections that the report shows, if the run is a detector's and there is a student."""
     run, weights = session.run, session.records.selection.best_student
     if session.folder is None or run.task.metric != "AP" or weights is None:
         return
@@ -193,12 +193,12 @@ def _hash(student: dict[str, Tensor] | None) -> str | None:
 
 
 def _finite(number: float | None) -> float | None:
-    """Return None for what JSON does not know, such as the mean temperature of a run that diverged."""
+    """Return None for a number that JSON cannot hold, such as the mean temperature of a run that diverged."""
     return number if number is not None and math.isfinite(number) else None
 
 
 def _step_costs(session: DistillSession) -> dict[str, float | None]:
-    """Milliseconds of an update at the warm-up's fixed temperature and with the agent."""
+    """Return the milliseconds of an update in the warm-up and with the agent."""
     phases, steps, seconds = session.phases, session.records.steps, session.records.timer.seconds
     warmup, acting = min(phases.warmup_steps, steps), max(steps - phases.warmup_steps, 0)
     with_agent = seconds["environment"] + seconds["agent"] - phases.warmup_seconds
