@@ -24,6 +24,7 @@ from experiments.config.common import CommandConfig
 from experiments.config.presets import laid_over, read_config_file, read_preset
 from experiments.parsing import named_options, parse_options, renamed_arguments
 from experiments.session.folder import CONFIG_FILE
+from experiments.shadowing import check_agents
 from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.utils.torchrun import is_first_process, started_processes
 
@@ -126,6 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, 1 when a run diverged, 2 for bad input, 130 when interrupted.
     """
     try:
+        check_agents()
         config = parse(sys.argv[1:] if arguments is None else list(arguments))
         if started_processes() > 1 and not isinstance(config, DistillConfig):
             raise UsageError("only rlkd distill runs in several processes: start this command without torchrun")

@@ -81,11 +81,13 @@ def renamed_arguments(arguments: Sequence[str]) -> list[str]:
     current: list[str] = []
     for argument in arguments:
         flag, equals, value = argument.partition("=")
-        name = flag[2:].replace("-", "_")
-        if flag.startswith("--") and name in RENAMED_OPTIONS:
-            argument = f"--{RENAMED_OPTIONS[name].replace('_', '-')}{equals}{value}"
-        before = current[-1][2:].replace("-", "_") if current else ""
-        current.append(RENAMED_VALUES.get((before, argument), argument))
+        if flag.startswith("--"):
+            name = flag[2:].replace("-", "_")
+            flag = f"--{RENAMED_OPTIONS[name].replace('_', '-')}" if name in RENAMED_OPTIONS else flag
+            current.append(f"{flag}{equals}{RENAMED_VALUES.get((name, value), value)}")
+        else:
+            before = current[-1][2:].replace("-", "_") if current else ""
+            current.append(RENAMED_VALUES.get((before, argument), argument))
     return current
 
 

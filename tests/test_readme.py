@@ -17,7 +17,7 @@ import pytest
 from experiments.cli import main, parse
 from experiments.config import DistillConfig
 from rlkd_env.errors import UsageError
-from rlkd_env.instances.state import FEATURES
+from rlkd_env.instances.features import FEATURES
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -10,7 +10,7 @@ import torch
 from gymnasium.vector import VectorEnv, VectorWrapper
 from torch import Tensor
 
-from rlkd_env.instances.state import FEATURES
+from rlkd_env.instances.features import FEATURES
 from rlkd_env.runs.hooks import RunHook, StepResult
 from rlkd_env.runs.run import DistillationRun
 

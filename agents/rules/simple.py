@@ -11,8 +11,8 @@ from torch import Tensor
 
 from agents.rules.base import Rule, check_choice, check_positive, check_temperature, number_type, repeat
 from rlkd_env.instances.actions import ActionMap
+from rlkd_env.instances.features import FEATURES
 from rlkd_env.instances.outputs import InstanceOutputs
-from rlkd_env.instances.state import FEATURES
 from rlkd_env.instances.temperature import Temperature, TemperatureRange
 from rlkd_env.utils.choices import ActionScale
 from rlkd_env.utils.seeds import mixed_seed

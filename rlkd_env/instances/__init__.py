@@ -10,14 +10,9 @@ if TYPE_CHECKING:
         COEFFICIENT_FEATURES as COEFFICIENT_FEATURES,
         CoefficientRule as CoefficientRule,
     )
+    from rlkd_env.instances.features import FEATURES as FEATURES, Feature as Feature, feature as feature
     from rlkd_env.instances.outputs import InstanceOutputs as InstanceOutputs, log_softmax as log_softmax
-    from rlkd_env.instances.state import (
-        FEATURES as FEATURES,
-        PAPER_FEATURES as PAPER_FEATURES,
-        Feature as Feature,
-        InstanceState as InstanceState,
-        feature as feature,
-    )
+    from rlkd_env.instances.state import InstanceState as InstanceState
     from rlkd_env.instances.temperature import (
         Policy as Policy,
         Temperature as Temperature,

@@ -28,8 +28,8 @@ class CoefficientRule:
     """Coefficients of a run in, the temperatures of its batch out; and what coefficients are chosen from.
 
     Args:
-        features: names out of :data:`~rlkd_env.instances.state.FEATURES`, each with a coefficient; a feature enters as
-            its share of the way between its bounds, from -1 to 1.
+        features: names in :data:`~rlkd_env.instances.features.FEATURES`, each with a coefficient; a feature enters
+            as its position between its bounds, from -1 to 1.
         low: least temperature, in units of the batch's mean deviation of the teacher's logits.
         high: greatest temperature, likewise; the logarithm approaches both softly.
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from by_ppo import by_ppo
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -22,11 +23,11 @@ from experiments.cli import main
 from experiments.session.checkpoints import LATEST, PREVIOUS
 from rlkd_env.models.storage import load_network
 
-QUICK = ("--agent", "ppo", "--epochs", "20", "--warmup-epochs", "2", "--no-progress", "--device", "cpu")
+QUICK = ("--epochs", "20", "--warmup-epochs", "2", "--no-progress", "--device", "cpu")
 
 
 def distill(out: Path, *options: str) -> int:
-    return main(["distill", "--out", str(out), *QUICK, *options])
+    return main(["distill", "--out", str(out), *QUICK, *by_ppo(*options)])
 
 
 def summary(out: Path) -> dict[str, Any]:
@@ -345,7 +346,7 @@ def test_configs_with_errors_are_refused(tmp_path: Path, capsys: pytest.CaptureF
         ("epoch: 3", "Did you mean 'epochs'?"),
         ("[1, 2", "neither JSON nor YAML"),
         ("- epochs", "options by name"),
-        ("momentum: some", "--momentum"),
+        ("momentum: some", "momentum must be a number, not 'some'"),
     ):
         (tmp_path / "config.yaml").write_text(content)
         assert distill(tmp_path / "out", "--config", str(tmp_path / "config.yaml")) == 2
@@ -389,9 +390,9 @@ def test_a_diverging_run_keeps_the_last_good_student(tmp_path: Path, capsys: pyt
 
 
 def run_process(out: Path, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "experiments", "distill", "--agent", "ppo", "--out", str(out), "--no-progress"]
+    command = [sys.executable, "-m", "experiments", "distill", "--out", str(out), "--no-progress"]
     command += ["--device", "cpu"]
-    return subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([*command, *by_ppo(*options)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for(path: Path, process: subprocess.Popen[str]) -> None:

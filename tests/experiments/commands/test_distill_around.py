@@ -8,18 +8,19 @@ from typing import Any
 
 import pytest
 import torch
+from by_ppo import by_ppo
 
 from agents.learned.temperature_policy import TemperaturePolicy
 from experiments.cli import main
 from rlkd_env.instances.actions import ResidualMap
 from rlkd_env.wrappers.calibrated_reward import CALIBRATOR_NAMES
 
-QUICK = ("--agent", "ppo", "--no-progress", "--device", "cpu")
+QUICK = ("--no-progress", "--device", "cpu")
 AROUND = ("--around", "lskd", "--around-options", "tau", "3", "--around-width", "0.7", "--warmup-epochs", "1")
 
 
 def distill(out: Path, *options: str, epochs: int = 3) -> int:
-    return main(["distill", "--out", str(out), "--epochs", str(epochs), *QUICK, *options])
+    return main(["distill", "--out", str(out), "--epochs", str(epochs), *QUICK, *by_ppo(*options)])
 
 
 def summary(out: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from by_ppo import by_ppo
 from safetensors.torch import load_file
 
 from experiments.cli import main
@@ -50,7 +51,7 @@ def distill(data: Path, teacher: Path) -> Distill:
     def run(out: Path, *options: str) -> int:
         defaults = ["--dataset", "arrays", "--data-path", str(data), "--teacher", str(teacher), "--student", "cnn4"]
         small = ["--epochs", "3", "--warmup-epochs", "1", "--batch-size", "32", "--no-progress", "--device", "cpu"]
-        return main(["distill", "--agent", "ppo", *defaults, *small, "--out", str(out), *options])
+        return main(["distill", *defaults, *small, "--out", str(out), *by_ppo(*options)])
 
     return run
 

@@ -6,15 +6,16 @@ import json
 from pathlib import Path
 
 import pytest
+from by_ppo import by_ppo
 
 from agents.rules.create import RULES
 from experiments.cli import main
 
-QUICK = ("--agent", "ppo", "--no-progress", "--device", "cpu")
+QUICK = ("--no-progress", "--device", "cpu")
 
 
 def distill(out: Path, *options: str, epochs: int = 2) -> int:
-    return main(["distill", "--out", str(out), "--epochs", str(epochs), *QUICK, *options])
+    return main(["distill", "--out", str(out), "--epochs", str(epochs), *QUICK, *by_ppo(*options)])
 
 
 @pytest.mark.parametrize("name", sorted(RULES))

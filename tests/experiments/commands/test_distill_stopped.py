@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from by_ppo import by_ppo
 
 from experiments.cli import main
 from experiments.session.checkpoints import SafePoints
@@ -28,7 +29,7 @@ INSTANCE_CTKD = ("--rule", "ctkd", "--rule-options", "scope", "instance", "curri
 def test_a_stopped_run_goes_on_bit_for_bit(
     options: tuple[str, ...], epochs: int, stopped_after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = ["distill", "--agent", "ppo", "--no-progress", "--device", "cpu", "--epochs", str(epochs), *options]
+    given = ["distill", "--no-progress", "--device", "cpu", "--epochs", str(epochs), *by_ppo(*options)]
     assert main([*given, "--out", str(tmp_path / "straight")]) == 0
     reach = SafePoints.reach
 

@@ -23,8 +23,8 @@ from agents.sb3.export import export_policy
 from agents.sb3.make import make_agent
 from rlkd_env.data import DATASETS
 from rlkd_env.envs.vector_env import KDVectorEnv
+from rlkd_env.instances.features import FEATURES
 from rlkd_env.instances.outputs import InstanceOutputs
-from rlkd_env.instances.state import FEATURES
 from rlkd_env.models import create_model
 from rlkd_env.models.storage import load_network, save_network
 from rlkd_env.runs.hooks import RunHook, StepResult

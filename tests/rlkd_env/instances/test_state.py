@@ -10,8 +10,9 @@ from hypothesis import given, settings, strategies as st
 
 from rlkd_env.data.boxes import Boxes, Regions
 from rlkd_env.errors import UsageError
+from rlkd_env.instances.features import FEATURES
 from rlkd_env.instances.outputs import InstanceOutputs
-from rlkd_env.instances.state import FEATURES, InstanceState
+from rlkd_env.instances.state import InstanceState
 from rlkd_env.utils.choices import PAPER_FEATURES
 
 
