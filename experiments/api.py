@@ -233,8 +233,13 @@ def _keywords_for_options() -> Iterator[None]:
     try:
         yield
     except UsageError as error:
-        told = _OPTION.sub(lambda found: found[1] or found[2].replace("-", "_"), str(error))
+        told = _OPTION.sub(lambda found: found[1] or _keyword(found[2]), str(error))
         raise UsageError(told) from error
+
+
+def _keyword(option: str) -> str:
+    name = option.replace("-", "_")
+    return _SET_OTHERWISE.get(name, name)
 
 
 @contextmanager

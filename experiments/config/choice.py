@@ -107,15 +107,15 @@ class GivenPolicy:
     """A rule or policy acts that Python code has given as an object.
 
     Attributes:
-        given: a function from the outputs of a batch to temperatures; the run gets a copy of a module, and trains along
-            the parameters that ask for gradients.
+        given: a function from the outputs of a batch to temperatures. A module is copied; if it is a rule, the copy is
+            the run's own, which learns along if the rule does.
         label: short name, for folders and summaries.
     """
 
     given: Policy
     label: str
 
-    def policy(self, run: DistillationRun, seed: int) -> Policy:
+    def policy(self, run: DistillationRun, seed: int) -> Policy:  # noqa: ARG002
         """Return what acts on the run's device.
 
         Raises:
@@ -123,11 +123,14 @@ class GivenPolicy:
         """
         from torch import nn
 
+        from agents.rules.base import Rule
+
         if not isinstance(self.given, nn.Module):
             return self.given
-        original = _fitting(self.given, run, self.label)
-        run.create_policy = lambda _: deepcopy(original)
-        return run.create_policy(seed).to(run.device)
+        policy = _fitting(deepcopy(self.given).to(run.device), run, self.label)
+        if isinstance(policy, Rule):
+            run.create_policy = lambda _: deepcopy(policy)
+        return policy
 
 
 PolicyT = TypeVar("PolicyT")
