@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agents.rules.create import Rule
+from agents.rules.base import Rule
 from experiments.config.choice import AgentChoice
 from experiments.config.distill import AgentConfig
 from rlkd_env.instances.temperature import Policy

@@ -12,13 +12,13 @@ from experiments.session.choosers import fixed_temperature, frozen_policy, rule_
 from experiments.session.folder import CONFIG_FILE, LAST_STUDENT_FILE, STUDENT_FILE, clear_folder
 from experiments.session.phases import Phases, PolicyPhases
 from experiments.session.records import Records
+from rlkd_env.credit.create import CALIBRATORS
 from rlkd_env.models.storage import save_network
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.distributed.processes import Processes
 from rlkd_env.runs.hooks import RunHook
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.utils.files import write_json
-from rlkd_env.wrappers.calibrated_reward import check_calibrator
 
 
 class DistillSession:
@@ -144,7 +144,7 @@ def _create_phases(config: DistillConfig, run: DistillationRun, records: Records
     around = rule_to_act_around(options, run, output.seed)
     policy = frozen_policy(options, run, output.seed)
     exploration = config.exploration.settings(run.recipe.epochs)
-    check_calibrator(options.calibrator)
+    _ = CALIBRATORS[options.calibrator]  # an unknown name is told even if no agent learns
     if policy is not None:
         return PolicyPhases(run, records, policy)
     from experiments.session.learning import AgentPhases  # needs stable-baselines3, which takes long to import

@@ -16,19 +16,22 @@ from torch import nn
 from watching import watch
 
 from agents.rules.create import create_rule
-from rlkd_env.credit.calibrators import CALIBRATORS, LastLayer
+from rlkd_env.credit.base import Calibrator
+from rlkd_env.credit.create import CALIBRATORS
+from rlkd_env.credit.first_order import LastLayer
 from rlkd_env.envs.checker import check_vector_env
 from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.config import RunConfig
+from rlkd_env.runs.hooks import RunHook
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.wrappers import CalibratedReward, TemperatureAction
-from rlkd_env.wrappers.calibrated_reward import CALIBRATOR_NAMES
 
 MakeRun = Callable[..., DistillationRun]
 REFERENCE = 4.0
+WATCHING = sorted(name for name, kind in CALIBRATORS.items() if issubclass(kind, Calibrator))
 
 
 def random_temperatures(count: int, seed: int) -> torch.Tensor:
@@ -113,11 +116,12 @@ def test_the_reference_may_be_a_rule_with_two_temperatures_and_a_factor(
     )
 
 
+@pytest.mark.slow
 def test_first_order_credits_agree_with_the_truth() -> None:
     """Pilot with 8 hidden units and random temperatures: gradient 0.95, last layer 0.78 mean Pearson correlation."""
     run = build_run(RunConfig.from_keywords(student="mlp8", device="cpu"))
     run.reset(3)
-    calibrators = {name: create(run, REFERENCE) for name, create in CALIBRATORS.items()}
+    calibrators = {name: CALIBRATORS[name](run, REFERENCE) for name in WATCHING}
     correlations: dict[str, list[float]] = {"last_layer": [], "gradient": []}
     for step in range(run.total_steps):
         measured = step % 40 == 39
@@ -132,6 +136,7 @@ def test_first_order_credits_agree_with_the_truth() -> None:
     assert not calibrators["uniform"].credit.any()
 
 
+@pytest.mark.slow
 def test_last_layer_credit_from_a_few_probe_images_at_a_time_agrees_still() -> None:
     """Measured 0.75 against the truth, where 0.92 come from all probe images at every update."""
     run = build_run(RunConfig.from_keywords(student="mlp12", reward="train_progress", device="cpu"))
@@ -216,13 +221,14 @@ def test_last_layer_credit_goes_on_from_its_state(make_run: MakeRun) -> None:
     assert not torch.equal(calibrator.credit, fresh.credit)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_credits_of_a_convolutional_student_with_batch_norm_agree_too(precision: str) -> None:
     run = build_run(
         RunConfig.from_keywords(student="cnn4", batch_size=16, precision=precision, learning_rate=0.02, device="cpu")
     )
     run.reset(0)
-    calibrators = {name: create(run, REFERENCE) for name, create in CALIBRATORS.items()}
+    calibrators = {name: CALIBRATORS[name](run, REFERENCE) for name in WATCHING}
     correlations: dict[str, list[float]] = {"last_layer": [], "gradient": []}
     for step in range(40):
         measured = step % 8 == 7
@@ -259,7 +265,7 @@ def test_the_gradient_credit_equals_the_sum_over_weights_written_out(make_run: M
         assert float(calibrator.credit[instance]) == pytest.approx(expected, rel=1e-3, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", sorted(CALIBRATORS))
+@pytest.mark.parametrize("name", WATCHING)
 def test_looking_at_an_update_does_not_change_it(make_run: MakeRun, name: str) -> None:
     def final(watched: bool) -> dict[str, torch.Tensor]:
         run = make_run(epochs=1)
@@ -274,8 +280,9 @@ def test_looking_at_an_update_does_not_change_it(make_run: MakeRun, name: str) -
         assert torch.equal(one, other)
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
-@given(st.sampled_from(CALIBRATOR_NAMES), st.integers(1, 5), st.integers(0, 10_000))
+@given(st.sampled_from(list(CALIBRATORS)), st.integers(1, 5), st.integers(0, 10_000))
 def test_calibrated_rewards_sum_to_the_batch_reward_of_every_interval(name: str, interval: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
     settings = {"epochs": 3, "reward_interval": interval, "device": "cpu"}
@@ -297,7 +304,8 @@ def test_calibrated_rewards_sum_to_the_batch_reward_of_every_interval(name: str,
     assert not after_the_end[1].any()
 
 
-@pytest.mark.parametrize("name", sorted(CALIBRATORS))  # what return_decomposition has learned outlives a reset
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WATCHING)  # what return_decomposition has learned outlives a reset
 def test_the_vector_contract_holds_with_calibrated_rewards(name: str) -> None:
     envs = CalibratedReward(TemperatureAction(KDVectorEnv(16, epochs=1, device="cpu")), name)
     check_vector_env(envs)
@@ -313,7 +321,7 @@ def test_uniform_rewards_are_those_of_the_environment() -> None:
         np.testing.assert_allclose(uniform.step(action)[1], plain.step(action)[1], atol=1e-7)
 
 
-@pytest.mark.parametrize("name", CALIBRATOR_NAMES)
+@pytest.mark.parametrize("name", list(CALIBRATORS))
 def test_divergence_pays_the_penalty_and_no_nan(name: str) -> None:
     slots = KDVectorEnv(64, epochs=50, learning_rate=1e6, divergence_penalty=-3.0, device="cpu")
     envs = CalibratedReward(TemperatureAction(slots), name)
@@ -328,6 +336,7 @@ def test_divergence_pays_the_penalty_and_no_nan(name: str) -> None:
     assert rewards.mean() == pytest.approx(-3.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gradient", "return_decomposition"])
 def test_a_wrapped_run_goes_on_from_its_snapshot_in_the_middle_of_an_interval(name: str) -> None:
     def make() -> CalibratedReward:
@@ -363,6 +372,18 @@ def test_return_decomposition_learns_from_the_actions_that_were_made() -> None:
     expected, actual = learned(-1.0, 1.0, refused=False), learned(-np.inf, 1e4, refused=True)
     for name, value in expected.items():
         assert torch.equal(actual[name], value), name
+
+
+def test_a_paused_watch_sees_nothing_and_goes_on_ahead_of_other_hooks() -> None:
+    envs = CalibratedReward(KDVectorEnv(16, epochs=1, device="cpu"), "uniform")
+    run, other = envs.unwrapped.run, RunHook()
+    run.add_hook(other)
+    envs.pause()
+    envs.pause()
+    assert run.hooks == (other,)
+    envs.watch()
+    envs.watch()
+    assert run.hooks == (envs.hook, other)
 
 
 def test_closing_stops_the_watch() -> None:
