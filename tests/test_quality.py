@@ -194,6 +194,7 @@ CROSS_CUTTING = {
     "experiments/commands/distill_own_data",
     "experiments/commands/distill_rules",
     "experiments/commands/distill_stopped",
+    "experiments/commands/outside_parts",
     "experiments/report/committed_results",
     "rlkd_env/credit/calibrators",
     "rlkd_env/envs/fuzzing",
