@@ -1,50 +1,42 @@
-"""Temperatures without reinforcement learning, behind the interface that learned policies have.
+"""Rules by name.
 
-Batch outputs in, temperatures out. To add a rule, write a :class:`Rule` and register it here: its arguments are its
-options, and those without a default come from the run (:class:`RuleSetting`).
+To add one, write a subclass of ``Rule``, whose arguments are its options, and a line in ``RULES``. Arguments without a
+default come from the run (:class:`RuleSetting`) unless they are given.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from agents.rules.base import Rule
-from agents.rules.published import CTKD, DTKD, LSKD, TTM, WTTM, NormKD
-from agents.rules.simple import (
-    CosineSchedule,
-    DifficultyRule,
-    EntropyRule,
-    FixedTemperature,
-    LinearSchedule,
-    PublicAgent,
-    RandomTemperature,
-)
 from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.instances.temperature import TemperatureRange, parse_bound
-from rlkd_env.utils.registry import Registry
+from rlkd_env.utils.registry import Registry, subclass_of
 
-RULES: Registry[Callable[..., Rule]] = Registry("rule")
-RULES.register("fixed")(FixedTemperature)
-RULES.register("linear")(LinearSchedule)
-RULES.register("cosine")(CosineSchedule)
-RULES.register("random")(RandomTemperature)
-RULES.register("public_agent")(PublicAgent)
-RULES.register("entropy")(EntropyRule)
-RULES.register("difficulty")(DifficultyRule)
-RULES.register("lskd")(LSKD)
-RULES.register("normkd")(NormKD)
-RULES.register("ttm")(TTM)
-RULES.register("wttm")(WTTM)
-RULES.register("dtkd")(DTKD)
-RULES.register("ctkd")(CTKD)
+if TYPE_CHECKING:
+    from agents.rules.base import Rule
 
-_TEMPERATURES = ("temperature", "first", "last", "low", "high", "maximum")
-"""Options that are temperatures, and so may be given in units of the teacher's logit deviation."""
-_FROM_THE_RUN = ("seed", "num_classes")
-"""Arguments that are no options."""
+RULES: Registry[type[Rule]] = Registry(
+    "rule",
+    {
+        "fixed": "agents.rules.simple:FixedTemperature",
+        "linear": "agents.rules.simple:LinearSchedule",
+        "cosine": "agents.rules.simple:CosineSchedule",
+        "random": "agents.rules.simple:RandomTemperature",
+        "public_agent": "agents.rules.simple:PublicAgent",
+        "entropy": "agents.rules.simple:EntropyRule",
+        "difficulty": "agents.rules.simple:DifficultyRule",
+        "lskd": "agents.rules.published:LSKD",
+        "normkd": "agents.rules.published:NormKD",
+        "ttm": "agents.rules.published:TTM",
+        "wttm": "agents.rules.published:WTTM",
+        "dtkd": "agents.rules.published:DTKD",
+        "ctkd": "agents.rules.published:CTKD",
+    },
+    subclass_of("agents.rules.base:Rule"),
+)
 
 
 @dataclass(frozen=True)
@@ -65,34 +57,43 @@ class RuleSetting:
     num_classes: int | None = None
     seed: int = 0
 
-    def arguments(self) -> dict[str, Any]:
+    def defaults(self) -> dict[str, Any]:
         """Return what there is for arguments without a default, by their names."""
         low, high = self.temperature_range.minimum, self.temperature_range.maximum
         return {"temperature": self.fixed_temperature, "low": low, "high": high, "first": high, "last": low}
 
 
-def create_rule(name: str, options: Mapping[str, Any] | None = None, setting: RuleSetting | None = None) -> Rule:
-    """Create a rule by name.
+def create_rule(
+    rule: str | type[Rule], options: Mapping[str, Any] | None = None, setting: RuleSetting | None = None
+) -> Rule:
+    """Create a rule.
 
     Args:
-        name: a name in :data:`RULES`.
+        rule: a name in :data:`RULES`, ``package.module:name``, or a subclass of ``Rule``.
         options: arguments of that rule; temperatures may be given as
             :func:`~rlkd_env.instances.temperature.parse_bound` takes them.
         setting: of the run that it is for.
 
     Raises:
-        UsageError: if the rule or one of its options is unknown, or an option is out of its range.
+        UsageError: if the rule or one of its options is unknown, an option is missing, or one is out of its range.
     """
-    setting = setting or RuleSetting()
-    parameters = inspect.signature(RULES[name]).parameters
-    valid = [option for option in parameters if option not in _FROM_THE_RUN]
-    arguments: dict[str, Any] = {"seed": setting.seed, "num_classes": setting.num_classes}
-    arguments |= {key: value for key, value in setting.arguments().items() if _is_required(parameters.get(key))}
+    setting, name = setting or RuleSetting(), RULES.name_of(rule)
+    kind = RULES[name]
+    parameters = inspect.signature(kind).parameters
+    required = [key for key, known in parameters.items() if known.default is inspect.Parameter.empty]
+    defaults = setting.defaults()
+    arguments = {key: getattr(setting, key) for key in kind.from_run if key in parameters}
+    arguments |= {key: defaults[key] for key in required if key in defaults}
     for option, value in (options or {}).items():
-        if option not in valid:
+        if option not in parameters or option in kind.from_run:
+            valid = [key for key in parameters if key not in kind.from_run]
             raise unknown_name(f"option of rule {name!r}", option, valid)
-        arguments[option] = parse_bound(value, setting.teacher_deviation) if option in _TEMPERATURES else value
-    return recreate_rule({"rule": name, "arguments": {key: arguments[key] for key in arguments if key in parameters}})
+        is_temperature = option in kind.temperatures
+        arguments[option] = parse_bound(value, setting.teacher_deviation) if is_temperature else value
+    missing = [key for key in required if key not in arguments]
+    if missing:
+        raise UsageError(f"rule {name!r} needs the option {missing[0]!r}")
+    return recreate_rule({"rule": name, "arguments": arguments})
 
 
 def recreate_rule(description: Mapping[str, Any]) -> Rule:
@@ -114,31 +115,16 @@ def recreate_rule(description: Mapping[str, Any]) -> Rule:
 
 
 def check_function(rule: Rule) -> Rule:
-    """Return a rule whose temperatures follow from the batch alone, which an agent can act around.
+    """Return a rule that an agent can act around: one whose temperatures follow from the batch alone.
 
     Raises:
-        UsageError: if they do not; names the rules whose do.
+        UsageError: if they do not; the message names the rules whose temperatures do.
     """
     if rule.is_function:
         return rule
     name = type(rule).__name__ if rule.description is None else rule.description["rule"]
-    valid = ", ".join(sorted(other for other, kind in RULES.items() if getattr(kind, "is_function", False)))
+    valid = ", ".join(sorted(other for other, kind in RULES.items() if kind.is_function))
     raise UsageError(
         f"no agent can act around the rule {name!r}, whose temperatures are learned along or drawn at random. "
         f"Valid: {valid}"
     )
-
-
-def _is_required(parameter: inspect.Parameter | None) -> bool:
-    return parameter is not None and parameter.default is inspect.Parameter.empty
-
-
-__all__ = [
-    "RULES",
-    "FixedTemperature",
-    "Rule",
-    "RuleSetting",
-    "check_function",
-    "create_rule",
-    "recreate_rule",
-]

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv
-from stable_baselines3 import A2C, DDPG, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from agents.sb3.vec_env import VectorEnvAdapter
 from rlkd_env.errors import UsageError, unknown_name
-from rlkd_env.utils.registry import Registry
+from rlkd_env.utils.registry import Registry, import_by_path
 
 _HIDDEN_LAYERS = [64, 64]
 _ROWS_PER_UPDATE = 1024
@@ -32,22 +31,22 @@ _STEPS_OF_MANY_SLOTS = 16
 
 
 def _on_policy(num_envs: int) -> dict[str, Any]:
-    """Short rollouts: stable-baselines3's 2048 steps would be 2048 rows *per slot*."""
+    """Short rollouts: stable-baselines3's default of 2048 steps would be 2048 rows *per slot*."""
     return {
         "n_steps": max(2, _ROWS_PER_UPDATE // num_envs),
         "gae_lambda": 0.95,
-        # A third of the range is what exploration needs; with the usual deviation of 1 most actions hit its ends.
+        # A std of a third of the range is what exploration needs; with the usual 1 most actions hit the ends.
         "policy_kwargs": {"net_arch": _HIDDEN_LAYERS, "log_std_init": -1.0},
     }
 
 
 def _batched(num_envs: int) -> dict[str, Any]:
-    """Full-batch gradient steps: half the time of minibatches, as a step's cost hardly depends on its rows."""
+    """Full-batch gradient steps: half the time of minibatches, as a step costs about the same for all batch sizes."""
     return {**_on_policy(num_envs), "batch_size": max(2 * num_envs, _ROWS_PER_UPDATE)}
 
 
 def _ppo(num_envs: int) -> dict[str, Any]:
-    """Five gradient steps a rollout; with many slots each sees other rows, as passes over all would take long."""
+    """Five gradient steps a rollout; with many slots each sees different rows, as full passes would take too long."""
     n_steps = max(_ROWS_PER_UPDATE // num_envs, _STEPS_OF_MANY_SLOTS)
     rows = n_steps * num_envs
     return {
@@ -73,57 +72,96 @@ def _off_policy(num_envs: int) -> dict[str, Any]:
 
 
 def _maximum_entropy(num_envs: int) -> dict[str, Any]:
-    """A small entropy bonus from the start: tuned down from 1 it would outlast a short KD run."""
+    """A small entropy bonus from the start: tuned down from the usual 1 it would outlast a short KD run."""
     return {**_off_policy(num_envs), "ent_coef": "auto_0.1"}
 
 
 @dataclass(frozen=True)
 class AgentFamily:
-    """Where an agent's class is, its defaults for a number of slots, and what makes it a bandit.
+    """An agent's class and how it is set up.
 
-    A deterministic policy explores by noise on the action only, each of whose numbers has this standard deviation.
+    Attributes:
+        algorithm: the class, or where it is as ``package.module:name``.
+        defaults: from a number of slots to arguments of the class.
+        is_on_policy: whether the agent learns from what its latest policy did, rather than from a replay buffer.
+        noise: standard deviation of the noise on every number of an action, by which a deterministic policy explores.
+        extra: the extra of this package that installs the class, where it is not in stable-baselines3.
     """
 
-    module: str
-    class_name: str
+    algorithm: str | type[BaseAlgorithm]
     defaults: Callable[[int], dict[str, Any]]
-    bandit: dict[str, Any]
+    is_on_policy: bool
     noise: float = 0.0
+    extra: str | None = None
+
+    @property
+    def bandit(self) -> dict[str, Any]:
+        """Arguments that make a bandit of the agent, which looks no further than the next reward."""
+        return {"gamma": 0.0, "gae_lambda": 0.0} if self.is_on_policy else {"gamma": 0.0}
 
     def load(self) -> type[BaseAlgorithm]:
-        """Import the class."""
-        return getattr(import_module(self.module), self.class_name)
+        """Import the class.
+
+        Raises:
+            UsageError: if it cannot be imported.
+        """
+        if not isinstance(self.algorithm, str):
+            return self.algorithm
+        found: type[BaseAlgorithm] = import_by_path(self.algorithm, "agent", self.extra)
+        return found
 
 
-_BANDIT_ON_POLICY = {"gamma": 0.0, "gae_lambda": 0.0}
-_BANDIT_OFF_POLICY = {"gamma": 0.0}
-
-AGENTS: Registry[AgentFamily] = Registry("agent")
-"""The agents that can be made here; tqc, crossq and trpo only where sb3-contrib is installed."""
-
-for _class in (PPO, A2C, SAC, TD3, DDPG):
-    _name = _class.__name__.lower()
-    _defaults = {"ppo": _ppo, "a2c": _on_policy, "sac": _maximum_entropy}.get(_name, _off_policy)
-    _bandit = _BANDIT_ON_POLICY if _name in ("ppo", "a2c") else _BANDIT_OFF_POLICY
-    _noise = 0.2 if _defaults is _off_policy else 0.0
-    AGENTS.register(_name)(AgentFamily("stable_baselines3", _class.__name__, _defaults, _bandit, _noise))
-if find_spec("sb3_contrib") is not None:
-    AGENTS.register("tqc")(AgentFamily("sb3_contrib", "TQC", _maximum_entropy, _BANDIT_OFF_POLICY))
-    AGENTS.register("crossq")(AgentFamily("sb3_contrib", "CrossQ", _maximum_entropy, _BANDIT_OFF_POLICY))
-    AGENTS.register("trpo")(AgentFamily("sb3_contrib", "TRPO", _batched, _BANDIT_ON_POLICY))
+def _adopt(agent: Any) -> AgentFamily:
+    """Read an algorithm of stable-baselines3's kind; it is set up like the built-in agent it derives from, if any."""
+    if isinstance(agent, AgentFamily):
+        return agent
+    if not (isinstance(agent, type) and issubclass(agent, BaseAlgorithm)):
+        raise UsageError("not a subclass of stable_baselines3.common.base_class.BaseAlgorithm")
+    families = {family.algorithm: family for family in AGENTS.values()}
+    for base in agent.__mro__:
+        path = f"{base.__module__.partition('.')[0]}:{base.__name__}"
+        if path in families:
+            return replace(families[path], algorithm=agent)
+    is_on_policy = not issubclass(agent, OffPolicyAlgorithm)
+    defaults = partial(_known_defaults, agent, _on_policy if is_on_policy else _off_policy)
+    return AgentFamily(agent, defaults, is_on_policy)
 
 
-def default_options(name: str, num_envs: int) -> dict[str, Any]:
+def _known_defaults(
+    agent: type[BaseAlgorithm], defaults: Callable[[int], dict[str, Any]], num_envs: int
+) -> dict[str, Any]:
+    """Return those defaults that an algorithm has arguments for."""
+    known = inspect.signature(agent).parameters
+    return {name: value for name, value in defaults(num_envs).items() if name in known}
+
+
+AGENTS: Registry[AgentFamily] = Registry(
+    "agent",
+    {
+        "ppo": AgentFamily("stable_baselines3:PPO", _ppo, is_on_policy=True),
+        "a2c": AgentFamily("stable_baselines3:A2C", _on_policy, is_on_policy=True),
+        "sac": AgentFamily("stable_baselines3:SAC", _maximum_entropy, is_on_policy=False),
+        "td3": AgentFamily("stable_baselines3:TD3", _off_policy, is_on_policy=False, noise=0.2),
+        "ddpg": AgentFamily("stable_baselines3:DDPG", _off_policy, is_on_policy=False, noise=0.2),
+        "tqc": AgentFamily("sb3_contrib:TQC", _maximum_entropy, is_on_policy=False, extra="contrib"),
+        "crossq": AgentFamily("sb3_contrib:CrossQ", _maximum_entropy, is_on_policy=False, extra="contrib"),
+        "trpo": AgentFamily("sb3_contrib:TRPO", _batched, is_on_policy=True, extra="contrib"),
+    },
+    _adopt,
+)
+
+
+def default_options(name: str | type[BaseAlgorithm], num_envs: int) -> dict[str, Any]:
     """Return the arguments that :func:`make_agent` gives an agent's class for this number of slots.
 
     Raises:
         UsageError: if the agent is unknown.
     """
-    return AGENTS[name].defaults(num_envs)
+    return AGENTS[AGENTS.name_of(name)].defaults(num_envs)
 
 
 def make_agent(
-    name: str,
+    agent: str | type[BaseAlgorithm],
     env: VectorEnv[Any, Any, Any] | VecEnv,
     *,
     bandit: bool = False,
@@ -133,20 +171,19 @@ def make_agent(
     """Create a stock stable-baselines3 agent for an environment of many slots.
 
     Args:
-        name: a name in :data:`AGENTS`.
+        agent: a name in :data:`AGENTS`, ``package.module:name``, or an algorithm class of stable-baselines3's kind.
         env: a Gymnasium vector environment, or a ``VecEnv``. Its actions should lie in ``[-1, 1]``; see
             :class:`~rlkd_env.wrappers.TemperatureAction`.
-        bandit: look no further than the next reward (discount 0). A slot's next instance is another one, so the value
-            of "what comes after" is that of the run, not of the instance.
-        normalize_reward: divide rewards by the running deviation of their discounted sum (``VecNormalize``), as KD
-            rewards are of the order of 1e-3.
-        overrides: arguments of the agent's class in place of the defaults chosen here.
+        bandit: look no further than the next reward (discount 0). A slot's next instance is a different one, so the
+            value of what comes next is that of the run, not of the instance.
+        normalize_reward: divide rewards by the running std of their discounted sum (``VecNormalize``), as KD rewards
+            are of the order of 1e-3.
+        overrides: arguments of the agent's class instead of the defaults chosen here.
 
     Raises:
         UsageError: if the agent or an override is unknown, or an on-policy agent meets actions that are not scaled.
     """
-    if name in ("tqc", "crossq", "trpo") and name not in AGENTS:
-        raise UsageError(f"agent {name!r} needs sb3-contrib: pip install 'rlkd[contrib]'")
+    name = AGENTS.name_of(agent)
     family = AGENTS[name]
     agent_class = family.load()
     valid = [
@@ -176,7 +213,7 @@ def make_agent(
 
 
 def continue_from(agent: BaseAlgorithm, observation: np.ndarray) -> None:
-    """Let an agent's next ``learn(..., reset_num_timesteps=False)`` go on from here, without a reset.
+    """Let an agent's next ``learn(..., reset_num_timesteps=False)`` continue from here, without a reset.
 
     Args:
         agent: made by :func:`make_agent`.
@@ -188,6 +225,3 @@ def continue_from(agent: BaseAlgorithm, observation: np.ndarray) -> None:
     normalizer = agent.get_vec_normalize_env()
     if normalizer is not None:
         normalizer.old_obs = observation.copy()
-
-
-__all__ = ["AGENTS", "VectorEnvAdapter", "continue_from", "default_options", "make_agent"]

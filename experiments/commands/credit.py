@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from experiments.config import CreditConfig
 from experiments.session.folder import CREDIT_FILE
-from rlkd_env.credit.calibrators import CALIBRATORS, Calibrator
+from rlkd_env.credit.base import Calibrator
+from rlkd_env.credit.create import CALIBRATORS
 from rlkd_env.credit.return_decomposition import ReturnDecomposition
 from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import UsageError
@@ -26,7 +27,6 @@ from rlkd_env.runs.build import build_run
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.utils.files import write_atomically, write_json
 from rlkd_env.wrappers import CalibratedReward, TemperatureAction
-from rlkd_env.wrappers.calibrated_reward import CALIBRATOR_NAMES
 
 SCATTER_FILE = "credit.png"
 _TIMED_STEPS = 40
@@ -42,7 +42,7 @@ def run_credit(config: CreditConfig) -> int:
     Raises:
         UsageError: if an option is invalid or the folder holds another measurement.
     """
-    names = [name for name in CALIBRATOR_NAMES if name != "counterfactual"]
+    names = [name for name in CALIBRATORS if name != "counterfactual"]
     folder = Path(config.out)
     if (folder / CREDIT_FILE).exists() and not config.overwrite:
         raise UsageError(f"{folder} holds another measurement: add --overwrite to replace it")
@@ -64,7 +64,7 @@ def _measure(run: DistillationRun, config: CreditConfig) -> list[dict[str, np.nd
     later ones.
     """
     env = TemperatureAction(KDVectorEnv(run=run))
-    hooks = {name: create(run) for name, create in CALIBRATORS.items()}
+    hooks = {name: kind(run) for name, kind in CALIBRATORS.items() if issubclass(kind, Calibrator)}
     widths = (space.shape[0] for space in (env.single_observation_space, env.single_action_space))  # type: ignore[index]
     decomposition = ReturnDecomposition(*widths)
     generator = np.random.default_rng(config.seed)

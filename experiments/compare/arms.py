@@ -32,7 +32,7 @@ def create_arms(config: CompareConfig) -> dict[str, Options]:
     for temperature in sorted(map(str, temperatures), key=_sort_key):
         arms[arm_of(temperature)] = {**fixed, "fixed_temperature": temperature}
     for name in rules:
-        if name not in RULES:
+        if name not in RULES and ":" not in name:
             raise unknown_name("rule", name, [*RULES, ALL_RULES])
         if name != "fixed":
             arms[name] = {"rule": name, "policy": None}

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from experiments.compare.plan import PlannedRun
 from experiments.compare.work import Outcome
 from experiments.session.provenance import ACCURACY, metric_of
 from rlkd_env.utils.files import write_atomically
@@ -72,14 +71,14 @@ def row_of(outcome: Outcome) -> Row:
     """Return the row of a run that is over."""
     run, summary = outcome.run, outcome.summary
     if summary is None:
-        return _failed(run, outcome.error or "failed")
+        return Row(run.arm, run.task, run.seed, config_hash=run.hash, error=outcome.error or "failed")
     seconds = summary["seconds"]
     return Row(
         arm=run.arm,
         task=run.task,
         seed=run.seed,
-        last_test_accuracy=_accuracy(summary, "student_last_test_accuracy"),
-        chosen_test_accuracy=_accuracy(summary, "student_test_accuracy"),
+        last_test_accuracy=summary["student_last_test_accuracy"] or 0.0,
+        chosen_test_accuracy=summary["student_test_accuracy"] or 0.0,
         chosen_epoch=summary["student_epoch"],
         seconds=seconds,
         cpu_seconds=summary["cpu_seconds"] if summary["device"] == "cpu" else None,
@@ -98,12 +97,3 @@ def write_csv(rows: list[Row], path: Path) -> None:
     writer.writeheader()
     writer.writerows(row.as_dict() for row in rows)
     write_atomically(path, content.getvalue().encode())
-
-
-def _accuracy(summary: dict[str, Any], name: str) -> float:
-    accuracy = summary[name]
-    return 0.0 if accuracy is None else accuracy
-
-
-def _failed(run: PlannedRun, error: str) -> Row:
-    return Row(run.arm, run.task, run.seed, config_hash=run.hash, error=error)

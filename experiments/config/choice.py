@@ -44,7 +44,7 @@ class RuleChoice:
     @property
     def label(self) -> str:
         """Short name, for folders and summaries."""
-        return self.name
+        return _short(self.name)
 
     def policy(self, run: DistillationRun, seed: int) -> Policy:
         """Return the rule for a run, which makes its own whenever it starts.
@@ -177,7 +177,7 @@ class AgentChoice:
     @property
     def label(self) -> str:
         """Short name, for folders and summaries."""
-        return f"{self.name}-around-{self.warm_up.name}" if self.acts_around else self.name
+        return f"{_short(self.name)}-around-{self.warm_up.label}" if self.acts_around else _short(self.name)
 
     def rule_around(self, run: DistillationRun, seed: int) -> Rule | None:
         """Return the rule that the agent acts around, or None.
@@ -206,3 +206,8 @@ class AgentChoice:
 
 
 Choice = RuleChoice | SavedPolicy | GivenPolicy | AgentChoice
+
+
+def _short(name: str) -> str:
+    """Return the last part of ``package.module:name``, or a name as it is."""
+    return name.rpartition(":")[2]

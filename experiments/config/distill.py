@@ -14,27 +14,28 @@ from rlkd_env.errors import UsageError
 from rlkd_env.runs.config import RunConfig
 from rlkd_env.sampling.settings import Exploration
 from rlkd_env.utils.choices import DEFAULT_WIDTH, ActionScale, BatchContent
-from rlkd_env.utils.options import Count, NonNegative, NonNegativeInt, Options, OptionValue, Positive
+from rlkd_env.utils.options import Count, NameOf, NonNegative, NonNegativeInt, Options, OptionValue, Positive
 
 _ONE_OF_THEM = tyro.conf.create_mutex_group(required=False, title="who sets the temperatures, one of")
+_RULE = NameOf("agents.rules.create:RULES")
 
 
 @dataclass(frozen=True)
 class AgentConfig(Options):
     """How the temperatures are set."""
 
-    agent: Annotated[str, _ONE_OF_THEM, tyro.conf.arg(metavar="NAME")] = PRETRAINED
+    agent: Annotated[str, NameOf("agents.sb3.make:AGENTS"), _ONE_OF_THEM, tyro.conf.arg(metavar="NAME")] = PRETRAINED
     """An agent that learns online: ppo, a2c, sac, td3 or ddpg; with sb3-contrib also tqc, crossq and trpo. Or
     pretrained: the policy of the package, which was learned on other runs and acts frozen."""
     policy: Annotated[str | None, _ONE_OF_THEM, tyro.conf.arg(metavar="FILE")] = None
     """A saved policy (folder, policy.json or policy.safetensors) that acts frozen; pretrained is the one that comes
     with the package."""
-    rule: Annotated[str | None, _ONE_OF_THEM, tyro.conf.arg(metavar="NAME")] = None
+    rule: Annotated[str | None, _RULE, _ONE_OF_THEM, tyro.conf.arg(metavar="NAME")] = None
     """A rule: fixed (plain KD), linear, cosine, random, public_agent, entropy, difficulty, lskd, normkd, ttm, wttm,
     dtkd or ctkd. lskd's KL weight is --method-options kd_weight 9."""
     rule_options: dict[str, OptionValue] = field(default_factory=dict)
     """Arguments of the rule as NAME VALUE pairs, such as tau 2 or low 0.5s high 4s; a wrong name lists all."""
-    around: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    around: Annotated[str | None, _RULE, tyro.conf.arg(metavar="NAME")] = None
     """A rule that the agent acts around: it changes the rule's temperatures instead of choosing its own. It is one of
     those of --rule that neither learn along nor draw at random. The warm-up is then the rule's."""
     around_options: dict[str, OptionValue] = field(default_factory=dict)
@@ -50,7 +51,7 @@ class AgentConfig(Options):
     """The agent looks no further than the next reward (discount 0)."""
     temperature_scale: ActionScale = "log"
     """How the agent's actions in [-1, 1] map to temperatures."""
-    calibrator: str = "return_decomposition"
+    calibrator: Annotated[str, NameOf("rlkd_env.credit.create:CALIBRATORS")] = "return_decomposition"
     """How the batch reward is shared out among the instances: return_decomposition (the paper's), uniform (not at all),
     last_layer, gradient, or counterfactual."""
     learn_interval: Count = 1
@@ -200,5 +201,5 @@ class DistillConfig(CommandConfig):
         """Folder of the run."""
         if self.output.out != "auto":
             return Path(self.output.out)
-        dataset, method = self.run.data.dataset.rpartition(":")[2], self.run.distillation.method
+        dataset, method = (name.rpartition(":")[2] for name in (self.run.data.dataset, self.run.distillation.method))
         return Path("runs") / f"{dataset}-{method}-{self.chooser}-seed{self.output.seed}"

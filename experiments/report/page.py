@@ -56,14 +56,14 @@ class Section:
         title: The heading.
         drawings: The figures; entries that are None are left out.
         table: A table above the figures.
-        reading: A paragraph above the figures that says what they show.
+        text: A paragraph above the figures that says what they show.
         is_gallery: Whether the figures are small pictures, of which four fit into a row.
     """
 
     title: str
     drawings: Sequence[Drawing | None]
     table: Table | None = None
-    reading: str = ""
+    text: str = ""
     is_gallery: bool = False
 
     @property
@@ -82,7 +82,7 @@ class Page:
         subtitle: A line below the title.
         warnings: What the reader must know first.
         tiles: The headline numbers.
-        reading: Paragraphs that interpret the results.
+        interpretation: Paragraphs that interpret the results.
         sections: The sections with figures.
         notes: What is not shown, and why.
         tables: The tables at the end; entries that are None are left out.
@@ -93,7 +93,7 @@ class Page:
     subtitle: str
     warnings: Sequence[str]
     tiles: Sequence[Tile]
-    reading: Sequence[str]
+    interpretation: Sequence[str]
     sections: Sequence[Section]
     notes: Sequence[str] = ()
     tables: Sequence[Table | None] = field(default_factory=list)

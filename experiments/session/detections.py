@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -118,7 +118,7 @@ def show_detections(
     batch = Batch(shown.images, shown.labels, positions.to(run.device), boxes=boxes)
     with seeded(0, run.device):
         outputs = task.forward(student.eval(), run.frozen_teacher, batch)
-    outputs.progress, outputs.epoch, outputs.step = run.progress, float(run.epoch), run.step_count
+    outputs = replace(outputs, progress=run.progress, epoch=float(run.epoch), step=run.step_count)
     regions = outputs.regions
     if regions is None:
         raise ValueError("the instances are whole images")

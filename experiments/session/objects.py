@@ -178,4 +178,6 @@ def _class_of_temperatures(kind: Any) -> dict[str, Any]:
         return {"rule": RULES.name_of(kind)}
     from agents.sb3 import AGENTS
 
-    return {"agent": AGENTS.name_of(kind)}  # type: ignore[arg-type]
+    path = f"{kind.__module__.partition('.')[0]}:{kind.__name__}"
+    known_names = [name for name, family in AGENTS.items() if family.algorithm == path]
+    return {"agent": known_names[0] if known_names else AGENTS.name_of(kind)}

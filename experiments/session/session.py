@@ -14,6 +14,7 @@ from experiments.session.folder import CONFIG_FILE, LAST_STUDENT_FILE, STUDENT_F
 from experiments.session.objects import GivenObjects
 from experiments.session.phases import Phases, PolicyPhases
 from experiments.session.records import Records
+from rlkd_env.credit.create import CALIBRATORS
 from rlkd_env.data import DataSource, create_source
 from rlkd_env.models.storage import save_network
 from rlkd_env.runs.build import build_run
@@ -21,7 +22,6 @@ from rlkd_env.runs.distributed.processes import Processes
 from rlkd_env.runs.hooks import RunHook
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.utils.files import write_json, write_tensors
-from rlkd_env.wrappers.calibrated_reward import check_calibrator
 
 _NO_OBJECTS = GivenObjects()
 
@@ -182,7 +182,7 @@ def _create_phases(config: DistillConfig, choice: Choice, run: DistillationRun, 
         UsageError: if an option is invalid, whether or not it is used.
     """
     config.agent.fixed.temperature(run)
-    check_calibrator(config.agent.calibrator)
+    _ = CALIBRATORS[config.agent.calibrator]  # an unknown name is told even if no agent learns
     if not isinstance(choice, AgentChoice):
         return PolicyPhases(run, records, choice.policy(run, config.output.seed))
     from experiments.session.learning import AgentPhases  # needs stable-baselines3, which takes long to import

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from agents.recording.selection import StudentSelection
 from agents.recording.timing import PartTimer
-from agents.rules.create import FixedTemperature
+from agents.rules.simple import FixedTemperature
 from experiments.config import OutputConfig, config_hash
 from experiments.session.detections import show_detections
 from experiments.session.folder import SUMMARY_FILE, check_folder

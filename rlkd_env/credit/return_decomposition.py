@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from sklearn.linear_model import BayesianRidge
-from threadpoolctl import ThreadpoolController
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 _WINDOW = 64
-"""Latest measured rewards that the logged figures are about."""
+"""Number of latest measured rewards that the metrics cover."""
 _ARRAYS = ("features", "rewards", "precisions", "weights", "pending", "predicted")
 
 
 class ReturnDecomposition:
-    """Predicts a batch's reward as a sum over its instances, and hands each its part (arXiv 2407.00115, section 3.3).
+    """Predicts a batch's reward as a sum over its instances and gives each its part (arXiv 2407.00115, section 3.3).
 
-    Prediction for a measured interval: Σ_steps [base(mean state) + mean_i credit(s_i, a_i)]. The credit is a
+    The prediction for a measured interval is Σ_steps [base(mean state) + mean_i credit(s_i, a_i)]. The credit is a
     polynomial: a and a², each times all monomials of the state up to degree 2, so it is 0 for the action 0, the
-    reference. The base is one of degree 2 in the mean state and takes what the state of the run explains. Both are
-    fitted together to all rewards so far by Bayesian ridge regression, which finds from the rewards themselves how far
-    to trust them: where they say nothing about the actions, the credits shrink to 0 and every instance earns the batch
-    reward.
+    reference. The base is a polynomial of degree 2 in the mean state and explains what follows from the state of the
+    run. Both are fitted together to all rewards so far by Bayesian ridge regression, which estimates from the rewards
+    how far to trust them: if they say nothing about the actions, the credits shrink to 0 and every instance earns the
+    batch reward.
 
-    The paper trains a network. A run measures a few hundred rewards, each the mean of 64 instances' parts; that is
-    enough for some forty coefficients found exactly, and too little for a network found by gradient steps.
+    The paper trains a network instead. A run measures a few hundred rewards, each the mean of 64 instances' parts,
+    which is enough to find about forty coefficients exactly, but too little to train a network.
 
     Args:
         num_features: width d of a state.
@@ -34,9 +35,12 @@ class ReturnDecomposition:
         fit_interval: measured rewards from one fit to the next.
 
     Attributes:
+        takes_several_runs: it does not: all steps of an interval share one reward.
         metrics: of the latest rewards, each predicted before it was learned from: ``loss`` (mean squared error in units
             of their mean square) and ``r2`` (share of their variance that was predicted).
     """
+
+    takes_several_runs = False
 
     def __init__(self, num_features: int, num_actions: int = 1, fit_interval: int = 16) -> None:
         self._fit_interval = fit_interval
@@ -84,6 +88,8 @@ class ReturnDecomposition:
         self.pending = np.zeros_like(self.pending)
 
     def _fit(self) -> None:
+        from sklearn.linear_model import BayesianRidge  # which takes as long to import as PyTorch
+
         spread = self.features.std(axis=0) + 1e-12
         unit = self.rewards.std() + 1e-24
         regression = BayesianRidge(fit_intercept=False)
@@ -113,6 +119,8 @@ class ReturnDecomposition:
 
 @lru_cache(maxsize=1)
 def _threads() -> ThreadpoolController:
+    from threadpoolctl import ThreadpoolController
+
     return ThreadpoolController()
 
 

@@ -7,7 +7,7 @@ from rlkd_env.utils.lazy import lazy_exports
 if TYPE_CHECKING:
     from rlkd_env.data.boxes import Boxes as Boxes, Regions as Regions
     from rlkd_env.data.config import DataConfig as DataConfig
-    from rlkd_env.data.create import DATASETS as DATASETS, create_source as create_source, source_class as source_class
+    from rlkd_env.data.create import DATASETS as DATASETS, create_source as create_source
     from rlkd_env.data.detection.image_sets import (
         DetectionSet as DetectionSet,
         MemoryDetectionSet as MemoryDetectionSet,

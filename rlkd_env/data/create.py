@@ -1,14 +1,25 @@
-"""Data sets by name. To add one, write a subclass of ``DataSource`` in a file of its own and a line in ``DATASETS``."""
+"""Data sets by name. To add one, write a subclass of ``DataSource`` in a file of its own and a line in ``DATASETS``.
+
+From outside the package come classes of that kind, and functions or classes that return a torch ``Dataset``.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rlkd_env.utils.registry import Registry
 
 if TYPE_CHECKING:
     from rlkd_env.data.config import DataConfig
     from rlkd_env.data.splits import DataSource
+
+
+def _adopt(part: Any) -> type[DataSource]:
+    from rlkd_env.data.sources.user_dataset import UserDataset
+    from rlkd_env.data.splits import DataSource
+
+    return part if isinstance(part, type) and issubclass(part, DataSource) else UserDataset.of(part)
+
 
 DATASETS: Registry[type[DataSource]] = Registry(
     "data set",
@@ -25,26 +36,14 @@ DATASETS: Registry[type[DataSource]] = Registry(
         "coco": "rlkd_env.data.detection.coco:COCO",
         "voc": "rlkd_env.data.detection.voc:VOC",
     },
+    _adopt,
 )
 
 
 def create_source(config: DataConfig) -> DataSource:
-    """Return the data set that a config names: one of :data:`DATASETS`, or ``package.module:factory``.
+    """Return the data set that a config names: one of :data:`DATASETS`, or ``package.module:name``.
 
     Raises:
         UsageError: if the name is unknown or cannot be imported.
     """
-    return source_class(config.dataset)(config)
-
-
-def source_class(name: str) -> type[DataSource]:
-    """Return the class of the data set of this name.
-
-    Raises:
-        UsageError: if the name is unknown.
-    """
-    if ":" in name:
-        from rlkd_env.data.sources.user_dataset import UserDataset
-
-        return UserDataset
-    return DATASETS[name]
+    return DATASETS[config.dataset](config)

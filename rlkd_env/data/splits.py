@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from sklearn.model_selection import train_test_split
 
 from rlkd_env.data.config import DataConfig
 from rlkd_env.data.images import ImageSet
@@ -177,6 +176,8 @@ def stratified(
         raise UsageError(f"the {part} part cannot have {size} images: {len(positions)} are there to draw from")
     if size == len(positions):
         return positions, positions[:0]
+    from sklearn.model_selection import train_test_split  # scikit-learn takes as long to import as PyTorch
+
     classes, counts = np.unique(labels[positions], return_counts=True)
     fits = counts.min() >= 2 and min(size, len(positions) - size) >= len(classes)
     stratify = labels[positions] if fits else None  # too few images for every class to be in both parts

@@ -85,13 +85,9 @@ class PathReader(Reader):
 
 
 class FileReader(PathReader):
-    """A reader of image files that crops their centre.
+    """A reader of image files that returns their centre.
 
-    Args:
-        paths: The files.
-        size: The height and width of the images that are returned.
-        resized_crop: Whether random views are random parts of the image rather than its centre.
-        flip: Whether half of the random views are mirrored.
+    Random views are random parts of the image with ``resized_crop``, and half of them are mirrored with ``flip``.
     """
 
     def __init__(self, paths: list[Path], size: int, resized_crop: bool, flip: bool) -> None:

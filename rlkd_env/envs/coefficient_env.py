@@ -1,4 +1,4 @@
-"""Several KD runs as a vector environment with a slot a run; its actions are the coefficients of a temperature rule."""
+"""Several KD runs as a vector environment, one slot a run; actions are the coefficients of a temperature rule."""
 
 from __future__ import annotations
 
@@ -30,16 +30,17 @@ class CoefficientVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     waits for the others without rewards.
 
     Args:
-        runs: the K runs, or several sets of as many, which take turns episode by episode.
+        runs: the K runs, or several sets of K runs, which take turns episode by episode.
         rule: the rule; None takes that of the usual features.
-        decisions: actions a run, each held for an equal part of its updates.
+        decisions: number of actions in a run, each held for an equal part of its updates.
         scale: coefficient at an action of 1.
 
     Attributes:
-        decisions: actions a run.
+        decisions: number of actions in a run.
 
     Raises:
-        UsageError: if a run has no room for the decisions, the scale is not positive, or the sets are of other sizes.
+        UsageError: if a run has too few updates for the decisions, the scale is not positive, or the sets differ in
+            size.
 
     Example:
         >>> from rlkd_env.runs.build import build_run
@@ -76,7 +77,7 @@ class CoefficientVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     @property
     def runs(self) -> ParallelRuns:
-        """The runs of the present episode."""
+        """The runs of the current episode."""
         return self._sets[self._turn]
 
     def reset(
@@ -84,7 +85,7 @@ class CoefficientVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Start fresh students with the seeds ``seed``, ``seed + 1``, ...; None draws the first from the generator.
 
-        ``options={"turn": i}`` chooses the set of runs; else they take turns, from the first one on.
+        ``options={"turn": i}`` chooses the set of runs; otherwise they take turns, the first one first.
         """
         super().reset(seed=seed, options=options)
         first = seed if seed is not None else int(self.np_random.integers(_MAX_SEED))
@@ -94,7 +95,7 @@ class CoefficientVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         return self._context(), {}
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Update the students for as long as the actions ``(K, n)`` are held, or to the runs' end."""
+        """Update the students for as long as the actions ``(K, n)`` are held, or until the runs end."""
         never = np.zeros(self.num_envs, dtype=bool)
         if self._reset_next:
             observation, info = self.reset()
@@ -140,7 +141,7 @@ def check_decisions(decisions: int, total_steps: int) -> int:
 
 
 def next_decision(step: int, total_steps: int, decisions: int) -> int:
-    """Return the update before which the action changes that was chosen at ``step``: they are held equally long."""
+    """Return the update before which the action chosen at ``step`` changes; all are held equally long."""
     number = step * decisions // total_steps + 1
     return -(-total_steps * number // decisions)
 

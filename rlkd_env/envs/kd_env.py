@@ -1,4 +1,4 @@
-"""The KD run as an ordinary Gymnasium environment: one batch an observation."""
+"""The KD run as an ordinary Gymnasium environment: one batch is one observation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class KDEnv(gym.Env[np.ndarray, np.ndarray]):
 
     Args:
         render_mode: ``"rgb_array"`` for a picture of the batch's temperatures against its difficulty.
-        run: a run that is built already, in place of the settings.
+        run: a run that is already built, in place of the settings.
         settings: fields of :class:`~rlkd_env.runs.config.RunConfig`, see :class:`~rlkd_env.envs.stepper.RunStepper`.
 
     Raises:

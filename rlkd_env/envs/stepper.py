@@ -1,4 +1,4 @@
-"""Between the environments and the runs: NumPy in, NumPy out, one copy from the device a step."""
+"""Between the environments and the runs: NumPy in, NumPy out, one copy from the device in each step."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Transition(NamedTuple):
         observation: ``(K·B, d)`` float32.
         reward: ``(K,)`` of the runs' batches.
         finished: whether the schedule is over.
-        diverged: ``(K,)`` whether a run's loss or logits have stopped being finite, in this step or before.
+        diverged: ``(K,)`` whether a run has diverged, in this step or before.
     """
 
     observation: np.ndarray
@@ -56,7 +56,7 @@ class RunStepper:
 
     Attributes:
         run: the only run, or the template of K.
-        runs: the K runs, or None of one.
+        runs: the K runs, or None if there is one.
 
     Raises:
         UsageError: if a setting is unknown or invalid.
@@ -102,7 +102,7 @@ class RunStepper:
 
     @property
     def outputs(self) -> InstanceOutputs | None:
-        """Of the K·B instances that wait for their temperatures; None before the first reset."""
+        """The outputs of the K·B instances that wait for their temperatures; None before the first reset."""
         return getattr(self._source, "outputs", None)
 
     def reset(self, seed: int) -> np.ndarray:
@@ -123,8 +123,8 @@ class RunStepper:
         """Update the students.
 
         Args:
-            action: temperatures ``(K·B, 1)`` or ``(K·B, 2)``, as many a row as the action space has, clipped to the
-                range; or such as come from a policy, on the runs' device, which are taken as they are.
+            action: temperatures ``(K·B, 1)`` or ``(K·B, 2)`` as in the action space, which are clipped to the range; or
+                the temperatures of a policy, on the runs' device, which are taken as they are.
 
         Raises:
             ValueError: if the shape is wrong or a value is not a number.
@@ -177,7 +177,7 @@ class RunStepper:
 def _use_one_thread_in_workers() -> None:
     """Keep torch to one thread in the worker processes of an ``AsyncVectorEnv``.
 
-    They share the cores, and a forked process whose parent has used OpenMP would wait forever for its threads.
+    They share the cores, and a forked process whose parent has used OpenMP would wait for its threads forever.
     """
     if multiprocessing.parent_process() is not None:
         torch.set_num_threads(1)

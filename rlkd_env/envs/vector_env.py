@@ -1,4 +1,4 @@
-"""The KD run as a Gymnasium vector environment: one instance a slot."""
+"""The KD run as a Gymnasium vector environment: one instance is one slot."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class KDVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     the next run (next-step autoreset) and ignores its action.
 
     With ``num_runs=K`` it is K runs at once, each of another student: slot r·B + i is instance i of run r's batch and
-    earns run r's reward. A run that diverges earns the penalty, is named in ``info["diverged"]`` and stays, as an
-    absorbing state without rewards, until all runs end together; if it started anew by itself, it would leave the
-    others' schedule, which stacked students share.
+    earns run r's reward. A run that diverges earns the penalty, is named in ``info["diverged"]`` and stays as an
+    absorbing state without rewards until all runs end together. If it started anew on its own, it would leave the
+    schedule that stacked students share.
 
     Args:
         num_envs: number of slots, K times the batch size; in detection times the proposals of an image too.
@@ -37,12 +37,11 @@ class KDVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         run_mode: how several runs are computed: ``"stacked"``, ``"workers"``, ``"serial"``, or ``"auto"`` for the one
             that is measured to be the fastest here.
         render_mode: ``"rgb_array"`` for a picture of the batch's temperatures against its difficulty.
-        run: a run that is built already, in place of the settings.
+        run: a run that is already built, in place of the settings.
         settings: fields of :class:`~rlkd_env.runs.config.RunConfig`, see :class:`~rlkd_env.envs.stepper.RunStepper`.
 
     Raises:
-        UsageError: if a setting is unknown or invalid, or ``num_envs`` does not go with ``num_runs`` and
-            ``batch_size``.
+        UsageError: if a setting is unknown or invalid, or ``num_envs`` does not match ``num_runs`` and ``batch_size``.
 
     Example:
         >>> import gymnasium as gym, rlkd_env
@@ -99,7 +98,7 @@ class KDVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     @property
     def template(self) -> DistillationRun:
-        """The run behind the slots, or one of the ingredients that several share, which is not started."""
+        """The run behind the slots; if there are several, a run of the same ingredients that is not started."""
         return self._stepper.run
 
     @property
@@ -132,7 +131,7 @@ class KDVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     @property
     def outputs(self) -> InstanceOutputs | None:
-        """Of the N instances that wait for their temperatures, on the device; None before the first reset."""
+        """The outputs of the N waiting instances, on the device; None before the first reset."""
         return self._stepper.outputs
 
     def step(
@@ -141,8 +140,8 @@ class KDVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         """Update the students.
 
         Args:
-            actions: the temperatures ``(N, 1)`` or ``(N, 2)``; or those of a policy, on the runs' device, which may
-                have a factor or gradients and are not clipped to the range.
+            actions: temperatures ``(N, 1)`` or ``(N, 2)``; or those of a policy on the runs' device, which may have a
+                factor or gradients and are not clipped to the range.
 
         Raises:
             ValueError: if the shape is wrong or a value is not a number.
@@ -158,7 +157,7 @@ class KDVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         return transition.observation, reward, np.full(self.num_envs, terminated), never, info
 
     def _divergences(self, diverged: np.ndarray, is_over: bool) -> dict[str, Any]:
-        """Return the info: who has diverged, of all slots at the end, and before it of those that have just done so."""
+        """Return which slots have diverged: all of them at the end, and before it those that have just done so."""
         news, self._had_diverged = diverged & ~self._had_diverged, diverged
         if not is_over and not news.any():
             return {}
@@ -181,10 +180,10 @@ class KDVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
 
 def _slots(num_envs: int | None, num_runs: int, batch_size: int | None, per_image: int = 1) -> tuple[int, int]:
-    """Return the number of slots and the images a batch, of which one follows from the other.
+    """Return the number of slots and of images in a batch, of which one follows from the other.
 
     Raises:
-        UsageError: if they do not go with one another.
+        UsageError: if the two do not match.
     """
     if num_runs < 1:
         raise UsageError(f"the number of runs must be at least 1, not {num_runs}")

@@ -1,11 +1,12 @@
-"""What teacher and student say about the instances of a batch: the one thing that losses, states and policies read."""
+"""What teacher and student say about the instances of a batch; losses, states and policies read nothing else."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -15,36 +16,46 @@ if TYPE_CHECKING:
     from rlkd_env.data.boxes import Regions
     from rlkd_env.models.taps.features import Features
 
+_PER_INSTANCE = (
+    "student_logits",
+    "teacher_logits",
+    "labels",
+    "indices",
+    "partner_labels",
+    "label_share",
+    "further_loss",
+)
+_PER_IMAGE = ("images", "student_features", "teacher_features", "regions")
 _REGISTER = 16
 _MANY_ROWS = 256
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class InstanceOutputs:
     """Outputs for N instances and C classes from one teacher forward and one student forward.
 
-    Everything derived is computed once, on first use. Properties of the student named ``..._probabilities`` and
-    below carry no gradient; ``student_logits`` and ``task_loss`` do. Cross-entropies of a mix of two images are mixed
-    like its pixels; whatever else reads ``labels`` sees the class of the image with the larger share.
+    Everything derived is computed once, on first use. ``student_logits`` and ``task_loss`` carry gradients; whatever
+    else is derived from the student does not. The cross-entropy of a mix of two images is mixed like its pixels;
+    everything else that reads ``labels`` sees the class of the image with the larger share.
 
     Attributes:
         student_logits: ``(N, C)``.
-        teacher_logits: ``(N, C)``, no gradient.
+        teacher_logits: ``(N, C)``, without gradient.
         labels: ``(N,)`` integer classes.
-        progress: share of the run that is over, in ``[0, 1]``.
-        indices: ``(N,)`` position of every instance in the training set, or None outside a run.
-        partner_labels: ``(N,)`` classes of the images that were mixed in, or None where nothing was.
-        label_share: ``(N,)`` weight of ``labels`` against ``partner_labels`` in ``(0, 1]``, or None likewise.
-        epoch: epochs that are over, with fraction; infinite outside a run, where warm-ups count as over.
-        step: updates that were made before; what is drawn at random for the batch follows from it and a seed. Where
-            processes share a run, each counts numbers of its own.
-        images: ``(N, channels, height, width)`` as both networks saw them, or None where no method asked for features.
-        student_features: maps and pooled feature of the student, with gradient, or None likewise.
-        teacher_features: of the teacher, no gradient, or None likewise.
-        num_runs: runs K whose batches, equally many instances each, stand here one after the other.
-        further_loss: ``(N,)`` of what the student's task asks for besides the classes, with gradient, or None: of a
-            detector, where boxes are.
-        regions: which parts of which images the instances are, or None where they are whole images.
+        progress: share of the run's schedule that is over, in ``[0, 1]``.
+        indices: ``(N,)`` positions in the training set, or None outside a run.
+        partner_labels: ``(N,)`` classes of the images that were mixed in, or None if nothing was.
+        label_share: ``(N,)`` weights of ``labels`` against ``partner_labels`` in ``(0, 1]``, or None likewise.
+        epoch: number of epochs that are over, with its fraction; infinite outside a run, where every warm-up is over.
+        step: number of earlier updates, from which random draws for this batch are seeded. If several processes share
+            a run, each of them has its own numbers.
+        images: ``(N, channels, height, width)`` as both networks saw them, or None if no method asked for features.
+        student_features: the student's maps and pooled feature, with gradient, or None likewise.
+        teacher_features: the teacher's, without gradient, or None likewise.
+        num_runs: number of runs K whose batches, all of the same size, stand here one after another.
+        further_loss: ``(N,)`` the part of the task's loss that is not about classes, with gradient (a detector's loss
+            of boxes), or None.
+        regions: which parts of which images the instances are, or None if they are whole images.
     """
 
     student_logits: Tensor
@@ -67,6 +78,27 @@ class InstanceOutputs:
         """Return the same instances with other student logits ``(N, C)``."""
         return replace(self, student_logits=student_logits)
 
+    def map(self, function: Callable[[Tensor], Tensor]) -> InstanceOutputs:
+        """Return outputs whose tensors with a row per instance went through a function, such as one that gathers rows.
+
+        What belongs to whole images (the images, features and regions) is left out.
+        """
+        mapped: dict[str, Any] = dict.fromkeys(_PER_IMAGE)
+        for name in _PER_INSTANCE:
+            values = getattr(self, name)
+            mapped[name] = None if values is None else function(values)
+        return replace(self, **mapped)
+
+    @staticmethod
+    def join(parts: Sequence[InstanceOutputs]) -> InstanceOutputs:
+        """Return the instances of several runs at the same step as one batch, with what :meth:`map` keeps of each."""
+        parts = [part.map(Tensor.detach) for part in parts]
+        joined: dict[str, Any] = {}
+        for name in _PER_INSTANCE:
+            values = [getattr(part, name) for part in parts]
+            joined[name] = None if values[0] is None else torch.cat(values)
+        return replace(parts[0], **joined, num_runs=sum(part.num_runs for part in parts))
+
     @property
     def num_classes(self) -> int:
         """Number of classes C."""
@@ -74,12 +106,12 @@ class InstanceOutputs:
 
     @cached_property
     def _student_log_softmax(self) -> Tensor:
-        with torch.enable_grad():  # whoever asks first, such as a policy without gradients, the loss needs them
+        with torch.enable_grad():  # the loss needs gradients even if a policy without them asks first
             return log_softmax(self.student_logits)
 
     @cached_property
     def task_loss(self) -> Tensor:
-        """``(N,)`` loss of the student's own task, with gradient: cross-entropy in nats, and what else it asks for."""
+        """``(N,)`` loss of the student's own task, with gradient: cross-entropy in nats, plus ``further_loss``."""
         return self._class_loss if self.further_loss is None else self._class_loss + self.further_loss
 
     @cached_property
@@ -125,11 +157,11 @@ class InstanceOutputs:
         return self.label_share < 1.0
 
     def by_run(self, values: Tensor) -> Tensor:
-        """View ``(N, ...)`` values as ``(K, N / K, ...)``, a row of instances for every run."""
+        """View values ``(N, ...)`` as ``(K, N / K, ...)``, one row for each run."""
         return values.unflatten(0, (self.num_runs, -1))
 
     def true_class(self, values: Tensor) -> Tensor:
-        """Pick the true class' entry of ``(N, C)`` values, giving ``(N,)``."""
+        """Pick the entry of the true class from each row of ``(N, C)`` values, giving ``(N,)``."""
         return _pick(values, self.labels)
 
     def _cross_entropy(self, log_probabilities: Tensor) -> Tensor:
@@ -142,8 +174,8 @@ class InstanceOutputs:
 def log_softmax(logits: Tensor) -> Tensor:
     """Return the log-softmax of ``(N, C)`` logits over the classes.
 
-    On a CPU PyTorch computes rows of fewer numbers than a vector register holds one number at a time. Many such rows
-    are therefore computed as columns: the same numbers, up to ten times as fast.
+    On a CPU, PyTorch computes rows that are shorter than a vector register one number at a time. Many such rows are
+    therefore computed as columns, which gives the same numbers up to ten times as fast.
     """
     is_narrow = logits.dim() == 2 and logits.shape[1] < _REGISTER and len(logits) >= _MANY_ROWS
     if logits.device.type == "cpu" and is_narrow:

@@ -59,7 +59,7 @@ class AdaIN(FeatureMethod):
         stage: int = -2,
         temperature_squared: bool = True,
     ) -> None:
-        super().__init__(task_weight, kd_weight, feature_weight, temperature_squared)
+        super().__init__(pair, task_weight, kd_weight, feature_weight, temperature_squared)
         require_stages(pair, "adain")
         for network, shapes in (("student", pair.student), ("teacher", pair.teacher)):
             count = len(shapes.stages)

@@ -148,7 +148,7 @@ class CRD(FeatureMethod):
         width: int = 128,
         temperature_squared: bool = True,
     ) -> None:
-        super().__init__(task_weight, kd_weight, feature_weight, temperature_squared)
+        super().__init__(pair, task_weight, kd_weight, feature_weight, temperature_squared)
         if negatives < 1 or width < 1:
             raise UsageError(f"method 'crd' needs positive negatives and width, not {negatives} and {width}")
         if not 0 <= momentum < 1 or not contrast_temperature > 0:

@@ -16,23 +16,39 @@ from rlkd_env.methods.kd import KD
 class FeatureMethod(KD):
     """KD + ``feature_weight`` · a comparison of features that does not depend on the temperatures.
 
-    The arguments below mean the same in every subclass; subclasses document only what they add. All except this
-    base class also take the ``pair`` of networks that they compare.
+    The arguments mean the same in every subclass; subclasses document only what they add.
 
     Args:
+        pair: The networks and the classes of the training images.
         task_weight: The weight of the task's own loss.
         kd_weight: The weight of KD's KL term. At 0 the term is not computed and temperatures have no effect.
-        feature_weight: The weight of the subclass's own term.
+        feature_weight: The weight of the method's own term; by default the ``published_weight`` of the method.
         temperature_squared: Whether the KL term carries the factor T_student · T_teacher.
     """
 
     uses_features = True
     tasks: tuple[TaskName, ...] = ("classification",)
+    published_weight = 1.0
 
-    def __init__(self, task_weight: float, kd_weight: float, feature_weight: float, temperature_squared: bool) -> None:
+    def __init__(
+        self,
+        pair: Pair,
+        task_weight: float = 0.1,
+        kd_weight: float = 0.9,
+        feature_weight: float | None = None,
+        temperature_squared: bool = True,
+    ) -> None:
         super().__init__(task_weight, kd_weight, temperature_squared)
-        self.feature_weight = feature_weight
+        self.feature_weight = self.published_weight if feature_weight is None else feature_weight
         self.uses_temperature = kd_weight != 0
+        self.prepare(pair)
+
+    def prepare(self, pair: Pair) -> None:
+        """Check the networks and create the method's own parameters.
+
+        Raises:
+            UsageError: If the method does not fit the networks.
+        """
 
     def logit_losses(self, outputs: InstanceOutputs, temperature: Temperature) -> dict[str, Tensor]:
         """Return KD's KL term ``(N,)``, or no term if its weight is 0."""

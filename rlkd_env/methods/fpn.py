@@ -84,7 +84,7 @@ class FPN(FeatureMethod):
         normalized: bool = False,
         temperature_squared: bool = True,
     ) -> None:
-        super().__init__(task_weight, kd_weight, feature_weight, temperature_squared)
+        super().__init__(pair, task_weight, kd_weight, feature_weight, temperature_squared)
         require_detectors(pair, "fpn")
         self.levels = matching_levels(pair, "fpn")
         self.compare = correlation_loss if normalized else imitation_loss

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rlkd_env.instances.outputs import InstanceOutputs
-from rlkd_env.methods.base import Pair, features_of
+from rlkd_env.methods.base import features_of
 from rlkd_env.methods.feature_method import FeatureMethod, at_least_float32
 
 _EPSILON = 1e-7
@@ -31,15 +31,7 @@ class PKT(FeatureMethod):
     1/N, so the published weight, 30000, holds for batches of 64.
     """
 
-    def __init__(
-        self,
-        pair: Pair,  # noqa: ARG002
-        task_weight: float = 0.1,
-        kd_weight: float = 0.9,
-        feature_weight: float = 30000.0,
-        temperature_squared: bool = True,
-    ) -> None:
-        super().__init__(task_weight, kd_weight, feature_weight, temperature_squared)
+    published_weight = 30000.0
 
     def feature_losses(self, outputs: InstanceOutputs) -> dict[str, Tensor]:
         """Return the term ``pkt`` ``(N,)``."""

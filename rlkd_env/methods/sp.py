@@ -30,15 +30,10 @@ class SP(FeatureMethod):
         UsageError: If a network has no feature maps.
     """
 
-    def __init__(
-        self,
-        pair: Pair,
-        task_weight: float = 0.1,
-        kd_weight: float = 0.9,
-        feature_weight: float = 3000.0,
-        temperature_squared: bool = True,
-    ) -> None:
-        super().__init__(task_weight, kd_weight, feature_weight, temperature_squared)
+    published_weight = 3000.0
+
+    def prepare(self, pair: Pair) -> None:
+        """Check that both networks have feature maps."""
         require_stages(pair, "sp")
 
     def feature_losses(self, outputs: InstanceOutputs) -> dict[str, Tensor]:

@@ -20,15 +20,8 @@ class SRRL(FeatureMethod):
     others in it, and a batch needs at least two instances.
     """
 
-    def __init__(
-        self,
-        pair: Pair,
-        task_weight: float = 0.1,
-        kd_weight: float = 0.9,
-        feature_weight: float = 1.0,
-        temperature_squared: bool = True,
-    ) -> None:
-        super().__init__(task_weight, kd_weight, feature_weight, temperature_squared)
+    def prepare(self, pair: Pair) -> None:
+        """Create the adapter A."""
         convolution = nn.Conv2d(pair.student.pooled, pair.teacher.pooled, kernel_size=1, bias=False)
         nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
         self.adapter = nn.Sequential(convolution, nn.BatchNorm2d(pair.teacher.pooled), nn.ReLU())

@@ -68,15 +68,8 @@ class VID(FeatureMethod):
         UsageError: If a network has no feature maps.
     """
 
-    def __init__(
-        self,
-        pair: Pair,
-        task_weight: float = 0.1,
-        kd_weight: float = 0.9,
-        feature_weight: float = 1.0,
-        temperature_squared: bool = True,
-    ) -> None:
-        super().__init__(task_weight, kd_weight, feature_weight, temperature_squared)
+    def prepare(self, pair: Pair) -> None:
+        """Create a regressor for every pair of stages."""
         require_stages(pair, "vid")
         count = min(len(pair.student.stages), len(pair.teacher.stages))
         self.regressors = nn.ModuleList(

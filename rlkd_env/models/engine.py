@@ -90,17 +90,10 @@ def choose_engine(
     memory_format: MemoryFormat = "auto",
     compiled: bool = False,
 ) -> Engine:
-    """Return the requested engine, with ``"auto"`` resolved for a device and a network.
+    """Return the requested engine, with ``"auto"`` resolved for a device and a student.
 
     ``"auto"`` is bfloat16 for convolutional networks on devices that multiply it natively, and channels-last for
     convolutional networks; ``docs/performance.md`` says what each brings.
-
-    Args:
-        device: The device of the run.
-        network: The student.
-        precision: The precision or ``"auto"``.
-        memory_format: The memory format or ``"auto"``.
-        compiled: Whether to compile forwards.
 
     Raises:
         UsageError: If a choice is unknown.

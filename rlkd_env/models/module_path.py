@@ -1,4 +1,4 @@
-"""Networks of the user's own, by the path of a function or class that makes them: ``package.module:factory``."""
+"""A user's own networks, by the path of the function or class that makes them: ``package.module:factory``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from rlkd_env.errors import UsageError
-from rlkd_env.utils import registry
+from rlkd_env.utils.registry import import_by_path
 
 
 def import_factory(path: str) -> Callable[..., Any]:
@@ -21,9 +21,11 @@ def import_factory(path: str) -> Callable[..., Any]:
     Raises:
         UsageError: if the module cannot be imported, or lacks the factory, or it cannot be called.
     """
-    factory = registry.import_factory(path, "network")
+    factory: Callable[..., Any] = import_by_path(path, "network")
     if isinstance(factory, nn.Module):
         raise UsageError(f"network {path!r} is a network already, no function or class that makes one")
+    if not callable(factory):
+        raise UsageError(f"network {path!r}: {path.partition(':')[2]!r} is no function or class")
     return factory
 
 

@@ -15,7 +15,7 @@ from rlkd_env.models.config import EngineConfig
 from rlkd_env.sampling.settings import Curriculum
 from rlkd_env.training.recipe import Recipe
 from rlkd_env.utils.choices import PAPER_FEATURES, Temperatures
-from rlkd_env.utils.options import Bounds, Finite, NonNegativeInt, Options, OptionValue, Share
+from rlkd_env.utils.options import Bounds, Finite, NameOf, NonNegativeInt, Options, OptionValue, Share
 
 if TYPE_CHECKING:
     from rlkd_env.instances.state import InstanceState
@@ -43,7 +43,7 @@ class NetworksConfig(Options):
 class DistillationConfig(Options):
     """The loss that the student learns from."""
 
-    method: str = "kd"
+    method: Annotated[str, NameOf("rlkd_env.methods.create:METHODS")] = "kd"
     """KD method: kd, dkd, pkt, sp, vid, crd, srrl, adain, or cross_entropy (no distillation); for detection also fpn
     and icd."""
     method_options: dict[str, OptionValue] = field(default_factory=dict)
@@ -58,9 +58,9 @@ class DistillationConfig(Options):
 class EnvironmentConfig(Options):
     """What an agent sees, what it may choose, and what it is paid for."""
 
-    features: tuple[str, ...] = PAPER_FEATURES
+    features: tuple[Annotated[str, NameOf("rlkd_env.instances.features:FEATURES")], ...] = PAPER_FEATURES
     """What the agent sees of an instance; a wrong name lists all."""
-    reward: str = "probe_loss"
+    reward: Annotated[str, NameOf("rlkd_env.runs.reward:REWARDS")] = "probe_loss"
     """What the agent is paid for after every update: the fall of the excess training loss (train_progress, free), of
     the loss on probe images (probe_loss) or its logarithm (log_probe_loss), or of their error rate (probe_accuracy)."""
     reward_interval: Annotated[int, Bounds(at_least=1, unit="update")] = 1
@@ -186,8 +186,8 @@ def instances_per_image(settings: Mapping[str, Any]) -> int:
     Raises:
         UsageError: if the data set is unknown.
     """
-    from rlkd_env.data import DataSource, source_class
+    from rlkd_env.data import DATASETS, DataSource
 
     dataset = settings.get("dataset", DataConfig.dataset)
-    task = dataset.task if isinstance(dataset, DataSource) else source_class(dataset).task
+    task = dataset.task if isinstance(dataset, DataSource) else DATASETS[dataset].task
     return settings.get("proposals", BatchesConfig.proposals) if task == "detection" else 1

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.func import vmap
 
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
@@ -104,6 +105,8 @@ class RewardMeter:
         reward: a name in :data:`REWARDS`, ``package.module:name``, or a :class:`Reward`.
         interval: updates between two measurements; the updates between earn 0 and their gain comes with the next
             measurement. The last update of a run is always measured.
+        num_runs: number K of runs whose students are stacked and measured at once, which gives rewards ``(K,)``; None
+            for one run.
 
     Attributes:
         is_measured: whether the latest update's reward was measured, or is 0 because it comes later.
@@ -112,11 +115,12 @@ class RewardMeter:
         UsageError: if the name is unknown or the interval is below 1.
     """
 
-    def __init__(self, reward: str | Reward = "probe_loss", interval: int = 1) -> None:
+    def __init__(self, reward: str | Reward = "probe_loss", interval: int = 1, num_runs: int | None = None) -> None:
         if interval < 1:
             raise UsageError(f"the reward interval must be at least 1 update, not {interval}")
         self.name = REWARDS.name_of(reward)
         self.interval = interval
+        self.num_runs = num_runs
         self._reward = REWARDS[self.name]
         self._potential = self._reward.potential
         self.is_measured = True
@@ -128,21 +132,38 @@ class RewardMeter:
         """Whether all probe images are forwarded after every update."""
         return self._reward.needs_probe and self.interval == 1
 
+    def fresh(self, num_runs: int | None = None) -> RewardMeter:
+        """Return a meter of the same reward that has measured nothing, for one run or for K stacked ones."""
+        return RewardMeter(self.name, self.interval, num_runs)
+
     def reset(self, measurement: Measurement) -> None:
-        """Take the first measurement of a run."""
-        self._last = self._potential(measurement)
+        """Take the first measurement of a run, or of K."""
+        self._last = self._measure(measurement)
         self._updates = 0
 
     def after_update(self, measurement: Measurement, is_last: bool) -> Tensor:
-        """Return the reward of an update, a tensor without dimensions on the run's device."""
+        """Return the reward of an update on the run's device; no dimensions, or ``(K,)``."""
         self._updates += 1
         self.is_measured = is_last or self._updates % self.interval == 0
         if not self.is_measured:
             return torch.zeros_like(self._last)
-        potential = self._potential(measurement)
+        potential = self._measure(measurement)
         reward = self._last - potential
         self._last = potential
         return reward
+
+    def _measure(self, measurement: Measurement) -> Tensor:
+        if self.num_runs is None:
+            return self._potential(measurement)
+        outputs, evaluate = measurement.outputs, measurement.evaluate_probe
+
+        def of_one_run(run: Tensor, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
+            of_run = InstanceOutputs(student_logits, teacher_logits, labels, outputs.progress, epoch=outputs.epoch)
+            return self._potential(Measurement(of_run, lambda: _of_run(evaluate(), run)))
+
+        runs = torch.arange(self.num_runs, device=outputs.labels.device)
+        instances = (outputs.student_logits.detach(), outputs.teacher_logits, outputs.labels)
+        return vmap(of_one_run)(runs, *(values.unflatten(0, (self.num_runs, -1)) for values in instances))
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the next rewards depend on."""
@@ -152,3 +173,11 @@ class RewardMeter:
         """Restore :meth:`state_dict`."""
         self._last = state["last"].to(self._last.device).clone()
         self._updates = state["updates"]
+
+
+def _of_run(everyone: Evaluation, run: Tensor) -> Evaluation:
+    """Pick one run's figures ``(1,)`` out of those of K runs ``(K,)``."""
+    accuracy, loss, confidence = (
+        values.gather(0, run) for values in (everyone.accuracy, everyone.loss, everyone.confidence)
+    )
+    return Evaluation(accuracy, loss, confidence)

@@ -1,4 +1,4 @@
-"""What may choose a run's batches in the place of a shuffled pass over the data."""
+"""What may choose a run's batches in place of a shuffled pass over the data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from rlkd_env.data import Batch, BatchStream, Splits
+from rlkd_env.data import Batch, BatchStream, ImageSet
 from rlkd_env.instances.outputs import InstanceOutputs
 
 
@@ -19,8 +19,8 @@ class SampledRun(Protocol):
         """The student as the updates so far have made it."""
 
     @property
-    def splits(self) -> Splits:
-        """The images; a sampler chooses among those for training."""
+    def train(self) -> ImageSet:
+        """The training images."""
 
     @property
     def step_count(self) -> int:
@@ -35,7 +35,7 @@ class SampledRun(Protocol):
 
 
 class Sampler(ABC):
-    """Chooses every batch's images. Its choices follow from the stream's seed, the step and its own state alone.
+    """Chooses the images of every batch; its choices follow from the stream's seed, the step and its own state alone.
 
     Attributes:
         observes_batches: whether :meth:`observe` wants to be shown the batches.
@@ -49,6 +49,11 @@ class Sampler(ABC):
 
     def prepare(self, run: SampledRun) -> None:  # noqa: B027 (override what is needed)
         """Look at a run whose next batch is about to be drawn, without changing it."""
+
+    def next_batch(self, stream: BatchStream, run: SampledRun) -> Batch:
+        """Return the batch that a run makes its next update on."""
+        self.prepare(run)
+        return self.batch(stream, run.step_count)
 
     @abstractmethod
     def batch(self, stream: BatchStream, step: int) -> Batch:

@@ -16,7 +16,7 @@ from rlkd_env.sampling.settings import Curriculum
 from rlkd_env.utils.seeds import seeded_generator
 
 _DRAW = 5
-"""Keeps these draws apart from the stream's and the exploration's."""
+"""This keeps the draws apart from those of the stream and of exploration."""
 _SNAPSHOT_BATCH = 512
 
 
@@ -87,7 +87,7 @@ class CurriculumSampler(Sampler):
         self._pool = state["pool"].to(self._device, copy=True)
 
     def _shuffle(self, stream: BatchStream, epoch: int) -> Tensor:
-        """Return the images of an epoch, in passes over the pool."""
+        """Return the images of an epoch: passes over the pool."""
         generator = seeded_generator(stream.seed, epoch, _DRAW)
         passes = math.ceil(stream.batches_per_epoch * stream.batch_size / len(self._pool))
         order = torch.cat([torch.randperm(len(self._pool), generator=generator) for _ in range(passes)])
@@ -97,7 +97,7 @@ class CurriculumSampler(Sampler):
     @torch.no_grad()
     def _difficulty(run: SampledRun) -> Tensor:
         """Return ``(n,)`` cross-entropies of the student on all training images."""
-        train = run.splits.train
+        train = run.train
         run.student.eval()
         chunks = train.chunks(_SNAPSHOT_BATCH)
         losses = [

@@ -1,4 +1,4 @@
-"""Efficient exploration (arXiv 2407.00115): batches of instances that an agent learns much from, with mix-up."""
+"""Efficient exploration (arXiv 2407.00115): batches of instances that an agent learns a lot from, with mix-up."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from rlkd_env.sampling.settings import Exploration
 from rlkd_env.utils.seeds import seeded_generator
 
 _DRAW, _LARGER_VIEW, _SMALLER_VIEW = 1, 1, 2
-"""Keep these draws apart from each other and from the stream's."""
+"""These keep the draws apart from each other and from the stream's."""
 
 
 class Explorer(Sampler):
-    """Keeps every training image's history of predictive entropy and draws the batches of the exploring epochs.
+    """Keeps the history of predictive entropy of every training image and draws the batches of the exploring epochs.
 
     An image's score is the mean entropy of the student's predictions on it so far. Only predictions on the image
-    itself count, none on a mix. Ranks and pairs are made anew when an exploring epoch begins and hold through it.
+    itself count, not those on a mix. Ranks and pairs are made anew at the start of an exploring epoch and stay until
+    its end.
 
     Args:
         settings: ranks, shares and epochs.
         size: number of training images n.
-        device: of the run.
+        device: device of the run.
     """
 
     observes_batches = True
@@ -49,12 +50,12 @@ class Explorer(Sampler):
 
     @property
     def scores(self) -> Tensor:
-        """``(n,)`` mean entropy in nats, on the device; NaN where the student has not seen the image."""
+        """``(n,)`` mean entropies in nats, on the device; NaN for images that the student has not seen."""
         return self._entropy_sum / self._count
 
     @property
     def pairs(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The K pairs of the last exploring epoch, from the most uncertain image on; none before it.
+        """The K pairs of the last exploring epoch, the most uncertain image first; none before that epoch.
 
         Returns:
             ``(K,)`` indices of the uncertain images, ``(K,)`` of the confident ones, ``(K,)`` shares of the former.
@@ -93,7 +94,7 @@ class Explorer(Sampler):
         """Return the batch of a step, which follows from the stream's seed, the step and the history alone.
 
         Args:
-            stream: gives the batches of the epochs that do not explore, and of those that lack a history.
+            stream: gives the batches of epochs that do not explore or lack a history.
             step: counted from 0 over all epochs.
         """
         epoch = step // stream.batches_per_epoch + 1
@@ -139,7 +140,7 @@ class Explorer(Sampler):
             setattr(self, f"_{name}", state[name].to(self._device, copy=True))
 
     def _pair_up(self, epoch: int) -> None:
-        """Rank the images that have a history and pair the uncertain with the confident ones, rank by rank."""
+        """Rank the images that have a history, and pair uncertain with confident ones, rank by rank."""
         known = self._count.nonzero().squeeze(-1)
         ranked = known[self.scores[known].argsort(descending=True, stable=True)]
         total = len(ranked)
@@ -150,7 +151,7 @@ class Explorer(Sampler):
         self._paired_epoch = epoch
 
     def _draw(self, stream: BatchStream, step: int) -> Tensor:
-        """Return ``(N,)`` random pairs, each as often as any other, give or take one."""
+        """Return ``(N,)`` random pairs, each as often as any other to within one."""
         generator = seeded_generator(stream.seed, step, _DRAW)
         count = len(self._uncertain)
         passes = math.ceil(stream.batch_size / count)
@@ -159,10 +160,10 @@ class Explorer(Sampler):
 
 
 def _mix(stream: BatchStream, step: int, uncertain: Tensor, confident: Tensor, share: Tensor) -> Batch:
-    """Mix the images at ``(N,)`` indices; ``share`` ``(N,)`` is the uncertain ones'. The larger share comes first.
+    """Mix the images at ``(N,)`` indices; ``share`` ``(N,)`` is that of the uncertain ones. The larger share is first.
 
-    All are given for the whole batch; the stream hands out its part of it. A mix for detection shows the objects of
-    both images, whatever their shares, as in arXiv 1902.04103.
+    All arguments are for the whole batch, of which the stream hands out its share. A mix for detection shows the
+    objects of both images, whatever their shares, as in arXiv 1902.04103.
     """
     is_swapped = share < 0.5
     larger = stream.take(torch.where(is_swapped, confident, uncertain), step, _LARGER_VIEW)

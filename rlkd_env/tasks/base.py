@@ -1,4 +1,4 @@
-"""What a task must offer for its networks to be distilled by :class:`~rlkd_env.runs.run.DistillationRun`."""
+"""What a task must offer so that its networks can be distilled."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Evaluation:
     """How good a network is on a set; tensors without dimensions, on the network's device.
 
     Attributes:
-        accuracy: share of correct top-1 predictions; of a detector its AP. The task's ``metric`` says which.
-        loss: mean cross-entropy in nats; of a detector the sum of all its losses.
-        confidence: mean probability of the true class: an accuracy without steps.
-        details: further figures by name, such as a detector's AP50.
+        accuracy: share of correct top-1 predictions, or a detector's AP; the task's ``metric`` says which.
+        loss: mean cross-entropy in nats, or the sum of all losses of a detector.
+        confidence: mean probability of the true class, which changes more smoothly than the accuracy.
+        details: further metrics by name, such as a detector's AP50.
     """
 
     accuracy: Tensor
@@ -37,11 +37,11 @@ class Task(ABC):
         engine: how networks are computed; None computes plainly, on a CPU.
 
     Attributes:
-        metric: what :attr:`Evaluation.accuracy` is, in a word.
-        instances_per_image: instances of every image, each with a temperature of its own.
+        metric: the name of what :attr:`Evaluation.accuracy` is.
+        instances_per_image: number of instances in every image, each with a temperature of its own.
         is_stochastic: whether a forward in training draws from torch's global generator, whatever the networks.
-        follows_logits: whether all that temperatures change is in the logits of :meth:`forward`, an image an instance,
-            so that logits may be kept, forwarded again and stacked.
+        follows_logits: whether an instance is an image and temperatures change nothing but what follows from the logits
+            of :meth:`forward`, so that logits may be kept, forwarded again and stacked.
     """
 
     metric = "accuracy"
@@ -66,9 +66,9 @@ class Task(ABC):
         Args:
             student: its outputs carry gradients.
             teacher: in evaluation mode; forwarded without gradients.
-            batch: of images, of each ``instances_per_image`` instances.
+            batch: images with ``instances_per_image`` instances each.
             with_features: whether the outputs hold images and features too.
-            teacher_logits: ``(N, C)`` if they are known already; the teacher is not forwarded then.
+            teacher_logits: ``(N, C)`` if they are already known, in which case the teacher is not forwarded.
         """
 
     @abstractmethod
@@ -77,7 +77,7 @@ class Task(ABC):
 
     @abstractmethod
     def teacher_logits(self, teacher: nn.Module, images: ImageSet, limit: int) -> Tensor:
-        """Return a teacher's logits ``(n, C)`` on up to ``limit`` images, as it is compared with in training.
+        """Return a teacher's logits ``(n, C)`` on up to ``limit`` images, as training compares them with the student's.
 
         Args:
             teacher: in evaluation mode.
@@ -90,7 +90,7 @@ class Task(ABC):
         """Measure a network in evaluation mode; its mode is the same afterwards."""
 
     def evaluate_probe(self, network: nn.Module, images: ImageSet) -> Evaluation:
-        """Measure a network for a reward, which happens after many an update; likewise."""
+        """Measure a network for a reward, as often as after every update; likewise."""
         return self.evaluate(network, images)
 
     def num_logits(self, splits: Splits) -> int:

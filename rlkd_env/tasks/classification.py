@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,19 +27,32 @@ class Classification(Task):
         with_features: bool = False,
         teacher_logits: Tensor | None = None,
     ) -> InstanceOutputs:
-        """Forward N images through both networks, once each."""
+        """Forward N images through both networks, once each; see :meth:`Task.forward`."""
         images = self.engine.images(batch.images)
-        if not with_features:
+        of_features: dict[str, Any] = {}
+        if with_features:
+            with torch.no_grad():
+                teacher_logits, teacher_features = self.engine.forward_with_features(teacher, images)
+            student_logits, student_features = self.engine.forward_with_features(student, images)
+            of_features = {
+                "images": images,
+                "student_features": student_features,
+                "teacher_features": teacher_features,
+            }
+        else:
             if teacher_logits is None:
                 with torch.no_grad():
                     teacher_logits = self.engine.forward(teacher, images)
-            return self._outputs(batch, self.engine.forward(student, images), teacher_logits)
-        with torch.no_grad():
-            teacher_logits, teacher_features = self.engine.forward_with_features(teacher, images)
-        student_logits, student_features = self.engine.forward_with_features(student, images)
-        outputs = self._outputs(batch, student_logits, teacher_logits)
-        outputs.images, outputs.student_features, outputs.teacher_features = images, student_features, teacher_features
-        return outputs
+            student_logits = self.engine.forward(student, images)
+        return InstanceOutputs(
+            student_logits,
+            teacher_logits,
+            batch.labels,
+            indices=batch.indices,
+            partner_labels=batch.partner_labels,
+            label_share=batch.label_share,
+            **of_features,
+        )
 
     def training_loss(self, network: nn.Module, batch: Batch) -> Tensor:
         """Return the mean cross-entropy in nats."""
@@ -50,7 +65,7 @@ class Classification(Task):
 
     @torch.no_grad()
     def evaluate(self, network: nn.Module, images: ImageSet) -> Evaluation:
-        """Return top-1 accuracy and mean cross-entropy; reading them is the caller's choice of a synchronisation."""
+        """Return top-1 accuracy, mean cross-entropy in nats and mean confidence; does not wait for the device."""
         was_training = network.training
         network.eval()
         logits = torch.cat([network(self.engine.images(chunk)) for chunk in images.chunks(_EVALUATION_BATCH)])
@@ -58,14 +73,3 @@ class Classification(Task):
         accuracy = (logits.argmax(dim=-1) == images.labels).float().mean()
         losses = F.cross_entropy(logits, images.labels, reduction="none")
         return Evaluation(accuracy, losses.mean(), (-losses).exp().mean())
-
-    @staticmethod
-    def _outputs(batch: Batch, student_logits: Tensor, teacher_logits: Tensor) -> InstanceOutputs:
-        return InstanceOutputs(
-            student_logits,
-            teacher_logits,
-            batch.labels,
-            indices=batch.indices,
-            partner_labels=batch.partner_labels,
-            label_share=batch.label_share,
-        )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
+
+from rlkd_env.utils.registry import missing_package
 
 if TYPE_CHECKING:
     from rlkd_env.data.splits import TaskName
@@ -19,12 +22,15 @@ def create_task(name: TaskName, engine: Engine | None = None, proposals: int = 6
         proposals: number of region proposals of every image that are distilled in detection.
 
     Raises:
-        UsageError: if there are no proposals, or the engine compiles what cannot be compiled.
+        UsageError: if there are no proposals, the engine compiles what cannot be compiled, or the package that measures
+            detections is missing.
     """
     if name == "classification":
         from rlkd_env.tasks.classification import Classification
 
         return Classification(engine)
+    if find_spec("pycocotools") is None:  # told before anything is trained
+        raise missing_package("detection", "pycocotools", "detection")
     from rlkd_env.tasks.detection.task import Detection  # torchvision's detectors take as long to import as PyTorch
 
     return Detection(engine, proposals)

@@ -1,4 +1,4 @@
-"""The teacher's logits on all training images, where the images come back in views that have been seen."""
+"""The teacher's logits on all training images, kept if the images come back in views that were shown before."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _CHUNK = 256
 
 
 class TeacherCache:
-    """Keeps a teacher's logits of every view, ``(n, C)`` each, made when the view is first shown.
+    """Keeps a teacher's logits ``(n, C)`` of every view, which are computed when the view is first shown.
 
     They follow from teacher and data alone, so a run's snapshots need not hold them.
 
     Args:
         engine: how the teacher is computed.
-        teacher: frozen.
+        teacher: the frozen teacher.
         data: the training images.
-        stream: whose views are kept.
+        stream: the stream whose views are kept.
     """
 
     def __init__(self, engine: Engine, teacher: nn.Module, data: ImageSet, stream: BatchStream) -> None:
@@ -30,22 +30,24 @@ class TeacherCache:
         self._stream = stream
         self._logits: dict[int, Tensor] = {}
 
-    @staticmethod
-    def pays(data: ImageSet, stream: BatchStream, num_classes: int, epochs: int, limit: int) -> bool:
-        """Whether views come back, and their logits fit.
-
-        Args:
-            data: the training images.
-            stream: of the run.
-            num_classes: C.
-            epochs: of the run.
-            limit: bytes that the logits may take.
-        """
+    @classmethod
+    def if_it_pays(
+        cls,
+        engine: Engine,
+        teacher: nn.Module,
+        data: ImageSet,
+        stream: BatchStream,
+        num_classes: int,
+        epochs: int,
+        limit: int,
+    ) -> TeacherCache | None:
+        """Return a cache if views come back in a run of so many epochs and their logits fit into so many bytes."""
         views = stream.views if data.is_random else 1
-        return views is not None and epochs > views and views * len(data) * num_classes * 4 <= limit
+        pays = views is not None and epochs > views and views * len(data) * num_classes * 4 <= limit
+        return cls(engine, teacher, data, stream) if pays else None
 
     def logits(self, batch: Batch) -> Tensor | None:
-        """Return the teacher's logits ``(N, C)`` on a batch, or None if its images are mixed or not the stream's."""
+        """Return the teacher's logits ``(N, C)`` on a batch, or None if its images are mixed or not from the stream."""
         if batch.view is None:
             return None
         seed = self._stream.view_seed(batch.view) if self._data.is_random else 0

@@ -7,7 +7,6 @@ import json
 import math
 import os
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from rlkd_env.models.engine import choose_engine
 from rlkd_env.models.storage import load_network, save_network
 from rlkd_env.tasks import create_task
 from rlkd_env.training.recipe import TeacherRecipe
+from rlkd_env.training.update import Optimization, step_randomness
 from rlkd_env.utils.choices import MemoryFormat
 from rlkd_env.utils.randomness import is_stochastic, seeded
 
@@ -57,8 +57,8 @@ class TeacherTraining:
         self.task = create_task(task, engine, recipe.proposals)
         engine.prepare(self.network)
         self._is_stochastic = self.task.is_stochastic or is_stochastic(self.network)
-        self._optimizer = recipe.create_optimizer(self.network.parameters())
-        self._schedule = recipe.create_schedule(self._optimizer, recipe.epochs * self._stream.batches_per_epoch)
+        total_steps = recipe.epochs * self._stream.batches_per_epoch
+        self._optimization = Optimization(recipe, list(self.network.parameters()), total_steps)
 
     @property
     def finished(self) -> bool:
@@ -76,13 +76,10 @@ class TeacherTraining:
         losses = []
         for step in range(first_step, first_step + self._stream.batches_per_epoch):
             batch = self._stream.batch(step)
-            randomness = seeded(self.recipe.seed + step, self._device) if self._is_stochastic else nullcontext()
-            with randomness:
+            with step_randomness(self._is_stochastic, self.recipe.seed + step, self._device):
                 loss = self.task.training_loss(self.network, batch)
-            self._optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            self._optimizer.step()
-            self._schedule.step()
+            self._optimization.backward(loss)
+            self._optimization.step()
             losses.append(loss.detach())
         self.epoch += 1
         mean = float(torch.stack(losses).mean())
@@ -95,16 +92,14 @@ class TeacherTraining:
         return {
             "epoch": self.epoch,
             "network": self.network.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "schedule": self._schedule.state_dict(),
+            **self._optimization.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from :meth:`state_dict`, bit for bit on a CPU."""
         self.epoch = state["epoch"]
         self.network.load_state_dict(state["network"])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._schedule.load_state_dict(state["schedule"])
+        self._optimization.load_state_dict(state)
 
 
 def train_teacher(

@@ -13,6 +13,7 @@ from numbers import Integral, Real
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from rlkd_env.errors import UsageError, unknown_name
+from rlkd_env.utils.registry import import_by_path
 
 OptionValue = int | float | bool | str
 """Value of a part's own argument, such as those of ``--method-options``."""
@@ -53,6 +54,29 @@ class Bounds:
             and (self.at_most is None or value <= self.at_most)
             and (self.below is None or value < self.below)
         )
+
+
+@dataclass(frozen=True)
+class NameOf:
+    """What a text is: the name of a part. In its place the part itself may be given, which is read as its name.
+
+    Attributes:
+        registry: the :class:`~rlkd_env.utils.registry.Registry` of the part, as ``package.module:NAME``; it is imported
+            only if a part is given.
+    """
+
+    registry: str
+
+    def read(self, part: Any) -> str | None:
+        """Return the name of a part; a name and None as they are.
+
+        Raises:
+            UsageError: if it is not of the registry's kind.
+        """
+        if part is None or isinstance(part, str):
+            return part
+        name: str = import_by_path(self.registry, "registry").name_of(part)
+        return name
 
 
 Finite = Annotated[float, Bounds()]
@@ -158,6 +182,9 @@ def read_value(name: str, value: Any, hint: Any) -> Any:
     """
     origin, arguments, words = get_origin(hint), get_args(hint), name.replace("_", " ")
     if origin is Annotated:
+        for note in arguments[1:]:
+            if isinstance(note, NameOf):
+                value = note.read(value)
         read = read_value(name, value, arguments[0])
         for bounds in arguments[1:]:
             if isinstance(bounds, Bounds) and not bounds.hold(read):

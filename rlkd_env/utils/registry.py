@@ -15,12 +15,13 @@ from rlkd_env.errors import UsageError, unknown_name
 T = TypeVar("T")
 
 
-def import_by_path(path: str, kind: str) -> Any:
+def import_by_path(path: str, kind: str, extra: str | None = None) -> Any:
     """Import what ``package.module:name`` names; this runs the module's code.
 
     Args:
         path: the module is found as Python finds modules, in the working folder too.
         kind: what the path stands for, for the error message.
+        extra: the extra of this package that installs the module, if any.
 
     Raises:
         UsageError: if the module cannot be imported or does not define the name.
@@ -31,6 +32,9 @@ def import_by_path(path: str, kind: str) -> Any:
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # the user's module may raise anything
+        if extra is not None and isinstance(error, ModuleNotFoundError):
+            package = module_name.partition(".")[0].replace("_", "-")
+            raise missing_package(f"the {kind} {path.partition(':')[2]}", package, extra) from None
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(
             f"{kind} {path!r}: the module {module_name!r} cannot be imported ({reason}); "
@@ -42,24 +46,17 @@ def import_by_path(path: str, kind: str) -> Any:
         raise UsageError(f"{kind} {path!r}: the module {module_name!r} has no {name!r}") from None
 
 
-def import_factory(path: str, kind: str) -> Callable[..., Any]:
-    """Import a function or class that ``package.module:name`` names, as :func:`import_by_path` does.
-
-    Raises:
-        UsageError: likewise, or if it cannot be called.
-    """
-    factory = import_by_path(path, kind)
-    if not callable(factory):
-        raise UsageError(f"{kind} {path!r}: {path.partition(':')[2]!r} is no function or class")
-    return factory
+def missing_package(what: str, package: str, extra: str) -> UsageError:
+    """Build the error for an optional package that is not installed."""
+    return UsageError(f"{what} needs {package}: pip install 'rlkd[{extra}]'")
 
 
-def subclass_of(base: str) -> Callable[[Any], Any]:
-    """Return a check that a part is a class derived from ``base``, itself given as ``package.module:name``."""
+def subclass_of(*bases: str) -> Callable[[Any], Any]:
+    """Return a check that a part is a class derived from one of ``bases``, each given as ``package.module:name``."""
 
     def check(part: Any) -> Any:
-        if not (isinstance(part, type) and issubclass(part, import_by_path(base, "base class"))):
-            raise UsageError(f"not a subclass of {base.replace(':', '.')}")
+        if not isinstance(part, type) or not issubclass(part, tuple(import_by_path(base, "class") for base in bases)):
+            raise UsageError(f"not a subclass of {' or '.join(base.replace(':', '.') for base in bases)}")
         return part
 
     return check
@@ -107,14 +104,14 @@ class Registry(Mapping[str, T]):
         """
 
         def add(part: T) -> T:
-            if name in self._parts and not (known := self._parts[name]) == _path(part) and _path(known) != _path(part):
+            if name in self._parts and path_of(self._parts[name]) != path_of(part):
                 raise ValueError(f"{self.kind} {name!r} is registered already")
             self._parts[name] = part
             return part
 
         return add
 
-    def name_of(self, part: str | T) -> str:
+    def name_of(self, part: Any) -> str:
         """Return the name of a part, under which this registry finds it.
 
         Args:
@@ -127,9 +124,9 @@ class Registry(Mapping[str, T]):
         if isinstance(part, str):
             return part
         for name, known in self._parts.items():
-            if known is part or known == _path(part):
+            if known is part or (isinstance(known, str) and known == path_of(part)):
                 return name
-        name = _path(part)
+        name = path_of(part)
         self._adopted[name] = self._from_outside(part, name)
         return name
 
@@ -163,8 +160,13 @@ class Registry(Mapping[str, T]):
             raise UsageError(f"{self.kind} {name!r}: {error}") from None
 
 
-def _path(part: Any) -> str:
-    """Return ``module:qualname`` of a class, a function, or an object that wraps a function in ``__wrapped__``."""
+def path_of(part: Any) -> str:
+    """Return ``module:qualname`` of a class, a function, or an object that wraps a function in ``__wrapped__``.
+
+    A string is returned as it is.
+    """
+    if isinstance(part, str):
+        return part
     origin = inspect.unwrap(part)
     if not hasattr(origin, "__qualname__"):
         origin = type(origin)

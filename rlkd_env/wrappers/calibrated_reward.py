@@ -1,4 +1,4 @@
-"""Instance rewards out of a shared, perhaps delayed, batch reward."""
+"""Rewards of single instances from a batch reward that they share, and that may be delayed."""
 
 from __future__ import annotations
 
@@ -9,30 +9,21 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 
-from rlkd_env.credit.calibrators import CALIBRATORS, Calibrator, Reference
+from rlkd_env.credit.base import Calibrator, Reference
+from rlkd_env.credit.create import CALIBRATORS
 from rlkd_env.credit.return_decomposition import ReturnDecomposition
 from rlkd_env.envs.vector_env import KDVectorEnv
-from rlkd_env.errors import UsageError, unknown_name
+from rlkd_env.errors import UsageError
 from rlkd_env.instances.temperature import Policy
 from rlkd_env.wrappers.residual_action import ResidualAction
-
-CALIBRATOR_NAMES = ("return_decomposition", *CALIBRATORS)
-"""``uniform``: everyone earns the batch reward (the control); ``return_decomposition``: the paper's, learned online;
-``last_layer`` and ``gradient``: first order, from the update; ``counterfactual``: the truth, for small students."""
-
-
-def check_calibrator(name: str) -> None:
-    """Raise a UsageError with the valid names if there is no calibrator of this name."""
-    if name not in CALIBRATOR_NAMES:
-        raise unknown_name("calibrator", name, CALIBRATOR_NAMES)
 
 
 class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
     """Gives every slot its own part of a batch reward that all slots share.
 
-    Reward of instance i: its credit, plus what the credits' mean leaves of the batch reward. So the mean over the
-    instances is the batch reward. With a delayed reward (``reward_interval=k``) that holds for the sum over the
-    interval: a slot earns its credit at every step, and the rest of the whole interval with the measurement. An update
+    The reward of an instance is its credit plus whatever the mean credit leaves of the batch reward, so the mean over
+    the instances is the batch reward. With a delayed reward (``reward_interval=k``) this holds for the sum over the
+    interval: a slot earns its credit at every step, and the rest for the whole interval with the measurement. An update
     that diverges earns no credit, only the penalty.
 
     Args:
@@ -40,7 +31,7 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
             states and actions in ``[-1, 1]``; the others look at a KD run, so
             :class:`~rlkd_env.envs.vector_env.KDVectorEnv`, wrapped or not. With several runs only ``uniform``, where
             every slot earns its run's reward.
-        calibrator: a name in :data:`CALIBRATOR_NAMES`.
+        calibrator: a name in :data:`~rlkd_env.credit.create.CALIBRATORS`, ``package.module:name``, or a class.
         reference: temperature that credits are relative to, or a rule that gives it; None takes what the action 0
             is: the geometric mean of the run's range, or the rule that the agent acts around. For
             ``return_decomposition`` it is always the action 0.
@@ -69,32 +60,34 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
     """
 
     def __init__(
-        self, env: VectorEnv[Any, Any, Any], calibrator: str = "return_decomposition", reference: Reference = None
+        self,
+        env: VectorEnv[Any, Any, Any],
+        calibrator: str | type[Calibrator] | type[ReturnDecomposition] = "return_decomposition",
+        reference: Reference = None,
     ) -> None:
-        gym.utils.RecordConstructorArgs.__init__(
-            self, _disable_deepcopy=True, calibrator=calibrator, reference=reference
-        )
+        name = CALIBRATORS.name_of(calibrator)
+        gym.utils.RecordConstructorArgs.__init__(self, _disable_deepcopy=True, calibrator=name, reference=reference)
         VectorWrapper.__init__(self, env)
-        check_calibrator(calibrator)
+        kind = CALIBRATORS[name]
         base = env.unwrapped
         self._has_several_runs = isinstance(base, KDVectorEnv) and base.num_runs > 1
         self._run = base.run if isinstance(base, KDVectorEnv) and not self._has_several_runs else None
         self.hook: Calibrator | None = None
         self._decomposition: ReturnDecomposition | None = None
         if self._has_several_runs:
-            if calibrator != "uniform":
-                raise UsageError(f"the calibrator {calibrator!r} needs a single run: with num_runs, take uniform")
-        elif calibrator == "return_decomposition":
-            self._decomposition = _decomposition_for(env)
+            if not kind.takes_several_runs:
+                raise UsageError(f"the calibrator {name!r} needs a single run: with num_runs, take uniform")
+        elif issubclass(kind, ReturnDecomposition):
+            self._decomposition = kind(*_sizes(env))
         elif self._run is None:
-            raise UsageError(f"the calibrator {calibrator!r} needs a KDVectorEnv, not {env.unwrapped}")
-        elif self._run.num_processes > 1:
+            raise UsageError(f"the calibrator {name!r} needs a KDVectorEnv, not {env.unwrapped}")
+        elif self._run.num_processes > 1 and kind.forwards_images:
             raise UsageError(
-                f"the calibrator {calibrator!r} looks at the whole update, which no process has when several share a "
-                "run: choose return_decomposition or uniform"
+                f"the calibrator {name!r} looks at the whole update, which no process has when several share a run: "
+                "choose return_decomposition or uniform"
             )
         else:
-            self.hook = CALIBRATORS[calibrator](self._run, _rule_inside(env) if reference is None else reference)
+            self.hook = kind(self._run, _rule_inside(env) if reference is None else reference)
             self.watch()
         self._unpaid = self._earned = 0.0
         self._resets = False
@@ -139,7 +132,7 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
         return observation, calibrated, terminated, truncated, info
 
     def _calibrate(self, credit: np.ndarray, batch_reward: float, learns: bool) -> np.ndarray:
-        """Add to the credits what they leave of the interval's reward, once it is measured."""
+        """Add to the credits whatever they leave of the interval's reward, once it is measured."""
         self.metrics = {"reward_spread": float(credit.std())}
         self._earned += batch_reward
         self._unpaid += batch_reward - float(credit.mean())
@@ -177,7 +170,7 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
         self.env.close(**kwargs)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the next rewards depend on besides the environment."""
+        """Return everything that the next rewards depend on besides the environment."""
         decomposition = None if self._decomposition is None else self._decomposition.state_dict()
         return {
             "unpaid": self._unpaid,
@@ -206,7 +199,8 @@ def _rule_inside(env: VectorEnv[Any, Any, Any]) -> Policy | None:
     return None
 
 
-def _decomposition_for(env: VectorEnv[Any, Any, Any]) -> ReturnDecomposition:
+def _sizes(env: VectorEnv[Any, Any, Any]) -> tuple[int, int]:
+    """Return how many numbers a state and an action have."""
     states, actions = env.single_observation_space, env.single_action_space
     if not isinstance(states, spaces.Box) or not isinstance(actions, spaces.Box):
         raise UsageError("return_decomposition needs Box states and actions")
@@ -214,4 +208,4 @@ def _decomposition_for(env: VectorEnv[Any, Any, Any]) -> ReturnDecomposition:
         raise UsageError(
             "return_decomposition needs actions in [-1, 1]: wrap the environment in TemperatureAction first"
         )
-    return ReturnDecomposition(int(np.prod(states.shape)), int(np.prod(actions.shape)))
+    return int(np.prod(states.shape)), int(np.prod(actions.shape))

@@ -24,11 +24,11 @@ class CoefficientAction(gym.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarr
 
     The action ``(n,)`` in ``[-1, 1]``, times ``scale``, is the coefficients of a
     :class:`~rlkd_env.instances.coefficients.CoefficientRule` for the next updates; the observation is the rule's
-    context; the reward is the sum of the updates' rewards, with the environment's reward ``log_probe_loss`` the fall of
-    the log probe loss.
+    context; the reward is the sum of the updates' rewards. With the environment's reward ``log_probe_loss`` this is
+    the fall of the logarithm of the probe loss.
 
     Args:
-        env: a :class:`~rlkd_env.envs.kd_env.KDEnv`, whose own range cuts the rule's temperatures off.
+        env: a :class:`~rlkd_env.envs.kd_env.KDEnv`, whose range clips the rule's temperatures.
         rule: the rule; None takes that of the usual features.
         decisions: actions a run, each held for an equal part of its updates.
         scale: coefficient at an action of 1.

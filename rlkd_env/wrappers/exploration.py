@@ -17,11 +17,11 @@ class EfficientExploration(
     VectorWrapper,  # without type arguments, which it takes from Gymnasium 1.4 on
     gym.utils.RecordConstructorArgs,
 ):
-    """Fills the batches of some epochs with instances that the agent learns much from (arXiv 2407.00115).
+    """Fills the batches of some epochs with instances that the agent learns a lot from (arXiv 2407.00115).
 
-    The images are ranked by the mean entropy of the student's predictions so far; in the exploring epochs uncertain
+    The images are ranked by the mean entropy of the student's predictions so far. In the exploring epochs, uncertain
     images are mixed into confident ones, pixels and labels alike, and every slot holds such a mix. Spaces and episodes
-    stay as they are. The explorer belongs to the run, so that a run's state and its forks hold the history.
+    stay as they are. The explorer belongs to the run, so the run's state and its forks hold the history.
 
     Args:
         env: a :class:`~rlkd_env.envs.vector_env.KDVectorEnv`, wrapped or not.

@@ -1,4 +1,4 @@
-"""Actions in [-1, 1] that change a rule's temperatures: an agent that starts from the rule, not from nothing."""
+"""Actions in [-1, 1] that change a rule's temperatures, so that an agent starts from the rule."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class ResidualAction(
 ):
     """Lets agents act around a rule on a vector environment whose actions are temperatures.
 
-    What an action does tells :class:`~rlkd_env.instances.actions.ResidualMap`; the action 0 everywhere makes the rule's
-    own student.
+    See :class:`~rlkd_env.instances.actions.ResidualMap` for what an action does; with the action 0 everywhere, the
+    student is the rule's own.
 
     Args:
         env: a :class:`~rlkd_env.envs.vector_env.KDVectorEnv`, wrapped or not. With separate temperatures an action is
             two numbers.
-        around: the rule: a batch's outputs in, temperatures out, and nothing else that changes it. It may read the
-            student's logits with gradient (``has_gradient``) where there is one run or all are stacked.
+        around: the rule, a function from a batch's outputs to temperatures that nothing else changes. It may read the
+            student's logits with gradient (``has_gradient``) if there is one run or all runs are stacked.
         width: logarithm of the largest multiple of the rule's temperatures, which the action 1 gives.
 
     Raises:

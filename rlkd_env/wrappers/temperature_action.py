@@ -1,4 +1,4 @@
-"""Actions in [-1, 1] in place of temperatures: what off-the-shelf agents expect."""
+"""Actions in [-1, 1] in place of temperatures, as off-the-shelf agents expect."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class TemperatureAction(
     """Lets agents act in ``[-1, 1]`` on a vector environment whose actions are temperatures.
 
     Args:
-        env: with a single action space ``Box(t_min, t_max, (1,))``, or ``(2,)`` for teacher and student apart.
+        env: has the single action space ``Box(t_min, t_max, (1,))``, or ``(2,)`` for teacher and student separately.
         scale: ``"log"``: equal steps of the action are equal ratios of the temperature; or ``"linear"``.
 
     Raises:
@@ -50,7 +50,7 @@ class TemperatureAction(
         """Map actions to temperatures of the same shape, ``(N, 1)`` or ``(N, 2)``.
 
         Raises:
-            ValueError: if an action is not a number, which a range of a single temperature would not show.
+            ValueError: if an action is not a number.
         """
         return self.action_map.to_temperature(check_numbers(actions))
 

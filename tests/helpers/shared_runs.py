@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from agents.learned.temperature_policy import TemperaturePolicy
-from agents.rules.create import FixedTemperature, RuleSetting, create_rule
+from agents.rules.create import RuleSetting, create_rule
+from agents.rules.simple import FixedTemperature
 from experiments.cli import main as run_command
 from experiments.session.distributed import end_at_once
 from rlkd_env.envs.vector_env import KDVectorEnv

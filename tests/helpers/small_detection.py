@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -119,16 +120,16 @@ class Quarters(Classification):
         classes = torch.where(is_there, batch.labels + 1, 0)
         real = Boxes(quarters[where].unsqueeze(1), classes.unsqueeze(1), torch.zeros_like(is_there).unsqueeze(1))
         is_hit = (torch.arange(4) == where.unsqueeze(1)) & is_there.unsqueeze(1)
-        outputs.labels = torch.where(is_hit, classes.unsqueeze(1), 0).flatten()
+        labels = torch.where(is_hit, classes.unsqueeze(1), 0).flatten()
         count = len(batch.labels)
-        outputs.regions = Regions(
+        regions = Regions(
             quarters.repeat(count, 1),
             torch.arange(count).repeat_interleave(4),
             torch.full((4 * count,), 0.5),
             is_hit.float().flatten(),
             real,
         )
-        return outputs
+        return replace(outputs, labels=labels, regions=regions)
 
 
 def quarters_run(method: str, **options: float) -> DistillationRun:

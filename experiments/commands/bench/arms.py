@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from agents.learned.loading import PRETRAINED
-from agents.rules.create import FixedTemperature
+from agents.rules.simple import FixedTemperature
 from agents.sb3.export import export_policy
 from agents.sb3.make import make_agent
 from experiments.commands.bench.plain_kd import TEMPERATURE, plain_kd
@@ -23,6 +24,7 @@ from rlkd_env.errors import UsageError
 from rlkd_env.instances.temperature import Policy, Temperature
 from rlkd_env.models import create_model
 from rlkd_env.runs.build import build_run
+from rlkd_env.runs.reward import Measurement
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.utils.registry import Registry
 from rlkd_env.wrappers import CalibratedReward, TemperatureAction
@@ -180,6 +182,8 @@ def cost_by_part(run: DistillationRun, steps: int) -> dict[str, float]:
     temperature = Temperature.shared(torch.full((run.batch_size,), TEMPERATURE, device=run.device))
     frozen = run.frozen_teacher
     stream = BatchStream(run.splits.train, run.recipe.batch_size, seed=0)
+    steps_of_stream = itertools.count()
+    measurement = Measurement(run.outputs, lambda: run.task.evaluate_probe(run.student, run.probe))
     losses: list[Tensor] = []
 
     def forward_teacher() -> None:
@@ -194,12 +198,12 @@ def cost_by_part(run: DistillationRun, steps: int) -> dict[str, float]:
     if not run.task.follows_logits:  # the teacher classifies the student's proposals
         networks = {"networks_and_loss": make_loss}
     parts: dict[str, Callable[[], object]] = {
-        "batch": lambda: stream.batch(stream._next_step + 1),
+        "batch": lambda: stream.batch(next(steps_of_stream)),
         **networks,
         "backward": lambda: losses[0].backward(),
-        "optimizer": run.optimizer.step,
+        "optimizer": run.update.optimization.optimizer.step,
         "state": lambda: run.state(replace(run.outputs)),
-        "reward": lambda: run.reward.after_update(run._measurement(), is_last=False),
+        "reward": lambda: run.reward.after_update(measurement, is_last=False),
     }
     times: dict[str, list[float]] = {name: [] for name in parts}
     for _ in range(max(steps, 3)):

@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from agents.rules.create import FixedTemperature
+from agents.rules.simple import FixedTemperature
 from experiments.commands.train_agent.instances import Instance
 from experiments.compare.statistics import paired_difference
 from rlkd_env.data import ImageSet

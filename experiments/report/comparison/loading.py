@@ -73,17 +73,9 @@ class StudentMetrics:
 
 @dataclass(frozen=True)
 class ArmRecord:
-    """An arm on one task.
+    """An arm on one task: test metrics by the keys of :data:`STUDENTS`, numbers of runs, and recorded histories.
 
-    Attributes:
-        name: The name of the arm.
-        students: The test metrics by the keys of :data:`STUDENTS`.
-        count: The number of runs.
-        diverged: The number of runs that diverged.
-        failed: The number of runs that failed.
-        cost_ratio: The cost of a run over that of the baseline's, or None if unknown.
-        mean_temperature: The mean temperature, or None if unknown.
-        histories: The histories of those runs that recorded one.
+    The cost ratio, over the baseline's cost, and the mean temperature are None if unknown.
     """
 
     name: str
@@ -105,14 +97,10 @@ class ArmRecord:
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """All arms on one task.
+    """All arms on one task, sorted from the best mean of the last epoch's students to the worst.
 
-    Attributes:
-        name: The name of the task.
-        baseline: The arm that the others are compared with.
-        metric: The metric of the students: accuracy, or AP for detectors.
-        best_fixed: By student, the arm with the best fixed temperature in hindsight, or None.
-        arms: The arms, sorted from the best mean of the last epoch's students to the worst.
+    The metric is accuracy, or AP for detectors; ``best_fixed`` is the arm with the best fixed temperature in hindsight
+    by student, or None.
     """
 
     name: str
@@ -128,15 +116,7 @@ class TaskRecord:
 
 @dataclass(frozen=True)
 class ComparisonRecord:
-    """The content of a comparison's folder.
-
-    Attributes:
-        content: The content of ``comparison.json``.
-        tasks: The tasks that have results.
-        planned_runs: The number of all planned runs.
-        finished_runs: The number of finished runs.
-        errors: One line per failed run.
-    """
+    """The content of ``comparison.json``, its tasks that have results, and the errors of failed runs."""
 
     content: dict[str, Any]
     tasks: list[TaskRecord]

@@ -27,7 +27,7 @@ def comparison_page(comparison: ComparisonRecord) -> Page:
         subtitle=f"{comparison.finished_runs} of {comparison.planned_runs} runs",
         warnings=_warnings(comparison),
         tiles=[tile for task in tasks for tile in _tiles(task, len(tasks) > 1)],
-        reading=[describe(task) for task in tasks],
+        interpretation=[describe(task) for task in tasks],
         sections=sections,
         notes=_missing(comparison),
         tables=[

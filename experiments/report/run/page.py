@@ -49,7 +49,7 @@ def run_page(run: RunRecord) -> Page:
         subtitle=_subtitle(run),
         warnings=_warnings(run),
         tiles=_tiles(run),
-        reading=[_reading(run)],
+        interpretation=[_interpretation(run)],
         sections=sections,
         notes=_missing(run),
         tables=[_accuracy_table(run), settings_table("Settings", config), *_versions(run)],
@@ -106,7 +106,7 @@ def _step_cost(run: RunRecord) -> str:
     return f"{acting:.1f} ms an update" if acting else ""
 
 
-def _reading(run: RunRecord) -> str:
+def _interpretation(run: RunRecord) -> str:
     """Describe the test results, and say what a single run cannot show."""
     last, teacher = run.percent("student_last_test_accuracy"), run.percent("teacher_test_accuracy")
     if last is None:
@@ -161,13 +161,13 @@ def _detection_sections(run: RunRecord) -> list[Section]:
         table = Table(f"{run.metric} in parts", columns, rows, note=note if "AP_small" in names else "")
         sections.append(Section(f"{run.metric} on the test images, %", [], table))
     if run.detections is not None:
-        reading = (
+        text = (
             f"Detections with a score of at least {LEAST_SCORE:g} are shown, coloured by class. The proposals are the "
             "instances, on which student and teacher are compared; their colours show temperatures on one scale for "
             "all images."
         )
         drawings = draw_detections(run.detections)
-        sections.append(Section("Detections and temperatures", drawings, reading=reading, is_gallery=True))
+        sections.append(Section("Detections and temperatures", drawings, text=text, is_gallery=True))
     return sections
 
 

@@ -15,11 +15,7 @@ from rlkd_env.data.streamed import PathReader, Unreadable
 class LetterboxReader(PathReader):
     """A reader of image files, scaled to fit into the top left of a square whose rest has one colour.
 
-    Args:
-        paths: The files.
-        sizes: The width and height ``(n, 2)`` of the files according to their annotations.
-        size: The height and width of the square.
-        colour: The red, green and blue of the padding, from 0 to 255.
+    The files must have the width and height in ``sizes`` ``(n, 2)``, which are those of their annotations.
     """
 
     is_random = False

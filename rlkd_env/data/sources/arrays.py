@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,6 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
-from rlkd_env.data.config import DataConfig
 from rlkd_env.data.images import ImageSet, MemoryImages, Preprocessing
 from rlkd_env.data.splits import LabelledSource
 from rlkd_env.errors import UsageError
@@ -29,18 +29,14 @@ class Arrays(LabelledSource):
     default_student = "resnet20"
     usual_augmentation: Augmentation = "none"
 
-    def __init__(self, config: DataConfig | None = None) -> None:
-        super().__init__(config)
-        self._parts: tuple[MemoryImages, MemoryImages | None, int] | None = None
-
     def training_images(self) -> tuple[ImageSet, int]:
         """Load the training images and the number of classes."""
-        train, _, num_classes = self._load()
-        return train, num_classes
+        train = self._parts[0]
+        return train, int(train.labels.max()) + 1
 
     def test_set(self) -> ImageSet | None:
         """Load the test set, or None if there is none."""
-        return self._load()[1]
+        return self._parts[1]
 
     def arrays(self) -> tuple[dict[str, np.ndarray], str]:
         """Read ``x_train``, ``y_train`` and, if there, ``x_test``, ``y_test``; return them with the file's name.
@@ -55,25 +51,23 @@ class Arrays(LabelledSource):
         mean, std = channel_statistics(pixels)
         return augmenting(Preprocessing(mean, std), self.config.augmentation, self.usual_augmentation, pixels)
 
-    def _load(self) -> tuple[MemoryImages, MemoryImages | None, int]:
-        if self._parts is None:
-            arrays, name = self.arrays()
-            pixels = self._resized(as_pixels(arrays["x_train"], f"x_train of {name}"))
-            labels = as_labels(arrays["y_train"], len(pixels), f"y_train of {name}")
-            num_classes = int(labels.max()) + 1
-            train = MemoryImages(pixels, labels, self.preprocessing(pixels))
-            test = None
-            if "x_test" in arrays:
-                test_pixels = self._resized(as_pixels(arrays["x_test"], f"x_test of {name}"))
-                test_labels = as_labels(arrays["y_test"], len(test_pixels), f"y_test of {name}", num_classes)
-                if test_pixels.shape[1:] != pixels.shape[1:]:
-                    raise UsageError(
-                        f"the test images of {name} have the shape {tuple(test_pixels.shape[1:])}, "
-                        f"the training images {tuple(pixels.shape[1:])}"
-                    )
-                test = MemoryImages(test_pixels, test_labels, train.preprocessing)
-            self._parts = train, test, num_classes
-        return self._parts
+    @cached_property
+    def _parts(self) -> tuple[MemoryImages, MemoryImages | None]:
+        """The training images and the test images, if there are any."""
+        arrays, name = self.arrays()
+        pixels = self._resized(as_pixels(arrays["x_train"], f"x_train of {name}"))
+        labels = as_labels(arrays["y_train"], len(pixels), f"y_train of {name}")
+        train = MemoryImages(pixels, labels, self.preprocessing(pixels))
+        if "x_test" not in arrays:
+            return train, None
+        test_pixels = self._resized(as_pixels(arrays["x_test"], f"x_test of {name}"))
+        test_labels = as_labels(arrays["y_test"], len(test_pixels), f"y_test of {name}", int(labels.max()) + 1)
+        if test_pixels.shape[1:] != pixels.shape[1:]:
+            raise UsageError(
+                f"the test images of {name} have the shape {tuple(test_pixels.shape[1:])}, "
+                f"the training images {tuple(pixels.shape[1:])}"
+            )
+        return train, MemoryImages(test_pixels, test_labels, train.preprocessing)
 
     def _resized(self, pixels: Tensor) -> Tensor:
         size = self.config.image_size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -10,7 +11,6 @@ from torch import Tensor
 from torchvision.datasets import ImageFolder as TorchvisionFolder
 from torchvision.datasets.utils import download_and_extract_archive
 
-from rlkd_env.data.config import DataConfig
 from rlkd_env.data.images import ImageSet, MemoryImages, Preprocessing
 from rlkd_env.data.splits import LabelledSource
 from rlkd_env.data.streamed import MEMORY_LIMIT, SMALL_SIZE, FileReader, StreamedImages, readable
@@ -35,16 +35,14 @@ class ImageFolder(LabelledSource):
     default_student = "torchvision/resnet18"
     default_size = 224
 
-    def __init__(self, config: DataConfig | None = None) -> None:
-        super().__init__(config)
-        self._train: tuple[ImageSet, int] | None = None
-
     def training_images(self) -> tuple[ImageSet, int]:
         """Load the training images and the number of classes."""
-        if self._train is None:
-            samples, classes = self.samples(is_train=True)
-            self._train = self._image_set(samples, is_train=True), len(classes)
-        return self._train
+        return self._training_images
+
+    @cached_property
+    def _training_images(self) -> tuple[ImageSet, int]:
+        samples, classes = self.samples(is_train=True)
+        return self._image_set(samples, is_train=True), len(classes)
 
     def test_set(self) -> ImageSet | None:
         """Load the test set, or None if there is none."""

@@ -82,8 +82,9 @@ class DatasetObjects(UserDataset):
         test: Dataset[Any] | None = None,
         validation: Dataset[Any] | None = None,
     ) -> None:
+        super().__init__(config)
         datasets = {True: train, False: test}
-        super().__init__(config, lambda train: datasets[train])
+        self.factory = lambda train: datasets[train]
         self._validation_dataset = validation
 
     def validation_set(self) -> ImageSet | None:

@@ -9,13 +9,11 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from rlkd_env.data.config import DataConfig
 from rlkd_env.data.images import ImageSet, Preprocessing
 from rlkd_env.data.sources.arrays import as_labels
 from rlkd_env.data.splits import LabelledSource
 from rlkd_env.data.streamed import DatasetReader, StreamedImages
 from rlkd_env.errors import UsageError
-from rlkd_env.utils.registry import import_factory
 
 
 class UserDataset(LabelledSource):
@@ -27,16 +25,27 @@ class UserDataset(LabelledSource):
     ``labels``, otherwise from every item.
 
     Args:
-        config: The options of the data, whose ``dataset`` is the path of the factory.
-        factory: Takes the place of what the path names; ``dataset`` is then only what messages call the data.
+        config: The options of the data.
+
+    Attributes:
+        factory: The function or class that returns the Datasets; see :meth:`of`.
     """
 
     default_teacher = "resnet56"
     default_student = "resnet20"
 
-    def __init__(self, config: DataConfig, factory: Callable[..., Any] | None = None) -> None:
-        super().__init__(config)
-        self._factory = factory or import_factory(config.dataset, "data set")
+    factory: Callable[..., Any]
+
+    @classmethod
+    def of(cls, factory: Any) -> type[UserDataset]:
+        """Return the class for the Datasets of one factory.
+
+        Raises:
+            UsageError: if it cannot be called.
+        """
+        if not callable(factory):
+            raise UsageError("no function or class that returns a Dataset")
+        return type(cls.__name__, (cls,), {"factory": staticmethod(factory)})
 
     def training_images(self) -> tuple[ImageSet, int]:
         """Load the training images and the number of classes."""
@@ -51,7 +60,7 @@ class UserDataset(LabelledSource):
 
     def _load(self, train: bool) -> ImageSet | None:
         try:
-            dataset: Dataset[Any] | None = self._factory(train=train)
+            dataset: Dataset[Any] | None = self.factory(train=train)
             if dataset is None:
                 return None
             size = len(dataset)  # type: ignore[arg-type]

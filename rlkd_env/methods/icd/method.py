@@ -89,7 +89,7 @@ class ICD(FeatureMethod):
         warmup_epochs: float = 0.14,
         temperature_squared: bool = True,
     ) -> None:
-        super().__init__(task_weight, kd_weight, feature_weight, temperature_squared)
+        super().__init__(pair, task_weight, kd_weight, feature_weight, temperature_squared)
         num_classes = require_detectors(pair, "icd")
         levels = matching_levels(pair, "icd")
         self.student_levels, self.teacher_levels = zip(*levels, strict=True)

@@ -14,12 +14,8 @@ from rlkd_env.models.taps.features import Taps
 class SmallCNN(nn.Module):
     """Three 3x3 convolutions with batch norm, ReLU and max pooling between them, average pooling, a linear layer.
 
-    With 10 classes and grey images it has 1,702 parameters at width 4, 6,274 at 8, 94,186 at 32 and 210,394 at 48.
-
-    Args:
-        width: The number of channels of the first convolution; the others have twice and four times as many.
-        num_classes: The number of classes C.
-        image_shape: The channels, height and width of the images.
+    The first convolution has ``width`` channels, the others twice and four times as many. With 10 classes and grey
+    images there are 1,702 parameters at width 4, 6,274 at 8, 94,186 at 32 and 210,394 at 48.
 
     Raises:
         UsageError: If the images are smaller than 4 pixels.

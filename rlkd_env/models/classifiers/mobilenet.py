@@ -44,10 +44,6 @@ class MobileNetV2(nn.Module):
 
     Its stages are the outputs of groups 1, 2, 4 and 6 (from 0), as in RepDistiller. They are linear, so the taps have
     no pre-activations.
-
-    Args:
-        num_classes: The number of classes C.
-        image_shape: The channels, height and width of the images.
     """
 
     def __init__(self, num_classes: int, image_shape: tuple[int, int, int]) -> None:

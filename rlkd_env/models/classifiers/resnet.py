@@ -71,13 +71,7 @@ def shortcut(channels: int, out_channels: int, stride: int) -> nn.Module:
 class ResNet(nn.Module):
     """A 3x3 stem, stages of residual blocks of which all but the first halve the map, average pooling, a linear layer.
 
-    Args:
-        block: :class:`BasicBlock` or :class:`Bottleneck`.
-        blocks: The number of blocks of each stage.
-        stem_channels: The number of channels after the stem.
-        widths: The width of the blocks of each stage.
-        num_classes: The number of classes C.
-        channels: The number of channels of the images.
+    Each stage has its number of ``blocks`` and their width.
     """
 
     weight_renames: ClassVar[Mapping[str, str]] = {}

@@ -21,11 +21,6 @@ class VGG(nn.Module):
 
     The last max pooling, between the fourth and the fifth block, exists only for images of at least 64 pixels.
 
-    Args:
-        convolutions: The number of convolutions of each block.
-        num_classes: The number of classes C.
-        image_shape: The channels, height and width of the images.
-
     Raises:
         UsageError: If the images are smaller than 8 pixels.
     """

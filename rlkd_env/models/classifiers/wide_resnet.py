@@ -52,15 +52,9 @@ class Stage(nn.Module):
 class WideResNet(nn.Module):
     """A 3x3 stem, three stages, batch norm, activation, average pooling and a linear layer.
 
-    The output of a stage is normalised and activated only where the next stage begins. The taps read it there, so that
-    the stages' maps are activated ones as in other networks. (RepDistiller's ``f1`` to ``f3`` are not activated; its
-    pre-activations are the same as here.)
-
-    Args:
-        depth: The number of layers with weights, 6n + 4.
-        factor: The factor of the widths 16, 32 and 64.
-        num_classes: The number of classes C.
-        image_shape: The channels, height and width of the images.
+    There are 6n + 4 layers, of 16, 32 and 64 channels times the factor. The output of a stage is normalised and
+    activated only where the next stage begins. The taps read it there, so that the stages' maps are activated ones as
+    in other networks. (RepDistiller's ``f1`` to ``f3`` are not activated; its pre-activations are the same as here.)
     """
 
     def __init__(self, depth: int, factor: int, num_classes: int, image_shape: tuple[int, int, int]) -> None:

@@ -28,16 +28,10 @@ def create_pyramid(
     is_frozen: bool,
     is_filled: bool,
 ) -> Pyramid:
-    """Create the pyramid of a backbone.
+    """Create the pyramid of one of :data:`OWN_BACKBONES` or :data:`TORCHVISION_BACKBONES`.
 
-    Args:
-        backbone: One of :data:`OWN_BACKBONES` or :data:`TORCHVISION_BACKBONES`.
-        image_shape: The channels, height and width of the images.
-        finest_stride: The smallest stride of a map.
-        fpn_channels: The number of channels of the maps.
-        is_frozen: Whether batch norms and the first layers are never trained, as torchvision does for pretrained
-            weights.
-        is_filled: Whether torchvision's ImageNet weights are loaded.
+    If it is frozen, batch norms and the first layers are never trained, as torchvision does for pretrained weights; if
+    it is filled, torchvision's ImageNet weights are loaded. The other arguments are those of :class:`Pyramid`.
 
     Raises:
         UsageError: If requested weights do not exist or cannot be loaded.

@@ -103,14 +103,7 @@ class Detector(FasterRCNN):
 
     It computes C + 1 logits per proposal, the background's first. In evaluation, it maps images ``(B, channels, H, W)``
     to a list of dictionaries with ``boxes``, ``labels`` (from 1) and ``scores``; in training, images and targets to
-    losses.
-
-    Args:
-        pyramid: The backbone.
-        num_classes: The number of classes C, without the background.
-        image_shape: The channels, height and width of the images.
-        options: All other options.
-        anchor_scale: The size of a map's anchors in strides.
+    losses. The size of a map's anchors is ``anchor_scale`` strides.
 
     Raises:
         UsageError: If the images are smaller than two pixels of the coarsest stage.

@@ -1,4 +1,4 @@
-"""Batch norm over the batch that several processes share; PyTorch has it for GPUs, here it is for CPUs as well."""
+"""Batch norm over the batch that several processes share: PyTorch's own on GPUs, and the same for CPUs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def share_norms(network: nn.Module, device: torch.device) -> None:
-    """Have the batch norms inside a network see the whole batch; names of parameters and buffers stay.
+    """Let the batch norms inside a network see the whole batch; the names of parameters and buffers stay.
 
     Args:
-        network: whose modules are replaced where needed.
-        device: that it is on.
+        network: the network whose modules are replaced.
+        device: the network's device.
     """
     for child_name, child in network.named_children():
         setattr(network, child_name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
@@ -26,13 +26,13 @@ def share_norms(network: nn.Module, device: torch.device) -> None:
 
 
 class DistributedBatchNorm(_BatchNorm):
-    """What PyTorch's ``SyncBatchNorm`` does, which refuses to do it on a CPU; takes inputs of any number of dimensions.
+    """Does what PyTorch's ``SyncBatchNorm`` refuses to do on a CPU; inputs may have any number of dimensions.
 
-    All processes must have equally many instances.
+    All processes must have the same number of instances.
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Refuse nothing: the module that this one replaced has seen such inputs before."""
+        """Accept everything: the module that this one replaces has taken such inputs before."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Normalise ``(n, channels, ...)`` by the statistics of all processes' instances when training."""
@@ -63,7 +63,7 @@ class DistributedBatchNorm(_BatchNorm):
 
 
 class _Sum(torch.autograd.Function):
-    """Sum over the processes; what the others' losses owe to a process' values comes back to it."""
+    """Sum over the processes; in the backward a process gets the gradients of the losses of all by its values."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:  # noqa: ARG004

@@ -1,8 +1,8 @@
 """The processes that share one run, as ``torchrun`` starts them: who is who, and what they tell each other.
 
-Two kinds of talk are kept apart. Tensors of the training (gradients, means) go over the data group: NCCL between GPUs,
-gloo between CPUs. What the first process has the others do goes over the control group, always gloo, whose messages
-are small and on the host. There the others wait as long as the first one thinks, such as while its agent learns.
+There are two groups. Tensors of the training (gradients, means) go over the data group: NCCL between GPUs, gloo between
+CPUs. The commands of the first process go over the control group, which is always gloo; its messages are small and on
+the host. There the other processes wait for as long as the first one is busy, for instance while its agent learns.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from torch import Tensor
 from rlkd_env.errors import UsageError
 
 _DATA_TIMEOUT = timedelta(seconds=45)
-"""Longest wait for another process in the middle of an update; a dead one shows at once on gloo, thus on NCCL."""
+"""Longest wait for another process in the middle of an update. Gloo notices a dead one at once, NCCL only so."""
 _CONTROL_TIMEOUT = timedelta(days=1)
-"""Longest wait for the first process; a dead one closes its connections, which ends the wait."""
+"""Longest wait for the first process. If it dies, its connections close, which ends the wait."""
 _LOST = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "timed out", "connection refused")
 
 
 _MEETINGS = itertools.count()
 
 
-class ProcessLost(Exception):  # noqa: N818 (not this process' error)
+class ProcessLost(Exception):  # noqa: N818 (not an error of this process)
     """Another process of the run has ended or does not answer."""
 
 
@@ -42,13 +42,13 @@ class Processes:
     """The processes that share one run; :meth:`join` makes it.
 
     Attributes:
-        rank: of this process, from 0; the first one leads.
-        count: of all processes, W.
-        local_rank: of this process on its machine, from 0.
-        device: of this process.
-        backend: of the data group, ``"nccl"`` or ``"gloo"``.
-        control: group of the messages on the host.
-        store: of torchrun, which outlives the processes.
+        rank: number of this process, from 0; the first one leads.
+        count: number of processes W.
+        local_rank: number of this process on its machine, from 0.
+        device: device of this process.
+        backend: backend of the data group, ``"nccl"`` or ``"gloo"``.
+        control: the control group.
+        store: torchrun's store, which outlives the processes.
     """
 
     rank: int
@@ -64,8 +64,8 @@ class Processes:
         """Meet the other processes that torchrun has started.
 
         Args:
-            device: ``"auto"``, ``"cuda"`` or ``"cpu"``; each process then takes the GPU of its local rank, where there
-                are any. A named GPU such as ``"cuda:0"`` is shared by the processes of a machine.
+            device: ``"auto"``, ``"cuda"`` or ``"cpu"``. Each process takes the GPU of its local rank if there are any;
+                a GPU that is named, such as ``"cuda:0"``, is shared by the processes of a machine.
 
         Raises:
             UsageError: if this machine has fewer GPUs than processes.
@@ -97,7 +97,7 @@ class Processes:
         return self.rank == 0
 
     def leave(self) -> None:
-        """Close the connections, if they are open; all processes must."""
+        """Close the connections if they are open; all processes must do so."""
         if dist.is_initialized():
             dist.destroy_process_group()
 
@@ -105,23 +105,23 @@ class Processes:
         """Check that the processes can share a batch.
 
         Raises:
-            UsageError: if its size is not a multiple of their number.
+            UsageError: if the size is not a multiple of the number of processes.
         """
         if batch_size % self.count:
             raise UsageError(f"a batch of {batch_size} images cannot be shared equally by {self.count} processes")
 
     def total(self, values: Tensor) -> Tensor:
-        """Return the sum over the processes, of the values' shape, on every one of them; without gradient."""
+        """Return the sum over the processes on each of them, without gradient."""
         summed = values.detach().clone()
         dist.all_reduce(summed)
         return summed
 
     def mean(self, values: Tensor) -> Tensor:
-        """Return the mean over the processes, likewise."""
+        """Return the mean over the processes on each of them, without gradient."""
         return self.total(values) / self.count
 
     def gather(self, values: Tensor) -> Tensor:
-        """Return the shares ``(n, ...)`` of all processes, in order, as ``(W · n, ...)``, on every one of them."""
+        """Return the shares ``(n, ...)`` of all processes, in order, as ``(W · n, ...)`` on each of them."""
         pieces = [torch.empty_like(values, memory_format=torch.contiguous_format) for _ in range(self.count)]
         dist.all_gather(pieces, values.detach().contiguous())
         return torch.cat(pieces)
@@ -139,7 +139,7 @@ class Processes:
         return None if pieces is None else torch.cat(pieces)
 
     def tell(self, message: Tensor) -> Tensor:
-        """Send the first process's message, a tensor on the host, to the others, where it overwrites theirs."""
+        """Send the first process's message, a tensor on the host, to the others, whose tensors it overwrites."""
         dist.broadcast(message, src=0, group=self.control)
         return message
 
@@ -150,7 +150,7 @@ class Processes:
         return box[0]
 
     def tell_state(self, state: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Send tensors and plain values, as a checkpoint holds them, from the first process to the others."""
+        """Send what a checkpoint holds, tensors and plain values, from the first process to the others."""
         content = io.BytesIO()
         torch.save(state, content)
         size = int(self.tell(torch.tensor([content.getbuffer().nbytes])))
@@ -162,10 +162,10 @@ class Processes:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Raise a UsageError in all processes if one of them does, so that none waits for another in vain.
+        """Raise a UsageError in all processes if one of them raises one, so that none waits in vain for another.
 
         Raises:
-            UsageError: the first process's that has one.
+            UsageError: that of the first process that has one.
         """
         message = None
         try:
@@ -179,7 +179,7 @@ class Processes:
                 raise UsageError(told)
 
     def is_first_to_notice(self) -> bool:
-        """Return whether no other process has asked this before, so that a common misfortune is told once."""
+        """Return whether no other process has asked this before, so that an error of all is reported once."""
         try:
             return self.store.add("noticed", 1) == 1
         except RuntimeError:  # torchrun is gone as well
@@ -187,7 +187,7 @@ class Processes:
 
     @contextmanager
     def noticing_losses(self) -> Iterator[None]:
-        """Turn what PyTorch raises when another process is gone into one clear error.
+        """Turn what PyTorch raises after another process is gone into one clear error.
 
         Raises:
             ProcessLost: if another process has ended or does not answer.

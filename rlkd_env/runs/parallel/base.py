@@ -17,24 +17,10 @@ from rlkd_env.data.streamed import StreamedImages
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Policy, Temperature
+from rlkd_env.runs.loop import UpdateResult, advance, check_temperatures, end_of_advance
 from rlkd_env.runs.run import STATE_VERSION, DistillationRun
 from rlkd_env.tasks import Evaluation
 from rlkd_env.utils.randomness import seeded
-
-
-@dataclass(frozen=True)
-class Update:
-    """What one update did to K runs; every tensor ``(K,)``.
-
-    Attributes:
-        reward: of the update; the divergence penalty where it diverged.
-        diverged: whether loss, logits or reward are no longer finite.
-        metrics: means over a run's batch by name, as those of :class:`~rlkd_env.runs.hooks.StepResult`.
-    """
-
-    reward: Tensor
-    diverged: Tensor
-    metrics: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -42,13 +28,13 @@ class ParallelResult:
     """What one step did to K runs of B instances each. Tensors stay on the runs' device; nothing was synchronised.
 
     Attributes:
-        reward: ``(K,)`` of the update; the divergence penalty in the step in which a run diverges, 0 from then on.
-        state: ``(K·B, d)`` of the next batches.
+        reward: ``(K,)`` rewards; the divergence penalty in the step in which a run diverges, 0 from then on.
+        state: ``(K·B, d)`` state of the next batches.
         finished: whether the schedule is over, for all runs alike.
         diverged: ``(K,)`` whether a run has diverged, in this step or before.
-        metrics: ``(K,)`` each, means over a run's batch by name, as those of :class:`~rlkd_env.runs.hooks.StepResult`.
-        outputs: of the K·B instances that the updates were made on.
-        temperature: that the updates were made with, ``(K·B,)`` each.
+        metrics: means over a run's batch by name, as in :class:`~rlkd_env.runs.hooks.StepResult`, ``(K,)`` each.
+        outputs: the outputs of the K·B instances that the updates were made on.
+        temperature: the temperatures that the updates were made with, ``(K·B,)`` each.
     """
 
     reward: Tensor
@@ -82,7 +68,6 @@ class ParallelRuns(ABC):
         keeps_gradients: whether the outputs' student logits carry gradients to the students.
         seeds: of the runs, in their order.
         step_count: updates so far, the same for all.
-        outputs: of the K·B instances that wait for their temperatures.
         diverged: ``(K,)`` whether a run has diverged.
 
     Raises:
@@ -91,8 +76,8 @@ class ParallelRuns(ABC):
 
     mode: str
     keeps_gradients = False
-    outputs: InstanceOutputs
     diverged: Tensor
+    _outputs: InstanceOutputs
 
     def __init__(self, template: DistillationRun, num_runs: int) -> None:
         if num_runs < 1:
@@ -116,6 +101,11 @@ class ParallelRuns(ABC):
     def finished(self) -> bool:
         """Whether the schedule is over."""
         return self.step_count >= self.total_steps
+
+    @property
+    def outputs(self) -> InstanceOutputs:
+        """The outputs of the K·B instances that wait for their temperatures."""
+        return self._outputs
 
     def reset(self, seeds: Sequence[int]) -> Tensor:
         """Start over with fresh students.
@@ -146,14 +136,8 @@ class ParallelRuns(ABC):
             RuntimeError: if the runs were not started or their schedule is over.
             ValueError: if there are not K·B temperatures.
         """
-        if not self.seeds or self.finished:
-            raise RuntimeError("the runs are over or not started: call reset()")
-        expected = (self.num_instances,)
-        if temperature.student.shape != expected or temperature.teacher.shape != expected:
-            raise ValueError(
-                f"expected {self.num_instances} temperatures each for teacher and student, "
-                f"got {tuple(temperature.teacher.shape)} and {tuple(temperature.student.shape)}"
-            )
+        self._check_ready()
+        check_temperatures(temperature, self.num_instances)
         outputs, had_diverged = self.outputs, self.diverged
         self.step_count += 1
         update = self._update(temperature)
@@ -184,18 +168,9 @@ class ParallelRuns(ABC):
             UsageError: as :meth:`check_policy`.
         """
         self.check_policy(policy)
-        if steps is not None and steps < 1:
-            raise ValueError(f"the number of steps must be at least 1, not {steps}")
-        if not self.seeds or self.finished:
-            raise RuntimeError("the runs are over or not started: call reset()")
-        end = self.total_steps if steps is None else min(self.step_count + steps, self.total_steps)
-        while True:
-            with torch.set_grad_enabled(getattr(policy, "has_gradient", False)):
-                temperature = policy(self.outputs)
-            result = self.step(temperature)
-            epoch_over = self.step_count % self.steps_per_epoch == 0
-            if self.step_count >= end or (epoch_over and result.done):
-                return result
+        end = end_of_advance(self, steps)
+        self._check_ready()
+        return advance(self, self.step, policy, end)
 
     def check_policy(self, policy: Policy) -> None:
         """Check that a policy can choose the temperatures of all runs.
@@ -263,17 +238,21 @@ class ParallelRuns(ABC):
     def close(self) -> None:  # noqa: B027 (only processes need it)
         """End what computes the runs; they cannot be used any more."""
 
+    def _check_ready(self) -> None:
+        if not self.seeds or self.finished:
+            raise RuntimeError("the runs are over or not started: call reset()")
+
     def _observe(self) -> Tensor:
         """Return the state ``(K·B, d)`` of the instances that wait."""
         return self.state(self.outputs)
 
     @abstractmethod
     def _start(self) -> None:
-        """Create the students of the seeds, forward the first batches into ``outputs``, measure for the reward."""
+        """Create the students of the seeds, forward the first batches into ``_outputs``, measure for the reward."""
 
     @abstractmethod
-    def _update(self, temperature: Temperature) -> Update:
-        """Make one update, forward the next batches into ``outputs``, and measure; the step is counted already."""
+    def _update(self, temperature: Temperature) -> UpdateResult:
+        """Make one update, forward the next batches into ``_outputs``, and measure; the step is counted already."""
 
     @abstractmethod
     def _run_states(self) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Which way of computing K runs is the fastest here: measured, not guessed."""
+"""Which way of computing K runs is the fastest on this machine: measured, not guessed."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ also called by its earlier name ``sequence``."""
 
 _CLASSES: dict[str, type[ParallelRuns]] = {runs.mode: runs for runs in (StackedRuns, WorkerRuns, SerialRuns)}
 _NECESSARY_GAIN = 0.9
-"""Share of the time of one after the other at which another way is taken, as times vary."""
+"""Another way is taken if its time is below this share of the time of serial runs, as times vary."""
 _TRIAL_STEPS = 7
 _TRIAL_SECONDS = 1.0
 _chosen: dict[tuple[object, ...], str] = {}
 
 
 def check_mode(mode: str) -> None:
-    """Raise a UsageError with the valid names if there is no run mode of this name."""
+    """Raise a UsageError that lists the valid names if no run mode has this name."""
     if mode not in MODES:
         raise unknown_name("run mode", mode, MODES)
 
@@ -44,12 +44,12 @@ def create_parallel_runs(template: DistillationRun, num_runs: int, mode: RunMode
     Args:
         template: a run of these ingredients, which is neither started nor changed.
         num_runs: number of runs K.
-        mode: how they are computed; ``"auto"`` measures a few steps of every way that can compute them and takes the
-            fastest, once for each student, number of runs, batch size and device in a process.
+        mode: how they are computed. ``"auto"`` measures a few steps in every mode that can compute them and takes the
+            fastest, once in a process for each student, number of runs, batch size and device.
 
     Raises:
-        UsageError: if the mode is unknown or cannot compute these runs, there is less than one, or processes share
-            the template.
+        UsageError: if the mode is unknown or cannot compute these runs, K is below 1, or several processes share the
+            template.
     """
     check_mode(mode)
     if template.num_processes > 1:
@@ -61,7 +61,7 @@ def create_parallel_runs(template: DistillationRun, num_runs: int, mode: RunMode
 
 
 def fastest_mode(template: DistillationRun, num_runs: int) -> str:
-    """Return the fastest way of computing K runs; one after the other unless another is faster by a tenth."""
+    """Return the fastest way of computing K runs; serial unless another is faster by a tenth."""
     with seeded(0, template.device):
         student = template.create_student().to(template.device)
         parts = [student, template.create_method(student), template.teacher]
@@ -79,7 +79,7 @@ def fastest_mode(template: DistillationRun, num_runs: int) -> str:
 
 
 def _measure(template: DistillationRun, num_runs: int) -> str:
-    few = min(num_runs, 2)  # the time of one after the other is the runs' times added up
+    few = min(num_runs, 2)  # the time of serial runs is the sum of their times
     best, best_seconds = "serial", _seconds_per_step(SerialRuns(template, few)) * num_runs / few * _NECESSARY_GAIN
     others: list[type[ParallelRuns]] = []
     if why_not_stacked(template) is None:

@@ -1,4 +1,4 @@
-"""K runs one after the other."""
+"""K runs, one after another."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from torch import Tensor
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.runs.hooks import StepResult
-from rlkd_env.runs.parallel.base import ParallelRuns, Update, own_images
+from rlkd_env.runs.loop import UpdateResult
+from rlkd_env.runs.parallel.base import ParallelRuns, own_images
 from rlkd_env.runs.run import DistillationRun
-
-INSTANCE_FIELDS = ("student_logits", "teacher_logits", "labels", "indices", "partner_labels", "label_share")
-"""What is joined of the runs' outputs; images and features stay with their run's method."""
 
 
 class SerialRuns(ParallelRuns):
-    """One ordinary run after the other: bit for bit the single runs, for every student, method and sampler."""
+    """One ordinary run after another: bit for bit the single runs, for every student, method and sampler."""
 
     mode = "serial"
 
@@ -28,13 +26,13 @@ class SerialRuns(ParallelRuns):
         self.runs = [template.sibling() for _ in range(num_runs)]
         for run in self.runs:
             run.splits = replace(run.splits, train=own_images(run.splits.train, num_runs))
-            if run.splits.train.is_random:  # other views, and so another memory of the teacher, in every run
+            if run.splits.train.is_random:  # every run has views, and so a memory of the teacher, of its own
                 run.teacher_cache_bytes //= num_runs
 
     def _start(self) -> None:
         self._join([run.reset(seed) for run, seed in zip(self.runs, self.seeds, strict=True)])
 
-    def _update(self, temperature: Temperature) -> Update:
+    def _update(self, temperature: Temperature) -> UpdateResult:
         starts = range(0, self.num_instances, self.batch_size)
         parts = [temperature.rows(slice(start, start + self.batch_size)) for start in starts]
         results = [run.step(part) for run, part in zip(self.runs, parts, strict=True)]
@@ -48,34 +46,18 @@ class SerialRuns(ParallelRuns):
         self._join([run.load_state_dict(state) for run, state in zip(self.runs, states, strict=True)])
 
     def _join(self, states: list[Tensor]) -> None:
-        self.outputs = join_outputs([run.outputs for run in self.runs])
+        self._outputs = InstanceOutputs.join([run.outputs for run in self.runs])
         self._observed = torch.cat(states)
 
     def _observe(self) -> Tensor:
         return self._observed
 
 
-def join_outputs(outputs: list[InstanceOutputs]) -> InstanceOutputs:
-    """Join several batches at the same point of their runs into one, without gradients, images and features."""
-    first = outputs[0]
-    return InstanceOutputs(
-        progress=first.progress,
-        epoch=first.epoch,
-        step=first.step,
-        num_runs=sum(part.num_runs for part in outputs),
-        **{name: _join([getattr(of_run, name) for of_run in outputs]) for name in INSTANCE_FIELDS},
-    )
-
-
-def _join(values: list[Any]) -> Any:
-    return None if values[0] is None else torch.cat([value.detach() for value in values])
-
-
-def _join_results(results: list[StepResult]) -> Update:
+def _join_results(results: list[StepResult]) -> UpdateResult:
     def stacked(values: list[Tensor]) -> Tensor:
         return torch.stack(values)
 
-    return Update(
+    return UpdateResult(
         reward=stacked([result.reward for result in results]),
         diverged=stacked([result.diverged for result in results]),
         metrics={name: stacked([result.metrics[name] for result in results]) for name in results[0].metrics},

@@ -15,9 +15,9 @@ from rlkd_env.utils.randomness import is_stochastic, seeded
 
 
 def why_not_stacked(template: DistillationRun) -> str | None:
-    """Return the reason why the runs of these ingredients cannot be stacked, or None if they can.
+    """Return why the runs of these ingredients cannot be stacked, or None if they can.
 
-    What cannot be seen in the networks and methods themselves is tried out on two students and a few instances.
+    What the networks and the method do not show by themselves is tried out on two students and a few instances.
     """
     if not isinstance(template.task, Classification):
         return "only classification is"
@@ -45,7 +45,7 @@ def _why_not_student(students: list[nn.Module], template: DistillationRun) -> st
     try:
         with torch.no_grad(), seeded(0, template.device):
             alone = torch.stack([one(images) for one in students])
-            stacked = StackedStudents(students).forward(images.expand(2, *images.shape))
+            stacked = StackedStudents(students)(images.repeat(2, 1, 1, 1)).unflatten(0, (2, -1))
     except Exception as error:  # the user's network may do anything
         return f"torch.func.vmap refuses the student ({(str(error).splitlines() or [type(error).__name__])[0]})"
     if not torch.allclose(alone, stacked, rtol=1e-3, atol=1e-4):
@@ -66,7 +66,7 @@ def _why_not_method(method: Method, template: DistillationRun) -> str | None:
 
 @torch.no_grad()
 def _losses(method: Method, template: DistillationRun, count: int) -> Tensor:
-    """Return the losses ``(count,)`` of the first of eight made-up instances."""
+    """Return the losses ``(count,)`` of the first ``count`` of eight made-up instances."""
     generator = torch.Generator().manual_seed(0)
     logits = 3.0 * torch.randn(2, 8, template.splits.num_classes, generator=generator)
     labels = torch.arange(8) % template.splits.num_classes

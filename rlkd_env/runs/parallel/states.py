@@ -7,32 +7,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_NOT_STACKED = "step"
-"""Adam's own count, which all runs share."""
+_SHARED = "step"
+"""Adam's own count, which is the same for all runs."""
 
 
-def state_of_run(stacked: dict[str, Any], run: int) -> dict[str, Any]:
-    """Take one run's part out of a stacked optimiser's ``state_dict``."""
-    state = {
-        index: {
-            name: value[run].clone() if isinstance(value, Tensor) and name != _NOT_STACKED else value
-            for name, value in values.items()
-        }
-        for index, values in stacked["state"].items()
-    }
-    return {"state": state, "param_groups": [dict(group) for group in stacked["param_groups"]]}
+def state_of_run(stacked: Any, run: int) -> Any:
+    """Return one run's part of a state whose tensors are those of K runs ``(K, ...)``."""
+    if isinstance(stacked, dict):
+        return {key: value if key == _SHARED else state_of_run(value, run) for key, value in stacked.items()}
+    if isinstance(stacked, list):
+        return [state_of_run(value, run) for value in stacked]
+    return stacked[run].detach().clone() if isinstance(stacked, Tensor) else stacked
 
 
-def stack_states(states: list[dict[str, Any]]) -> dict[str, Any]:
-    """Stack the ``state_dict`` of K optimisers that have made as many updates."""
+def stack_states(states: list[Any]) -> Any:
+    """Stack the states of K runs at the same step; what is no tensor is the first one's."""
     first = states[0]
-    stacked = {
-        index: {
-            name: torch.stack([state["state"][index][name] for state in states])
-            if isinstance(value, Tensor) and name != _NOT_STACKED
-            else value
-            for name, value in values.items()
+    if isinstance(first, dict):
+        return {
+            key: value if key == _SHARED else stack_states([state[key] for state in states])
+            for key, value in first.items()
         }
-        for index, values in first["state"].items()
-    }
-    return {"state": stacked, "param_groups": first["param_groups"]}
+    return torch.stack(states) if isinstance(first, Tensor) else first

@@ -1,4 +1,4 @@
-"""K runs shared out among processes."""
+"""K runs divided among processes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -24,25 +24,26 @@ from rlkd_env.data.streamed import StreamedImages
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
-from rlkd_env.runs.parallel.base import ParallelRuns, Update
-from rlkd_env.runs.parallel.serial import INSTANCE_FIELDS, SerialRuns, join_outputs
+from rlkd_env.runs.loop import UpdateResult
+from rlkd_env.runs.parallel.base import ParallelRuns
+from rlkd_env.runs.parallel.serial import SerialRuns
 from rlkd_env.runs.run import STATE_VERSION, DistillationRun
 
 _END = b""
 
 
 class WorkerRuns(ParallelRuns):
-    """The runs shared out among processes, each of which computes its own one after the other on one thread.
+    """The runs divided among processes, each of which computes its runs one after another on one thread.
 
-    The processes are forked, so that any student and data set will do; they end with :meth:`close` or this process.
+    The processes are forked, so any student and data set will do; they end with :meth:`close` or with this process.
 
     Args:
         template: a run of the ingredients that all share.
         num_runs: number of runs K.
-        num_workers: number of processes; None takes one a core, at most K.
+        num_workers: number of processes; None takes one for each core, at most K.
 
     Raises:
-        UsageError: where processes cannot be forked, or the runs are not on the CPU.
+        UsageError: if processes cannot be forked, or the runs are not on the CPU.
     """
 
     mode = "workers"
@@ -51,7 +52,7 @@ class WorkerRuns(ParallelRuns):
         super().__init__(template, num_runs)
         reason = why_no_workers(template)
         if reason is not None:
-            raise UsageError(f"no worker processes can be had for the runs: {reason}; use the mode stacked or serial")
+            raise UsageError(f"the runs cannot have worker processes: {reason}; use the mode stacked or serial")
         count = min(num_workers or available_cores(), num_runs)
         train = template.splits.train  # which a daemon must read itself, as it may have no processes of its own
         template = template.sibling(replace(train, workers=0) if isinstance(train, StreamedImages) else None)
@@ -89,7 +90,7 @@ class WorkerRuns(ParallelRuns):
     def _start(self) -> None:
         self._join_outputs(self._ask("start", [self.seeds[part] for part in self._parts]))
 
-    def _update(self, temperature: Temperature) -> Update:
+    def _update(self, temperature: Temperature) -> UpdateResult:
         rows = [slice(part.start * self.batch_size, part.stop * self.batch_size) for part in self._parts]
         replies = self._ask("step", [_pack_temperature(temperature.rows(chosen)) for chosen in rows])
         self._join_outputs([reply["outputs"] for reply in replies])
@@ -97,7 +98,7 @@ class WorkerRuns(ParallelRuns):
         def joined(values: list[np.ndarray]) -> Tensor:
             return torch.from_numpy(np.concatenate(values))
 
-        return Update(
+        return UpdateResult(
             reward=joined([reply["reward"] for reply in replies]),
             diverged=joined([reply["diverged"] for reply in replies]),
             metrics={name: joined([reply["metrics"][name] for reply in replies]) for name in replies[0]["metrics"]},
@@ -110,10 +111,10 @@ class WorkerRuns(ParallelRuns):
         self._join_outputs(self._ask("restore", [states[part] for part in self._parts]))
 
     def _join_outputs(self, parts: list[dict[str, Any]]) -> None:
-        self.outputs = join_outputs([_unpack(part) for part in parts])
+        self._outputs = InstanceOutputs.join([_unpack(part) for part in parts])
 
     def _ask(self, command: str, arguments: Sequence[Any]) -> list[Any]:
-        """Let all workers do something at once, and wait for all their answers.
+        """Let all workers do something at once, and wait for the answers of all.
 
         Raises:
             RuntimeError: if a worker fails or is gone; the workers are ended then.
@@ -140,7 +141,7 @@ def available_cores() -> int:
 
 
 def why_no_workers(template: DistillationRun) -> str | None:
-    """Return the reason why runs of these ingredients cannot be had in worker processes, or None if they can."""
+    """Return why runs of these ingredients cannot be computed in worker processes, or None if they can."""
     if template.device.type != "cpu":
         return f"the runs are on {template.device}, which processes would have to share"
     if not sys.platform.startswith("linux"):
@@ -153,7 +154,7 @@ def why_no_workers(template: DistillationRun) -> str | None:
 
 
 class _Worker:
-    """The commands that a worker process answers; each takes one argument, and returns plain values and arrays."""
+    """The commands that a worker process answers; each takes one argument and returns plain values and arrays."""
 
     def __init__(self, template: DistillationRun, num_runs: int) -> None:
         self._runs = SerialRuns(template, num_runs)
@@ -178,7 +179,7 @@ class _Worker:
         return self._runs.state_dict()["runs"]
 
     def restore(self, states: list[dict[str, Any]]) -> dict[str, Any]:
-        """Go on from runs' states."""
+        """Continue from the states of runs."""
         diverged = torch.zeros(len(states), dtype=torch.bool)  # the parent knows
         self._runs.load_state_dict({"version": STATE_VERSION, "runs": states, "diverged": diverged})
         return _pack(self._runs.outputs)
@@ -187,7 +188,7 @@ class _Worker:
 def _work(
     connection: Connection, template: DistillationRun, num_runs: int, inherited: list[Connection]
 ) -> None:  # pragma: no cover (runs in a process of its own)
-    """Answer commands until the other end says so or is gone."""
+    """Answer commands until the other end says that it is over or is gone."""
     for of_parent in inherited:
         of_parent.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt ends
@@ -210,11 +211,9 @@ def _work(
 
 
 def _pack(outputs: InstanceOutputs) -> dict[str, Any]:
-    """Return outputs as plain values and arrays, which are quicker to send than tensors."""
-    values = {name: getattr(outputs, name) for name in INSTANCE_FIELDS}
-    arrays = {name: None if value is None else value.numpy() for name, value in values.items()}
-    counts = {"progress": outputs.progress, "epoch": outputs.epoch, "step": outputs.step, "num_runs": outputs.num_runs}
-    return {**counts, **arrays}
+    """Return outputs as plain values and arrays, which are faster to send than tensors."""
+    values = {field.name: getattr(outputs, field.name) for field in fields(outputs)}
+    return {name: value.numpy() if isinstance(value, Tensor) else value for name, value in values.items()}
 
 
 def _pack_temperature(temperature: Temperature) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Object detection by two stages: an instance is a region proposal, which teacher and student classify."""
+"""Two-stage object detection, whose instances are region proposals that teacher and student classify."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -25,25 +25,25 @@ from rlkd_env.tasks.detection.proposals import SampledRegions, propose, sample_r
 from rlkd_env.utils.randomness import seeded
 
 _EVALUATION_BATCH = 16
-_DEVIATION_IMAGES = 128
-"""Images whose proposals tell the deviation of a teacher's logits; more of them take long and say the same."""
+_MOST_TEACHER_IMAGES = 128
+"""The number of images whose proposals determine the std of a teacher's logits; more would only take longer."""
 _POOL = "pool"
-"""What torchvision calls the coarsest map, which is the one before it, subsampled."""
+"""torchvision's name of the coarsest map, which is the one before it, subsampled."""
 
 
 class Detection(Task):
-    """Boxes and their classes, AP of COCO; teacher and student are torchvision's Faster R-CNN with a feature pyramid.
+    """Detection of boxes and their classes by torchvision's Faster R-CNN with a feature pyramid, measured by COCO's AP.
 
-    The student proposes, in training with the real boxes among the proposals; both networks' heads classify the same
-    ones. The student's own loss is torchvision's: cross-entropy and box regression of the proposals, objectness and box
-    regression of the anchors. It is told per instance, such that the mean over a batch is torchvision's sum.
+    The student proposes regions, to which training adds the real boxes, and the heads of both networks classify the
+    same ones. The student's own loss is torchvision's: cross-entropy and box regression of the proposals, objectness
+    and box regression of the anchors. It is distributed over the instances so that their mean is torchvision's sum.
 
     Args:
-        engine: how networks are computed; None computes plainly, on a CPU.
-        proposals: of every image that are classified in training, P.
+        engine: The engine that computes the networks; by default a plain one on the CPU.
+        proposals: The number P of proposals per image that are classified in training.
 
     Raises:
-        UsageError: if there is not a proposal, or the networks are to be compiled.
+        UsageError: If there are no proposals, or the networks are to be compiled.
     """
 
     metric = "AP"
@@ -55,7 +55,7 @@ class Detection(Task):
         if proposals < 1:
             raise UsageError(f"every image needs at least 1 proposal, not {proposals}")
         if self.engine.compiled:
-            raise UsageError("detectors cannot be compiled: leave compile away")
+            raise UsageError("detectors cannot be compiled: leave out compile")
         self.instances_per_image = proposals
 
     def forward(
@@ -79,7 +79,14 @@ class Detection(Task):
                 list(sampled.regions.corners.split(self.instances_per_image)),
             )
         by_instance = sampled.regions.images
-        outputs = InstanceOutputs(
+        of_features: dict[str, Any] = {}
+        if with_features:
+            of_features = {
+                "images": images,
+                "student_features": _features(maps, pooled),
+                "teacher_features": _features(teacher_maps, teacher_pooled),
+            }
+        return InstanceOutputs(
             logits,
             teacher_logits,
             sampled.labels,
@@ -88,14 +95,8 @@ class Detection(Task):
             partner_labels=None if batch.label_share is None else sampled.labels,
             further_loss=further_loss,
             regions=sampled.regions,
+            **of_features,
         )
-        if with_features:
-            outputs.images = images
-            outputs.student_features, outputs.teacher_features = (
-                _features(maps, pooled),
-                _features(teacher_maps, teacher_pooled),
-            )
-        return outputs
 
     def training_loss(self, network: nn.Module, batch: Batch) -> Tensor:
         """Return the sum of torchvision's four losses."""
@@ -107,43 +108,43 @@ class Detection(Task):
 
     @torch.no_grad()
     def teacher_logits(self, teacher: nn.Module, images: ImageSet, limit: int) -> Tensor:
-        """Return the logits ``(n, C + 1)`` of the teacher's own proposals, P an image."""
+        """Return the logits ``(n, C + 1)`` of the teacher's own proposals, P per image."""
         exact = self._exact
         with _evaluating(teacher, images.labels.device) as detector:
             parts = [
                 exact._train_heads(detector, chunk, exact._maps(detector, chunk), boxes)[1]
-                for chunk, boxes in self._chunks(images, min(limit, _DEVIATION_IMAGES))
+                for chunk, boxes in self._chunks(images, min(limit, _MOST_TEACHER_IMAGES))
             ]
         return torch.cat(parts)
 
     @torch.no_grad()
     def evaluate(self, network: nn.Module, images: ImageSet) -> Evaluation:
-        """Return AP and its kin, which are computed on the host, and the losses on as many proposals as in training."""
+        """Return the AP metrics, which are computed on the host, and the losses on as many proposals as in training."""
         exact = self._exact
-        found, figures = [], []
+        found, metrics = [], []
         with _evaluating(network, images.labels.device) as detector:
             for chunk, boxes in self._chunks(images):
                 maps = exact._maps(detector, chunk)
                 found += exact._detect(detector, chunk, maps)
-                figures.append(exact._measure(detector, chunk, maps, boxes))
+                metrics.append(exact._measure(detector, chunk, maps, boxes))
         precision = average_precision(_ground_truth(images), _in_files(images, found))
-        _, loss, confidence = _mean(figures)
+        _, loss, confidence = _mean(metrics)
         return Evaluation(torch.tensor(precision.get("AP", 0.0), device=loss.device), loss, confidence, precision)
 
     @torch.no_grad()
     def evaluate_probe(self, network: nn.Module, images: ImageSet) -> Evaluation:
-        """Return the losses, and as accuracy the share of proposals that are told correctly; always the same draws."""
+        """Return the losses and, as accuracy, the share of correctly classified proposals, with fixed draws."""
         exact = self._exact
         with _evaluating(network, images.labels.device) as detector:
-            figures = [
+            metrics = [
                 exact._measure(detector, chunk, exact._maps(detector, chunk), boxes)
                 for chunk, boxes in self._chunks(images)
             ]
-        return Evaluation(*_mean(figures))
+        return Evaluation(*_mean(metrics))
 
     @torch.no_grad()
     def detect(self, network: nn.Module, images: ImageSet) -> list[Detections]:
-        """Return what a detector finds, in pixels of the images as networks get them."""
+        """Return a detector's detections, in pixels of the images that networks see."""
         exact = self._exact
         with _evaluating(network, images.labels.device) as detector:
             return [
@@ -161,7 +162,7 @@ class Detection(Task):
         return Detection(replace(engine, precision="float32"), self.instances_per_image)
 
     def num_logits(self, splits: Splits) -> int:
-        """Return the number of classes and one for the background."""
+        """Return the number of classes plus one for the background."""
         return splits.num_classes + 1
 
     def _maps(self, detector: FasterRCNN, images: Tensor) -> dict[str, Tensor]:
@@ -172,11 +173,11 @@ class Detection(Task):
     def _train_heads(
         self, detector: FasterRCNN, images: Tensor, maps: dict[str, Tensor], boxes: Boxes
     ) -> tuple[SampledRegions, Tensor, Tensor, Tensor]:
-        """Propose, draw and classify.
+        """Propose regions, draw some of them and classify those.
 
         Returns:
-            The proposals that were drawn, their logits ``(N, C + 1)``, pooled features ``(N, D)``, and the losses
-            ``(N,)`` of everything but the classes.
+            The drawn proposals, their logits ``(N, C + 1)``, pooled features ``(N, D)``, and the losses ``(N,)`` of
+            everything except the classes.
         """
         proposals = propose(detector, self.engine, images, maps, boxes)
         image_size = (images.shape[-2], images.shape[-1])
@@ -189,7 +190,7 @@ class Detection(Task):
     def _classify(
         self, detector: FasterRCNN, images: Tensor, maps: dict[str, Tensor], corners: list[Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return logits ``(n, C + 1)``, boxes' differences ``(n, 4 C + 4)`` and pooled features ``(n, D)``."""
+        """Return logits ``(n, C + 1)``, box regressions ``(n, 4 C + 4)`` and pooled features ``(n, D)``."""
         head = detector.roi_heads
         regions = head.box_roi_pool(maps, corners, [(images.shape[-2], images.shape[-1])] * len(images))
         with self.engine.autocast():
@@ -225,7 +226,7 @@ class Detection(Task):
 
 @contextmanager
 def _evaluating(network: nn.Module, device: torch.device) -> Iterator[FasterRCNN]:
-    """Put a detector into evaluation mode for a while, in which draws are always the same."""
+    """Put a detector into evaluation mode within the context, where draws are always the same."""
     detector, was_training = _detector(network), network.training
     detector.eval()
     try:
@@ -250,18 +251,18 @@ def _features(maps: dict[str, Tensor], pooled: Tensor) -> Features:
 
 
 def _box_loss(deltas: Tensor, sampled: SampledRegions) -> Tensor:
-    """Return torchvision's box regression loss ``(N,)``: that of a proposal's own class, 0 for the background."""
+    """Return torchvision's box regression loss ``(N,)`` of each proposal's own class, 0 for the background."""
     rows = torch.arange(len(deltas), device=deltas.device)
     own = deltas.unflatten(-1, (-1, 4))[rows, sampled.labels]
     is_object = sampled.labels > 0
-    targets = torch.where(is_object.unsqueeze(-1), sampled.targets, own.detach())  # those of the background may be huge
+    targets = torch.where(is_object.unsqueeze(-1), sampled.targets, own.detach())  # the background's may be huge
     return F.smooth_l1_loss(own, targets, beta=1 / 9, reduction="none").sum(dim=-1) * is_object
 
 
-def _mean(figures: list[tuple[int, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
-    """Weigh the figures of chunks by their numbers of images."""
-    total = sum(count for count, _ in figures)
-    first, second, third = torch.stack([count / total * values for count, values in figures]).sum(dim=0).unbind()
+def _mean(metrics: list[tuple[int, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the mean metrics of chunks, weighted by their numbers of images."""
+    total = sum(count for count, _ in metrics)
+    first, second, third = torch.stack([count / total * values for count, values in metrics]).sum(dim=0).unbind()
     return first, second, third
 
 
@@ -270,7 +271,7 @@ def _ground_truth(images: ImageSet) -> dict[str, object]:
 
 
 def _in_files(images: ImageSet, found: list[Detections]) -> list[Detections]:
-    """Bring detections to the pixels of the images' files."""
+    """Convert detections to pixels of the images' files."""
     of_files = cast(DetectionSet, images).in_files
     return [
         Detections(of_files(position, image.corners), image.scores, image.classes)

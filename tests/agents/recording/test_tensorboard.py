@@ -13,7 +13,7 @@ from agents.recording.history import RunHistory
 from agents.recording.selection import StudentSelection
 from agents.recording.tensorboard import TensorBoardCurves
 from agents.recording.timing import PartTimer
-from agents.rules.create import FixedTemperature
+from agents.rules.simple import FixedTemperature
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.sampling.exploration import Exploration
 from rlkd_env.wrappers.exploration import explore

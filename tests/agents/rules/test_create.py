@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from agents.rules.create import RULES, Rule, RuleSetting, check_function, create_rule
+from agents.rules.base import Rule
+from agents.rules.create import RULES, RuleSetting, check_function, create_rule
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import TemperatureRange

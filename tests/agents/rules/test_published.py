@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents.rules.create import Rule, RuleSetting, create_rule
+from agents.rules.base import Rule
+from agents.rules.create import RuleSetting, create_rule
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature, TemperatureRange
 from rlkd_env.methods import kd_loss

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from agents.rules.create import FixedTemperature, RuleSetting, create_rule
+from agents.rules.create import RuleSetting, create_rule
+from agents.rules.simple import FixedTemperature
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import TemperatureRange

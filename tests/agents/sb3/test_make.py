@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -98,8 +100,8 @@ def test_unknown_agents_and_options_are_refused(name: str, options: dict, messag
 
 
 def test_contributed_agents_name_the_package_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(AGENTS._parts, "tqc")
-    with pytest.raises(UsageError, match="needs sb3-contrib"):
+    monkeypatch.setitem(sys.modules, "sb3_contrib", None)
+    with pytest.raises(UsageError, match=r"needs sb3-contrib: pip install 'rlkd\[contrib\]'"):
         make_agent("tqc", BestActions())
 
 

@@ -12,8 +12,8 @@ from by_ppo import by_ppo
 
 from agents.learned.temperature_policy import TemperaturePolicy
 from experiments.cli import main
+from rlkd_env.credit.create import CALIBRATORS
 from rlkd_env.instances.actions import ResidualMap
-from rlkd_env.wrappers.calibrated_reward import CALIBRATOR_NAMES
 
 QUICK = ("--no-progress", "--device", "cpu")
 AROUND = ("--around", "lskd", "--around-options", "tau", "3", "--around-width", "0.7", "--warmup-epochs", "1")
@@ -50,7 +50,7 @@ def test_the_policy_around_a_rule_is_used_frozen_on_another_run(tmp_path: Path) 
     assert summary(tmp_path / "frozen")["temperature_from"] == "policy"
 
 
-@pytest.mark.parametrize("calibrator", CALIBRATOR_NAMES)
+@pytest.mark.parametrize("calibrator", list(CALIBRATORS))
 @pytest.mark.parametrize("options", [("--temperatures", "separate"), AROUND, ("--equal-gradients",)], ids=str)
 def test_every_calibrator_goes_with_them(options: tuple[str, ...], calibrator: str, tmp_path: Path) -> None:
     warmup = [] if options == AROUND else ["--warmup-epochs", "1"]

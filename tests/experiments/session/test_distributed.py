@@ -22,7 +22,7 @@ from shared_runs import CASES, COMMANDS, PAPER, QUICK
 from experiments.cli import main
 from experiments.session.checkpoints import PREVIOUS
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 TOLERANCE = 1e-5
 """Largest difference of a weight after a few dozen updates; sums in another order have left 4e-7."""
 LEARNED_TOLERANCE = 1e-3

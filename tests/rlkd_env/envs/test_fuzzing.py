@@ -21,6 +21,7 @@ from agents.recording.timing import PartTimer
 from agents.rules.create import create_rule
 from agents.sb3.export import export_policy
 from agents.sb3.make import make_agent
+from rlkd_env.credit.create import CALIBRATORS
 from rlkd_env.data import DATASETS
 from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.instances.features import FEATURES
@@ -31,7 +32,6 @@ from rlkd_env.runs.hooks import RunHook, StepResult
 from rlkd_env.runs.reward import REWARDS
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.wrappers import CalibratedReward, ResidualAction, TemperatureAction
-from rlkd_env.wrappers.calibrated_reward import CALIBRATOR_NAMES
 
 SLOTS = 64
 STEPS = 10  # an episode of 8, the reset after it, and the beginning of the next
@@ -84,10 +84,11 @@ def check_finite(file: Path) -> None:
         assert value.isfinite().all(), (file.name, name)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     options=runs(),
-    calibrator=st.sampled_from((None, *CALIBRATOR_NAMES)),
+    calibrator=st.sampled_from((None, *CALIBRATORS)),
     teacher_size=st.sampled_from((1e-2, 10.0, LARGEST)),
     student_size=st.sampled_from((1e-2, 10.0, LARGEST)),
     around=st.sampled_from((None, "lskd", "dtkd", "wttm", "linear")),

@@ -14,6 +14,7 @@ from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 from watching import watch
 
 from agents.rules.create import create_rule
+from rlkd_env.credit.create import CALIBRATORS
 from rlkd_env.credit.return_decomposition import ReturnDecomposition
 from rlkd_env.envs.checker import check_vector_env
 from rlkd_env.envs.kd_env import KDEnv
@@ -23,7 +24,6 @@ from rlkd_env.instances.temperature import Temperature
 from rlkd_env.runs.hooks import RunHook, StepResult
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.wrappers import CalibratedReward, TemperatureAction
-from rlkd_env.wrappers.calibrated_reward import CALIBRATOR_NAMES
 
 MakeRun = Callable[..., DistillationRun]
 SEPARATE = {"temperatures": "separate", "epochs": 2, "device": "cpu"}
@@ -38,6 +38,7 @@ def test_the_spaces_have_two_numbers_an_instance() -> None:
     assert wrapped.action_space == gym.spaces.Box(-1.0, 1.0, (16, 2), dtype=np.float32)
 
 
+@pytest.mark.slow
 def test_the_checkers_pass() -> None:
     for num_runs in (1, 2):
         envs = KDVectorEnv(16 * num_runs, num_runs=num_runs, **SEPARATE)
@@ -107,7 +108,8 @@ def test_another_word_is_refused() -> None:
         KDEnv(temperatures="seperate", device="cpu")
 
 
-@pytest.mark.parametrize("name", CALIBRATOR_NAMES)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(CALIBRATORS))
 def test_calibrated_rewards_still_sum_to_the_batch_reward(name: str) -> None:
     settings = {**SEPARATE, "epochs": 3}
     plain = TemperatureAction(KDVectorEnv(16, **settings))

@@ -1,6 +1,8 @@
-"""What outputs compute once."""
+"""What outputs compute once, and how they are mapped and joined."""
 
 from __future__ import annotations
+
+from dataclasses import FrozenInstanceError
 
 import pytest
 import torch
@@ -31,3 +33,53 @@ def test_whoever_asks_for_the_cross_entropy_first_leaves_the_loss_its_gradient()
     with torch.no_grad():
         assert not outputs.student_cross_entropy.requires_grad
     assert outputs.task_loss.requires_grad
+
+
+def mixed_outputs(first: int) -> InstanceOutputs:
+    """Three instances of three classes, mixed, with what belongs to whole images."""
+    logits = torch.arange(9.0).view(3, 3) + first
+    return InstanceOutputs(
+        logits.clone().requires_grad_(),
+        -logits,
+        torch.arange(3),
+        progress=0.5,
+        indices=torch.arange(3) + first,
+        partner_labels=torch.tensor([1, 2, 0]),
+        label_share=torch.tensor([1.0, 0.75, 0.5]),
+        epoch=2.5,
+        step=7,
+        images=torch.zeros(3, 1, 2, 2),
+        further_loss=torch.ones(3),
+    )
+
+
+def test_outputs_cannot_be_changed() -> None:
+    outputs = mixed_outputs(0)
+    with pytest.raises(FrozenInstanceError):
+        outputs.progress = 1.0  # type: ignore[misc]
+
+
+def test_a_map_takes_every_tensor_with_a_row_an_instance() -> None:
+    outputs = mixed_outputs(0)
+    taken = outputs.map(lambda values: values[1:])
+    assert torch.equal(taken.student_logits, outputs.student_logits[1:])
+    assert taken.student_logits.requires_grad
+    for name in ("teacher_logits", "labels", "indices", "partner_labels", "label_share", "further_loss"):
+        assert torch.equal(getattr(taken, name), getattr(outputs, name)[1:]), name
+    assert (taken.progress, taken.epoch, taken.step, taken.images, taken.regions) == (0.5, 2.5, 7, None, None)
+    torch.testing.assert_close(taken.task_loss, outputs.task_loss[1:])
+    plain = InstanceOutputs(outputs.student_logits, outputs.teacher_logits, outputs.labels)
+    assert plain.map(torch.clone).indices is None
+
+
+def test_joined_outputs_stand_one_after_the_other() -> None:
+    parts = [mixed_outputs(0), mixed_outputs(10)]
+    joined = InstanceOutputs.join(parts)
+    assert joined.num_runs == 2
+    assert joined.indices.tolist() == [0, 1, 2, 10, 11, 12]
+    assert not joined.student_logits.requires_grad
+    for run, part in enumerate(parts):
+        assert torch.equal(joined.by_run(joined.student_logits)[run], part.student_logits)
+        assert torch.equal(joined.by_run(joined.task_loss)[run], part.task_loss)
+    assert (joined.progress, joined.epoch, joined.step, joined.images) == (0.5, 2.5, 7, None)
+    assert InstanceOutputs.join([joined, joined]).num_runs == 4

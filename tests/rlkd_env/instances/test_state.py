@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -114,8 +115,7 @@ def test_bad_feature_lists_are_refused(features: list[str], message: str) -> Non
 
 
 def test_regions_have_objectness_and_overlap_beside_the_features_of_images() -> None:
-    outputs = worked_example()
-    outputs.regions = proposals(objectness=[1.0, 0.125], overlap=[0.75, 0.0])
+    outputs = replace(worked_example(), regions=proposals(objectness=[1.0, 0.125], overlap=[0.75, 0.0]))
     state = InstanceState(["progress", "objectness", "overlap"])
     state.check(has_regions=True)
     torch.testing.assert_close(state(outputs), torch.tensor([[0.25, 1.0, 0.75], [0.25, 0.125, 0.0]]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -98,10 +100,10 @@ def test_the_method_is_for_detectors_alone(name: str) -> None:
 def test_outputs_without_regions_or_features_are_refused(name: str) -> None:
     method = create_method(name, pair_with_maps(8, 16)).double()
     outputs = detection_outputs(random_maps(3, 8), random_maps(3, 16))
-    outputs.regions = None
+    outputs = replace(outputs, regions=None)
     with pytest.raises(ValueError, match="whose instances are regions of images"):
         method.feature_losses(outputs)
-    outputs.student_features = None
+    outputs = replace(outputs, student_features=None)
     with pytest.raises(ValueError, match="needs outputs with features"):
         method.feature_losses(outputs)
 
@@ -118,6 +120,7 @@ def test_temperatures_change_the_kd_term_alone(name: str) -> None:
     assert all(value.shape == (6,) for value in parts[0].values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"normalized": True}])
 def test_in_a_run_the_students_maps_come_nearer(options: dict[str, bool]) -> None:
     run = quarters_run("fpn", kd_weight=0.0, **options)

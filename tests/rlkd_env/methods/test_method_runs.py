@@ -33,6 +33,7 @@ def assert_same(left: dict, right: dict) -> None:
         assert torch.equal(value, right[name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dkd", *FEATURE_METHODS])
 def test_in_50_updates_every_trained_tensor_moves_and_the_teacher_does_not(name: str) -> None:
     run = digits_run(name, **OPTIONS.get(name, {}))
@@ -55,6 +56,7 @@ def test_methods_with_adapters_have_parameters(name: str) -> None:
     assert list(digits_run(name, **OPTIONS.get(name, {})).method.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dkd", *FEATURE_METHODS])
 @pytest.mark.parametrize("steps_before", [0, 1, 6])
 def test_a_restored_run_goes_on_bit_for_bit(name: str, steps_before: int) -> None:

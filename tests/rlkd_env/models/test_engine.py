@@ -115,6 +115,7 @@ def test_the_automatic_choice_follows_network_and_hardware() -> None:
         choose_engine(CPU, connected, "auto", "channels")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_a_compiled_run_learns_the_same(make_run: MakeRun) -> None:
     runs = [make_run(compile=compiled, teacher_cache_mib=0) for compiled in (False, True)]
@@ -150,6 +151,7 @@ def teacher_logits(run: DistillationRun, steps: int) -> list[torch.Tensor]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [{"augmentation": "none"}, {"augmentation": "crop_flip", "views": 2}, {"augmentation": "crop_flip", "views": 1}],
@@ -188,7 +190,8 @@ def test_views_come_back_in_turn_and_differ_between_seeds(pictures: Path) -> Non
     assert len(both) > 50
     assert all(torch.equal(views[0], views[2]) for views in both)
     assert sum(torch.equal(views[0], views[1]) for views in both) < 10
-    assert not torch.equal(run._stream._data.take(torch.arange(9), run._stream.view_seed(0)), run.batch.images[:9])
+    seen_before = run.splits.train.take(torch.arange(9), run.create_stream(0).view_seed(0))
+    assert not torch.equal(seen_before, run.batch.images[:9])
 
 
 def test_mixed_images_ask_the_teacher_itself(pictures: Path) -> None:

@@ -88,6 +88,7 @@ def test_a_step_forwards_each_network_once_and_no_teacher_that_is_remembered(
     assert calls == {"student": 5, "teacher": teacher_forwards}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("create_student", [None, batch_norm_and_dropout_student])
 @pytest.mark.parametrize("reward_interval", [1, 3])
 @pytest.mark.parametrize("steps_before", [0, 1, 5])
@@ -249,6 +250,31 @@ def test_hooks_follow_every_update_and_epoch(make_run: MakeRun) -> None:
     watch(run, Recorder(), RunHook())
     run.advance(lambda outputs: fixed(run))
     assert seen == [1, 2, 3, 4, "epoch 1", 5, 6, 7, 8, "epoch 2"]
+
+
+def test_hooks_are_called_in_their_order_until_they_are_removed(make_run: MakeRun) -> None:
+    seen: list[str] = []
+
+    class Named(RunHook):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def before_update(self, run: DistillationRun, temperature: Temperature) -> None:
+            seen.append(self.name)
+
+    run, hooks = make_run(), {name: Named(name) for name in ("second", "third", "first")}
+    run.reset(0)
+    run.add_hook(hooks["second"])
+    run.add_hook(hooks["third"])
+    run.add_hook(hooks["first"], first=True)
+    assert [hook.name for hook in run.hooks] == ["first", "second", "third"]
+    run.step(fixed(run))
+    run.remove_hook(hooks["second"])
+    run.step(fixed(run))
+    assert seen == ["first", "second", "third", "first", "third"]
+    assert run.fork().hooks == run.sibling().hooks == ()
+    with pytest.raises(ValueError, match="not in list"):
+        run.remove_hook(hooks["second"])
 
 
 @pytest.mark.parametrize("stop_at_epoch", [True, False])

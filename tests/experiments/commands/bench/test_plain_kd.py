@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from agents.rules.create import FixedTemperature
+from agents.rules.simple import FixedTemperature
 from experiments.cli import parse
 from experiments.commands.bench.arms import build_bench_run
 from experiments.commands.bench.plain_kd import plain_kd

@@ -95,7 +95,7 @@ def test_a_comparison_of_detectors_speaks_of_ap(tmp_path: Path, capsys: pytest.C
     assert table is not None
     assert table.title == "Test AP"
     assert list(table.columns)[1] == "AP, last epoch, %"
-    assert "T=4 reaches an AP of 31.00 % on the test images" in page.reading[0]
+    assert "T=4 reaches an AP of 31.00 % on the test images" in page.interpretation[0]
     figure = page.drawings[0].figure.axes[0]
     assert figure.get_xlabel() == "test AP over T=4, points"
     html = page.html()

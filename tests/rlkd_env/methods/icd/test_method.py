@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -103,10 +104,10 @@ def test_the_decoder_learns_from_its_own_losses_and_the_student_from_the_imitati
 
 def test_the_decoder_starts_before_the_student() -> None:
     method, outputs = method_in_float64(warmup_epochs=1.0), outputs_of(some_boxes())
-    outputs.epoch = 0.5
+    outputs = replace(outputs, epoch=0.5)
     assert gradients(method, outputs, "icd") == ({"student_values"}, False)
     assert gradients(method, outputs, "icd_identification") == ({"decoder"}, False)
-    outputs.epoch = 1.0
+    outputs = replace(outputs, epoch=1.0)
     assert gradients(method, outputs, "icd") == ({"student_values"}, True)
 
 
@@ -141,13 +142,14 @@ def test_odd_boxes_give_finite_losses_and_gradients(boxes: Boxes, is_zero: bool)
     assert all(not tensor.grad.any() for tensor in tensors) == is_zero
 
 
+@pytest.mark.slow
 def test_gradcheck_in_the_students_maps() -> None:
     method, outputs = method_in_float64(), outputs_of(some_boxes())
     fine, coarse = outputs.student_features.stages
 
     def loss(maps: Tensor) -> Tensor:
-        outputs.student_features = type(outputs.student_features)((fine.detach(), maps), (), torch.zeros(6, 5))
-        return losses_of(method, outputs)["icd"]
+        features = type(outputs.student_features)((fine.detach(), maps), (), torch.zeros(6, 5))
+        return losses_of(method, replace(outputs, student_features=features))["icd"]
 
     assert torch.autograd.gradcheck(loss, coarse.detach().requires_grad_())
 
@@ -169,8 +171,9 @@ def test_what_does_not_fit_is_refused(teacher: int, options: dict[str, float], m
 def test_in_a_run_the_decoder_moves_under_an_optimiser_of_its_own() -> None:
     """AdamW's first update is its learning rate in every entry that has a gradient, whatever the student's recipe."""
     run = quarters_run("icd", decoder_learning_rate=2e-3)
-    assert isinstance(run.method_optimizer, torch.optim.AdamW)
-    of_the_run = {id(parameter) for group in run.optimizer.param_groups for parameter in group["params"]}
+    optimization = run.update.optimization
+    assert isinstance(optimization.further, torch.optim.AdamW)
+    of_the_run = {id(parameter) for group in optimization.optimizer.param_groups for parameter in group["params"]}
     assert of_the_run == {id(parameter) for parameter in run.student.parameters()}
     before = {name: value.clone() for name, value in run.method.named_parameters()}
     result = run.step(at_temperature(256))
@@ -186,6 +189,7 @@ def test_in_a_run_the_decoder_moves_under_an_optimiser_of_its_own() -> None:
     assert all(not torch.equal(value, student[name]) for name, value in run.student.named_parameters())
 
 
+@pytest.mark.slow
 def test_in_a_run_the_decoder_and_the_student_learn() -> None:
     run = quarters_run("icd", decoder_learning_rate=2e-3, kd_weight=0.0)
     metrics = [run.step(at_temperature(256)).metrics for _ in range(60)]
@@ -194,6 +198,7 @@ def test_in_a_run_the_decoder_and_the_student_learn() -> None:
         assert curve[-8:].mean() < 0.9 * curve[:8].mean(), term
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps_before", [0, 6])
 def test_a_restored_run_goes_on_bit_for_bit(steps_before: int) -> None:
     run = quarters_run("icd")

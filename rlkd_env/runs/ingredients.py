@@ -1,0 +1,126 @@
+"""What a run of knowledge distillation is made of, before any student exists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from rlkd_env.data import BatchStream, Share, Splits
+from rlkd_env.data.stream import WHOLE
+from rlkd_env.instances.state import InstanceState
+from rlkd_env.instances.temperature import TemperatureRange
+from rlkd_env.methods import Method
+from rlkd_env.runs.reward import RewardMeter
+from rlkd_env.sampling.base import Sampler
+from rlkd_env.tasks import Task
+from rlkd_env.training.collective import Collective
+from rlkd_env.training.logits_cache import TeacherCache
+from rlkd_env.training.recipe import Recipe
+from rlkd_env.training.update import TeacherForward, Update
+from rlkd_env.utils.choices import Temperatures
+from rlkd_env.utils.randomness import seeded
+
+
+@dataclass(eq=False)
+class Ingredients:
+    """Everything that runs of all seeds have in common.
+
+    Args:
+        task: how networks are forwarded and evaluated.
+        splits: train, probe and validation images, on the device.
+        teacher: the teacher on the device; it is put into evaluation mode and frozen here.
+        create_student: returns a fresh student on the CPU, drawing from torch's global generator.
+        create_method: returns the KD method for a student, with fresh parameters, drawing from the same generator.
+        state: the features of the instances.
+        reward: how the student's gain is measured.
+        temperature_range: what agents may choose; the run itself takes any positive temperature.
+        recipe: optimiser, schedule, epochs and batch size.
+        probe_size: number of probe images that the reward is measured on, the same throughout.
+        divergence_penalty: the reward of an update that diverges.
+        teacher_deviation: mean std of the teacher's logits, the unit of relative temperatures.
+        views: number of random views of every training image, which are shown in turn; None shows new ones in every
+            epoch.
+        teacher_cache_bytes: memory for the teacher's logits on views that come back; with 0 the teacher is forwarded
+            every time.
+        temperatures: whether agents choose one temperature for an instance, or one each for teacher and student.
+        sampler: chooses the batches in place of a shuffled pass.
+        create_policy: returns a policy of the run's own for a seed, with fresh parameters, which the run's optimiser
+            trains.
+
+    Attributes:
+        device: the device of the run.
+        frozen_teacher: the teacher in its leaner form, see :meth:`~rlkd_env.models.engine.Engine.freeze`.
+        probe: the images that the reward is measured on.
+        steps_per_epoch: number of updates in an epoch.
+        total_steps: number of updates in the schedule.
+
+    Raises:
+        UsageError: if a batch is larger than the training set.
+    """
+
+    task: Task
+    splits: Splits
+    teacher: nn.Module
+    create_student: Callable[[], nn.Module]
+    create_method: Callable[[nn.Module], Method]
+    state: InstanceState
+    reward: RewardMeter
+    temperature_range: TemperatureRange
+    recipe: Recipe
+    probe_size: int = 512
+    divergence_penalty: float = -10.0
+    teacher_deviation: float = 1.0
+    views: int | None = None
+    teacher_cache_bytes: int = 0
+    temperatures: Temperatures = "shared"
+    sampler: Sampler | None = None
+    create_policy: Callable[[int], nn.Module] | None = None
+
+    def __post_init__(self) -> None:
+        self.device = self.splits.train.labels.device
+        self.steps_per_epoch = self.create_stream(0).batches_per_epoch
+        self.total_steps = self.steps_per_epoch * self.recipe.epochs
+        probe = self.splits.probe
+        self.probe = probe.subset(torch.arange(min(self.probe_size, len(probe))))
+        self.frozen_teacher = self.task.engine.freeze(self.teacher, self.splits.image_shape)
+        self._share_logits()
+
+    @property
+    def batch_size(self) -> int:
+        """Number of instances in a batch, N."""
+        return self.recipe.batch_size * self.task.instances_per_image
+
+    @property
+    def shared_teacher(self) -> TeacherForward:
+        """The teacher as runs of all seeds can share it."""
+        return TeacherForward(self.teacher, self.frozen_teacher, self._cache)
+
+    def create_stream(self, seed: int, share: Share = WHOLE) -> BatchStream:
+        """Return the shuffled batches of a seed, or a share of each."""
+        return BatchStream(self.splits.train, self.recipe.batch_size, seed, self.views, share)
+
+    def create_update(self, seed: int, stream: BatchStream, collective: Collective) -> Update:
+        """Create a fresh student and everything that is trained along with it."""
+        teacher = self.shared_teacher
+        if self.splits.train.is_random:  # the views, and so the logits that are worth keeping, are the seed's own
+            teacher = replace(teacher, cache=self._create_cache(stream))
+        with seeded(seed, self.device):
+            student = self.task.engine.prepare(self.create_student().to(self.device)).train()
+            method = self.create_method(student).to(self.device).train()
+            policy = None if self.create_policy is None else self.create_policy(seed).to(self.device)
+        steps = (self.total_steps, self.steps_per_epoch)
+        return Update(self.task, teacher, student, method, self.recipe, *steps, seed, policy, collective=collective)
+
+    def _share_logits(self) -> None:
+        """Prepare the memory of the teacher's logits that runs of all seeds share."""
+        self._cache = None if self.splits.train.is_random else self._create_cache(self.create_stream(0))
+
+    def _create_cache(self, stream: BatchStream) -> TeacherCache | None:
+        if not self.task.follows_logits:
+            return None
+        splits, epochs, limit = self.splits, self.recipe.epochs, self.teacher_cache_bytes
+        engine, teacher = self.task.engine, self.frozen_teacher
+        return TeacherCache.if_it_pays(engine, teacher, splits.train, stream, splits.num_classes, epochs, limit)

@@ -1,0 +1,223 @@
+"""The loop of a run: an update, the forward of the next batch, its reward, and so on to the end of the schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from rlkd_env.data import Batch, ImageSet
+from rlkd_env.errors import UsageError
+from rlkd_env.instances.outputs import InstanceOutputs
+from rlkd_env.instances.temperature import Policy, Temperature
+from rlkd_env.runs.reward import Measurement, RewardMeter
+from rlkd_env.sampling.base import SampledRun, Sampler
+from rlkd_env.tasks import Evaluation
+from rlkd_env.training.collective import Collective
+from rlkd_env.training.update import Update
+
+
+@dataclass(frozen=True)
+class UpdateResult:
+    """What one update did; no tensor has dimensions, or with K stacked students each is ``(K,)``.
+
+    Attributes:
+        reward: the reward of the update; the divergence penalty if it diverged.
+        diverged: whether the loss, the student's logits or the reward are no longer finite.
+        metrics: means over the batch by name, as in :class:`~rlkd_env.runs.hooks.StepResult`.
+    """
+
+    reward: Tensor
+    diverged: Tensor
+    metrics: dict[str, Tensor]
+
+
+class TrainingLoop:
+    """Makes updates on one batch after another and measures what each has brought.
+
+    Args:
+        update: one student, or K stacked ones.
+        next_batch: returns the batch that the next update is made on.
+        train: the training images.
+        reward: measures the student's gain; for K students it was made for as many.
+        evaluate_probe: measures the student on the probe images.
+        total_steps: number of updates in the schedule.
+        steps_per_epoch: number of updates in an epoch.
+        divergence_penalty: the reward of an update that diverges.
+        sampler: what chooses the batches, if anything does.
+        collective: the processes that share the run.
+
+    Attributes:
+        step_count: number of updates so far.
+    """
+
+    def __init__(
+        self,
+        update: Update,
+        next_batch: Callable[[SampledRun], Batch],
+        train: ImageSet,
+        reward: RewardMeter,
+        evaluate_probe: Callable[[], Evaluation],
+        total_steps: int,
+        steps_per_epoch: int,
+        divergence_penalty: float,
+        sampler: Sampler | None = None,
+        collective: Collective | None = None,
+    ) -> None:
+        self.update = update
+        self.train = train
+        self.reward = reward
+        self.total_steps = total_steps
+        self.steps_per_epoch = steps_per_epoch
+        self.step_count = 0
+        self._next_batch = next_batch
+        self._evaluate_probe = evaluate_probe
+        self._penalty = divergence_penalty
+        self._sampler = sampler
+        self._collective = collective or Collective()
+
+    @property
+    def student(self) -> nn.Module:
+        """The student as the updates so far have made it."""
+        return self.update.student
+
+    @property
+    def finished(self) -> bool:
+        """Whether the schedule is over."""
+        return self.step_count >= self.total_steps
+
+    def same_everywhere(self, values: Tensor) -> Tensor:
+        """Return values that several processes compute alike, except for rounding, as exactly the same in all."""
+        return self._collective.same(values)
+
+    def start(self) -> None:
+        """Forward the first batch and take the first measurement."""
+        if self._sampler is not None:
+            self._sampler.reset()
+        self._forward()
+        self._show_sampler()
+        self.reward.reset(self._measurement())
+
+    def step(self, temperature: Temperature) -> UpdateResult:
+        """Update the student with the temperatures of the waiting batch, and forward the next batch."""
+        outputs = self.update.outputs
+        metrics = self.update.apply(temperature)
+        self.step_count += 1
+        self._forward()
+        self._show_sampler()
+        reward = self.reward.after_update(self._measurement(), is_last=self.finished)
+        diverged = ~(metrics["loss"].isfinite() & self.update.is_finite() & reward.isfinite())
+        if self._sampler is not None:
+            metrics |= self._sampler.metrics(outputs)
+        diverged, metrics = self._collective.agree(diverged, metrics)
+        return UpdateResult(torch.where(diverged, self._penalty, reward), diverged, metrics)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that the rest of the run depends on besides its seed; the tensors are those in use."""
+        return {
+            "step_count": self.step_count,
+            **self.update.state_dict(),
+            "reward": self.reward.state_dict(),
+            "sampler": None if self._sampler is None else self._sampler.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from :meth:`state_dict`, bit for bit on a CPU; the state's tensors may stay in use.
+
+        Raises:
+            UsageError: if the state has a sampler or a policy that learns along and the run has none, or vice versa.
+        """
+        if (state.get("sampler") is None) != (self._sampler is None):
+            raise UsageError(
+                "a run's state with an exploration or curriculum needs a run with one, and a state without needs none"
+            )
+        self.update.load_state_dict(state)
+        self.step_count = state["step_count"]
+        if self._sampler is not None:
+            self._sampler.load_state_dict(state["sampler"])  # it has seen the waiting batch already
+        with self.update.same_statistics():
+            self._forward()
+        self.reward.reset(self._measurement())
+        self.reward.load_state_dict(state["reward"])
+
+    def _forward(self) -> None:
+        self.update.forward(self._next_batch(self), self.step_count)
+
+    def _show_sampler(self) -> None:
+        if self._sampler is not None and self._sampler.observes_batches:
+            self._sampler.observe(self._collective.whole(self.update.outputs))
+
+    def _measurement(self) -> Measurement:
+        return Measurement(self.update.outputs, self._evaluate_probe, self._collective.mean)
+
+
+class Result(Protocol):
+    """The result of a step, of one run or several."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has ended, or all of them have; waits for the device."""
+
+
+ResultT = TypeVar("ResultT", bound=Result)
+
+
+class Steppable(Protocol):
+    """A run, or several in lock-step, as far as a policy is concerned."""
+
+    @property
+    def outputs(self) -> InstanceOutputs:
+        """The outputs of the instances that wait for their temperatures."""
+
+    @property
+    def step_count(self) -> int:
+        """Number of updates so far."""
+
+    @property
+    def total_steps(self) -> int:
+        """Number of updates in the schedule."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of updates in an epoch."""
+
+
+def end_of_advance(run: Steppable, steps: int | None) -> int:
+    """Return the update at which an advance by so many steps ends; None means at the end of the schedule.
+
+    Raises:
+        ValueError: if the number of steps is below 1.
+    """
+    if steps is not None and steps < 1:
+        raise ValueError(f"the number of steps must be at least 1, not {steps}")
+    return run.total_steps if steps is None else min(run.step_count + steps, run.total_steps)
+
+
+def advance(run: Steppable, step: Callable[[Temperature], ResultT], policy: Policy, end: int) -> ResultT:
+    """Step a run with a policy on its device up to an update; return the last step's result.
+
+    A run that is done, because it has diverged, ends with its epoch at the latest.
+    """
+    while True:
+        with torch.set_grad_enabled(getattr(policy, "has_gradient", False)):
+            temperature = policy(run.outputs)
+        result = step(temperature)
+        epoch_over = run.step_count % run.steps_per_epoch == 0
+        if run.step_count >= end or (epoch_over and result.done):
+            return result
+
+
+def check_temperatures(temperature: Temperature, count: int) -> None:
+    """Check that there is a temperature for teacher and student for each instance.
+
+    Raises:
+        ValueError: if there is not.
+    """
+    if temperature.student.shape != (count,) or temperature.teacher.shape != (count,):
+        raise ValueError(
+            f"expected {count} temperatures each for teacher and student, "
+            f"got {tuple(temperature.teacher.shape)} and {tuple(temperature.student.shape)}"
+        )

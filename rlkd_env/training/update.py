@@ -1,0 +1,286 @@
+"""The update of a student: forward, losses, backward, optimisers, schedule and snapshot.
+
+Whoever trains students composes it: a single run, stacked runs (K students whose weights are stacked) and runs that
+several processes share. It waits for no device and takes no branch that depends on data.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.optim import Optimizer
+
+from rlkd_env.data import Batch
+from rlkd_env.errors import UsageError
+from rlkd_env.instances.outputs import InstanceOutputs
+from rlkd_env.instances.temperature import Temperature
+from rlkd_env.methods import Method
+from rlkd_env.tasks import Task
+from rlkd_env.training.collective import Collective
+from rlkd_env.training.logits_cache import TeacherCache
+from rlkd_env.training.recipe import Recipe
+from rlkd_env.utils.randomness import is_stochastic, seeded
+
+
+def step_randomness(needed: bool, seed: int, device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """Return a context in which torch's global generator follows from a seed, if anything draws from it.
+
+    Dropout draws from the global generator. As every step has its own seed, snapshots need no generator state.
+    """
+    return seeded(seed, device) if needed else contextlib.nullcontext()
+
+
+class Optimization:
+    """The optimisers of what is trained, and the schedule of the main one.
+
+    Args:
+        recipe: optimiser and schedule.
+        parameters: what the recipe's optimiser trains.
+        total_steps: number of updates in the schedule.
+        further: an optimiser of further parameters, without a schedule, or None.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        parameters: Sequence[nn.Parameter],
+        total_steps: int,
+        further: Optimizer | None = None,
+    ) -> None:
+        self.optimizer = recipe.create_optimizer(parameters)
+        self.further = further
+        self._schedule = recipe.create_schedule(self.optimizer, total_steps)
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next update."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def backward(self, loss: Tensor) -> None:
+        """Compute the gradients of a loss, or of the sum of losses ``(K,)``."""
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.further is not None:
+            self.further.zero_grad(set_to_none=True)
+        loss.backward(torch.ones_like(loss))
+
+    def step(self) -> None:
+        """Update the parameters along their gradients."""
+        self.optimizer.step()
+        if self.further is not None:
+            self.further.step()
+        self._schedule.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the next updates depend on besides the parameters."""
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "method_optimizer": None if self.further is None else self.further.state_dict(),
+            "schedule": self._schedule.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.further is not None:
+            self.further.load_state_dict(state["method_optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
+
+
+@dataclass(frozen=True)
+class TeacherForward:
+    """The teacher in the forms in which a batch may need it.
+
+    Attributes:
+        network: as it was given, for methods that compare features.
+        frozen: its leaner form, see :meth:`~rlkd_env.models.engine.Engine.freeze`.
+        cache: its logits that are kept, or None.
+    """
+
+    network: nn.Module
+    frozen: nn.Module
+    cache: TeacherCache | None = None
+
+
+class Update:
+    """One student, or K whose weights are stacked, and everything that an update of it is made of.
+
+    With K students every value that is one number for a single student, such as a loss, is ``(K,)``.
+
+    Args:
+        task: how networks are forwarded.
+        teacher: what the students learn from.
+        student: on its device and in training mode; or what holds the weights ``(K, ...)`` of K students.
+        method: the KD method, likewise.
+        recipe: optimiser and schedule.
+        total_steps: number of updates in the schedule.
+        steps_per_epoch: number of updates in an epoch.
+        seed: seed of the random draws of the updates.
+        policy: a policy that is trained along with the student, or None.
+        stacked: what is called with batches ``(K · B, ...)`` in place of a student that holds stacked weights.
+        num_runs: number K of students that are stacked, or None for one that is not.
+        collective: the processes that share the update.
+
+    Attributes:
+        batch: the batch that was forwarded last and waits for its temperatures.
+        outputs: its outputs.
+    """
+
+    batch: Batch
+    outputs: InstanceOutputs
+
+    def __init__(
+        self,
+        task: Task,
+        teacher: TeacherForward,
+        student: nn.Module,
+        method: Method,
+        recipe: Recipe,
+        total_steps: int,
+        steps_per_epoch: int,
+        seed: int,
+        policy: nn.Module | None = None,
+        stacked: nn.Module | None = None,
+        num_runs: int | None = None,
+        collective: Collective | None = None,
+    ) -> None:
+        self.task = task
+        self.teacher = teacher
+        self.student = student
+        self.method = method
+        self.policy = policy
+        self.seed = seed
+        self.num_runs = num_runs
+        self._total_steps = total_steps
+        self._steps_per_epoch = steps_per_epoch
+        self._collective = collective or Collective()
+        self._device = next(student.parameters()).device
+        self._is_stochastic = task.is_stochastic or is_stochastic(student)
+        self._called_student = self._collective.parallel(student) if stacked is None else stacked
+        self._called_method = self._collective.parallel(method)
+        method.gather = self._collective.gather
+        method.num_runs = num_runs or 1
+        further = method.create_optimizer()
+        self.optimization = Optimization(recipe, _trained(student, method, policy, further), total_steps, further)
+
+    def forward(self, batch: Batch, step: int) -> InstanceOutputs:
+        """Forward a batch through student and teacher; it then waits for its temperatures.
+
+        Args:
+            batch: N images, or the batches of K runs one after another.
+            step: number of updates that were made before.
+        """
+        draw = self._collective.draw_number(step)
+        with_features, teacher = self.method.uses_features, self.teacher
+        network = teacher.network if with_features else teacher.frozen
+        known = None if with_features or teacher.cache is None else teacher.cache.logits(batch)
+        with step_randomness(self._is_stochastic, self.seed + draw, self._device):
+            outputs = self.task.forward(self._called_student, network, batch, with_features, known)
+        self.batch, self.outputs = (
+            batch,
+            replace(
+                outputs,
+                progress=step / self._total_steps,
+                epoch=step / self._steps_per_epoch,
+                step=draw,
+                num_runs=self.num_runs or 1,
+            ),
+        )
+        return self.outputs
+
+    def forward_again(self, parameters: dict[str, Tensor]) -> Tensor:
+        """Forward the waiting batch through the student with other weights, leaving everything as it is.
+
+        Args:
+            parameters: the student's weights by name.
+
+        Returns:
+            Logits ``(N, C)``, with the same dropout as in :meth:`forward`.
+        """
+        buffers = {name: buffer.clone() for name, buffer in self.student.named_buffers()}
+        with step_randomness(self._is_stochastic, self.seed + self.outputs.step, self._device):
+            return functional_call(self.student, {**parameters, **buffers}, (self.batch.images,))
+
+    def apply(self, temperature: Temperature) -> dict[str, Tensor]:
+        """Update the student with the temperatures of the waiting batch.
+
+        Args:
+            temperature: ``(N,)`` each for teacher and student.
+
+        Returns:
+            Means over the batch by name: ``loss`` and its weighted parts ``loss_...``.
+        """
+        outputs = self.outputs
+        with step_randomness(self.method.is_stochastic, self.seed + outputs.step, self._device):
+            parts = self._called_method(outputs, temperature)
+        loss = self._mean(torch.stack(list(parts.values())).sum(dim=0))
+        self.optimization.backward(loss)
+        if self.policy is not None:
+            self._collective.average_gradients(self.policy.parameters())
+        self.optimization.step()
+        with torch.no_grad():
+            self.method.after_update(outputs)
+        return {"loss": loss.detach(), **{f"loss_{name}": self._mean(part.detach()) for name, part in parts.items()}}
+
+    def is_finite(self) -> Tensor:
+        """Return whether all of the student's logits on the waiting batch are finite."""
+        return self._by_run(self.outputs.student_logits.detach()).isfinite().flatten(-2).all(dim=-1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that later updates depend on; the tensors are those in use."""
+        return {
+            "student": self.student.state_dict(),
+            "method": self.method.state_dict(),
+            "policy": {} if self.policy is None else self.policy.state_dict(),
+            **self.optimization.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`state_dict`; the waiting batch has then to be forwarded again under :meth:`same_statistics`.
+
+        Raises:
+            UsageError: if the state has a policy that learns along and the update has none or another, or vice versa.
+        """
+        kept = state.get("policy", {})
+        if (set() if self.policy is None else self.policy.state_dict().keys()) != kept.keys():
+            raise UsageError("a run's state with a policy that learns along needs a run with the same one")
+        self.student.load_state_dict(state["student"])
+        self.method.load_state_dict(state["method"])
+        if self.policy is not None:
+            self.policy.load_state_dict(kept)
+        self.optimization.load_state_dict(state)
+
+    @contextlib.contextmanager
+    def same_statistics(self) -> Iterator[None]:
+        """Keep the student's running statistics through forwards of a batch that has moved them before."""
+        kept = {name: buffer.clone() for name, buffer in self.student.named_buffers()}
+        yield
+        # They are swapped back, not copied into: autograd would take a copy for a change of what the waiting backward
+        # has saved.
+        for name, buffer in self.student.named_buffers():
+            if name in kept:
+                buffer.data = kept[name]
+
+    def _mean(self, values: Tensor) -> Tensor:
+        return self._by_run(values).mean(dim=-1)
+
+    def _by_run(self, values: Tensor) -> Tensor:
+        """View ``(K · B, ...)`` as ``(K, B, ...)`` if students are stacked."""
+        return values if self.num_runs is None else values.unflatten(0, (self.num_runs, -1))
+
+
+def _trained(
+    student: nn.Module, method: nn.Module, policy: nn.Module | None, further: Optimizer | None
+) -> list[nn.Parameter]:
+    """Return all parameters but those that a further optimiser trains."""
+    groups = [] if further is None else further.param_groups
+    own = {id(parameter) for group in groups for parameter in group["params"]}
+    parameters = [*student.parameters()]
+    parameters += [parameter for parameter in method.parameters() if id(parameter) not in own]
+    of_policy: Iterable[nn.Parameter] = [] if policy is None else policy.parameters()
+    return parameters + [parameter for parameter in of_policy if parameter.requires_grad]

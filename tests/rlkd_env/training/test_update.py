@@ -1,0 +1,146 @@
+"""The one update: that it waits for no device, and what it is made of."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from agents.rules.create import RuleSetting, create_rule
+from rlkd_env.instances.temperature import Temperature
+from rlkd_env.runs.parallel import create_parallel_runs
+from rlkd_env.runs.run import DistillationRun
+from rlkd_env.training.recipe import Recipe
+from rlkd_env.training.update import Optimization
+
+MakeRun = Callable[..., DistillationRun]
+WAITING = {
+    "aten::_local_scalar_dense",
+    "aten::item",
+    "aten::is_nonzero",
+    "aten::equal",
+    "aten::nonzero",
+    "aten::masked_select",
+    "aten::_unique2",
+    "aten::bincount",
+    "aten::repeat_interleave.Tensor",
+}
+"""What makes a host wait for its device, or gives tensors of a size that the data decide."""
+METHODS: list[tuple[str, dict[str, Any]]] = [
+    ("kd", {}),
+    ("dkd", {}),
+    ("cross_entropy", {}),
+    ("pkt", {}),
+    ("sp", {}),
+    ("vid", {}),
+    ("adain", {}),
+    ("srrl", {}),
+    ("crd", {"negatives": 8}),
+]
+
+
+class NoWaiting(TorchDispatchMode):
+    """Refuses every operation after which the host has to wait for the device."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = func._schema.name
+        assert name not in WAITING, f"{name} waits for the device"
+        if name in ("aten::index", "aten::index_put", "aten::index_put_"):
+            chosen = [index.dtype for index in args[1] if index is not None]
+            assert torch.bool not in chosen, f"{name} by a mask waits for the device"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("kind", ["item", "bool", "float", "mask", "nonzero"])
+def test_what_waits_is_noticed(kind: str) -> None:
+    values = torch.tensor([1.0, 2.0])
+    waiting = {
+        "item": lambda: values.sum().item(),
+        "bool": lambda: bool(values.sum() > 1),
+        "float": lambda: float(values.sum()),
+        "mask": lambda: values[values > 1],
+        "nonzero": lambda: values.nonzero(),
+    }
+    with pytest.raises(AssertionError, match="waits for the device"), NoWaiting():
+        waiting[kind]()
+
+
+def updated_without_waiting(run: DistillationRun) -> None:
+    """Make two updates as a run does, with batches and temperatures made beforehand."""
+    run.reset(0)
+    update, temperature = run.update, Temperature.shared(torch.linspace(1.0, 8.0, run.batch_size))
+    for step in (1, 2):
+        update.forward(run.batch, step)
+        with NoWaiting():
+            metrics = update.apply(temperature)
+            update.forward(run.batch, step + 1)
+            finite = update.is_finite()
+        assert bool(finite)
+        assert float(metrics["loss"]) > 0
+
+
+@pytest.mark.parametrize(("method", "options"), METHODS)
+def test_the_update_waits_for_no_device(make_run: MakeRun, method: str, options: dict[str, Any]) -> None:
+    updated_without_waiting(make_run(method=method, method_options=options, student="digits_cnn", batch_size=16))
+
+
+def test_nor_do_batch_norms_equal_gradients_and_a_policy_that_learns_along(make_run: MakeRun) -> None:
+    updated_without_waiting(make_run(student="cnn4", batch_size=16, equal_gradients=True))
+    run = make_run(batch_size=16)
+    run.create_policy = lambda seed: create_rule("ctkd", {}, RuleSetting(num_classes=10, seed=seed))
+    run.reset(0)
+    assert run.policy is not None
+    temperature = run.policy(run.outputs)
+    with NoWaiting():
+        run.update.apply(temperature)
+
+
+@pytest.mark.parametrize("reward", ["probe_loss", "log_probe_loss", "train_progress"])
+def test_whole_steps_of_single_and_stacked_runs_wait_for_no_device(make_run: MakeRun, reward: str) -> None:
+    run = make_run(reward=reward)
+    runs = create_parallel_runs(run, 3, "stacked")
+    for started, count in ((run.sibling(), 64), (runs, 192)):
+        started.reset(0 if count == 64 else [0, 1, 2])  # type: ignore[arg-type]
+        temperature = Temperature.shared(torch.linspace(1.0, 8.0, count))
+        with NoWaiting():
+            result = started.step(temperature)
+        assert not result.diverged.any()
+
+
+def test_the_losses_of_several_are_trained_as_each_alone() -> None:
+    recipe = Recipe(2, 4, 0.1, 0.9, 0.0, "cosine")
+    both, one = (torch.nn.Parameter(torch.tensor(values)) for values in ([1.0, 2.0], [2.0]))
+    together, alone = Optimization(recipe, [both], 4), Optimization(recipe, [one], 4)
+    for _ in range(3):
+        together.backward(both**2)
+        alone.backward((one**2).sum())
+        assert together.learning_rate == alone.learning_rate
+        together.step()
+        alone.step()
+    assert torch.equal(both[1:], one)
+
+
+def test_optimizers_go_on_from_their_state() -> None:
+    recipe = Recipe(2, 4, 0.1, 0.9, 0.0, "cosine")
+
+    def trained(optimization: Optimization, parameter: torch.nn.Parameter, updates: int) -> None:
+        for _ in range(updates):
+            optimization.backward((parameter - 3.0) ** 2)
+            optimization.step()
+
+    parameter, further = (torch.nn.Parameter(torch.ones(())) for _ in range(2))
+    first = Optimization(recipe, [parameter], 8, torch.optim.Adam([further]))
+    trained(first, parameter, 2)
+    other = torch.nn.Parameter(parameter.detach().clone())
+    second = Optimization(recipe, [other], 8, torch.optim.Adam([further]))
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    assert second.learning_rate == first.learning_rate
+    trained(first, parameter, 3)
+    trained(second, other, 3)
+    assert torch.equal(parameter, other)
