@@ -192,7 +192,7 @@ class Softer(Rule):
     [
         (FixedTemperature(3.0), "FixedTemperature", 3.0),
         (Softer(), "Softer", None),
-        (Softer, f"{__name__}:Softer", None),
+        (Softer, "Softer", None),
         (lambda outputs: Temperature.shared(torch.full(outputs.labels.shape, 5.0)), "<lambda>", 5.0),
         (load_policy("pretrained"), "CoefficientPolicy", None),
     ],
@@ -216,9 +216,8 @@ def test_a_saved_policy_by_its_path(tmp_path: Path) -> None:
 class Doubled(KD):
     """A method of the user's own."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.weights = {name: 2.0 * weight for name, weight in self.weights.items()}
+    def __init__(self, kd_weight: float = 1.8) -> None:
+        super().__init__(kd_weight=kd_weight)
 
 
 def test_parts_and_data_sources_as_objects() -> None:
