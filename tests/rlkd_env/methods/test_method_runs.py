@@ -145,7 +145,8 @@ def test_extreme_logits_give_no_nan(name: str) -> None:
     parts = method(outputs, at_temperature(4, 0.5))
     sum(parts.values()).sum().backward()
     assert all(part.isfinite().all() for part in parts.values())
-    assert logits.grad is not None and logits.grad.isfinite().all()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
     assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in student.parameters())
 
 
