@@ -16,14 +16,14 @@ from rlkd_env.instances.temperature import Temperature
 
 
 class Rule(nn.Module, ABC):
-    """Outputs of a batch in, temperatures out, on the outputs' device: the interface of a learned policy.
+    """Maps the outputs of a batch to temperatures on the outputs' device, as a learned policy does.
 
-    A rule that learns by gradient holds its parameters; a run trains them with the student's optimiser where the rule
-    is the run's own (``run.create_policy``).
+    A rule that learns by gradient holds its parameters. A run trains them with the student's optimiser if the rule is
+    the run's own (``run.create_policy``).
 
     Attributes:
         has_gradient: whether the temperatures carry gradients, to the student's logits or to the rule's parameters.
-        is_function: whether the temperatures follow from the outputs alone, so not from what is learned or drawn.
+        is_function: whether the temperatures follow from the outputs alone, and not from anything learned or drawn.
         temperatures: arguments that are temperatures, and so may be given in units of the teacher's logit standard
             deviation.
         from_run: arguments that are no options, as they always come from the run: ``seed`` and ``num_classes``.
@@ -42,7 +42,7 @@ class Rule(nn.Module, ABC):
 
 
 def number_type(outputs: InstanceOutputs) -> torch.dtype:
-    """Return the logits' number format, or float32 where it is shorter."""
+    """Return the logits' number format, or float32 if that is wider."""
     return torch.promote_types(outputs.student_logits.dtype, torch.float32)
 
 
@@ -61,7 +61,7 @@ def check_temperature(value: float) -> float:
 
 
 def check_positive(name: str, value: float, zero: bool = False) -> float:
-    """Return an option that is a positive and finite number, or perhaps 0.
+    """Return an option that is a positive and finite number; with ``zero`` it may be 0, too.
 
     Raises:
         UsageError: if it is not.

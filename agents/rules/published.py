@@ -23,16 +23,16 @@ from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
 
 _SMALLEST_VARIANCE = 1e-14
-"""Of logits, so that equal logits give neither a division by zero nor a gradient that is no number."""
+"""Smallest variance of logits, so that equal logits cause neither a division by zero nor a gradient that is NaN."""
 _SMALLEST_SHARE = 1e-4
-"""Of the smaller maximum logit in their sum, for DTKD."""
+"""Smallest share of a network's largest logit in the sum of both networks', for DTKD."""
 
 
 class _LogitRule(Rule):
     """A rule whose student temperature is a function of the student's logits.
 
     Args:
-        gradient: whether the student's gradient goes through its temperature too, as in the authors' code.
+        gradient: whether the student's gradient also goes through its temperature, as in the authors' code.
     """
 
     def __init__(self, gradient: bool) -> None:
@@ -50,10 +50,11 @@ class _LogitRule(Rule):
 
 
 class LSKD(_LogitRule):
-    """T = τ · std(z) on either side with the factor τ² (Sun et al., arXiv 2403.01427).
+    """T = τ · std(z) for each network, with the loss factor τ² (Sun et al., arXiv 2403.01427).
 
-    That is z-score standardisation at temperature τ, as a softmax does not see the mean; with ``gradient`` the
-    student's gradient is that of standardised logits too. The paper's KL weight is 9: ``--method-options kd_weight 9``.
+    This is z-score standardisation at temperature τ, because a softmax does not depend on the mean; with ``gradient``
+    the student's gradient is that of standardised logits, too. The paper's KL weight is 9: ``--method-options
+    kd_weight 9``.
 
     Args:
         tau: the base temperature τ.
@@ -83,7 +84,7 @@ class LSKD(_LogitRule):
 
 
 class NormKD(LSKD):
-    """T = τ · std(z) on either side, weighted by T_teacher² (Chi et al., arXiv 2308.00520). Arguments as LSKD's."""
+    """T = τ · std(z) for each network, weighted by T_teacher² (Chi et al., arXiv 2308.00520). Arguments as LSKD's."""
 
     def factor(self, teacher_temperature: Tensor) -> Tensor:
         """Return the loss factor ``(N,)``."""
@@ -91,9 +92,9 @@ class NormKD(LSKD):
 
 
 class DTKD(_LogitRule):
-    """T_s = 2τ · m_s / (m_s + m_t) and T_t = 2τ · m_t / (m_s + m_t), m the largest logit (arXiv 2404.12711).
+    """T_s = 2τ · m_s / (m_s + m_t) and T_t = 2τ · m_t / (m_s + m_t), where m is the largest logit (arXiv 2404.12711).
 
-    Where a largest logit is not positive, or less than 1e-4 of both, the two temperatures are τ: plain KD.
+    If a largest logit is not positive, or less than 1e-4 of the sum of both, both temperatures are τ, as in plain KD.
 
     Args:
         tau: the reference temperature τ.
@@ -119,11 +120,11 @@ class DTKD(_LogitRule):
 
 
 class TTM(Rule):
-    """The temperature on the teacher alone: its distribution is p_t^γ, normalised, with γ = 1/T (arXiv 2402.11148).
+    """Only the teacher has a temperature: its distribution is p_t^γ, normalised, with γ = 1/T (arXiv 2402.11148).
 
     Args:
-        temperature: the teacher's, 1/γ.
-        gamma: in its place.
+        temperature: the teacher's temperature, 1/γ; 4 by default.
+        gamma: γ, instead of the temperature.
 
     Raises:
         UsageError: if a number is not positive, or both are given.
@@ -150,26 +151,27 @@ class TTM(Rule):
 
 
 class WTTM(TTM):
-    """TTM whose instances are weighted by Σ_k p_t,k^γ (arXiv 2402.11148). Arguments as TTM's."""
+    """TTM with instances weighted by Σ_k p_t,k^γ (arXiv 2402.11148). Arguments as TTM's."""
 
     def weight(self, outputs: InstanceOutputs) -> Tensor:
-        """Return the loss factor ``(N,)``: large where the teacher is uncertain (for γ < 1)."""
+        """Return the loss factor ``(N,)``, which for γ < 1 is large if the teacher is uncertain."""
         return (outputs.teacher_log_probabilities / self.temperature).exp().sum(dim=-1)
 
 
 class CTKD(Rule):
     """T = low + (high - low) · sigmoid(θ), θ learned to make the student's loss large (Li et al., arXiv 2211.16231).
 
-    The student's optimiser trains θ on a gradient times λ, which goes from 0 to -1 in the first epochs: the student
-    falls, θ climbs. Globally, θ is one number; per instance, a two-layer network reads it from both networks' logits,
-    whose gradient ends there, so that the student does not learn to please it. Either starts with one T for all.
+    The student's optimiser trains θ with its gradient multiplied by λ, which goes from 0 to -1 in the first epochs: the
+    student descends the loss, θ ascends it. The global θ is one number. The instance's θ is the output of a two-layer
+    network that reads both networks' logits; no gradient flows back into the logits, so the student does not learn to
+    influence its temperature. In both cases all instances have the same T at the start.
 
     Args:
         scope: ``"global"`` or ``"instance"``.
         low: lowest temperature.
         high: highest temperature.
         start: θ at the beginning; 1 gives T = 15.6.
-        curriculum_epochs: epochs until λ is -1; 0 for all along.
+        curriculum_epochs: epochs until λ is -1; with 0 it is -1 from the start.
         hidden: width of the instance's network.
         num_classes: C, for the instance's network.
 

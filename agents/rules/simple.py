@@ -1,4 +1,4 @@
-"""Rules that follow a schedule, chance, or one figure of the instance."""
+"""Rules that follow a schedule, chance, or one number about the instance."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rlkd_env.utils.choices import ActionScale
 from rlkd_env.utils.seeds import mixed_seed
 
 _RANDOM_RULE = 0x7E39
-"""Sets a rule's draws apart from whatever else follows from the same seed and step."""
+"""Keeps a rule's draws apart from everything else that follows from the same seed and step."""
 
 
 class FixedTemperature(Rule):
@@ -60,7 +60,7 @@ class LinearSchedule(Rule):
         self.first, self.last = check_temperature(first), check_temperature(last)
 
     def share(self, progress: float) -> float:
-        """Return how far from first to last the temperature is."""
+        """Return how far the temperature has gone from first to last, from 0 to 1."""
         return progress
 
     def forward(self, outputs: InstanceOutputs) -> Temperature:
@@ -73,14 +73,14 @@ class CosineSchedule(LinearSchedule):
     """T = first + ½ (1 - cos(π · progress)) · (last - first), for all instances alike."""
 
     def share(self, progress: float) -> float:
-        """Return how far from first to last the temperature is."""
+        """Return how far the temperature has gone from first to last, from 0 to 1."""
         return (1.0 - math.cos(math.pi * progress)) / 2.0
 
 
 class _Drawn(Rule):
-    """Random temperatures that follow from the seed and the step, so that nothing needs to be kept in a checkpoint.
+    """Random temperatures that follow from the seed and the step, so that a checkpoint need not hold anything.
 
-    The generator is the outputs' device's own: the draws wait for nothing, but differ between a CPU and a GPU.
+    The generator lives on the outputs' device, so drawing waits for nothing, but draws differ between CPU and GPU.
     """
 
     is_function = False
@@ -131,7 +131,7 @@ class PublicAgent(_Drawn):
     """T = 10 · sigmoid(x) with x from N(0, 0.6²): what the untrained agent of RLKD's public code does.
 
     Args:
-        maximum: 10 there.
+        maximum: largest temperature; 10 in the public code.
         deviation: standard deviation of x.
         seed: of the draws, together with the step.
 
@@ -155,13 +155,13 @@ class PublicAgent(_Drawn):
         return Temperature.shared(self.maximum * torch.sigmoid(self.deviation * normal))
 
 
-class _ByFigure(Rule):
-    """T from low to high, as a figure in [0, 1] of the instance goes from 0 to 1 (rising) or from 1 to 0 (falling).
+class _ByNumber(Rule):
+    """T goes from low to high as a number in [0, 1] about the instance goes from 0 to 1 (rising), or from 1 to 0.
 
     Args:
         low: lowest temperature.
         high: highest temperature.
-        of: whose prediction at temperature 1 the figure is of: ``"teacher"`` or ``"student"``.
+        of: whose prediction at temperature 1 the number is about: ``"teacher"`` or ``"student"``.
         direction: ``"rising"`` or ``"falling"``.
         scale: ``"linear"``, or ``"log"`` for equal ratios of the temperature.
 
@@ -180,28 +180,28 @@ class _ByFigure(Rule):
         self._map = _action_map(low, high, scale)
 
     @abstractmethod
-    def figure(self, outputs: InstanceOutputs) -> Tensor:
-        """Return the figure ``(N,)``."""
+    def number(self, outputs: InstanceOutputs) -> Tensor:
+        """Return the number ``(N,)``."""
 
     def forward(self, outputs: InstanceOutputs) -> Temperature:
         """Return the temperatures."""
-        action = self.sign * (2.0 * self.figure(outputs).to(number_type(outputs)) - 1.0)
+        action = self.sign * (2.0 * self.number(outputs).to(number_type(outputs)) - 1.0)
         return Temperature.shared(self._map.to_temperature(action))
 
 
-class EntropyRule(_ByFigure):
+class EntropyRule(_ByNumber):
     """The temperature rises or falls with the normalised entropy -Σ p log p / log C of teacher or student.
 
     Arguments as those of :class:`DifficultyRule`.
     """
 
-    def figure(self, outputs: InstanceOutputs) -> Tensor:
+    def number(self, outputs: InstanceOutputs) -> Tensor:
         """Return the normalised entropy ``(N,)``."""
         return FEATURES[f"{self.of}_entropy"].compute(outputs)
 
 
-class DifficultyRule(_ByFigure):
-    """The temperature rises or falls with the difficulty 1 - p_y, p_y teacher's or student's p of the true class.
+class DifficultyRule(_ByNumber):
+    """The temperature rises or falls with the difficulty 1 - p_y, where p_y is the probability of the true class.
 
     Args:
         low: lowest temperature.
@@ -219,7 +219,7 @@ class DifficultyRule(_ByFigure):
     ) -> None:
         super().__init__(low, high, of, direction, scale)
 
-    def figure(self, outputs: InstanceOutputs) -> Tensor:
+    def number(self, outputs: InstanceOutputs) -> Tensor:
         """Return the difficulty ``(N,)``."""
         return 1.0 - FEATURES[f"{self.of}_performance"].compute(outputs)
 

@@ -31,22 +31,22 @@ _STEPS_OF_MANY_SLOTS = 16
 
 
 def _on_policy(num_envs: int) -> dict[str, Any]:
-    """Short rollouts: stable-baselines3's 2048 steps would be 2048 rows *per slot*."""
+    """Short rollouts: stable-baselines3's default of 2048 steps would be 2048 rows *per slot*."""
     return {
         "n_steps": max(2, _ROWS_PER_UPDATE // num_envs),
         "gae_lambda": 0.95,
-        # A third of the range is what exploration needs; with the usual deviation of 1 most actions hit its ends.
+        # A std of a third of the range is what exploration needs; with the usual 1 most actions hit the ends.
         "policy_kwargs": {"net_arch": _HIDDEN_LAYERS, "log_std_init": -1.0},
     }
 
 
 def _batched(num_envs: int) -> dict[str, Any]:
-    """Full-batch gradient steps: half the time of minibatches, as a step's cost hardly depends on its rows."""
+    """Full-batch gradient steps: half the time of minibatches, as a step costs about the same for all batch sizes."""
     return {**_on_policy(num_envs), "batch_size": max(2 * num_envs, _ROWS_PER_UPDATE)}
 
 
 def _ppo(num_envs: int) -> dict[str, Any]:
-    """Five gradient steps a rollout; with many slots each sees other rows, as passes over all would take long."""
+    """Five gradient steps a rollout; with many slots each sees different rows, as full passes would take too long."""
     n_steps = max(_ROWS_PER_UPDATE // num_envs, _STEPS_OF_MANY_SLOTS)
     rows = n_steps * num_envs
     return {
@@ -72,7 +72,7 @@ def _off_policy(num_envs: int) -> dict[str, Any]:
 
 
 def _maximum_entropy(num_envs: int) -> dict[str, Any]:
-    """A small entropy bonus from the start: tuned down from 1 it would outlast a short KD run."""
+    """A small entropy bonus from the start: tuned down from the usual 1 it would outlast a short KD run."""
     return {**_off_policy(num_envs), "ent_coef": "auto_0.1"}
 
 
@@ -174,11 +174,11 @@ def make_agent(
         agent: a name in :data:`AGENTS`, ``package.module:name``, or an algorithm class of stable-baselines3's kind.
         env: a Gymnasium vector environment, or a ``VecEnv``. Its actions should lie in ``[-1, 1]``; see
             :class:`~rlkd_env.wrappers.TemperatureAction`.
-        bandit: look no further than the next reward (discount 0). A slot's next instance is another one, so the value
-            of "what comes after" is that of the run, not of the instance.
-        normalize_reward: divide rewards by the running deviation of their discounted sum (``VecNormalize``), as KD
-            rewards are of the order of 1e-3.
-        overrides: arguments of the agent's class in place of the defaults chosen here.
+        bandit: look no further than the next reward (discount 0). A slot's next instance is a different one, so the
+            value of what comes next is that of the run, not of the instance.
+        normalize_reward: divide rewards by the running std of their discounted sum (``VecNormalize``), as KD rewards
+            are of the order of 1e-3.
+        overrides: arguments of the agent's class instead of the defaults chosen here.
 
     Raises:
         UsageError: if the agent or an override is unknown, or an on-policy agent meets actions that are not scaled.
@@ -213,7 +213,7 @@ def make_agent(
 
 
 def continue_from(agent: BaseAlgorithm, observation: np.ndarray) -> None:
-    """Let an agent's next ``learn(..., reset_num_timesteps=False)`` go on from here, without a reset.
+    """Let an agent's next ``learn(..., reset_num_timesteps=False)`` continue from here, without a reset.
 
     Args:
         agent: made by :func:`make_agent`.

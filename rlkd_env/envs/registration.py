@@ -49,7 +49,7 @@ def register_envs() -> None:
 
 def register_with_gymnasium() -> None:
     """Register the environments now if Gymnasium has been imported, else when it is: importing it takes a second."""
-    if "gymnasium" in sys.modules:
+    if sys.modules.get("gymnasium") is not None:
         register_envs()
     else:
         sys.meta_path.insert(0, _GymnasiumFinder())

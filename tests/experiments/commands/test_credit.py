@@ -11,6 +11,7 @@ from matplotlib.image import imread
 from experiments.cli import main
 
 
+@pytest.mark.slow
 def test_credit_is_measured_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "credit"
     options = ["--student", "mlp8", "--epochs", "60", "--runs", "1", "--points", "6", "--device", "cpu"]
@@ -31,6 +32,7 @@ def test_credit_is_measured_and_written(tmp_path: Path, capsys: pytest.CaptureFi
     assert "holds another measurement" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_credit_can_be_measured_of_two_temperatures_an_instance(tmp_path: Path) -> None:
     out = tmp_path / "credit"
     options = ["--student", "mlp8", "--epochs", "20", "--runs", "1", "--points", "3", "--device", "cpu"]

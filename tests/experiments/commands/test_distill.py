@@ -129,6 +129,7 @@ def test_history_and_trace_agree_with_the_curves_and_the_summary(finished: Path)
     assert trace["temperature"][trace["epoch"] <= 2].unique().tolist() == [4.0]
 
 
+@pytest.mark.slow
 def test_the_policy_can_be_used_frozen_on_another_run(finished: Path, tmp_path: Path) -> None:
     policy = TemperaturePolicy.load(finished)
     assert policy.features == ("teacher_performance", "student_performance", "student_uncertainty", "progress")
@@ -139,11 +140,13 @@ def test_the_policy_can_be_used_frozen_on_another_run(finished: Path, tmp_path: 
     assert "policy.json" not in files(tmp_path / "a")
 
 
+@pytest.mark.slow
 def test_a_student_can_be_the_next_teacher(finished: Path, tmp_path: Path) -> None:
     assert distill(tmp_path / "a", "--teacher", str(finished / "student.safetensors"), "--rule", "fixed") == 0
     assert summary(tmp_path / "a")["teacher_test_accuracy"] == summary(finished)["student_test_accuracy"]
 
 
+@pytest.mark.slow
 def test_a_stored_config_repeats_the_run(finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "again"
     assert main(["distill", "--config", str(finished / "config.json"), "--out", str(out), "--no-progress"]) == 0
@@ -151,6 +154,7 @@ def test_a_stored_config_repeats_the_run(finished: Path, tmp_path: Path) -> None
         assert (out / name).read_bytes() == (finished / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_yaml_config_is_read_and_the_command_line_comes_before_it(tmp_path: Path) -> None:
     config = tmp_path / "run.yaml"
     config.write_text(
@@ -177,6 +181,7 @@ def test_a_yaml_config_is_read_and_the_command_line_comes_before_it(tmp_path: Pa
     assert stored["fixed_temperature"] == 2.0
 
 
+@pytest.mark.slow
 def test_calibration_and_exploration_are_drawn_and_told(tmp_path: Path) -> None:
     out = tmp_path / "a"
     assert (
@@ -200,6 +205,7 @@ def test_calibration_and_exploration_are_drawn_and_told(tmp_path: Path) -> None:
     assert spread[-1] > 0
 
 
+@pytest.mark.slow
 def test_the_agent_learns_in_some_epochs_and_acts_in_the_others(tmp_path: Path) -> None:
     out = tmp_path / "a"
     options = [
@@ -229,6 +235,7 @@ def test_the_agent_learns_in_some_epochs_and_acts_in_the_others(tmp_path: Path) 
     assert summary(out)["learn_interval"] == 7
 
 
+@pytest.mark.slow
 def test_any_part_of_the_default_can_be_switched_off(finished: Path, tmp_path: Path) -> None:
     told = summary(finished)
     assert told["calibrator"] == "return_decomposition"
@@ -241,6 +248,7 @@ def test_any_part_of_the_default_can_be_switched_off(finished: Path, tmp_path: P
     assert summary(tmp_path / "b")["calibrator"] is None
 
 
+@pytest.mark.slow
 def test_the_papers_preset_is_a_config_that_options_come_before(tmp_path: Path) -> None:
     out = tmp_path / "a"
     arguments = [
@@ -262,6 +270,7 @@ def test_the_papers_preset_is_a_config_that_options_come_before(tmp_path: Path) 
     assert summary(out)["exploration"]["interval"] == 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("agent", ["sac", "td3"])
 def test_off_policy_agents_draw_their_losses_too(agent: str, tmp_path: Path) -> None:
     assert distill(tmp_path / "a", "--agent", agent) == 0
@@ -280,6 +289,7 @@ def test_another_run_in_the_folder_is_not_lost(finished: Path, capsys: pytest.Ca
     assert "finished already" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_overwrite_replaces_the_run_and_nothing_else(tmp_path: Path) -> None:
     out = tmp_path / "a"
     assert distill(out, "--rule", "fixed") == 0
@@ -328,6 +338,7 @@ BAD_INPUT = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("options", "message"), BAD_INPUT, ids=[" ".join(options) for options, _ in BAD_INPUT])
 def test_bad_input_gets_one_line_and_exit_code_2_and_leaves_nothing(
     options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

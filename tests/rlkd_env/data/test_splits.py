@@ -93,6 +93,7 @@ def test_real_data_sets_are_split_as_documented(
     assert (shares - 1 / classes).abs().max() < 0.002
 
 
+@pytest.mark.slow
 def test_nothing_in_the_environment_reaches_the_test_set() -> None:
     package = Path(rlkd_env.__file__).parent
     for path in package.rglob("*.py"):

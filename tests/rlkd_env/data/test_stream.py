@@ -41,6 +41,7 @@ def folder_source(root: Path, **options: object) -> DataSource:
     return create_source(DataConfig(**settings))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_streamed", [False, True])
 def test_shares_of_a_batch_are_pieces_of_it_in_the_same_random_views(is_streamed: bool, tmp_path: Path) -> None:
     if is_streamed:

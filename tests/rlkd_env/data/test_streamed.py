@@ -51,6 +51,7 @@ def test_streamed_images_are_those_in_memory(tmp_path: Path, monkeypatch: pytest
     assert folder_source(tmp_path).test_set() is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_run_on_streamed_images_goes_on_bit_for_bit(workers: int, tmp_path: Path) -> None:
     write_folder(tmp_path, {"cat": 30, "dog": 30})

@@ -84,6 +84,7 @@ def check_finite(file: Path) -> None:
         assert value.isfinite().all(), (file.name, name)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     options=runs(),

@@ -45,6 +45,7 @@ def write_folder(root: Path, counts: dict[str, int], size: int = 20) -> Path:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["CIFAR10", "CIFAR100", "ImageNet", "Arrays", "ImageFolder", "FashionMNIST"])
 def test_every_data_set_is_an_environment(name: str, tmp_path: Path) -> None:
     if name == "Arrays":
@@ -82,6 +83,7 @@ MakeRun = Callable[..., DistillationRun]
 SHORT = {"epochs": 2, "device": "cpu"}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("reward", ["train_progress", "probe_loss", "probe_accuracy"])
 def test_gymnasiums_checker_passes(reward: str) -> None:
@@ -94,6 +96,7 @@ def test_stable_baselines3s_checker_passes() -> None:
     check_env_for_sb3(gym.make("rlkd/Digits-v0", **SHORT).unwrapped)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["sync", "async"])
 def test_gymnasium_makes_whole_runs_of_the_single_environment(mode: str) -> None:
     envs = gym.make_vec("rlkd/Digits-v0", num_envs=2, vectorization_mode=mode, batch_size=16, **SHORT)
@@ -120,6 +123,7 @@ def test_a_run_that_is_built_already_is_taken_as_it_is(make_run: MakeRun) -> Non
         KDEnv(run=run, epochs=3)
 
 
+@pytest.mark.slow
 def test_without_gymnasium_the_package_still_imports() -> None:
     code = (
         "import sys; sys.modules['gymnasium'] = None\n"

@@ -16,6 +16,7 @@ def make_vec(num_envs: int = 64, **settings: object) -> KDVectorEnv:
     return gym.make_vec("rlkd/Digits-v0", num_envs=num_envs, **{**SHORT, **settings})
 
 
+@pytest.mark.slow
 def test_rendering_shows_the_temperatures() -> None:
     env = gym.make("rlkd/Digits-v0", render_mode="rgb_array", **SHORT)
     with pytest.raises(RuntimeError, match="reset"):

@@ -38,6 +38,7 @@ def test_the_spaces_have_two_numbers_an_instance() -> None:
     assert wrapped.action_space == gym.spaces.Box(-1.0, 1.0, (16, 2), dtype=np.float32)
 
 
+@pytest.mark.slow
 def test_the_checkers_pass() -> None:
     for num_runs in (1, 2):
         envs = KDVectorEnv(16 * num_runs, num_runs=num_runs, **SEPARATE)
@@ -107,6 +108,7 @@ def test_another_word_is_refused() -> None:
         KDEnv(temperatures="seperate", device="cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(CALIBRATORS))
 def test_calibrated_rewards_still_sum_to_the_batch_reward(name: str) -> None:
     settings = {**SEPARATE, "epochs": 3}

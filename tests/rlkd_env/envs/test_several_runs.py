@@ -30,6 +30,7 @@ def make_vec(num_envs: int = 48, num_runs: int = 3, **settings: object) -> KDVec
     return gym.make_vec("rlkd/Digits-v0", num_envs=num_envs, num_runs=num_runs, **settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["auto", "stacked", "workers", "serial"])
 def test_our_vector_checker_passes(mode: str) -> None:
     for envs in (make_vec(run_mode=mode), TemperatureAction(make_vec(run_mode=mode))):
@@ -122,6 +123,7 @@ def test_a_run_that_had_diverged_when_the_state_was_saved_is_not_named_again() -
     assert others.step(action)[-1] == {}
 
 
+@pytest.mark.slow
 def test_ppo_learns_on_the_slots_of_several_runs() -> None:
     envs = TemperatureAction(make_vec(num_envs=64, num_runs=4, epochs=1))
     agent = make_agent("ppo", envs, n_steps=16, seed=0)
@@ -175,6 +177,7 @@ def test_the_number_of_slots_follows_from_runs_and_batch_size(make_run: MakeRun)
     assert envs.num_envs == 32
 
 
+@pytest.mark.slow
 def test_the_picture_shows_the_slots_of_all_runs() -> None:
     envs = make_vec(render_mode="rgb_array")
     with pytest.raises(RuntimeError, match="reset"):

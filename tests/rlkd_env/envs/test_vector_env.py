@@ -31,10 +31,12 @@ def make_vec(num_envs: int = 64, **settings: object) -> KDVectorEnv:
     return gym.make_vec("rlkd/Digits-v0", num_envs=num_envs, **{**SHORT, **settings})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_envs", [1, 16, 64])
 def test_our_vector_checker_passes(num_envs: int) -> None:
-    check_vector_env(make_vec(num_envs))
-    check_vector_env(TemperatureAction(make_vec(num_envs)))
+    few = {"train_images": 40} if num_envs == 1 else {}  # as an epoch has an update an image
+    check_vector_env(make_vec(num_envs, **few))
+    check_vector_env(TemperatureAction(make_vec(num_envs, **few)))
 
 
 def test_the_spaces_are_those_of_instances_and_temperatures() -> None:

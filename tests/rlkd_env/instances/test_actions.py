@@ -45,6 +45,7 @@ def test_the_action_0_gives_the_rules_temperatures_bit_for_bit(
         assert torch.equal(one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "option"), [("lskd", "tau"), ("normkd", "tau"), ("dtkd", "tau"), ("fixed", "temperature")]
 )

@@ -96,6 +96,7 @@ def test_the_context_tells_progress_loss_and_means() -> None:
     assert float(performance) == pytest.approx(2.0 * float(confidence) - 1.0, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["stacked", "serial", "workers"])
 def test_a_slot_is_the_wrapper_on_the_run_of_its_seed(mode: str, make_run: MakeRun) -> None:
     rule = CoefficientRule()
@@ -148,6 +149,7 @@ def test_a_run_has_as_many_decisions_as_told_equally_long(total: int, decisions:
     assert lengths.max() - lengths.min() <= 1
 
 
+@pytest.mark.slow
 def test_the_environments_keep_their_contracts(make_run: MakeRun) -> None:
     env = CoefficientAction(gym.make("rlkd/Digits-v0", device="cpu", epochs=3, **COEFFICIENTS), decisions=3)
     check_env(env, skip_render_check=True)

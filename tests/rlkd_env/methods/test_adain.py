@@ -78,6 +78,7 @@ def test_the_teacher_as_its_own_student_costs_nothing() -> None:
         torch.testing.assert_close(part, torch.zeros(5), rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_gradcheck() -> None:
     torch.manual_seed(0)
     student, teacher = SmallNetwork((2, 3)), frozen_teacher((3, 4))

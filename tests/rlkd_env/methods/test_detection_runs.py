@@ -38,6 +38,7 @@ def detection_run(method: str, options: dict[str, bool]) -> DistillationRun:
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "options"), CHOICES)
 def test_every_trained_tensor_moves_and_the_teacher_does_not(method: str, options: dict[str, bool]) -> None:
     run = detection_run(method, options)
@@ -56,6 +57,7 @@ def test_every_trained_tensor_moves_and_the_teacher_does_not(method: str, option
         assert torch.equal(value, teacher[name]), name
 
 
+@pytest.mark.slow
 def test_a_restored_run_goes_on_bit_for_bit_with_the_decoders_optimiser() -> None:
     run = detection_run("icd", {})
     for _ in range(2):

@@ -100,6 +100,7 @@ def test_without_distillation_there_is_nothing_to_equalise() -> None:
     assert list(method(outputs, temperatures())) == ["task"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["kd", "dkd", "sp"])
 def test_a_run_with_equal_gradients_is_another_one(make_run: MakeRun, method: str) -> None:
     weights = []
@@ -112,6 +113,7 @@ def test_a_run_with_equal_gradients_is_another_one(make_run: MakeRun, method: st
     assert not torch.equal(weights[0], weights[2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["stacked", "workers", "serial"])
 def test_several_runs_have_a_mean_each(make_run: MakeRun, mode: str) -> None:
     run = make_run(equal_gradients=True, batch_size=16)

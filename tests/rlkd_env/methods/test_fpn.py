@@ -120,6 +120,7 @@ def test_temperatures_change_the_kd_term_alone(name: str) -> None:
     assert all(value.shape == (6,) for value in parts[0].values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"normalized": True}])
 def test_in_a_run_the_students_maps_come_nearer(options: dict[str, bool]) -> None:
     run = quarters_run("fpn", kd_weight=0.0, **options)

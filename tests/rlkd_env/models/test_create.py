@@ -93,6 +93,7 @@ def test_names_of_all_kinds_are_known(name: str, user_module: str) -> None:
     check_model(name)
 
 
+@pytest.mark.slow
 def test_our_names_come_before_torchvisions() -> None:
     with torch.device("meta"):
         assert type(create_model("vgg11", 10, (3, 32, 32))).__module__ == "rlkd_env.models.classifiers.vgg"
@@ -117,6 +118,7 @@ def test_impossible_data_is_refused(classes: int, shape: tuple) -> None:
         create_model("mlp12", classes, shape)
 
 
+@pytest.mark.slow
 def test_torchvision_takes_options_but_no_weights() -> None:
     network = create_model("torchvision/mobilenet_v3_small", 5, (3, 32, 32), dropout=0.7)
     assert network.classifier[2].p == 0.7
@@ -132,6 +134,7 @@ def test_torchvision_networks_take_grey_images() -> None:
     assert network(torch.zeros(2, 1, 64, 64)).shape == (2, 5)
 
 
+@pytest.mark.slow
 def test_torchvision_networks_refuse_images_that_they_cannot_take() -> None:
     with pytest.raises(UsageError, match="AlexNet cannot take images of shape"):
         create_model("torchvision/alexnet", 10, (3, 16, 16))

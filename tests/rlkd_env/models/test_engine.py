@@ -115,6 +115,7 @@ def test_the_automatic_choice_follows_network_and_hardware() -> None:
         choose_engine(CPU, connected, "auto", "channels")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_a_compiled_run_learns_the_same(make_run: MakeRun) -> None:
     runs = [make_run(compile=compiled, teacher_cache_mib=0) for compiled in (False, True)]
@@ -150,6 +151,7 @@ def teacher_logits(run: DistillationRun, steps: int) -> list[torch.Tensor]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [{"augmentation": "none"}, {"augmentation": "crop_flip", "views": 2}, {"augmentation": "crop_flip", "views": 1}],

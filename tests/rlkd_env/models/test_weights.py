@@ -167,6 +167,7 @@ def test_a_file_without_a_card_needs_the_networks_name(tmp_path: Path) -> None:
     assert same_weights(network(), load_network(tmp_path / "bare.safetensors", 10, SHAPE, model="resnet8"))
 
 
+@pytest.mark.slow
 def test_our_files_keep_name_and_options(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     options = {"dropout": 0.3, "stages": ("features.0", "features.3")}

@@ -88,6 +88,7 @@ def test_a_step_forwards_each_network_once_and_no_teacher_that_is_remembered(
     assert calls == {"student": 5, "teacher": teacher_forwards}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("create_student", [None, batch_norm_and_dropout_student])
 @pytest.mark.parametrize("reward_interval", [1, 3])
 @pytest.mark.parametrize("steps_before", [0, 1, 5])

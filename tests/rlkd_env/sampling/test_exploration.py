@@ -310,6 +310,7 @@ def test_outside_its_epochs_a_run_is_the_same_as_without_an_explorer(make_run: M
 # -- Snapshots
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batches", ["pairs", "all"])
 @pytest.mark.parametrize("steps_before", [3, 4, 5, 8, 9])
 def test_a_fork_explores_on_bit_for_bit_and_leaves_its_parent_untouched(

@@ -29,6 +29,7 @@ def some_actions(env: ResidualAction, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).uniform(-1, 1, env.action_space.shape).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperatures", ["shared", "separate"])
 @pytest.mark.parametrize("rule", ["lskd", "fixed"])
 def test_our_vector_checker_passes(temperatures: str, rule: str) -> None:
@@ -38,6 +39,7 @@ def test_our_vector_checker_passes(temperatures: str, rule: str) -> None:
     check_vector_env(env)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperatures", ["shared", "separate"])
 @pytest.mark.parametrize("name", ["fixed", "difficulty", "lskd", "normkd", "ttm", "wttm", "dtkd"])
 def test_the_action_0_everywhere_makes_the_rules_own_student(make_run: MakeRun, name: str, temperatures: str) -> None:
@@ -86,6 +88,7 @@ def test_other_environments_and_widths_are_refused() -> None:
         ResidualAction(KDVectorEnv(32, num_runs=2, **SHORT), create_rule("ctkd"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["stacked", "workers", "serial"])
 def test_several_runs_are_acted_in_as_one(make_run: MakeRun, mode: str) -> None:
     """LSKD's factor reaches every run, and a row of actions belongs to its own run."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from experiments.cli import parse
 from experiments.commands.bench.arms import build_bench_run
 from experiments.config import BenchConfig
@@ -13,6 +15,7 @@ def bench_config(*arguments: str) -> BenchConfig:
     return config
 
 
+@pytest.mark.slow
 def test_random_images_need_no_data() -> None:
     config = bench_config("--preset", "cifar100/resnet56-resnet20/dkd", "--random-images", "--student", "resnet8")
     run = build_bench_run(config)

@@ -14,6 +14,7 @@ from experiments.commands.bench.command import _interleave
 QUICK = ("--rounds", "2", "--steps", "16", "--device", "cpu")
 
 
+@pytest.mark.slow
 def test_every_arm_is_measured_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", *QUICK, "--out", str(tmp_path), "--no-memory"]) == 0
     told = json.loads((tmp_path / "bench.json").read_text())
@@ -30,6 +31,7 @@ def test_every_arm_is_measured_and_written(tmp_path: Path, capsys: pytest.Captur
     assert "another measurement" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_memory_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
     assert main(["bench", *QUICK, "--out", str(tmp_path), "--arms", "fixed", "plain_kd_pytorch_defaults"]) == 0
     arms = json.loads((tmp_path / "bench.json").read_text())["arms"]
@@ -46,6 +48,7 @@ def test_arms_take_turns_and_the_first_round_does_not_count() -> None:
     assert [len(times) for times in seconds.values()] == [2, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -25,6 +25,7 @@ def digits_source(**options: object) -> DataSource:
     return create_source(DataConfig(**{"dataset": "digits_detection", **SMALL, **options}))
 
 
+@pytest.mark.slow
 def test_the_parts_have_the_documented_sizes() -> None:
     source = create_source(DataConfig(dataset="digits_detection"))
     splits, test = source.splits(), source.test_set()
@@ -51,6 +52,7 @@ def test_no_handwritten_digit_is_in_scenes_of_two_parts() -> None:
     assert count_duplicates(source.splits().teacher_train, source.test_set()) == 0
 
 
+@pytest.mark.slow
 def test_scenes_follow_from_the_seed_and_test_scenes_do_not() -> None:
     first, again, other = digits_source(), digits_source(), digits_source(split_seed=1)
     assert first.splits().train.fingerprint() == again.splits().train.fingerprint()

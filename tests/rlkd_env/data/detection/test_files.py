@@ -72,6 +72,7 @@ def training_set(root: Path, **options: object) -> Any:
     return source_of(root, **options).training_images()[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_streamed_batches_are_those_in_memory(workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_parts(tmp_path, train=30)

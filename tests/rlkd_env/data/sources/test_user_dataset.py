@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
+from torch.utils.data import TensorDataset
 
 import rlkd_env  # noqa: F401 (registers the environments)
 from rlkd_env.data import (
@@ -13,6 +16,29 @@ from rlkd_env.data import (
     create_source,
 )
 from rlkd_env.errors import UsageError
+
+
+def pixels(count: int, size: int = 8, channels: int = 3, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, size, size, channels), dtype=np.uint8)
+
+
+class LabelledTensors(TensorDataset):
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        super().__init__(images, labels)
+        self.targets = labels
+
+
+def make_dataset(train: bool) -> TensorDataset | None:
+    images = torch.from_numpy(pixels(60).transpose(0, 3, 1, 2).copy())
+    return LabelledTensors(images, torch.arange(60) % 3) if train else None
+
+
+def make_unlabelled(train: bool) -> TensorDataset:
+    return TensorDataset(torch.rand(30, 1, 8, 8), torch.arange(30) % 3)
+
+
+def make_nothing() -> None:
+    return None
 
 
 @pytest.fixture

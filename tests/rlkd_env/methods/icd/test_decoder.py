@@ -175,6 +175,7 @@ def test_queries_that_fill_up_an_image_change_nothing() -> None:
         torch.testing.assert_close(loss(getattr(single, of), alone)[0], loss(getattr(together, of), queries)[2])
 
 
+@pytest.mark.slow
 def test_the_decoder_learns_from_the_maps_which_boxes_are_real() -> None:
     """One box of 3 x 3 cells somewhere, which the maps show; without that, 500 updates end at 0.38 nats."""
     torch.manual_seed(3)

@@ -142,6 +142,7 @@ def test_odd_boxes_give_finite_losses_and_gradients(boxes: Boxes, is_zero: bool)
     assert all(not tensor.grad.any() for tensor in tensors) == is_zero
 
 
+@pytest.mark.slow
 def test_gradcheck_in_the_students_maps() -> None:
     method, outputs = method_in_float64(), outputs_of(some_boxes())
     fine, coarse = outputs.student_features.stages
@@ -188,6 +189,7 @@ def test_in_a_run_the_decoder_moves_under_an_optimiser_of_its_own() -> None:
     assert all(not torch.equal(value, student[name]) for name, value in run.student.named_parameters())
 
 
+@pytest.mark.slow
 def test_in_a_run_the_decoder_and_the_student_learn() -> None:
     run = quarters_run("icd", decoder_learning_rate=2e-3, kd_weight=0.0)
     metrics = [run.step(at_temperature(256)).metrics for _ in range(60)]
@@ -196,6 +198,7 @@ def test_in_a_run_the_decoder_and_the_student_learn() -> None:
         assert curve[-8:].mean() < 0.9 * curve[:8].mean(), term
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps_before", [0, 6])
 def test_a_restored_run_goes_on_bit_for_bit(steps_before: int) -> None:
     run = quarters_run("icd")

@@ -101,6 +101,7 @@ def test_small_networks_have_the_documented_size(name: str, parameters: int) -> 
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STAGES)
 def test_taps_show_what_they_promise(name: str) -> None:
     network = randomised(name)
@@ -119,6 +120,7 @@ def test_taps_show_what_they_promise(name: str) -> None:
     torch.testing.assert_close(classifier_of(network)(features.pooled), logits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in STAGES if STAGES[name]])
 def test_a_replaced_stage_decides_the_logits(name: str) -> None:
     """What follows a stage sees nothing else: images do not matter once its map is fixed."""

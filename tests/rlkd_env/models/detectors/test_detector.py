@@ -60,6 +60,7 @@ def number_of_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", STRIDES)
 def test_every_backbone_trains_and_detects(backbone: str) -> None:
     network = detector(backbone)
@@ -75,6 +76,7 @@ def test_every_backbone_trains_and_detects(backbone: str) -> None:
     assert feature_shapes(network, torch.randn(1, *GREY)).pooled == 16
 
 
+@pytest.mark.slow
 def test_resnet50_is_torchvisions() -> None:
     with torch.device("meta"):
         ours = create_model("fasterrcnn/resnet50", 90, (3, 800, 1056))
@@ -96,6 +98,7 @@ def test_resnet50_is_torchvisions() -> None:
     assert number_of_parameters(deeper) - number_of_parameters(ours) == 18_992_128  # that ResNet101 has more
 
 
+@pytest.mark.slow
 def test_it_computes_what_torchvision_does() -> None:
     """torchvision with scaling and normalisation that do nothing."""
     torch.manual_seed(0)
@@ -159,6 +162,7 @@ def test_anchors_lie_where_the_maps_see() -> None:
     assert network.roi_heads.box_roi_pool.scales == [1 / stride for stride in strides]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "shape", "scale"),
     [("cnn8", GREY, 8), ("cnn8", (1, 16, 16), 2), ("resnet18", COLOUR, 1), ("resnet18", (3, 416, 352), 8)],
@@ -290,6 +294,7 @@ def downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("backbone", "kind"), [("resnet18", "backbone"), ("resnet50", "coco")])
 def test_without_a_network_the_message_names_ways_without(downloads: Path, backbone: str, kind: str) -> None:
     with pytest.raises(
@@ -305,6 +310,7 @@ def test_a_damaged_download_is_told(downloads: Path) -> None:
         detector("resnet18", shape=COLOUR, pretrained="backbone")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [3, 1])
 @pytest.mark.parametrize("backbone", ["resnet18", "mobilenet_v3_small"])
 def test_a_backbones_weights_are_loaded_and_frozen(downloads: Path, backbone: str, channels: int) -> None:
@@ -328,6 +334,7 @@ def test_a_backbones_weights_are_loaded_and_frozen(downloads: Path, backbone: st
     assert len(detect(network, torch.randn(1, channels, 64, 64))[0]) > 0
 
 
+@pytest.mark.slow
 def test_a_pretrained_detector_is_read_from_its_file_without_a_download(downloads: Path, tmp_path: Path) -> None:
     options = {**SMALL, "pretrained": "backbone"}
     network = create_to_load("fasterrcnn/resnet18", 3, COLOUR, **options)
@@ -349,6 +356,7 @@ def old_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
+@pytest.mark.slow
 def test_weights_of_coco_fit_90_80_and_other_classes(downloads: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the place of torchvision's file lies one of a small detector."""
     monkeypatch.setattr(pretrained_detectors, "COCO_BACKBONE", "resnet18")
@@ -417,6 +425,7 @@ def coco_format(targets: list[dict[str, Tensor]]) -> dict:
     return {"images": images, "annotations": annotations, "categories": [{"id": 1}, {"id": 2}]}
 
 
+@pytest.mark.slow
 def test_a_small_detector_learns() -> None:
     """120 updates gave an AP50 of 0.99 or more with each of three seeds."""
     images, targets = squares(128, seed=1)

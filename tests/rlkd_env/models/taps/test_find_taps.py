@@ -36,6 +36,7 @@ def without_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BlockParams, "from_init_params", classmethod(on_the_processor))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_classifier_of_torchvision_is_created_with_taps(name: str, without_memory: None) -> None:
     """Which checks its logits on the way."""
@@ -45,6 +46,7 @@ def test_every_classifier_of_torchvision_is_created_with_taps(name: str, without
     assert len(taps.preactivations) in (0, len(taps.stages))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_torchvisions_networks_give_plain_logits_and_maps_that_shrink_in_training(
     name: str, without_memory: None
@@ -58,6 +60,7 @@ def test_torchvisions_networks_give_plain_logits_and_maps_that_shrink_in_trainin
     assert all(2 <= following <= 2 / 3 * side for side, following in pairwise(sides))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "taps"),
     [
@@ -86,6 +89,7 @@ def test_taps_are_where_the_maps_shrink(name: str, taps: Taps) -> None:
         assert taps_of(create_model(f"torchvision/{name}", 10, (3, 224, 224))) == taps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size"), [("resnet18", 32), ("mobilenet_v3_small", 32), ("efficientnet_b0", 32), ("squeezenet1_1", 48)]
 )

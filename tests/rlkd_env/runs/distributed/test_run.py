@@ -108,6 +108,7 @@ def test_a_group_of_one_process_makes_the_plain_run_bit_for_bit(
         assert torch.equal(ours, theirs)
 
 
+@pytest.mark.slow
 def test_what_follows_the_first_process_ends_with_its_student(
     processes: Recording, make: Callable[..., DistillationRun]
 ) -> None:

@@ -22,6 +22,7 @@ def fixed(value: float = 4.0) -> Callable[[InstanceOutputs], Temperature]:
     return lambda outputs: Temperature.shared(torch.full(outputs.labels.shape, value))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_a_run_that_diverges_earns_the_penalty_once_and_leaves_the_others_alone(make_run: MakeRun, mode: str) -> None:
     run = make_run(divergence_penalty=-7.0)

@@ -13,6 +13,7 @@ from rlkd_env.runs.run import DistillationRun
 MakeRun = Callable[..., DistillationRun]
 
 
+@pytest.mark.slow
 def test_fully_connected_students_are_stacked_by_choice_which_is_made_once(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -39,6 +40,7 @@ def test_the_earlier_name_of_serial_runs_is_understood(make_run: MakeRun) -> Non
     assert create_parallel_runs(make_run(), 2, "sequence").mode == "serial"
 
 
+@pytest.mark.slow
 def test_choosing_leaves_the_global_generator_and_the_template_alone(make_run: MakeRun) -> None:
     run = make_run(batch_size=8, epochs=1)
     before = torch.get_rng_state()

@@ -91,12 +91,15 @@ def assert_identical(left: Tensor, right: Tensor, **tolerance: float) -> None:
     assert torch.equal(left, right)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("method", ["kd", "dkd", "cross_entropy"])
 def test_every_run_equals_the_single_run_of_its_seed(make_run: MakeRun, mode: str, method: str) -> None:
-    assert_equals_single_runs(make_run(epochs=30, method=method), mode, 120)
+    epochs = 30 if mode == "stacked" else 6  # the others are equal bit for bit
+    assert_equals_single_runs(make_run(epochs=epochs, method=method), mode, 4 * epochs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -118,6 +121,7 @@ def test_adam_is_stacked_too(make_run: MakeRun) -> None:
     assert_equals_single_runs(run, "stacked", 12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_every_run_has_its_own_random_views(make_run: MakeRun, mode: str) -> None:
     run = make_run(views=2)
@@ -142,6 +146,7 @@ class DigitsReader(Reader):
         return self.images.fingerprint()
 
 
+@pytest.mark.slow
 def test_images_that_processes_read_ahead_are_read_by_the_workers_themselves(make_run: MakeRun) -> None:
     run = make_run(epochs=2)
     train = run.splits.train
@@ -186,6 +191,7 @@ def test_other_students_are_stacked_too(make_run: MakeRun, name: str) -> None:
     assert_equals_single_runs(run, "stacked", 12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", EXACT)
 @pytest.mark.parametrize(
     "settings",
@@ -204,6 +210,7 @@ def policy(outputs: InstanceOutputs) -> Temperature:
     return Temperature.shared(1.0 + 5.0 * outputs.true_class(outputs.student_probabilities))
 
 
+@pytest.mark.slow
 def test_whole_runs_end_with_the_same_students(make_run: MakeRun) -> None:
     run = make_run(epochs=120)
     test_set = create_source(RunConfig()).test_set()
@@ -218,6 +225,7 @@ def test_whole_runs_end_with_the_same_students(make_run: MakeRun) -> None:
     assert accuracies[0].min() > 0.85
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_advance_equals_steps_and_evaluations_those_of_the_students(make_run: MakeRun, mode: str) -> None:
     run = make_run()
@@ -239,6 +247,7 @@ def test_advance_equals_steps_and_evaluations_those_of_the_students(make_run: Ma
             runs.advance(policy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reward_interval", [1, 3])
 @pytest.mark.parametrize(("saved", "restored"), [(mode, mode) for mode in MODES] + [("stacked", "serial")])
 def test_a_restored_state_goes_on_as_the_uninterrupted_runs(

@@ -17,6 +17,7 @@ MODES = ("stacked", "workers", "serial")
 SEEDS = (7, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", ["lskd", "normkd", "wttm", "dtkd"])
 def test_a_rule_makes_the_students_that_it_makes_of_single_runs(make_run: MakeRun, name: str, mode: str) -> None:

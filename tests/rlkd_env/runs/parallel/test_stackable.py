@@ -55,6 +55,7 @@ def layers() -> tuple[nn.Module, ...]:
     return nn.Flatten(), nn.Linear(64, 10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("create_student", "reason"),
     [

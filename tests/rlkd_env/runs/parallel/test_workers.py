@@ -47,6 +47,7 @@ def test_a_failure_in_a_worker_is_told_and_ends_all(make_run: MakeRun) -> None:
         runs.reset([0, 1, 2])
 
 
+@pytest.mark.slow
 def test_workers_that_are_gone_are_told_and_closing_twice_is_fine(make_run: MakeRun) -> None:
     runs = WorkerRuns(make_run(), 2, num_workers=2)
     runs.reset([0, 1])

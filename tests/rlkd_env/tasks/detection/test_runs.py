@@ -97,6 +97,7 @@ def test_a_proposals_temperature_changes_its_part_of_the_loss_alone(make_detecti
     assert changed.nonzero().flatten().tolist() == [5]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["kd", "dkd", "fpn", "icd"])
 def test_a_snapshot_goes_on_bit_for_bit(method: str, make_detection_run: MakeRun) -> None:
     run = make_detection_run(method=method, method_options={}, augmentation="flip", reward="probe_loss")
@@ -115,6 +116,7 @@ def test_a_snapshot_goes_on_bit_for_bit(method: str, make_detection_run: MakeRun
         assert torch.equal(ours, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reward", ["probe_loss", "probe_accuracy", "train_progress"])
 def test_rewards_add_up_to_the_gain_on_the_probe(reward: str, make_detection_run: MakeRun) -> None:
     run = make_detection_run(reward=reward)
@@ -159,6 +161,7 @@ def test_exploration_shows_the_objects_of_both_images_of_a_mix(share: float, mak
     )
 
 
+@pytest.mark.slow
 def test_the_environments_hold_their_contracts(make_detection_run: MakeRun) -> None:
     run = make_detection_run(epochs=1)
     check_vector_env(KDVectorEnv(run=run))
@@ -238,6 +241,7 @@ def test_detectors_and_their_parts_are_refused_in_classification() -> None:
         build_run(RunConfig.from_keywords(student="fasterrcnn/cnn4", device="cpu"))
 
 
+@pytest.mark.slow
 def test_several_runs_equal_single_ones(make_detection_run: MakeRun, teacher: nn.Module) -> None:
     settings = {name: value for name, value in SMALL.items() if name != "dataset"}
     envs = gym.make_vec("rlkd/DigitsDetection-v0", num_envs=48, num_runs=2, teacher=teacher, **settings)
