@@ -91,7 +91,7 @@ def test_the_ten_line_example_runs_as_printed(tmp_path: Path) -> None:
 )
 def test_the_examples_run_as_printed(document: Path, beside_runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_files(document.read_text(), beside_runs)
-    given: dict[str, Any] = {}
+    given: dict[str, Any] = {"__name__": "__main__"}
     for number, example in enumerate(blocks(document.read_text(), "python")):
         exec(compile(example, f"{name_of(document)}, block {number}", "exec"), given)
         printed = capsys.readouterr().out.splitlines()
