@@ -68,7 +68,7 @@ def parse_options(kind: type[Config], arguments: Sequence[str], prog: str, defau
 def named_options(arguments: Sequence[str]) -> dict[str, str | None]:
     """Return the options that are named among arguments, each with the argument that follows it or None."""
     found: dict[str, str | None] = {}
-    for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
+    for argument, following in zip(arguments, [*arguments[1:], None], strict=False):
         if argument.startswith("--"):
             flag, equals, value = argument.partition("=")
             name = flag[2:].removeprefix("no-").replace("-", "_")

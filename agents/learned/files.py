@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -123,12 +124,21 @@ def policy_folder(path: Path | str) -> Path:
 def read_description(folder: Path) -> dict[str, Any]:
     """Read what a policy is, with its ``"kind"``.
 
+    A feature or a rule from outside the package is named as ``package.module:name``. Its module must have been
+    imported already, as a file alone must never run code.
+
     Raises:
-        UsageError: if there is none, or it is of another format.
+        UsageError: if there is no description, it is of another format, or it names code that has not been imported.
     """
     description = read_json(folder / DESCRIPTION_FILE)
     if not isinstance(description, dict) or description.get("format") != POLICY_FORMAT:
         raise UsageError(f"{folder / DESCRIPTION_FILE} is not a policy of format {POLICY_FORMAT}")
+    for name in _texts(description):
+        if ":" in name and name.partition(":")[0] not in sys.modules:
+            raise UsageError(
+                f"{folder} holds a policy with {name!r}, somebody's own code, which a file alone never runs: "
+                "import that module first, if you trust it"
+            )
     return {"kind": UNTOLD_KIND, **description}
 
 
@@ -139,3 +149,12 @@ def _describe(layer: nn.Module) -> dict[str, Any]:
         "type": type(layer).__name__,
         "arguments": {name: getattr(layer, name) for name in _LAYER_ARGUMENTS.get(type(layer), ())},
     }
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Return the texts of nested lists and mappings."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(inner)

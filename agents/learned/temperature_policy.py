@@ -15,6 +15,7 @@ from agents.learned.network_policy import NetworkPolicy
 from agents.rules.create import check_function, recreate_rule
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.actions import ActionMap, ResidualMap
+from rlkd_env.instances.features import Feature
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.state import InstanceState
 from rlkd_env.instances.temperature import Temperature, TemperatureRange
@@ -29,7 +30,7 @@ class TemperaturePolicy(NetworkPolicy):
     Args:
         layers: network from ``(N, d)`` states to actions in ``[-1, 1]``, ``(N, 1)``, or ``(N, 2)`` for teacher and
             student apart.
-        features: names of the d features of the state, in order.
+        features: the d features of the state in order, by name or as objects.
         action_map: from actions to temperatures, chosen from a range or around a rule.
 
     Example:
@@ -44,7 +45,7 @@ class TemperaturePolicy(NetworkPolicy):
     kind = UNTOLD_KIND
 
     def __init__(
-        self, layers: Sequence[nn.Module], features: Sequence[str], action_map: ActionMap | ResidualMap
+        self, layers: Sequence[nn.Module], features: Sequence[str | Feature], action_map: ActionMap | ResidualMap
     ) -> None:
         super().__init__(layers)
         self.state = InstanceState(features)

@@ -96,7 +96,7 @@ class Ingredients:
     @property
     def shared_teacher(self) -> TeacherForward:
         """The teacher as runs of all seeds can share it."""
-        return TeacherForward(self.teacher, self.frozen_teacher, self._cache)
+        return TeacherForward(self.teacher, self.frozen_teacher, None if self.splits.train.is_random else self._cache)
 
     def create_stream(self, seed: int, share: Share = WHOLE) -> BatchStream:
         """Return the shuffled batches of a seed, or a share of each."""
@@ -116,7 +116,7 @@ class Ingredients:
 
     def _share_logits(self) -> None:
         """Prepare the memory of the teacher's logits that runs of all seeds share."""
-        self._cache = None if self.splits.train.is_random else self._create_cache(self.create_stream(0))
+        self._cache = self._create_cache(self.create_stream(0))
 
     def _create_cache(self, stream: BatchStream) -> TeacherCache | None:
         if not self.task.follows_logits:

@@ -1,4 +1,4 @@
-"""What training a network is made of: its recipe, the teacher, and the cache of the teacher's logits."""
+"""What training a network is made of: the update, its recipe, the teacher, and the cache of the teacher's logits."""
 
 from typing import TYPE_CHECKING
 
@@ -14,5 +14,6 @@ if TYPE_CHECKING:
         load_teacher as load_teacher,
         train_teacher as train_teacher,
     )
+    from rlkd_env.training.update import Optimization as Optimization, Update as Update
 else:
     __getattr__, __dir__, __all__ = lazy_exports(__name__)

@@ -1,4 +1,4 @@
-"""Teachers: training, loading, and the cache of those that data sets train by themselves."""
+"""Teachers: how they are trained and loaded, and the cache of those that data sets train by themselves."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ TEACHER_FILE = "teacher.safetensors"
 
 
 class TeacherTraining:
-    """A teacher in training on ``splits.teacher_train``, on the device that the splits are on.
+    """A teacher in training on ``splits.teacher_train``, on the device of the splits.
 
     Args:
         splits: the data.
         recipe: network and training.
-        task: what the network is to do.
+        task: what the network is trained to do.
 
     Attributes:
         network: the teacher.
@@ -88,7 +88,7 @@ class TeacherTraining:
         return mean
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that the rest of the training depends on, as tensors and plain values."""
+        """Return everything that the rest of the training depends on, as tensors and plain values."""
         return {
             "epoch": self.epoch,
             "network": self.network.state_dict(),
@@ -96,7 +96,7 @@ class TeacherTraining:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from :meth:`state_dict`, bit for bit on a CPU."""
+        """Continue from :meth:`state_dict`, bit for bit on a CPU."""
         self.epoch = state["epoch"]
         self.network.load_state_dict(state["network"])
         self._optimization.load_state_dict(state)
@@ -108,13 +108,13 @@ def train_teacher(
     on_epoch: Callable[[int, float], None] | None = None,
     task: TaskName = "classification",
 ) -> nn.Module:
-    """Train a teacher from the start to the end.
+    """Train a teacher from start to end.
 
     Args:
         splits: the data.
         recipe: network and training.
         on_epoch: called after every epoch with its number, from 1, and its mean loss.
-        task: what the network is to do.
+        task: what the network is trained to do.
 
     Returns:
         The teacher in evaluation mode.

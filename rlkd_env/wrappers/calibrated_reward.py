@@ -31,7 +31,7 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
             states and actions in ``[-1, 1]``; the others look at a KD run, so
             :class:`~rlkd_env.envs.vector_env.KDVectorEnv`, wrapped or not. With several runs only ``uniform``, where
             every slot earns its run's reward.
-        calibrator: a name in :data:`~rlkd_env.credit.CALIBRATORS`, ``package.module:name``, or a class.
+        calibrator: a name in :data:`~rlkd_env.credit.create.CALIBRATORS`, ``package.module:name``, or a class.
         reference: temperature that credits are relative to, or a rule that gives it; None takes what the action 0
             is: the geometric mean of the run's range, or the rule that the agent acts around. For
             ``return_decomposition`` it is always the action 0.

@@ -28,10 +28,11 @@ def distill_config(*arguments: str) -> DistillConfig:
     return config
 
 
-def run_python(code: str, *folders: Path) -> subprocess.CompletedProcess[str]:
-    paths = os.pathsep.join(map(str, (*folders, ROOT)))
-    environment = {**os.environ, "PYTHONPATH": paths}
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+def run_python(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run code in a folder, whose packages come before ours."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder, check=False)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def run_python(code: str, *folders: Path) -> subprocess.CompletedProcess[str]:
         (["teacher", "--preset", "paper"], 2),
     ],
 )
-def test_help_and_wrong_options_import_nothing_heavy(arguments: list[str], code: int) -> None:
+def test_help_and_wrong_options_import_nothing_heavy(arguments: list[str], code: int, tmp_path: Path) -> None:
     script = f"""
 import sys
 from experiments.cli import main
@@ -56,7 +57,7 @@ except SystemExit as stop:
     code = stop.code or 0
 print([name for name in {HEAVY} if name in sys.modules], code)
 """
-    assert run_python(script).stdout.splitlines()[-1] == f"[] {code}"
+    assert run_python(script, tmp_path).stdout.splitlines()[-1] == f"[] {code}"
 
 
 def test_another_package_agents_is_told_in_one_line(tmp_path: Path) -> None:
@@ -207,4 +208,8 @@ def test_a_resumed_run_keeps_its_settings_and_refuses_others(tmp_path: Path) -> 
 def test_a_teachers_defaults_are_its_own() -> None:
     config = parse(["teacher"])
     assert isinstance(config, TeacherConfig)
-    assert (config.training.precision, config.training.optimizer, config.recipe().model) == ("auto", "adam", "mlp128")
+    assert (config.training.precision, config.training.optimizer, config.recipe().model) == (
+        "auto",
+        "adam",
+        "digits_cnn",
+    )

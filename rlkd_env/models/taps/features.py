@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -111,13 +112,15 @@ def forward_with_features(network: nn.Module, images: Tensor) -> tuple[Tensor, F
     kept: dict[tuple[str, str], Tensor] = {}
     with ExitStack() as hooks:
         for name in taps.stages:
-            hooks.enter_context(_output_hook(network, name, _keeper(kept, ("stage", name))))
+            module = network.get_submodule(name)
+            hooks.enter_context(module.register_forward_hook(partial(_keep_output, kept, name)))
         for name in (*taps.preactivations, taps.classifier):
-            hooks.enter_context(_input_hook(network, name, _keeper(kept, ("input", name))))
+            module = network.get_submodule(name)
+            hooks.enter_context(module.register_forward_pre_hook(partial(_keep_input, kept, name)))
         logits = network(images)
     pooled = kept["input", taps.classifier]
     features = Features(
-        tuple(kept["stage", name] for name in taps.stages),
+        tuple(kept["output", name] for name in taps.stages),
         tuple(kept["input", name] for name in taps.preactivations),
         pooled.mean((2, 3)) if pooled.dim() == 4 else pooled,
     )
@@ -139,36 +142,16 @@ def feature_shapes(network: nn.Module, images: Tensor) -> FeatureShapes:
 
 def forward_from_stage(network: nn.Module, images: Tensor, stage: int, replace: Callable[[Tensor], Tensor]) -> Tensor:
     """Return the logits ``(N, C)`` of images when ``replace`` changes a stage's map for the layers after it."""
-    with _output_hook(network, taps_of(network).stages[stage], replace):
+    module = network.get_submodule(taps_of(network).stages[stage])
+    with module.register_forward_hook(lambda module, inputs, output: replace(output)):  # noqa: ARG005
         return network(images)
 
 
-def _keeper(kept: dict[tuple[str, str], Tensor], key: tuple[str, str]) -> Callable[[Tensor], None]:
-    def keep(value: Tensor) -> None:
-        kept[key] = value
-
-    return keep
+def _keep_output(kept: dict[tuple[str, str], Tensor], name: str, *call: Any) -> None:
+    """Keep the output of a module's call (module, inputs, output)."""
+    kept["output", name] = call[2]
 
 
-@contextmanager
-def _output_hook(network: nn.Module, name: str, see: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
-    def hook(module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:  # noqa: ARG001
-        return see(output)
-
-    handle = network.get_submodule(name).register_forward_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-@contextmanager
-def _input_hook(network: nn.Module, name: str, see: Callable[[Tensor], None]) -> Iterator[None]:
-    def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:  # noqa: ARG001
-        see(inputs[0])
-
-    handle = network.get_submodule(name).register_forward_pre_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
+def _keep_input(kept: dict[tuple[str, str], Tensor], name: str, *call: Any) -> None:
+    """Keep the first input of a module's call (module, inputs)."""
+    kept["input", name] = call[1][0]

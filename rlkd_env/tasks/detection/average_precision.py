@@ -82,19 +82,17 @@ def average_precision(ground_truth: Mapping[str, Any], detections: Sequence[Dete
 
 def _entries(image: Mapping[str, Any], detections: Detections) -> list[dict[str, Any]]:
     """Return an image's detections as COCO annotations without ids."""
-    entries = []
-    for (left, top, right, bottom), score, category in zip(
+    rows = zip(
         detections.corners.double().tolist(), detections.scores.tolist(), detections.classes.tolist(), strict=True
-    ):
-        width, height = right - left, bottom - top
-        entries.append(
-            {
-                "image_id": image["id"],
-                "category_id": category,
-                "bbox": [left, top, width, height],
-                "area": width * height,
-                "score": score,
-                "iscrowd": 0,
-            }
-        )
-    return entries
+    )
+    return [
+        {
+            "image_id": image["id"],
+            "category_id": category,
+            "bbox": [left, top, right - left, bottom - top],
+            "area": (right - left) * (bottom - top),
+            "score": score,
+            "iscrowd": 0,
+        }
+        for (left, top, right, bottom), score, category in rows
+    ]

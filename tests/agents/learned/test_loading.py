@@ -15,8 +15,9 @@ from agents.learned.coefficient_policy import CoefficientPolicy
 from agents.learned.evolution import CoefficientForm
 from agents.learned.loading import load_policy
 from agents.learned.temperature_policy import TemperaturePolicy
+from agents.rules import create_rule
 from rlkd_env.errors import UsageError
-from rlkd_env.instances.actions import ActionMap
+from rlkd_env.instances.actions import ActionMap, ResidualMap
 from rlkd_env.instances.coefficients import CoefficientRule
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import TemperatureRange
@@ -69,3 +70,22 @@ def test_the_policy_of_the_package_does_not_care_for_the_teachers_scale() -> Non
     given = outputs(1)
     larger = InstanceOutputs(given.student_logits, 3.0 * given.teacher_logits, given.labels, given.progress)
     assert (policy(larger).student > 1.5 * policy(given).student).all()
+
+
+def test_a_file_alone_runs_no_code_of_somebodys_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import outside_parts
+
+    bounds = TemperatureRange(1.0, 9.0)
+    features = ("progress", outside_parts.teacher_peak)
+    around = ResidualMap(create_rule(outside_parts.ByMargin, {"low": 2.0}), bounds, 1.0)
+    for name, action_map in {"own": ActionMap(bounds), "around": around}.items():
+        policy = TemperaturePolicy([nn.Linear(2, 1), nn.Hardtanh()], features, action_map)
+        policy.save(tmp_path / name)
+        again = load_policy(tmp_path / name)
+        assert isinstance(again, TemperaturePolicy)
+        assert again.features == ("progress", "outside_parts:teacher_peak")
+        assert torch.equal(again(outputs(1)).student, policy(outputs(1)).student)
+    monkeypatch.delitem(sys.modules, "outside_parts")
+    for name in ("own", "around"):
+        with pytest.raises(UsageError, match=r"'outside_parts:.*', somebody's own code, which a file alone never runs"):
+            load_policy(tmp_path / name)

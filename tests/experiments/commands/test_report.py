@@ -48,9 +48,9 @@ def test_bad_comparisons_and_folders_are_refused(
     del content["statistics"]["digits"]["last"]["arms"]["same"]["difference"]
     for damaged, message in (
         (content, "comparison.json is damaged: KeyError 'difference'"),
-        (comparison_content() | {"version": 2}, "no comparison of version 1"),
+        (comparison_content() | {"version": 2}, "not a comparison of version 1"),
         (comparison_content() | {"runs": [3]}, "comparison.json is damaged"),
-        ([], "no comparison of version 1"),
+        ([], "not a comparison of version 1"),
     ):
         (comparison / "comparison.json").write_text(json.dumps(damaged))
         assert_refused(comparison, message, capsys)
