@@ -16,3 +16,8 @@ def unknown_name(kind: str, name: object, valid: Iterable[str]) -> UsageError:
     close = difflib.get_close_matches(str(name), names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return UsageError(f"unknown {kind} {name!r}.{hint} Valid: {', '.join(names)}")
+
+
+def missing_package(what: str, package: str, extra: str) -> UsageError:
+    """Build the error for an optional package that is not installed."""
+    return UsageError(f"{what} needs {package}: pip install 'rlkd[{extra}]'")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.learned.coefficient_policy import CoefficientPolicy
-from rlkd_env.errors import UsageError, unknown_name
+from rlkd_env.errors import UsageError, missing_package, unknown_name
 from rlkd_env.instances.coefficients import CoefficientRule
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
@@ -129,7 +129,7 @@ class Evolution:
         if fitness not in FITNESS:
             raise unknown_name("fitness", fitness, FITNESS)
         if find_spec("cma") is None:
-            raise UsageError("evolution needs pycma: pip install 'rlkd[evolution]'")
+            raise missing_package("evolution", "pycma", "evolution")
         if population < 4:
             raise UsageError(f"evolution needs a population of at least 4, not {population}")
         if num_runs % population:

@@ -1,4 +1,4 @@
-"""What happened in every epoch of a run, as plain numbers that are kept with it."""
+"""The history of a run: plain numbers for every epoch."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 class RunHistory(RunHook):
-    """Sums every epoch up: accuracy, temperature, reward and the clock.
+    """Summarises every epoch: accuracy, temperature, reward and time.
 
-    Tensors of the epoch stay on the device until its end; a step costs no round trip to the host.
+    The epoch's tensors stay on the device until its end, so a step costs no round trip to the host.
 
     Args:
-        selection: whose validation figures are noted; must be called before this hook.
-        timer: whose seconds are the run's clock; counts the summing up to the part ``logging``.
+        selection: provides the validation metrics; it must be called before this hook.
+        timer: the run's clock; the time of this hook counts as the part ``logging``.
 
     Attributes:
         epochs: one dictionary an epoch, in order: ``epoch`` from 1, ``step`` that ended it, ``seconds`` since the run's
@@ -51,7 +51,7 @@ class RunHistory(RunHook):
         self._correct.append(outputs.student_log_probabilities.argmax(dim=-1) == outputs.labels)
 
     def on_epoch_end(self, run: DistillationRun) -> None:
-        """Sum the epoch up."""
+        """Summarise the epoch."""
         with self._timer.part("logging"):
             temperature, correct, reward = (values.cpu().numpy() for values in self._current().values())
             self._temperatures, self._correct, self._rewards = [], [], []
@@ -71,7 +71,7 @@ class RunHistory(RunHook):
             )
 
     def _current(self) -> dict[str, Tensor]:
-        """Return what is known of the current epoch, ``(n,)`` each on the run's device."""
+        """Return the values of the current epoch so far, ``(n,)`` each, on the run's device."""
         nothing = torch.empty(0)
         return {
             "temperature": torch.cat(self._temperatures) if self._temperatures else nothing,
@@ -80,7 +80,7 @@ class RunHistory(RunHook):
         }
 
     def scalars(self) -> dict[str, float]:
-        """Return the last epoch's figures by their TensorBoard tags; what is not known is left out."""
+        """Return the last epoch's metrics by TensorBoard tag, without those that are not finite."""
         last = self.epochs[-1]
         figures = {
             "student/training_accuracy": last["training_accuracy"],
@@ -95,11 +95,20 @@ class RunHistory(RunHook):
         return {tag: value for tag, value in figures.items() if value is not None}
 
     def content(self) -> dict[str, Any]:
-        """Return what ``history.json`` holds."""
+        """Return the content of ``history.json``."""
         return {"version": HISTORY_VERSION, "epochs": self.epochs}
 
+    def columns(self) -> dict[str, list[Any]]:
+        """Return one list for each quantity with one value per epoch; each quantile is a quantity of its own."""
+        names = [name for name in self.epochs[0] if name != "temperature_quantiles"] if self.epochs else []
+        columns = {name: [epoch[name] for epoch in self.epochs] for name in names}
+        for place, share in enumerate(QUANTILES):
+            values = [epoch["temperature_quantiles"][place] for epoch in self.epochs]
+            columns[f"temperature_quantile_{share:.2f}"] = values
+        return columns
+
     def state_dict(self) -> dict[str, Any]:
-        """Return the epochs and what is known of the current one, independent of this object from now on."""
+        """Return all epochs and the values of the current one, independent of this object from now on."""
         return {"epochs": deepcopy(self.epochs), "current": self._current()}
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
@@ -112,12 +121,12 @@ class RunHistory(RunHook):
 
 
 def _finite(value: Any) -> float | None:
-    """Return None for what JSON does not know."""
+    """Return None for a number that JSON cannot hold."""
     return float(value) if np.isfinite(value) else None
 
 
 def _quantiles(values: np.ndarray) -> list[float]:
-    """Return what ``np.quantile`` does, in a tenth of its time for the few hundred values of a short epoch."""
+    """Return what ``np.quantile`` returns; for the few hundred values of a short epoch this is ten times as fast."""
     ordered = np.sort(values)
     places = np.array(QUANTILES) * (len(ordered) - 1)
     return np.interp(places, np.arange(len(ordered)), ordered).tolist()

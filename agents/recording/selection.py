@@ -1,4 +1,4 @@
-"""Which students of a run are kept: that of the last epoch, and the one that validation chooses."""
+"""The students of a run that are kept: the last one, and the best one on the validation images."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from rlkd_env.runs.run import DistillationRun
 
 
 class StudentSelection(RunHook):
-    """Keeps two students: of the last epoch, and of the best one on the validation images.
+    """Keeps two students: that of the last epoch, and that of the best epoch on the validation images.
 
-    The best epoch has the highest accuracy, ties broken by the lower loss. A student whose validation loss is not
-    finite is never kept, so both are the last good ones after a divergence.
+    The best epoch is the one with the highest accuracy and, among equals, the lowest loss. A student whose validation
+    loss is not finite is never kept, so after a divergence both are good ones.
 
     Args:
-        timer: counts the evaluations to the part ``evaluation``.
+        timer: the time of the evaluations counts as the part ``evaluation``.
 
     Attributes:
         best_student: state dict of the best student, or None before the first epoch's end.
@@ -56,7 +56,7 @@ class StudentSelection(RunHook):
                 self.best_student = self.last_student
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that is remembered, independent of this object from now on."""
+        """Return all attributes, independent of this object from now on."""
         return deepcopy({name: value for name, value in vars(self).items() if not name.startswith("_")})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

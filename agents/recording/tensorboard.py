@@ -1,4 +1,4 @@
-"""TensorBoard's curves of a run, and the agent's own log among them."""
+"""TensorBoard's curves of a run, with the agent's own log among them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rlkd_env.runs.run import DistillationRun
 from rlkd_env.sampling.exploration import Explorer
 
 _PICTURES = 12
-"""Of a run; every epoch's would take as long as the epochs of Digits themselves."""
+"""The number of pictures in a run; one for every epoch would take as long as the epochs of Digits themselves."""
 
 
 class TensorBoardCurves(RunHook):
@@ -29,10 +29,10 @@ class TensorBoardCurves(RunHook):
     Tensors of the epoch stay on the device until then.
 
     Args:
-        writer: of the run's event file.
-        history: whose epochs are drawn; must be called before this hook.
-        timer: whose seconds are drawn; counts the writing to the part ``logging``.
-        extra: further scalars by tag, read at the end of every epoch.
+        writer: writes the run's event file.
+        history: provides the epoch's metrics; it must be called before this hook.
+        timer: the seconds that are drawn; the time of this hook counts as the part ``logging``.
+        extra: returns further scalars by tag; it is called at the end of every epoch.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class TensorBoardCurves(RunHook):
 
 
 class _AgentWriter(KVWriter):
-    """Hands what the agent records to the run's event file, at KD steps in place of slot-steps."""
+    """Writes what the agent records to the run's event file, at KD steps instead of slot-steps."""
 
     def __init__(self, writer: SummaryWriter, run: DistillationRun) -> None:
         self._writer = writer
@@ -114,7 +114,7 @@ class _AgentWriter(KVWriter):
                 self._writer.add_scalar(f"agent/{key.removeprefix('train/')}", value, self._run.step_count)
 
     def close(self) -> None:
-        """Leave the event file open: it is the run's."""
+        """Leave the event file open, because it is the run's."""
 
 
 def agent_logger(writer: SummaryWriter, run: DistillationRun) -> Logger:

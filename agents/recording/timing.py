@@ -1,4 +1,4 @@
-"""Where the time goes: seconds by part, each second counted once."""
+"""How long each part of a run takes; every second is counted once."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 
 
 class PartTimer:
-    """Wall-clock seconds by part; a part inside another stops the outer one's clock meanwhile.
+    """Counts wall-clock seconds by part; while a part runs inside another, the outer clock stands still.
 
     Attributes:
-        seconds: by the part's name.
+        seconds: the seconds of each part by name.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class PartTimer:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Count the time inside the ``with`` block to this part."""
+        """Count the time inside the ``with`` block as this part's."""
         self._switch()
         self._parts.append(name)
         try:
@@ -43,11 +43,11 @@ class PartTimer:
 
 
 class TimedVectorEnv(VectorWrapper):
-    """Counts a vector environment's steps to the part ``environment``.
+    """Counts the time of a vector environment's steps as the part ``environment``.
 
     Args:
         env: any vector environment.
-        timer: that counts.
+        timer: counts the time.
     """
 
     def __init__(self, env: VectorEnv[Any, Any, np.ndarray], timer: PartTimer) -> None:

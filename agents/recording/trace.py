@@ -1,4 +1,4 @@
-"""A sample of what the instances of a run were like, which temperatures they got, and what these earned."""
+"""A sample of a run's instances: what they were like, which temperatures they got, and what these earned."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rlkd_env.runs.run import DistillationRun
 
 TRACE_ROWS = 20_000
 _LEAST_INTERVAL = 8
-"""Updates to one that is noted, at least, so that noting costs a small part of an update."""
+"""The least number of updates for each one that is noted, so that noting costs little."""
 _GOLDEN_RATIO = (math.sqrt(5.0) - 1.0) / 2.0
 _COLUMNS = {
     "epoch": torch.int32,
@@ -31,13 +31,13 @@ _COLUMNS = {
 
 
 class InstanceTrace(RunHook):
-    """Notes whole batches, evenly spread over the run, without a round trip to the host.
+    """Notes whole batches that are spread evenly over the run, without a round trip to the host.
 
-    The updates are cut into stretches of equal length, and one of each is noted. Where in the stretch follows from the
-    golden ratio, so that it keeps no step with epochs or with anything else that returns.
+    The updates are divided into stretches of equal length, and one update of each stretch is noted. Its place in the
+    stretch follows from the golden ratio, so that it does not fall into step with epochs or anything else periodic.
 
     Args:
-        rows: bound on the number of instances.
+        rows: the largest number of instances.
     """
 
     def __init__(self, rows: int = TRACE_ROWS) -> None:
@@ -71,7 +71,7 @@ class InstanceTrace(RunHook):
             )
 
     def add_rewards(self, rewards: np.ndarray) -> None:
-        """Take the instances' own rewards ``(N,)`` of the update that was made last, if it is noted."""
+        """Add the instances' own rewards ``(N,)`` of the latest update, if it is noted."""
         if self._awaits_rewards:
             last = self._noted[-1]
             count = len(last["label"])  # of a run that is shared, this process knows its share
@@ -79,11 +79,11 @@ class InstanceTrace(RunHook):
             self._awaits_rewards = False
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return what ``trace.safetensors`` holds: equally long ``(n,)`` tensors on the CPU.
+        """Return the content of ``trace.safetensors``: tensors ``(n,)`` of one length on the CPU.
 
         ``epoch`` and ``step`` (int32, from 1), ``index`` in the training set (int64), ``label`` (int32),
-        ``temperature`` of the student, ``teacher_confidence`` (p of the true class), ``student_margin`` (top-1 minus
-        top-2 probability, before the update) and ``reward``, the instance's own, NaN where it had none (float32).
+        the student's ``temperature``, ``teacher_confidence`` (probability of the true class), ``student_margin`` (top-1
+        minus top-2 probability, before the update) and the instance's own ``reward``, NaN if it had none (float32).
         """
         pieces = [_as_columns(noted) for noted in self._noted]
         if self._earlier is not None:
@@ -92,7 +92,7 @@ class InstanceTrace(RunHook):
         return {name: torch.cat([piece[name] for piece in (empty, *pieces)])[: self._rows] for name in _COLUMNS}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return everything that was noted, independent of this object from now on."""
+        """Return all that was noted, independent of this object from now on."""
         return self.tensors()
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -101,7 +101,7 @@ class InstanceTrace(RunHook):
 
 
 def _as_columns(noted: dict[str, Any]) -> dict[str, Tensor]:
-    """Bring an update's values, of which some are the same for all of its instances, into the form of the file."""
+    """Bring an update's values, some of which all instances share, into the form of the file."""
     count = len(noted["label"])
     return {
         name: torch.as_tensor(noted[name], dtype=dtype, device="cpu").expand(count) for name, dtype in _COLUMNS.items()
@@ -109,11 +109,11 @@ def _as_columns(noted: dict[str, Any]) -> dict[str, Tensor]:
 
 
 class TracedRewards(VectorWrapper):
-    """Hands every slot's reward to a trace, as the agent gets it.
+    """Adds every slot's reward to a trace, as the agent gets it.
 
     Args:
-        env: whose slots have rewards of their own.
-        trace: of the run that the environment steps.
+        env: an environment whose slots have rewards of their own.
+        trace: the trace of the run that the environment steps.
     """
 
     def __init__(self, env: VectorEnv[Any, Any, np.ndarray], trace: InstanceTrace) -> None:

@@ -36,6 +36,9 @@ class Rule(nn.Module, ABC):
     from_run: tuple[str, ...] = ()
     description: dict[str, Any] | None = None
 
+    def __init__(self) -> None:  # without the *args of a module, as arguments are the rule's options
+        super().__init__()
+
     @abstractmethod
     def forward(self, outputs: InstanceOutputs) -> Temperature:
         """Return the temperatures of N instances."""

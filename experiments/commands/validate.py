@@ -59,6 +59,11 @@ def run_validate(config: ValidateConfig) -> int:
     recorded = read_json(path)
     if not isinstance(recorded, dict) or "settings" not in recorded or "student_sha256" not in recorded:
         raise UsageError(f"{path} is not the summary of a run, or of an older version: it has no settings to repeat")
+    if recorded.get("objects"):
+        raise UsageError(
+            f"the run of {path} was made in Python with objects ({', '.join(recorded['objects'])}), which a summary "
+            "does not hold: make it again there"
+        )
     with ExitStack() as stack:
         out = config.out or stack.enter_context(tempfile.TemporaryDirectory())
         distill = _config_of(recorded, out, config.progress)

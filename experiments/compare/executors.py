@@ -18,7 +18,7 @@ from tqdm import tqdm
 from experiments.compare.plan import PlannedRun
 from experiments.compare.work import CountEpochs, Outcome, make_run
 from experiments.config.compare import CompareOptions
-from rlkd_env.errors import UsageError
+from rlkd_env.errors import missing_package
 from rlkd_env.runs.parallel.workers import available_cores
 
 Executor = Callable[[Sequence[PlannedRun], CompareOptions, CountEpochs], Generator[Outcome, None, None]]
@@ -83,7 +83,7 @@ def on_ray(runs: Sequence[PlannedRun], options: CompareOptions, count: CountEpoc
     try:
         import ray
     except ImportError:
-        raise UsageError("--executor ray needs Ray: pip install 'rlkd[ray]'") from None
+        raise missing_package("--executor ray", "Ray", "ray") from None
     ray.init(ignore_reinit_error=True, log_to_driver=False, configure_logging=False)
     task = ray.remote(num_cpus=options.threads)(_work_on_ray)
     try:

@@ -6,9 +6,10 @@ Each choice builds what acts; heavy modules are imported only then.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.choices import ActionScale
@@ -97,15 +98,58 @@ class SavedPolicy:
             UsageError: if there is none, or it reads other features than the run has.
         """
         from agents.learned.loading import load_policy
-        from agents.learned.temperature_policy import TemperaturePolicy
 
-        policy = load_policy(self.path).to(run.device)
-        if isinstance(policy, TemperaturePolicy) and policy.features != run.state.names:
-            raise UsageError(
-                f"the policy {self.path} reads the features {', '.join(policy.features)}, "
-                f"but the run has {', '.join(run.state.names)}: pass --features {' '.join(policy.features)}"
-            )
+        return _fitting(load_policy(self.path).to(run.device), run, self.path)
+
+
+@dataclass(frozen=True)
+class GivenPolicy:
+    """A rule or policy acts that Python code has given as an object.
+
+    Attributes:
+        given: a function from the outputs of a batch to temperatures. A module is copied; if it is a rule, the copy is
+            the run's own, which learns along if the rule does.
+        label: short name, for folders and summaries.
+    """
+
+    given: Policy
+    label: str
+
+    def policy(self, run: DistillationRun, seed: int) -> Policy:  # noqa: ARG002
+        """Return what acts on the run's device.
+
+        Raises:
+            UsageError: if it reads other features than the run has.
+        """
+        from torch import nn
+
+        from agents.rules.base import Rule
+
+        if not isinstance(self.given, nn.Module):
+            return self.given
+        policy = _fitting(deepcopy(self.given).to(run.device), run, self.label)
+        if isinstance(policy, Rule):
+            run.create_policy = lambda _: deepcopy(policy)
         return policy
+
+
+PolicyT = TypeVar("PolicyT")
+
+
+def _fitting(policy: PolicyT, run: DistillationRun, name: str) -> PolicyT:
+    """Return a policy that reads the features that the run has.
+
+    Raises:
+        UsageError: if it reads others.
+    """
+    from agents.learned.temperature_policy import TemperaturePolicy
+
+    if isinstance(policy, TemperaturePolicy) and policy.features != run.state.names:
+        raise UsageError(
+            f"the policy {name} reads the features {', '.join(policy.features)}, "
+            f"but the run has {', '.join(run.state.names)}: pass --features {' '.join(policy.features)}"
+        )
+    return policy
 
 
 @dataclass(frozen=True)
@@ -161,7 +205,7 @@ class AgentChoice:
         return make_agent(self.name, env, **chosen)
 
 
-Choice = RuleChoice | SavedPolicy | AgentChoice
+Choice = RuleChoice | SavedPolicy | GivenPolicy | AgentChoice
 
 
 def _short(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What the report shows of a detection run: a few images with their objects, what is found, and the proposals."""
+"""The images that the report shows of a detection run, with their objects, detections and proposals."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 DETECTIONS_VERSION = "1"
 MOST_IMAGES = 6
-"""A file holds no more of them."""
+"""The largest number of images in a file."""
 LONGEST_SIDE = 320
-"""Pixels; larger images are made smaller, with all that is on them."""
+"""In pixels; larger images are scaled down, with everything drawn on them."""
 _COLUMNS = {
     "real": ("corners", "classes"),
     "teacher": ("corners", "scores", "classes"),
     "student": ("corners", "scores", "classes"),
     "proposals": ("corners", "temperatures", "objectness"),
 }
-"""What is known of the boxes of each kind."""
+"""The values that are stored for each kind of box."""
 
 
 class RealBoxes(NamedTuple):
@@ -55,8 +55,8 @@ class Proposals(NamedTuple):
 
     Attributes:
         corners: ``(n, 4)`` left, top, right and bottom in pixels of the image.
-        temperatures: ``(n,)`` that they were given.
-        objectness: ``(n,)`` probability that there is an object.
+        temperatures: ``(n,)`` temperatures that were set.
+        objectness: ``(n,)`` probabilities that there is an object.
     """
 
     corners: Tensor
@@ -66,14 +66,14 @@ class Proposals(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class DetectedImage:
-    """An image with all that is drawn on it.
+    """An image with everything that is drawn on it.
 
     Attributes:
         pixels: ``(channels, height, width)`` uint8.
-        real: its objects.
-        teacher: what the teacher found, with corners in pixels of this image.
-        student: what the student found, likewise.
-        proposals: what the two compared their predictions on.
+        real: the objects in the image.
+        teacher: the teacher's detections, with corners in pixels of this image.
+        student: the student's detections, likewise.
+        proposals: the proposals on which student and teacher are compared.
     """
 
     pixels: Tensor
@@ -85,11 +85,11 @@ class DetectedImage:
 
 @dataclass(frozen=True, eq=False)
 class DetectionRecord:
-    """What ``detections.safetensors`` tells.
+    """The content of ``detections.safetensors``.
 
     Attributes:
-        class_names: of the classes 1 to C.
-        images: at most :data:`MOST_IMAGES`.
+        class_names: the names of the classes 1 to C.
+        images: at most :data:`MOST_IMAGES` images.
     """
 
     class_names: tuple[str, ...]
@@ -103,11 +103,11 @@ def show_detections(
     """Write ``detections.safetensors`` of the first validation images.
 
     Args:
-        folder: of the run.
-        run: that is over.
-        student: that it is about.
-        policy: that chose the temperatures at the run's end, and is asked for those of the proposals shown.
-        class_names: of the classes 1 to C.
+        folder: the folder of the run.
+        run: the run, which is over.
+        student: the student whose detections are shown.
+        policy: sets the temperatures of the proposals that are shown.
+        class_names: the names of the classes 1 to C.
     """
     task = cast("Detection", run.task)  # whose module needs torchvision's detectors, which take long to import
     positions = torch.arange(min(MOST_IMAGES, len(run.splits.validation)))
@@ -153,19 +153,19 @@ def write_detections(
     student: Sequence[Detections],
     proposals: Sequence[tuple[Tensor, Tensor, Tensor]],
 ) -> None:
-    """Write ``detections.safetensors`` atomically; of more than :data:`MOST_IMAGES` images only the first.
+    """Write ``detections.safetensors`` atomically, with at most the first :data:`MOST_IMAGES` images.
 
     Args:
-        folder: of the run.
+        folder: the folder of the run.
         images: ``(k, channels, height, width)`` in ``[0, 1]``. All corners are in pixels of these, not of the files.
-        class_names: of the classes 1 to C.
-        real: of every image corners ``(m, 4)`` and classes ``(m,)`` of its objects.
-        teacher: of every image what the teacher found.
-        student: of every image what the student found.
-        proposals: of every image corners ``(n, 4)``, temperatures ``(n,)`` and objectness ``(n,)``.
+        class_names: the names of the classes 1 to C.
+        real: the corners ``(m, 4)`` and classes ``(m,)`` of the objects in each image.
+        teacher: the teacher's detections in each image.
+        student: the student's detections in each image.
+        proposals: the corners ``(n, 4)``, temperatures ``(n,)`` and objectness ``(n,)`` of the proposals in each image.
 
     Raises:
-        ValueError: if there is no image, or there are not as many of each as images.
+        ValueError: if there is no image, or an argument has another number of images.
     """
     if not len(images):
         raise ValueError("there is no image to write")
@@ -195,10 +195,10 @@ def write_detections(
 
 
 def read_detections(folder: Path) -> DetectionRecord | None:
-    """Read what :func:`write_detections` has written; None where there is no such file.
+    """Read the file that :func:`write_detections` writes; None if there is no such file.
 
     Raises:
-        UsageError: if it is damaged or of another form.
+        UsageError: if the file is damaged or of another version.
     """
     path = folder / DETECTIONS_FILE
     if not path.exists():
@@ -226,9 +226,9 @@ def _split(tensors: dict[str, Tensor], kind: str, num_images: int) -> list[tuple
     """Return the columns of a kind of boxes for every image.
 
     Raises:
-        KeyError: if one is missing.
-        RuntimeError: if they are not of as many boxes as are counted.
-        ValueError: if they are of another shape.
+        KeyError: if a column is missing.
+        RuntimeError: if its length is not the number of boxes.
+        ValueError: if its shape is wrong.
     """
     counts = tensors[f"{kind}.count"].tolist()
     columns = [tensors[f"{kind}.{column}"] for column in _COLUMNS[kind]]

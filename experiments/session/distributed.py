@@ -24,10 +24,11 @@ Finish = Callable[[DistillSession, Callable[[DistillSession], AbstractContextMan
 def distill_together(config: DistillConfig, finish: Finish) -> int:
     """Make a run together with the other processes that torchrun has started.
 
-    Only the first process writes, draws and prints; its config counts. The others do what its run does.
+    Only the first process writes, draws and prints, and its config is the one that counts. The others do what its run
+    does.
 
     Args:
-        config: all options, as this process has read them.
+        config: all options, as read by this process.
         finish: makes the run within a context that its second argument gives, tells the user what came of it, and
             returns the exit code.
 
@@ -67,12 +68,12 @@ def distill_together(config: DistillConfig, finish: Finish) -> int:
 
 
 def _prepare_by_turns(config: DistillConfig, processes: Processes) -> DistillSession:
-    """Build run and session, the first process of a machine before the others: it downloads and caches for them."""
+    """Build run and session, in the first process of each machine before the others, for which it fills the caches."""
     session: DistillSession | None = None
     for is_first_turn in (True, False):
         with processes.together():
             if (processes.local_rank == 0) == is_first_turn:
-                session = prepare(config, processes)
+                session = prepare(config, processes=processes)
     assert session is not None
     return session
 
@@ -92,7 +93,7 @@ def _follow(session: DistillSession, processes: Processes) -> int:
 
 @contextmanager
 def _leading(session: DistillSession) -> Iterator[None]:
-    """Let the others go when the training is over, before anything is told or written that does not need them."""
+    """Release the other processes when the training is over, before the summary, which does not need them."""
     run = session.run
     assert isinstance(run, DistributedRun)
     try:
@@ -106,10 +107,10 @@ def _leading(session: DistillSession) -> Iterator[None]:
 
 
 def end_at_once(code: int) -> NoReturn:
-    """End without the orderly farewell, which would wait for processes that are gone or somewhere else.
+    """End the process without an orderly shutdown, which would wait for processes that are gone or elsewhere.
 
-    Also the end of a process that has done all: gloo's threads outlive the connections, and one that still holds a
-    tensor when Python has ended aborts the process.
+    A process that has finished ends this way too: gloo's threads outlive the connections, and a thread that still holds
+    a tensor when Python has ended aborts the process.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -117,9 +118,9 @@ def end_at_once(code: int) -> NoReturn:
 
 
 def _end_when_told(processes: Processes) -> None:
-    """Let torchrun's signal, which follows when a process dies, end this one with a word about it.
+    """Turn the signal that torchrun sends when a process dies into an error that says so.
 
-    Only between CPUs: a wait for a GPU is not to be interrupted, and the signal's own effect ends it at once.
+    Only with gloo, between CPUs: a wait for a GPU cannot be interrupted, and the signal ends the process at once.
     """
 
     def end(signum: int, frame: Any) -> None:  # noqa: ARG001

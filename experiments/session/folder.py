@@ -1,4 +1,4 @@
-"""A run's folder: what lies where, and who may write into it."""
+"""A run's folder: the names of its files, and whether a run may write into it."""
 
 from __future__ import annotations
 
@@ -38,10 +38,11 @@ _CONTENT = (
 
 
 def check_folder(folder: Path, overwrite: bool, resume: bool) -> None:
-    """Make sure that a run may write into a folder; nothing is touched.
+    """Make sure that a run may write into a folder, without touching anything.
 
     Raises:
-        UsageError: if it holds another run and neither option is given, or both are, or there is nothing to resume.
+        UsageError: if the folder holds another run and neither option is given, if both are given, or if there is
+            nothing to resume.
     """
     holds_run = (folder / CONFIG_FILE).exists()
     if folder.exists() and not folder.is_dir():
@@ -55,7 +56,7 @@ def check_folder(folder: Path, overwrite: bool, resume: bool) -> None:
 
 
 def clear_folder(folder: Path) -> None:
-    """Delete the run in a folder and nothing else that lies there."""
+    """Delete the files of a run from a folder, and nothing else."""
     for name in _CONTENT:
         path = folder / name
         if path.is_dir():

@@ -14,14 +14,15 @@ from agents.learned.temperature_policy import TemperaturePolicy
 from agents.recording.tensorboard import agent_logger
 from agents.recording.timing import TimedVectorEnv
 from agents.recording.trace import TracedRewards
+from agents.rules.base import Rule
 from agents.sb3.checkpoint import agent_state, load_agent_state
 from agents.sb3.export import export_policy
-from agents.sb3.make import continue_from, make_agent
+from agents.sb3.make import continue_from
 from experiments.config import DistillConfig
+from experiments.config.choice import AgentChoice
 from experiments.session.phases import Phases, SafePoint
 from experiments.session.records import Records
 from rlkd_env.envs.vector_env import KDVectorEnv
-from rlkd_env.instances.temperature import Policy
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.sampling.settings import Exploration
 from rlkd_env.wrappers import CalibratedReward, EfficientExploration, ResidualAction, TemperatureAction
@@ -36,11 +37,9 @@ class AgentPhases(Phases):
 
     Args:
         config: all options.
+        choice: the agent, the rule of the warm-up, and whether the agent acts around that rule.
         run: to drive.
         records: what is noted of it.
-        exploration: of the run, or None.
-        fixed: acts in the warm-up if the agent is not around a rule.
-        around: rule that the agent acts around, which is then the warm-up's too; or None.
 
     Raises:
         UsageError: if an option is unknown or does not suit the run.
@@ -48,38 +47,27 @@ class AgentPhases(Phases):
 
     learns = True
 
-    def __init__(
-        self,
-        config: DistillConfig,
-        run: DistillationRun,
-        records: Records,
-        exploration: Exploration | None,
-        fixed: Policy,
-        around: Policy | None,
-    ) -> None:
+    def __init__(self, config: DistillConfig, choice: AgentChoice, run: DistillationRun, records: Records) -> None:
         super().__init__(run, records)
-        self._options = options = config.agent
-        self._warmup_policy = fixed if around is None else around
+        self._options, seed = config.agent, config.output.seed
         self._slots = KDVectorEnv(run=run)
         self._calibrated: CalibratedReward | None = None
-        env = self._wrap(self._slots, exploration, around)
-        chosen: dict[str, Any] = {"bandit": options.bandit, "seed": config.output.seed, **options.agent_options}
-        self.agent = make_agent(options.agent, env, **chosen)
-        self.warmup_steps = min(options.warmup_epochs * run.steps_per_epoch, run.total_steps)
+        around = choice.rule_around(run, seed)
+        self._warmup_policy = choice.warm_up.create(run, seed) if around is None else around
+        exploration = config.exploration.settings(run.recipe.epochs)
+        self.agent = choice.agent(self._wrap(choice, exploration, around), seed)
+        self.warmup_steps = min(self._options.warmup_epochs * run.steps_per_epoch, run.total_steps)
         self._is_learning = False
 
     def _wrap(
-        self, slots: KDVectorEnv, exploration: Exploration | None, around: Policy | None
+        self, choice: AgentChoice, exploration: Exploration | None, around: Rule | None
     ) -> VectorEnv[Any, Any, Any]:
         """Put the wrappers that the options ask for around the run's slots."""
-        env: VectorEnv[Any, Any, Any] = TimedVectorEnv(slots, self._records.timer)
+        env: VectorEnv[Any, Any, Any] = TimedVectorEnv(self._slots, self._records.timer)
         if exploration is not None and exploration.first_epoch <= self._run.recipe.epochs:
             env = EfficientExploration(env, exploration)
         wrapped: TemperatureAction | ResidualAction
-        if around is None:
-            wrapped = TemperatureAction(env, self._options.temperature_scale)
-        else:
-            wrapped = ResidualAction(env, around, self._options.around_width)
+        wrapped = TemperatureAction(env, choice.scale) if around is None else ResidualAction(env, around, choice.width)
         self._action_map = wrapped.action_map
         if self._options.calibrator == "uniform":
             return wrapped

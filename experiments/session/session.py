@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from experiments.config import DistillConfig
+from experiments.config.choice import AgentChoice, Choice
 from experiments.session.checkpoints import RunInterrupted, SafePoints
-from experiments.session.choosers import fixed_temperature, frozen_policy, rule_to_act_around
 from experiments.session.folder import CONFIG_FILE, LAST_STUDENT_FILE, STUDENT_FILE, clear_folder
+from experiments.session.objects import GivenObjects
 from experiments.session.phases import Phases, PolicyPhases
 from experiments.session.records import Records
 from rlkd_env.credit.create import CALIBRATORS
+from rlkd_env.data import DataSource, create_source
 from rlkd_env.models.storage import save_network
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.distributed.processes import Processes
 from rlkd_env.runs.hooks import RunHook
 from rlkd_env.runs.run import DistillationRun
-from rlkd_env.utils.files import write_json
+from rlkd_env.utils.files import write_json, write_tensors
+
+_NO_OBJECTS = GivenObjects()
 
 
 class DistillSession:
@@ -29,9 +34,12 @@ class DistillSession:
     Args:
         config: all options.
         run: the run that ``config.run`` describes.
+        source: the data of the run.
         folder: where everything is written; None writes nothing.
+        objects: what was given in place of options.
 
     Attributes:
+        choice: who sets the temperatures.
         records: what is recorded of the run.
         phases: what drives it.
         safe_points: where it is saved and may stop.
@@ -41,10 +49,18 @@ class DistillSession:
         UsageError: if an option is invalid.
     """
 
-    def __init__(self, config: DistillConfig, run: DistillationRun, folder: Path | None) -> None:
-        self.config, self.run, self.folder = config, run, folder
+    def __init__(
+        self,
+        config: DistillConfig,
+        run: DistillationRun,
+        source: DataSource,
+        folder: Path | None,
+        objects: GivenObjects = _NO_OBJECTS,
+    ) -> None:
+        self.config, self.run, self.source, self.folder, self.objects = config, run, source, folder, objects
+        self.choice = objects.temperature or config.agent.choice
         self.records = Records(run, folder)
-        self.phases = _create_phases(config, run, self.records)
+        self.phases = _create_phases(config, self.choice, run, self.records)
         self.safe_points = SafePoints(
             folder,
             config.output.checkpoint_seconds,
@@ -86,32 +102,58 @@ class DistillSession:
         """Write the students that are kept, the agent's policy, and what the run was like so far."""
         if self.folder is None:
             return
-        config, splits, selection = self.config.run, self.run.splits, self.records.selection
-        card = (config.student_name, splits.num_classes, splits.image_shape, config.networks.student_options)
-        students = {STUDENT_FILE: selection.best_student, LAST_STUDENT_FILE: selection.last_student}
-        for name, weights in students.items():
+        selection = self.records.selection
+        for name, weights in ((STUDENT_FILE, selection.best_student), (LAST_STUDENT_FILE, selection.last_student)):
             if weights is not None:
-                save_network(self.folder / name, weights, *card)
+                self._save_student(self.folder / name, weights)
         policy = self.phases.learned_policy()
         if policy is not None:
             policy.save(self.folder)
         self.records.save()
 
+    def _save_student(self, path: Path, weights: dict[str, Tensor]) -> None:
+        """Write a student, with what is needed to make it again if it was made by name."""
+        splits, options = self.run.splits, self.config.run.networks.student_options
+        if self.objects.student is None:
+            save_network(path, weights, self.student_name, splits.num_classes, splits.image_shape, options)
+        else:
+            write_tensors(path, weights)
 
-def prepare(config: DistillConfig, processes: Processes | None = None) -> DistillSession:
+    @property
+    def student_name(self) -> str:
+        """Name of the student network."""
+        name = self.config.run.networks.student
+        return self.source.default_student if name == "auto" else name
+
+    def network(self, weights: dict[str, Tensor]) -> nn.Module:
+        """Return a student with these weights on the run's device."""
+        student = self.run.create_student().to(self.run.device)
+        student.load_state_dict(weights)
+        return student
+
+
+def prepare(
+    config: DistillConfig,
+    objects: GivenObjects = _NO_OBJECTS,
+    processes: Processes | None = None,
+    writes: bool = True,
+) -> DistillSession:
     """Build a run and what drives it; nothing is written except, perhaps, a cached teacher.
 
     Args:
         config: all options.
-        processes: that share the run, if several do.
+        objects: what is given in place of options.
+        processes: the processes that share the run, if several do.
+        writes: whether the run will write into ``config.folder``.
 
     Raises:
         UsageError: if an option is invalid.
     """
     bar = _TeacherBar(config.output.progress and (processes is None or processes.is_first))
-    run = build_run(config.run, on_teacher_epoch=bar.show, processes=processes)
+    source = (objects.data or create_source)(config.run.data)
+    run = build_run(config.run, source, objects.teacher, objects.student, bar.show, processes)
     bar.close()
-    return DistillSession(config, run, config.folder)
+    return DistillSession(config, run, source, config.folder if writes else None, objects)
 
 
 class _TeacherBar:
@@ -133,20 +175,16 @@ class _TeacherBar:
             self._bar.close()
 
 
-def _create_phases(config: DistillConfig, run: DistillationRun, records: Records) -> Phases:
+def _create_phases(config: DistillConfig, choice: Choice, run: DistillationRun, records: Records) -> Phases:
     """Create what drives the run as the options ask.
 
     Raises:
         UsageError: if an option is invalid, whether or not it is used.
     """
-    options, output = config.agent, config.output
-    fixed = fixed_temperature(options, run)
-    around = rule_to_act_around(options, run, output.seed)
-    policy = frozen_policy(options, run, output.seed)
-    exploration = config.exploration.settings(run.recipe.epochs)
-    _ = CALIBRATORS[options.calibrator]  # an unknown name is told even if no agent learns
-    if policy is not None:
-        return PolicyPhases(run, records, policy)
+    config.agent.fixed.temperature(run)
+    _ = CALIBRATORS[config.agent.calibrator]  # an unknown name is told even if no agent learns
+    if not isinstance(choice, AgentChoice):
+        return PolicyPhases(run, records, choice.policy(run, config.output.seed))
     from experiments.session.learning import AgentPhases  # needs stable-baselines3, which takes long to import
 
-    return AgentPhases(config, run, records, exploration, fixed, around)
+    return AgentPhases(config, choice, run, records)

@@ -1,4 +1,4 @@
-"""A run's figures: the one look at the test set, ``summary.json`` and the table at the end."""
+"""The end of a run: the one evaluation on the test set, ``summary.json`` and the table that is printed."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from torch import Tensor
 from agents.recording.selection import StudentSelection
 from agents.recording.timing import PartTimer
 from agents.rules.simple import FixedTemperature
-from experiments.config import DistillConfig, OutputConfig, config_hash
+from experiments.config import OutputConfig, config_hash
 from experiments.session.detections import show_detections
 from experiments.session.folder import SUMMARY_FILE, check_folder
 from experiments.session.provenance import ACCURACY, metric_of, processor, versions
 from experiments.session.session import DistillSession
-from rlkd_env.data import ImageSet, count_duplicates, create_source
+from rlkd_env.data import ImageSet, count_duplicates
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.sampling.exploration import Explorer
@@ -30,12 +30,13 @@ from rlkd_env.tasks import Evaluation
 from rlkd_env.utils.files import read_json, tensors_hash, write_json
 
 
-def train_student_alone(config: DistillConfig, teacher: torch.nn.Module) -> StudentSelection:
-    """Train the config's student without distillation, from the same start on the same batches."""
-    run = build_run(config.run.replaced(method="cross_entropy", method_options={}), teacher=teacher)
+def train_student_alone(session: DistillSession) -> StudentSelection:
+    """Train a session's student without distillation, from the same start on the same batches."""
+    alone = session.config.run.replaced(method="cross_entropy", method_options={})
+    run = build_run(alone, session.source, session.run.teacher, session.objects.student)
     selection = StudentSelection(PartTimer())
     run.add_hook(selection)
-    run.reset(config.output.seed)
+    run.reset(session.config.output.seed)
     run.advance(FixedTemperature(1.0))
     return selection
 
@@ -43,11 +44,11 @@ def train_student_alone(config: DistillConfig, teacher: torch.nn.Module) -> Stud
 def complete(
     session: DistillSession, leading: Callable[[DistillSession], AbstractContextManager[Any]] = nullcontext
 ) -> dict[str, Any]:
-    """Make the run that is prepared, write its summary and return it.
+    """Make a prepared run, and write and return its summary.
 
     Args:
-        session: of the run.
-        leading: context in which the run is made, but not summarized.
+        session: the session of the run.
+        leading: a context in which the run is made, but not summarized.
 
     Raises:
         RunInterrupted: after Ctrl-C, with everything saved.
@@ -67,15 +68,15 @@ def summarize(session: DistillSession) -> dict[str, Any]:
     config, run, records = session.config, session.run, session.records
     selection, seconds = records.selection, records.timer.seconds
     learns = session.phases.learns
-    test = create_source(config.run.data).test_set()
+    test = session.source.test_set()
     test = test if test is None else test.to(run.device)
-    best, last = (_evaluate(run, student, test) for student in (selection.best_student, selection.last_student))
+    best, last = (_evaluate(session, student, test) for student in (selection.best_student, selection.last_student))
     summary: dict[str, Any] = {
         "dataset": config.run.data.dataset,
         "metric": run.task.metric,
-        "student": config.run.student_name,
+        "student": session.student_name,
         "method": config.run.distillation.method,
-        "temperature_from": config.chooser,
+        "temperature_from": session.choice.label,
         "rule_options": config.agent.rule_options if config.agent.rule is not None else None,
         "calibrator": config.agent.calibrator if learns else None,
         "exploration": asdict(run.sampler.settings) if isinstance(run.sampler, Explorer) else None,
@@ -110,19 +111,21 @@ def summarize(session: DistillSession) -> dict[str, Any]:
         "config_hash": config_hash(config.settings()),
         "settings": config.settings(),
     }
+    if session.objects.names():
+        summary["objects"] = session.objects.names()
     if config.output.student_alone:
-        alone = train_student_alone(config, run.teacher)
-        summary["student_alone_test_accuracy"] = _accuracy(_evaluate(run, alone.best_student, test))
+        alone = train_student_alone(session)
+        summary["student_alone_test_accuracy"] = _accuracy(_evaluate(session, alone.best_student, test))
         summary["student_alone_val_accuracy"] = alone.best_accuracy
-        summary["student_alone_last_test_accuracy"] = _accuracy(_evaluate(run, alone.last_student, test))
+        summary["student_alone_last_test_accuracy"] = _accuracy(_evaluate(session, alone.last_student, test))
     return summary
 
 
 def check_run_folder(folder: Path, output: OutputConfig) -> bool:
-    """Make sure that a run may write into a folder; nothing is touched.
+    """Make sure that a run may write into a folder, without touching anything.
 
     Returns:
-        Whether the run in it is finished and has only to be told again, which is done here.
+        Whether the run in the folder is finished already; its table is then printed again.
 
     Raises:
         UsageError: as :func:`~experiments.session.folder.check_folder`.
@@ -136,7 +139,7 @@ def check_run_folder(folder: Path, output: OutputConfig) -> bool:
 
 
 def _data_figures(run: DistillationRun, test: ImageSet | None) -> dict[str, int | None]:
-    """Sizes of the data's parts, and how many test images have trained teacher or student as well."""
+    """Return the sizes of the data's parts, and how many test images are training images too."""
     splits = run.splits
     return {
         "train": len(splits.train),
@@ -152,7 +155,7 @@ _known_teachers: dict[tuple[str, str], float] = {}
 
 
 def _teacher_accuracy(run: DistillationRun, test: ImageSet | None) -> float | None:
-    """Evaluate the teacher, once in a process that makes many runs with it: it may take longer than a run."""
+    """Evaluate the teacher, once in a process that makes many runs with it, as it may take longer than a run."""
     if test is None:
         return None
     key = (str(_hash(run.teacher.state_dict())), test.fingerprint())
@@ -162,25 +165,19 @@ def _teacher_accuracy(run: DistillationRun, test: ImageSet | None) -> float | No
 
 
 def show_results(session: DistillSession) -> None:
-    """Write what the report shows of a detector, if the run is one's and there is a student."""
+    """Write the detections that the report shows, if the run is a detector's and there is a student."""
     run, weights = session.run, session.records.selection.best_student
     if session.folder is None or run.task.metric != "AP" or weights is None:
         return
-    student = _with_weights(run, weights)
-    class_names = create_source(session.config.run.data).class_names
+    student = session.network(weights)
+    class_names = session.source.class_names
     show_detections(session.folder, run, student, session.phases.acting_policy(), class_names)
 
 
-def _with_weights(run: DistillationRun, weights: dict[str, Tensor]) -> torch.nn.Module:
-    student = run.create_student().to(run.device)
-    student.load_state_dict(weights)
-    return student
-
-
-def _evaluate(run: DistillationRun, student: dict[str, Tensor] | None, test: ImageSet | None) -> Evaluation | None:
+def _evaluate(session: DistillSession, student: dict[str, Tensor] | None, test: ImageSet | None) -> Evaluation | None:
     if student is None or test is None:
         return None
-    return run.task.evaluate(_with_weights(run, student), test)
+    return session.run.task.evaluate(session.network(student), test)
 
 
 def _accuracy(evaluation: Evaluation | None) -> float | None:
@@ -196,12 +193,12 @@ def _hash(student: dict[str, Tensor] | None) -> str | None:
 
 
 def _finite(number: float | None) -> float | None:
-    """Return None for what JSON does not know, such as the mean temperature of a run that diverged."""
+    """Return None for a number that JSON cannot hold, such as the mean temperature of a run that diverged."""
     return number if number is not None and math.isfinite(number) else None
 
 
 def _step_costs(session: DistillSession) -> dict[str, float | None]:
-    """Milliseconds of an update at the warm-up's fixed temperature and with the agent."""
+    """Return the milliseconds of an update in the warm-up and with the agent."""
     phases, steps, seconds = session.phases, session.records.steps, session.records.timer.seconds
     warmup, acting = min(phases.warmup_steps, steps), max(steps - phases.warmup_steps, 0)
     with_agent = seconds["environment"] + seconds["agent"] - phases.warmup_seconds

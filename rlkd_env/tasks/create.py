@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from rlkd_env.utils.registry import missing_package
+from rlkd_env.errors import missing_package
 
 if TYPE_CHECKING:
     from rlkd_env.data.splits import TaskName

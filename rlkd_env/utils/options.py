@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -124,7 +124,11 @@ class Options:
 
     def as_keywords(self) -> dict[str, Any]:
         """Return all options by their flat names."""
-        return dict(self._leaves())
+        told: dict[str, Any] = {}
+        for name in _hints(type(self)):
+            value = getattr(self, name)
+            told |= value.as_keywords() if isinstance(value, Options) else {name: value}
+        return told
 
     def replaced(self: Self, keywords: Mapping[str, Any] | None = None, /, **more: Any) -> Self:
         """Return the same options with other values for some of them, by their flat names.
@@ -132,32 +136,19 @@ class Options:
         Raises:
             UsageError: if an option is unknown or its value invalid.
         """
-        changes = renamed({**(keywords or {}), **more})
-        valid = self.option_names()
+        changes, valid = renamed({**(keywords or {}), **more}), self.option_names()
         for name in changes:
             if name not in valid:
                 raise unknown_name("option", name, valid)
-        return self._with(changes)
-
-    def _with(self: Self, changes: Mapping[str, Any]) -> Self:
         own: dict[str, Any] = {}
         for name in _hints(type(self)):
             value = getattr(self, name)
             if isinstance(value, Options):
                 inner = {option: changes[option] for option in value.option_names() if option in changes}
-                if inner:
-                    own[name] = value._with(inner)
+                own |= {name: value.replaced(inner)} if inner else {}
             elif name in changes:
                 own[name] = changes[name]
         return dataclasses.replace(self, **own)  # type: ignore[type-var]
-
-    def _leaves(self) -> Iterator[tuple[str, Any]]:
-        for name in _hints(type(self)):
-            value = getattr(self, name)
-            if isinstance(value, Options):
-                yield from value._leaves()
-            else:
-                yield name, value
 
 
 def renamed(options: Mapping[str, Any]) -> dict[str, Any]:

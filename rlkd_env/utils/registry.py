@@ -10,7 +10,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rlkd_env.errors import UsageError, unknown_name
+from rlkd_env.errors import UsageError, missing_package, unknown_name
 
 T = TypeVar("T")
 
@@ -44,11 +44,6 @@ def import_by_path(path: str, kind: str, extra: str | None = None) -> Any:
         return reduce(getattr, name.split("."), module)
     except AttributeError:
         raise UsageError(f"{kind} {path!r}: the module {module_name!r} has no {name!r}") from None
-
-
-def missing_package(what: str, package: str, extra: str) -> UsageError:
-    """Build the error for an optional package that is not installed."""
-    return UsageError(f"{what} needs {package}: pip install 'rlkd[{extra}]'")
 
 
 def subclass_of(*bases: str) -> Callable[[Any], Any]:

@@ -1,0 +1,252 @@
+"""Distillation from Python: what ``rlkd distill`` does, with networks, data and policies as objects."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from agents.learned import TemperaturePolicy
+from experiments.config import DistillConfig
+from experiments.config.presets import laid_over, read_config_file, read_preset
+from experiments.session.folder import SUMMARY_FILE, check_folder
+from experiments.session.objects import read_objects
+from experiments.session.session import DistillSession, prepare
+from experiments.session.summary import complete
+from rlkd_env.errors import UsageError
+from rlkd_env.utils.randomness import load_random_state, random_state
+from rlkd_env.utils.registry import Registry, import_by_path
+
+_REGISTRIES = {
+    "method": "rlkd_env.methods:METHODS",
+    "reward": "rlkd_env.runs.reward:REWARDS",
+    "calibrator": "rlkd_env.credit:CALIBRATORS",
+    "around": "agents.rules:RULES",
+    "features": "rlkd_env.instances:FEATURES",
+}
+"""Settings that name parts, and the registries that know these."""
+_SET_OTHERWISE = {"agent": "temperature", "policy": "temperature", "rule": "temperature", "dataset": "data"}
+_SET_OTHERWISE |= {"out": "folder"}
+"""Options of the command line that are arguments of another name here."""
+_OPTION = re.compile(r"(rlkd [\w-]+(?: --[\w-]+ [^\s,;]+)*)|--([a-z][\w-]*)")
+"""A whole command, or an option of one."""
+
+
+@dataclass(frozen=True, eq=False)
+class DistillationResult:
+    """What a distillation gives.
+
+    Attributes:
+        student: the student of the epoch with the best validation accuracy, as a plain network in evaluation mode on
+            the CPU.
+        last_student: the student of the last epoch, likewise.
+        validation_accuracy: the accuracy of ``student`` on the validation images; of a detector, its AP.
+        test_accuracy: the same on the test images, which nothing has been chosen by; None without test images.
+        teacher_test_accuracy: the teacher's accuracy on the test images; None without test images.
+        history: one list a quantity, with one value an epoch; ``pandas.DataFrame(result.history)`` is a table of them.
+        policy: the temperature policy that an agent has learned; None if no agent has learned.
+        folder: the run's folder; None if none was asked for.
+        summary: every figure and setting of the run by name, as ``summary.json`` holds them.
+    """
+
+    student: nn.Module
+    last_student: nn.Module
+    validation_accuracy: float
+    test_accuracy: float | None
+    teacher_test_accuracy: float | None
+    history: dict[str, list[Any]]
+    policy: TemperaturePolicy | None
+    folder: Path | None
+    summary: dict[str, Any]
+
+    def __repr__(self) -> str:
+        figures = {
+            "validation": self.validation_accuracy,
+            "test": self.test_accuracy,
+            "teacher's test": self.teacher_test_accuracy,
+        }
+        told = ", ".join(f"{name} {value:.2%}" for name, value in figures.items() if value is not None)
+        summary = self.summary
+        return (
+            f"<{type(self).__name__}: {type(self.student).__name__}, {summary['metric']}: {told}; {summary['method']}, "
+            f"temperatures from {summary['temperature_from']}, {summary['epochs']} epochs in {summary['seconds']:.1f} s"
+            + (f", in {self.folder}>" if self.folder is not None else ">")
+        )
+
+
+def distill(
+    teacher: nn.Module | str | Path,
+    student: nn.Module | Callable[[], nn.Module] | str,
+    data: Any,
+    temperature: Any = None,
+    *,
+    method: Any = None,
+    epochs: int | None = None,
+    seed: int = 0,
+    folder: str | Path | None = None,
+    progress: bool = True,
+    test: Any = None,
+    validation: Any = None,
+    **settings: Any,
+) -> DistillationResult:
+    """Distil a teacher into a student.
+
+    The run is the one that the command ``rlkd distill`` makes: the same settings and seed give the same student.
+
+    Args:
+        teacher: a network that maps the images to logits ``(N, C)``, which stays as it is; or the path of a file of
+            weights; or ``"auto"``, which trains the teacher of a small data set once and keeps it.
+        student: a network, of which a copy is trained from its present weights on; or a function without arguments that
+            returns a fresh one, whose weights follow from the seed; or a name such as ``"resnet20"``,
+            ``"torchvision/resnet18"`` or ``"package.module:factory"``; or ``"auto"``.
+        data: one of
+
+            * arrays or tensors ``(images, classes)``, or a dict of them with the keys ``x_train``, ``y_train`` and
+              perhaps ``x_validation``, ``y_validation``, ``x_test`` and ``y_test``. Images are ``(n, height, width)``
+              or have 1 or 3 channels first or last, as uint8 or from 0 to 1. Networks get them normalised by the mean
+              and standard deviation of each channel;
+            * a torch ``Dataset`` of ``(image, class)``, whose images networks get as they are;
+            * the path of an ``.npz`` file with such arrays, or of a folder with one folder of images per class;
+            * the name of a data set, such as ``"digits"`` or ``"cifar100"``;
+            * a :class:`~rlkd_env.data.DataSource`.
+        temperature: what sets the temperatures, one of
+
+            * a number, for plain KD; with the suffix s, as in ``"2s"``, in standard deviations of the teacher's logits;
+            * a rule by name, such as ``"lskd"``, its class, or a :class:`~agents.rules.base.Rule`;
+            * a learned policy: ``"pretrained"`` is the package's, a path that of a saved one; or any function from the
+              outputs of a batch to a :class:`~rlkd_env.instances.temperature.Temperature`;
+            * an agent that learns along: ``"ppo"``, ``"sac"``, ... or a class of stable-baselines3.
+
+            None is what a preset says, or else ``"pretrained"``.
+        method: the KD method by name, or its class; None is what a preset says, or else ``"kd"``.
+        epochs: passes over the training images; None is what a preset says, or else 120.
+        seed: of the student's weights, the order of the images, and the agent.
+        folder: where to keep the students, the learned policy, the records and a checkpoint, as ``rlkd distill`` does;
+            None leaves nothing on the disk.
+        progress: whether to show a progress bar, in a terminal or a notebook.
+        test: test images in the form of ``data``, a pair of arrays or a ``Dataset``; they are looked at once, at the
+            end.
+        validation: likewise, images that choose the student; None takes some of the training images.
+        settings: any other option of ``rlkd distill`` by its name with underscores, such as ``learning_rate=0.1``,
+            ``batch_size=128``, ``device="cuda"``, ``preset="paper"``, ``resume=True`` or ``rule_options={"tau": 2}``.
+            Parts that are named (``features``, ``reward``, ``calibrator``, ``around``) may be given as objects.
+
+    Returns:
+        The students, their accuracies, and what happened on the way.
+
+    Raises:
+        UsageError: if an argument is invalid; nothing has been written then except, perhaps, a cached teacher. Also if
+            the run diverges before the end of its first epoch.
+        KeyboardInterrupt: after an interrupt; with a folder, everything has been saved, and ``resume=True`` goes on.
+
+    Example:
+        >>> from experiments import distill
+        >>> result = distill("auto", "auto", "digits", temperature="lskd", epochs=2, progress=False)
+        >>> sorted(result.history)[:3]
+        ['epoch', 'reward', 'seconds']
+
+    Note:
+        There are three ways further down, each with more in your own hands:
+
+        * the environment, for an agent of your own: ``gymnasium.make_vec("rlkd/Digits-v0", num_envs=64)``, or
+          ``gymnasium.make("rlkd/Classification-v0", dataset=..., teacher=..., student=...)``;
+        * the run, update by update: ``run = build_run(RunConfig())``, ``run.reset(seed)``, ``run.advance(policy,
+          steps)`` or ``run.step(temperature)``, with :func:`~rlkd_env.runs.build.build_run`;
+        * the loss alone, in your own loop: a method of :mod:`rlkd_env.methods` gives a loss per instance, and
+          ``load_policy("pretrained")`` of :mod:`agents.learned.loading` gives the temperatures.
+    """
+    with _keywords_for_options(), _global_generators_kept():
+        objects, named = read_objects(teacher, student, data, temperature, test, validation)
+        given = {"seed": seed, "progress": progress, "method": method, "epochs": epochs, **named}
+        if folder is not None:
+            given["out"] = str(folder)
+        config = _config({name: value for name, value in given.items() if value is not None}, settings)
+        if folder is not None:
+            check_folder(config.folder, config.output.overwrite, config.output.resume)
+            if config.output.resume and (config.folder / SUMMARY_FILE).is_file():
+                raise UsageError(f"the run in {folder} is finished already")
+        session = prepare(config, objects, writes=folder is not None)
+        return _result(session, complete(session))
+
+
+def _config(given: dict[str, Any], settings: dict[str, Any]) -> DistillConfig:
+    """Return the config of a preset, a config file and, over them, what was given."""
+    for name in settings:
+        if name in _SET_OTHERWISE:
+            raise UsageError(f"{name} is no setting here: use the argument {_SET_OTHERWISE[name]}")
+        if name in given:
+            raise UsageError(f"{name} follows from the other arguments already: leave it out")
+    given = {name: _named_part(name, value) for name, value in {**given, **settings}.items()}
+    valid = DistillConfig.option_names()
+    below: dict[str, Any] = {}
+    if given.get("preset") is not None:
+        below = read_preset(str(given["preset"]), DistillConfig.presets, valid)
+    if given.get("config") is not None:
+        below = laid_over(below, read_config_file(Path(given["config"]), valid))
+    choice: dict[str, Any] = {name: given[name] for name in ("agent", "policy", "rule") if name in given}
+    return DistillConfig().replaced(laid_over(below, choice)).replaced(given)
+
+
+def _named_part(name: str, value: Any) -> Any:
+    """Return a setting with the name in place of a part that was given as an object."""
+    if name not in _REGISTRIES or isinstance(value, str):
+        return value
+    registry: Registry[Any] = import_by_path(_REGISTRIES[name], name)
+    return tuple(map(registry.name_of, value)) if isinstance(value, tuple | list) else registry.name_of(value)
+
+
+def _result(session: DistillSession, summary: dict[str, Any]) -> DistillationResult:
+    selection = session.records.selection
+    if selection.best_student is None or selection.last_student is None:
+        raise UsageError(
+            f"the run diverged at update {session.records.steps}, before there was a good student: "
+            "try a lower learning_rate"
+        )
+    if session.records.diverged:
+        warnings.warn(
+            f"the run diverged at update {session.records.steps}, and the result has the last good students: "
+            "try a lower learning_rate",
+            stacklevel=3,
+        )
+    return DistillationResult(
+        session.network(selection.best_student).cpu().eval(),
+        session.network(selection.last_student).cpu().eval(),
+        summary["student_val_accuracy"],
+        summary["student_test_accuracy"],
+        summary["teacher_test_accuracy"],
+        session.records.history.columns(),
+        session.phases.learned_policy(),
+        session.folder,
+        summary,
+    )
+
+
+@contextmanager
+def _keywords_for_options() -> Iterator[None]:
+    """Let errors speak of keywords in place of the command line's options, but in whole commands."""
+    try:
+        yield
+    except UsageError as error:
+        told = _OPTION.sub(lambda found: found[1] or _keyword(found[2]), str(error))
+        raise UsageError(told) from error
+
+
+def _keyword(option: str) -> str:
+    name = option.replace("-", "_")
+    return _SET_OTHERWISE.get(name, name)
+
+
+@contextmanager
+def _global_generators_kept() -> Iterator[None]:
+    """Leave the global random generators, which agents seed anew, as they were."""
+    state = random_state()
+    try:
+        yield
+    finally:
+        load_random_state(state)

@@ -1,0 +1,104 @@
+"""Data that Python code hands over as objects: arrays, or torch ``Dataset`` objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from rlkd_env.data.config import DataConfig
+from rlkd_env.data.images import ImageSet, MemoryImages
+from rlkd_env.data.sources.arrays import Arrays, as_labels, as_pixels
+from rlkd_env.data.sources.user_dataset import UserDataset
+from rlkd_env.errors import UsageError, unknown_name
+
+_PARTS = ("train", "validation", "test")
+ARRAY_NAMES = tuple(f"{letter}_{part}" for part in _PARTS for letter in "xy")
+
+
+class ArrayObjects(Arrays):
+    """Images and classes in arrays or tensors; see :class:`~rlkd_env.data.sources.arrays.Arrays` for their form.
+
+    Args:
+        config: what is asked of the data.
+        arrays: ``x_train`` and ``y_train``, and perhaps ``x_validation``, ``y_validation``, ``x_test``, ``y_test``.
+
+    Raises:
+        UsageError: if a name is unknown, or one of a pair is missing.
+    """
+
+    def __init__(self, config: DataConfig, arrays: Mapping[str, Any]) -> None:
+        super().__init__(config)
+        for name in arrays:
+            if name not in ARRAY_NAMES:
+                raise unknown_name("array", name, ARRAY_NAMES)
+        for part in _PARTS:
+            names = {f"x_{part}", f"y_{part}"}
+            missing = names - arrays.keys()
+            if missing and (part == "train" or names & arrays.keys()):
+                raise UsageError(f"the data lack the array {min(missing)}")
+        self._arrays = {name: _as_array(values) for name, values in arrays.items()}
+
+    def arrays(self) -> tuple[dict[str, np.ndarray], str]:
+        """Return the arrays that were given."""
+        return self._arrays, "the data"
+
+    def validation_set(self) -> ImageSet | None:
+        """Return the validation images that were given, prepared like the training images; None if there are none.
+
+        Raises:
+            UsageError: if they are no images of the training images' shape and classes.
+        """
+        if "x_validation" not in self._arrays:
+            return None
+        training, num_classes = self.training_images()
+        pixels = self._resized(as_pixels(self._arrays["x_validation"], "x_validation of the data"))
+        if tuple(pixels.shape[1:]) != training.image_shape:
+            raise UsageError(
+                f"the validation images have the shape {tuple(pixels.shape[1:])}, "
+                f"the training images {training.image_shape}"
+            )
+        labels = as_labels(self._arrays["y_validation"], len(pixels), "y_validation of the data", num_classes)
+        return MemoryImages(pixels, labels, training.preprocessing)
+
+
+class DatasetObjects(UserDataset):
+    """Images and classes in torch ``Dataset`` objects of ``(image, label)``; see :class:`UserDataset` for their form.
+
+    Args:
+        config: what is asked of the data.
+        train: images that are not for testing.
+        test: test images.
+        validation: validation images; None takes some of the training images.
+    """
+
+    def __init__(
+        self,
+        config: DataConfig,
+        train: Dataset[Any],
+        test: Dataset[Any] | None = None,
+        validation: Dataset[Any] | None = None,
+    ) -> None:
+        super().__init__(config)
+        datasets = {True: train, False: test}
+        self.factory = lambda train: datasets[train]
+        self._validation_dataset = validation
+
+    def validation_set(self) -> ImageSet | None:
+        """Load the validation images that were given; None if there are none.
+
+        Raises:
+            UsageError: if they are not labelled images.
+        """
+        return (
+            None
+            if self._validation_dataset is None
+            else DatasetObjects(self.config, self._validation_dataset).training_images()[0]
+        )
+
+
+def _as_array(values: Any) -> np.ndarray:
+    return values.numpy(force=True) if isinstance(values, torch.Tensor) else np.asarray(values)
