@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import re
 import shlex
 import shutil
@@ -179,3 +180,12 @@ def test_the_default_config_is_what_the_readme_says() -> None:
     config = DistillConfig()
     assert str(config.folder) == "runs/digits-kd-pretrained-seed0"
     assert str(config.folder) in README
+
+
+def test_the_changelog_says_where_names_are_imported_from() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    rows = re.findall(r"^\| (`.+`) \| `[\w.]+` \| `([\w.]+)` \|$", text, flags=re.MULTILINE)
+    moved = [(room, name) for names, room in rows for name in re.findall(r"`(\w+)`", names) if "." not in names]
+    assert len(moved) >= 40
+    for room, name in moved:
+        assert hasattr(importlib.import_module(room), name), f"{room}.{name}"
