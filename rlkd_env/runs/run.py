@@ -179,8 +179,9 @@ class DistillationRun(Ingredients):
             RuntimeError: if the run was not started or its schedule is over.
         """
         end = end_of_advance(self, steps)
+        chosen = self._policy_or_own(policy)
         self._ready()
-        return advance(self, self.step, self._policy_or_own(policy), end)
+        return advance(self, self.step, chosen, end)
 
     def observe(self) -> Tensor:
         """Return the state of the waiting batch ``(N, d)``."""
