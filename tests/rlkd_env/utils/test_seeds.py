@@ -9,14 +9,13 @@ import torch
 from rlkd_env.utils.seeds import mixed_seed, seeded_generator
 
 
-def test_every_tuple_of_numbers_has_a_seed_of_its_own() -> None:
-    tuples = [*product(range(20), repeat=2), *((number,) for number in range(1, 20)), (2**40, 3), (3, 2**40)]
+def test_every_pair_of_numbers_has_a_seed_of_its_own() -> None:
+    tuples = [*product(range(20), repeat=2), (2**40, 3), (3, 2**40)]
     assert len({mixed_seed(*numbers) for numbers in tuples}) == len(tuples)
     assert all(0 <= mixed_seed(*numbers) < 2**63 for numbers in tuples)
 
 
-def test_the_seed_is_the_same_on_every_machine() -> None:
-    assert mixed_seed(1, 2, 3) == mixed_seed(1, 2, 3)
+def test_the_order_of_the_numbers_matters() -> None:
     draws = [torch.rand(5, generator=seeded_generator(*numbers)) for numbers in ((4, 5), (4, 5), (5, 4))]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
