@@ -18,6 +18,7 @@ def rows_of(arm: str, accuracies: np.ndarray) -> list[Row]:
     return [Row(arm, "task", seed, accuracy, accuracy, 1, 2.0) for seed, accuracy in enumerate(accuracies.tolist())]
 
 
+@pytest.mark.slow
 def test_a_planted_better_arm_is_found_with_its_size() -> None:
     generator = np.random.default_rng(0)
     found, planted = [], 0.01
