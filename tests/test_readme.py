@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import re
 import shlex
 import shutil
@@ -35,6 +36,12 @@ def blocks(text: str, language: str) -> list[str]:
     """Return the code in a document, less what it says is not run."""
     text = re.sub(r"<!-- not run[^>]*-->\n```.*?```", "", text, flags=re.DOTALL)
     return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def write_files(text: str, folder: Path) -> None:
+    """Write those code blocks of a document to files whose names a comment before them gives."""
+    for name, content in re.findall(r"<!-- file: (\S+) -->\n```\w+\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE):
+        (folder / name).write_text(content)
 
 
 def command_lines(text: str) -> Iterator[list[str]]:
@@ -84,7 +91,8 @@ def test_the_ten_line_example_runs_as_printed(tmp_path: Path) -> None:
     "document", [document for document in WRITTEN if blocks(document.read_text(), "python")], ids=name_of
 )
 def test_the_examples_run_as_printed(document: Path, beside_runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given: dict[str, Any] = {}
+    write_files(document.read_text(), beside_runs)
+    given: dict[str, Any] = {"__name__": "__main__"}
     for number, example in enumerate(blocks(document.read_text(), "python")):
         exec(compile(example, f"{name_of(document)}, block {number}", "exec"), given)
         printed = capsys.readouterr().out.splitlines()
@@ -93,7 +101,7 @@ def test_the_examples_run_as_printed(document: Path, beside_runs: Path, capsys: 
 
 
 def test_a_policy_for_ones_own_loop_chooses_a_temperature_for_each_instance(beside_runs: Path) -> None:
-    from agents.learned.temperature_policy import TemperaturePolicy
+    from agents.learned import TemperaturePolicy
 
     torch = pytest.importorskip("torch")
     policy = TemperaturePolicy.load("runs/digits-kd-ppo-seed0")
@@ -107,7 +115,8 @@ def test_every_command_is_understood(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     text = document.read_text()
-    (tmp_path / "run.yaml").write_text((blocks(text, "yaml") or ["epochs: 3\n"])[0])
+    (tmp_path / "run.yaml").write_text("epochs: 3\n")
+    write_files(text, tmp_path)
     for arguments in command_lines(text):
         if "--help" not in arguments and len(arguments) > (arguments[:1] != ["distill"]):
             parse(arguments)
@@ -171,3 +180,12 @@ def test_the_default_config_is_what_the_readme_says() -> None:
     config = DistillConfig()
     assert str(config.folder) == "runs/digits-kd-pretrained-seed0"
     assert str(config.folder) in README
+
+
+def test_the_changelog_says_where_names_are_imported_from() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    rows = re.findall(r"^\| (`.+`) \| `[\w.]+` \| `([\w.]+)` \|$", text, flags=re.MULTILINE)
+    moved = [(room, name) for names, room in rows for name in re.findall(r"`(\w+)`", names) if "." not in names]
+    assert len(moved) >= 40
+    for room, name in moved:
+        assert hasattr(importlib.import_module(room), name), f"{room}.{name}"

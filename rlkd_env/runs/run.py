@@ -179,7 +179,6 @@ class DistillationRun(Ingredients):
             RuntimeError: if the run was not started or its schedule is over.
         """
         end = end_of_advance(self, steps)
-        self._ready()
         return advance(self, self.step, self._policy_or_own(policy), end)
 
     def observe(self) -> Tensor:
@@ -264,7 +263,10 @@ class DistillationRun(Ingredients):
         return self._loop
 
     def _policy_or_own(self, policy: Policy | None) -> Policy:
-        chosen = self.policy if policy is None else policy
+        if policy is None and self.create_policy is None:
+            raise ValueError("the run has no policy of its own: give one")
+        self._ready()
+        chosen: Policy | None = self.policy if policy is None else policy
         if chosen is None:
             raise ValueError("the run has no policy of its own: give one")
         return chosen

@@ -69,6 +69,8 @@ def test_another_package_agents_is_told_in_one_line(tmp_path: Path) -> None:
     assert stopped.stderr.startswith("rlkd: error: the package 'agents' in ")
     assert "install rlkd into an environment of its own" in stopped.stderr
     assert stopped.stderr.count("\n") == 1
+    imported = run_python("import experiments; experiments.distill", tmp_path).stderr.splitlines()
+    assert imported[-1].startswith("rlkd_env.errors.UsageError: the package 'agents' in ")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from agents.learned.temperature_policy import TemperaturePolicy
 from experiments.cli import main
+from experiments.session import checkpoints
 from experiments.session.checkpoints import LATEST, PREVIOUS
 from rlkd_env.models.storage import load_network
 
@@ -414,6 +415,28 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.02)
 
 
+def killed_before_checkpoint(number: int, arguments: list[str]) -> None:
+    """Call rlkd in a fork of this process that is killed when it is about to write so manieth a checkpoint."""
+    child = os.fork()
+    if child == 0:
+        save, count = checkpoints.save_checkpoint, itertools.count(1)
+
+        def save_or_die(folder: Path, state: dict[str, Any]) -> None:
+            if next(count) == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+            save(folder, state)
+
+        checkpoints.save_checkpoint = save_or_die
+        try:
+            main(arguments)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    time.sleep(1.1)  # TensorBoard orders event files by the second in their names
+
+
 PAPER = (
     *("--agent", "ppo", "--reward-interval", "3", "--learn-interval", "6"),
     *("--explore-first-epoch", "8", "--explore-interval", "4"),
@@ -423,18 +446,13 @@ FIRST_ORDER = ("--agent", "ppo", "--calibrator", "gradient", "--no-explore")
 
 @pytest.mark.parametrize("parts", [("--agent", "sac"), PAPER, FIRST_ORDER], ids=["sac", "paper", "gradient"])
 def test_a_killed_run_that_is_resumed_ends_as_if_it_had_not_been_killed(parts: tuple[str, ...], tmp_path: Path) -> None:
-    options = ["--epochs", "250", "--warmup-epochs", "5", "--checkpoint-seconds", "0", *parts]
+    options = ["--epochs", "40", "--warmup-epochs", "5", "--checkpoint-seconds", "0", *parts]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert main(["distill", "--out", str(whole), "--no-progress", "--device", "cpu", *options]) == 0
-    for _ in range(2):
-        process = run_process(killed, *options, *(["--resume"] if killed.exists() else []))
-        wait_for(killed / "checkpoint" / PREVIOUS, process)
-        time.sleep(0.3)
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
+    quiet = ["--no-progress", "--device", "cpu"]
+    assert main(["distill", "--out", str(whole), *quiet, *options]) == 0
+    for resume in ([], ["--resume"]):
+        killed_before_checkpoint(8, ["distill", "--out", str(killed), *quiet, *options, *resume])
         assert not (killed / "summary.json").exists()
-        (killed / "checkpoint" / PREVIOUS).unlink(missing_ok=True)
-    time.sleep(1.1)  # TensorBoard orders event files by the second in their names
     assert main(["distill", "--out", str(killed), "--resume", "--no-progress"]) == 0
     for name in ("student.safetensors", "student_last.safetensors", "policy.safetensors", "trace.safetensors"):
         assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
@@ -445,7 +463,7 @@ def test_a_killed_run_that_is_resumed_ends_as_if_it_had_not_been_killed(parts: t
     assert {key: summary(whole)[key] for key in same} == {key: summary(killed)[key] for key in same}
     curves = EventAccumulator(str(killed / "tensorboard")).Reload()
     steps = [event.step for event in curves.Scalars("student/validation_accuracy")]
-    assert steps == [4 * epoch for epoch in range(1, 251)]  # no epoch is missing or drawn twice
+    assert steps == [4 * epoch for epoch in range(1, 41)]  # no epoch is missing or drawn twice
 
 
 def test_interrupting_saves_what_there_is_and_says_where(tmp_path: Path) -> None:
@@ -465,10 +483,7 @@ def test_damaged_and_foreign_checkpoints_are_refused_and_the_older_one_is_offere
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "a"
-    process = run_process(out, "--epochs", "5000", "--checkpoint-seconds", "0")
-    wait_for(out / "checkpoint" / PREVIOUS, process)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    killed_before_checkpoint(3, ["distill", "--out", str(out), *QUICK, *by_ppo("--checkpoint-seconds", "0")])
     latest = out / "checkpoint" / LATEST
     good = latest.read_bytes()
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from experiments.compare.analysis import analyze
-from experiments.compare.rows import LAST, Row
 from experiments.compare.statistics import (
     bootstrap_interval,
     estimate_mean,
@@ -86,54 +84,3 @@ def test_the_bootstrap_alone_would_promise_too_much() -> None:
         for _ in range(200)
     ]
     assert np.mean(contained) < 0.9
-
-
-def rows_of(arm: str, accuracies: np.ndarray) -> list[Row]:
-    return [Row(arm, "task", seed, accuracy, accuracy, 1, 2.0) for seed, accuracy in enumerate(accuracies.tolist())]
-
-
-def test_a_planted_better_arm_is_found_with_its_size() -> None:
-    generator = np.random.default_rng(0)
-    found, planted = [], 0.01
-    for _ in range(25):
-        seeds = generator.normal(0.9, 0.02, 10)
-        noise = generator.normal(0.0, 0.004, (3, 10))
-        rows = [
-            *rows_of("T=4", seeds + noise[0]),
-            *rows_of("T=1", seeds + noise[1] - 0.02),
-            *rows_of("planted", seeds + noise[2] + planted),
-        ]
-        told = analyze(rows, ["task"], "T=4", ["T=4", "T=1"])["task"][LAST]
-        assert told["best_fixed"] == "T=4"
-        arm = told["arms"]["planted"]
-        assert arm["regret"] == arm["difference"]
-        assert arm["probability_of_improvement"] > 0.5 or arm["difference"]["mean"] < planted
-        found.append((covers(arm["difference"]["interval"], planted), arm["difference"]["interval"][0] > 0))
-    contains_its_size, is_clear_of_zero = np.mean(found, axis=0)
-    assert contains_its_size >= 0.9
-    assert is_clear_of_zero >= 0.95  # noncentral t: 5.6 standard errors are seen in 99.8 % of the cases
-
-
-def test_runs_that_failed_are_left_out_in_pairs_and_counted() -> None:
-    rows = [*rows_of("T=4", np.array([0.5, 0.6, 0.7])), *rows_of("other", np.array([0.6, 0.7]))]
-    rows.append(Row("other", "task", 2, error="out of memory"))
-    told = analyze(rows, ["task"], "T=4", ["T=4"])["task"]
-    assert told["runs"]["other"]["failed"] == 1
-    difference = told[LAST]["arms"]["other"]["difference"]
-    assert difference["count"] == 2
-    assert difference["mean"] == pytest.approx(0.1)
-
-
-def test_an_arm_without_any_figure_has_none() -> None:
-    rows = [*rows_of("T=4", np.array([0.5, 0.6])), Row("other", "task", 0, error="no"), Row("other", "task", 1)]
-    told = analyze(rows, ["task"], "T=4", [])["task"][LAST]
-    assert told["best_fixed"] is None
-    assert set(told["arms"]["other"].values()) == {None}
-
-
-def test_the_cost_is_taken_from_the_seconds_of_processes_where_all_have_them() -> None:
-    rows = [Row("T=4", "task", 0, 0.5, 0.5, 1, seconds=8.0, cpu_seconds=1.0)]
-    rows += [Row("a", "task", 0, 0.5, 0.5, 1, seconds=8.0, cpu_seconds=3.0), Row("b", "task", 0, 0.5, 0.5, 1, 4.0)]
-    runs = analyze(rows, ["task"], "T=4", [])["task"]["runs"]
-    assert runs["a"]["cost_ratio"] == 3.0
-    assert runs["b"]["cost_ratio"] == 0.5

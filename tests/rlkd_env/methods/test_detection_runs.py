@@ -20,6 +20,9 @@ def detection_run(method: str, options: dict[str, bool]) -> DistillationRun:
     """Scenes of digits, 4 a batch; a random teacher with wider maps than the student's."""
     config = RunConfig.from_keywords(
         dataset="digits_detection",
+        teacher_images=60,
+        train_images=20,
+        validation_images=12,
         epochs=1,
         batch_size=4,
         learning_rate=0.01,

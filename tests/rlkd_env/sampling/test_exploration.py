@@ -1,34 +1,30 @@
-"""Efficient exploration: the history of entropy, the ranks, the mix, and batches that a snapshot brings back."""
+"""Which images an exploring epoch draws, and their mix."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 
-import gymnasium as gym
 import pytest
 import torch
 from torch import Tensor, nn
-from watching import watch
 
 import rlkd_env  # noqa: F401
 from rlkd_env.data import BatchStream, DataSource, ImageSet, MemoryImages, Splits
-from rlkd_env.envs.checker import check_vector_env
-from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.methods import create_method
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.config import RunConfig
-from rlkd_env.runs.hooks import RunHook, StepResult
+from rlkd_env.runs.hooks import StepResult
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.sampling.exploration import Explorer
 from rlkd_env.sampling.settings import Exploration
-from rlkd_env.wrappers import EfficientExploration, TemperatureAction
 from rlkd_env.wrappers.exploration import explore
 
 MakeRun = Callable[..., DistillationRun]
+
 CPU = torch.device("cpu")
 
 EVERY_SECOND_EPOCH = Exploration(first_epoch=2, interval=2)
@@ -70,9 +66,6 @@ def explorer_that_ranks_by_index(size: int, known: int, **settings: object) -> E
 
 def step_in_epoch(stream: BatchStream, epoch: int) -> int:
     return (epoch - 1) * stream.batches_per_epoch
-
-
-# -- The history
 
 
 def test_the_score_is_the_mean_entropy_of_the_predictions_on_the_image_itself(make_run: MakeRun) -> None:
@@ -142,9 +135,6 @@ def test_the_uncertain_ranks_hold_the_hard_half_and_the_confident_ones_the_easy_
     assert len(uncertain) == len(confident) == 24
     assert (uncertain >= 120).float().mean() > 0.9
     assert (confident < 120).float().mean() > 0.9
-
-
-# -- The mix
 
 
 @pytest.mark.parametrize("batches", ["pairs", "all"])
@@ -233,9 +223,6 @@ def test_teacher_and_student_see_the_mixed_image(make_run: MakeRun) -> None:
     torch.testing.assert_close(result.metrics["loss"], -mixed.mean().detach())
 
 
-# -- The batches
-
-
 @pytest.mark.parametrize(("known", "pairs"), [(10, 1), (4, 1), (2, 1), (1, 0), (0, 0)])
 def test_few_pairs_are_drawn_evenly_and_without_a_history_the_stream_goes_on(known: int, pairs: int) -> None:
     explorer = explorer_that_ranks_by_index(50, known)
@@ -307,9 +294,6 @@ def test_outside_its_epochs_a_run_is_the_same_as_without_an_explorer(make_run: M
         assert (float(results[1].metrics["mixed_share"]) > 0.9) == is_exploring
 
 
-# -- Snapshots
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("batches", ["pairs", "all"])
 @pytest.mark.parametrize("steps_before", [3, 4, 5, 8, 9])
@@ -373,9 +357,6 @@ def test_an_explorer_begins_with_a_reset(make_run: MakeRun) -> None:
     assert len(explorer.pairs[0]) == 0
 
 
-# -- Settings and the wrapper
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -401,33 +382,3 @@ def test_bad_settings_are_refused(settings: dict, message: str) -> None:
 def test_an_exploration_after_the_run_is_refused(make_run: MakeRun) -> None:
     with pytest.raises(UsageError, match="begins in epoch 20, but the run ends with epoch 3"):
         explore(make_run(), Exploration())
-
-
-@pytest.mark.parametrize("batches", ["pairs", "all"])
-def test_the_wrapped_environment_keeps_the_contract(make_run: MakeRun, batches: str) -> None:
-    envs = KDVectorEnv(run=make_run())
-    envs = EfficientExploration(envs, Exploration(first_epoch=2, interval=1, batches=batches))
-    check_vector_env(TemperatureAction(envs))
-
-
-def test_the_wrapper_hands_the_explorer_to_the_run_whatever_is_between(make_run: MakeRun) -> None:
-    run = make_run()
-    mixed: list[float] = []
-
-    class Recorder(RunHook):
-        def on_step(self, run: DistillationRun, result: StepResult) -> None:
-            mixed.append(float(result.metrics["mixed_share"]))
-
-    watch(run, Recorder())
-    settings = Exploration(first_epoch=2, last_epoch=2, interval=1, first_share=0.9)
-    envs = EfficientExploration(TemperatureAction(KDVectorEnv(run=run)), settings)
-    assert envs.explorer is run.sampler
-    envs.reset(seed=0)
-    for _ in range(12):
-        envs.step(envs.action_space.sample())
-    assert mixed == [0.0] * 4 + [1.0] * 4 + [0.0] * 4
-
-
-def test_another_environment_is_refused() -> None:
-    with pytest.raises(UsageError, match="needs a KDVectorEnv, not SyncVectorEnv"):
-        EfficientExploration(gym.make_vec("Pendulum-v1", num_envs=2, vectorization_mode="sync"))

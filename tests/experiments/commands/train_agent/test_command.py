@@ -96,7 +96,7 @@ def test_a_training_that_was_killed_goes_on_to_the_same_policy(
         (["--instances", "digits301"], "unknown instance set 'digits301'. Did you mean 'digits300'?"),
         (["--coefficient-features", "mood"], "unknown feature 'mood'"),
         (["--population", "3"], "at least 4"),
-        (["--minutes", "0"], "the minutes must be positive"),
+        (["--minutes", "0"], "minutes must be positive"),
         (["--updates", "0"], "at least 1 update"),
         (["--fitness", "luck"], "unknown fitness 'luck'"),
         (["--sweep", "hot"], "'hot' is no temperature"),
