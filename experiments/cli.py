@@ -100,7 +100,7 @@ def _resumed(config: Any, chosen: set[str]) -> Any:
     """Return the config of the run in the folder, if there is one.
 
     Args:
-        config: of this command.
+        config: the command's options.
         chosen: names of the options that were chosen for it, which have to be those of the run.
 
     Raises:

@@ -51,7 +51,7 @@ def parse_options(kind: type[Config], arguments: Sequence[str], prog: str, defau
 
     Args:
         kind: the command's options.
-        arguments: of the command.
+        arguments: the command's arguments.
         prog: its name, for ``--help``.
         default: values of the options that are not among the arguments.
 

@@ -37,7 +37,7 @@ class CoefficientForm:
     Args:
         name: ``"constant"``: the same coefficients all through; ``"linear"``: linear in the run's progress;
             ``"context"``: also, that of the constant linear in all of the context.
-        rule: whose contexts and coefficients they are.
+        rule: the rule whose contexts and coefficients they are.
 
     Raises:
         UsageError: if the name is unknown.
@@ -76,7 +76,7 @@ class Candidates:
     """P candidates as the policy of K runs: run k follows candidate k // (K / P).
 
     Args:
-        form: of their parameters.
+        form: the form of their parameters.
         parameters: ``(P, D)``.
         num_runs: number of runs K.
     """
@@ -101,12 +101,12 @@ class Evolution:
 
     Args:
         sets: K runs of each instance, of one K, a multiple of the population.
-        seeds: that the runs of each instance may have.
-        form: of the policy.
+        seeds: the seeds that the runs of each instance may have.
+        form: the policy's form.
         population: number of candidates P a generation.
-        deviation: of the first candidates around 0.
+        deviation: the standard deviation of the first candidates around 0.
         fitness: name in :data:`FITNESS`.
-        seed: of all draws.
+        seed: the seed of all draws.
 
     Attributes:
         generation: number of generations so far.

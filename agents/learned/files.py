@@ -19,7 +19,7 @@ POLICY_FORMAT = 1
 WEIGHTS_FILE = "policy.safetensors"
 DESCRIPTION_FILE = "policy.json"
 UNTOLD_KIND = "temperature"
-"""Of the policies whose description does not tell its kind."""
+"""The kind of policies whose description does not tell it."""
 
 
 class Affine(nn.Module):
@@ -69,7 +69,7 @@ def write_policy(folder: Path, network: nn.Sequential, description: dict[str, An
     """Write a policy's two files into a folder, each atomically.
 
     Args:
-        folder: that is made where it is missing.
+        folder: the folder, which is made if it is missing.
         network: layers of :data:`LAYERS`.
         description: what the policy is besides its network, as plain values.
 
@@ -93,7 +93,7 @@ def read_policy(path: Path | str, kind: str, create: Callable[[Sequence[nn.Modul
 
     Args:
         path: the folder, or one of its two files.
-        kind: that the description must tell; one that tells none is of :data:`UNTOLD_KIND`.
+        kind: the kind that the description must tell; one that tells none is of :data:`UNTOLD_KIND`.
         create: makes the policy from its layers, whose weights are read afterwards, and its description.
 
     Raises:

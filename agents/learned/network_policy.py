@@ -22,7 +22,7 @@ class NetworkPolicy(nn.Module, ABC):
     """A policy that acts, and does not learn.
 
     Args:
-        layers: of its network.
+        layers: the layers of its network.
 
     Attributes:
         kind: word by which its description tells it from other policies.

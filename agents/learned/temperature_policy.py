@@ -31,7 +31,7 @@ class TemperaturePolicy(NetworkPolicy):
         layers: network from ``(N, d)`` states to actions in ``[-1, 1]``, ``(N, 1)``, or ``(N, 2)`` for teacher and
             student apart.
         features: the d features of the state in order, by name or as objects.
-        action_map: from actions to temperatures, chosen from a range or around a rule.
+        action_map: the map from actions to temperatures, chosen from a range or around a rule.
 
     Example:
         >>> layers = [nn.Linear(1, 1), nn.Hardtanh()]

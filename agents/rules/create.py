@@ -44,11 +44,11 @@ class RuleSetting:
     """What rules take from the run that they are for.
 
     Attributes:
-        temperature_range: from ``low`` to ``high``; schedules go from its ``maximum`` to its ``minimum``.
-        fixed_temperature: of the rule fixed.
+        temperature_range: the range from ``low`` to ``high``; schedules go from its ``maximum`` to its ``minimum``.
+        fixed_temperature: the temperature of the rule fixed.
         teacher_deviation: unit of temperatures with the suffix s.
         num_classes: C.
-        seed: of random draws.
+        seed: the seed of random draws.
     """
 
     temperature_range: TemperatureRange = TemperatureRange(1.0, 10.0)  # noqa: RUF009 (frozen)
@@ -72,7 +72,7 @@ def create_rule(
         rule: a name in :data:`RULES`, ``package.module:name``, or a subclass of ``Rule``.
         options: arguments of that rule; temperatures may be given as
             :func:`~rlkd_env.instances.temperature.parse_bound` takes them.
-        setting: of the run that it is for.
+        setting: what the rule takes from its run.
 
     Raises:
         UsageError: if the rule or one of its options is unknown, an option is missing, or one is out of its range.

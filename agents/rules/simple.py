@@ -106,7 +106,7 @@ class RandomTemperature(_Drawn):
         low: lowest temperature.
         high: highest temperature.
         scale: ``"log"`` (log-uniform) or ``"linear"`` (uniform).
-        seed: of the draws, together with the step.
+        seed: the seed of the draws, together with the step.
 
     Raises:
         UsageError: if the range is empty or the scale unknown.
@@ -133,7 +133,7 @@ class PublicAgent(_Drawn):
     Args:
         maximum: largest temperature; 10 in the public code.
         deviation: standard deviation of x.
-        seed: of the draws, together with the step.
+        seed: the seed of the draws, together with the step.
 
     Raises:
         UsageError: if a number is out of its range.
@@ -161,7 +161,7 @@ class _ByNumber(Rule):
     Args:
         low: lowest temperature.
         high: highest temperature.
-        of: whose prediction at temperature 1 the number is about: ``"teacher"`` or ``"student"``.
+        of: the network whose prediction at temperature 1 counts: ``"teacher"`` or ``"student"``.
         direction: ``"rising"`` or ``"falling"``.
         scale: ``"linear"``, or ``"log"`` for equal ratios of the temperature.
 
@@ -206,7 +206,7 @@ class DifficultyRule(_ByNumber):
     Args:
         low: lowest temperature.
         high: highest temperature.
-        of: for whom the instance is difficult: ``"student"`` or ``"teacher"``.
+        of: the network for which the instance is difficult: ``"student"`` or ``"teacher"``.
         direction: ``"rising"`` or ``"falling"``.
         scale: ``"linear"``, or ``"log"`` for equal ratios of the temperature.
 

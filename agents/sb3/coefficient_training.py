@@ -16,19 +16,19 @@ from rlkd_env.envs.coefficient_env import CoefficientVectorEnv
 from rlkd_env.utils.randomness import load_random_state, random_state
 
 _MINIBATCHES = 4
-"""Of a rollout, which is an episode of every run."""
+"""Minibatches of a rollout, which is an episode of every run."""
 
 
 class CoefficientTraining:
     """Learning from whole episodes, one set of runs after the other.
 
     Args:
-        name: of the agent, in :data:`agents.sb3.make.AGENTS`.
+        name: the agent's name in :data:`agents.sb3.make.AGENTS`.
         env: the runs.
-        seeds: that the runs of each of the environment's sets may have.
-        discount: from one decision to the next.
+        seeds: the seeds that the runs of each of the environment's sets may have.
+        discount: the discount from one decision to the next.
         options: arguments of the agent's class.
-        seed: of the agent and of the choice of seeds.
+        seed: the seed of the agent and of the choice of seeds.
 
     Attributes:
         generation: number of episodes so far.

@@ -27,7 +27,7 @@ def export_policy(
     Args:
         agent: any agent of :data:`agents.sb3.make.AGENTS`, trained on states of these features.
         features: names of the features, in the order of the observation.
-        action_map: from the agent's actions to temperatures.
+        action_map: the map from the agent's actions to temperatures.
 
     Returns:
         A policy whose temperatures are those of ``agent.predict(observation, deterministic=True)``.
@@ -44,7 +44,7 @@ def export_coefficient_policy(agent: BaseAlgorithm, rule: CoefficientRule, scale
     Args:
         agent: any agent of :data:`agents.sb3.make.AGENTS`, trained on a
             :class:`~rlkd_env.envs.coefficient_env.CoefficientVectorEnv`.
-        rule: of that environment.
+        rule: the environment's rule.
         scale: likewise.
 
     Returns:

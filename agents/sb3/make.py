@@ -82,7 +82,7 @@ class AgentFamily:
 
     Attributes:
         algorithm: the class, or where it is as ``package.module:name``.
-        defaults: from a number of slots to arguments of the class.
+        defaults: the function from a number of slots to arguments of the class.
         is_on_policy: whether the agent learns from what its latest policy did, rather than from a replay buffer.
         noise: standard deviation of the noise on every number of an action, by which a deterministic policy explores.
         extra: the extra of this package that installs the class, where it is not in stable-baselines3.

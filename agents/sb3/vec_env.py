@@ -27,7 +27,7 @@ class VectorEnvAdapter(VecEnv):
       and no reward, so that no value leaks from one episode into another (``info["autoreset"]`` marks it).
 
     Args:
-        env: with ``metadata["autoreset_mode"]`` set, as Gymnasium 1.1 asks for.
+        env: an environment with ``metadata["autoreset_mode"]`` set, as Gymnasium 1.1 asks for.
 
     Raises:
         ValueError: if the environment does not declare its autoreset mode.

@@ -33,8 +33,8 @@ class Check:
     """One figure of a summary, and what the run that was made again says.
 
     Attributes:
-        name: of the figure, or of the file.
-        recorded: in the summary.
+        name: the name of the number, or of the file.
+        recorded: the value in the summary.
         again: what it is now.
         holds: whether that is the same, or near enough.
     """
@@ -87,7 +87,7 @@ def why_bits_may_differ(recorded: dict[str, Any], again: dict[str, Any]) -> list
 
     Args:
         recorded: the summary.
-        again: that of the run that was made again.
+        again: the value of the run that was made again.
     """
     reasons = [
         f"{name} was {recorded[name]}, is {again[name]}"
@@ -107,7 +107,7 @@ def compare(recorded: dict[str, Any], again: dict[str, Any], tolerance: float, i
 
     Args:
         recorded: the summary.
-        again: that of the run that was made again.
+        again: the value of the run that was made again.
         tolerance: greatest difference of an accuracy, if any may differ.
         is_tolerant: whether bits may differ. Then what follows from them, but is no accuracy, is not compared.
     """

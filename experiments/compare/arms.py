@@ -85,7 +85,7 @@ def read_options(of: str, text: str) -> Options:
     """Read options from YAML.
 
     Args:
-        of: whose options they are, for the error message.
+        of: the arm or task whose options they are, for the error message.
         text: such as ``{rule: lskd}``; nothing means no option.
 
     Raises:

@@ -45,17 +45,17 @@ class PlannedRun:
 
     @property
     def seed(self) -> int:
-        """Of student, batches and agent."""
+        """The seed of student, batches and agent."""
         return self.config.output.seed
 
     @property
     def name(self) -> str:
-        """For messages, and the path below the folder of runs."""
+        """The run's name in messages, and its path below the folder of runs."""
         return f"{self.task}/{self.arm}/seed{self.seed}"
 
     @property
     def hash(self) -> str:
-        """Of the settings, the seed among them."""
+        """The hash of the settings, the seed among them."""
         return config_hash(self.config.settings())
 
     def summary(self) -> dict[str, Any] | None:

@@ -32,9 +32,9 @@ class RuleChoice:
     """A rule acts.
 
     Attributes:
-        name: of the rule.
+        name: the rule's name.
         options: arguments of the rule.
-        fixed_temperature: of the rule fixed; with suffix s in standard deviations of the teacher's logits.
+        fixed_temperature: the rule fixed's temperature; with suffix s in standard deviations of the teacher's logits.
     """
 
     name: str
@@ -84,7 +84,7 @@ class SavedPolicy:
     """A saved policy acts frozen.
 
     Attributes:
-        path: of the policy, or ``"pretrained"``.
+        path: the policy's path, or ``"pretrained"``.
         label: short name, for folders and summaries.
     """
 
@@ -157,7 +157,7 @@ class AgentChoice:
     """An agent learns online, after a warm-up.
 
     Attributes:
-        name: of the agent.
+        name: the agent's name.
         options: arguments of its class.
         bandit: whether it looks no further than the next reward.
         warm_up: the rule of the warm-up.

@@ -41,8 +41,8 @@ def read_preset(name: str, command: str, valid: Iterable[str]) -> dict[str, Any]
     one, ``cifar100/resnet56-resnet20/dkd.yaml``. A preset that stands alone can be a later step as well: ``.../paper``.
 
     Args:
-        name: of the preset.
-        command: whose presets are meant.
+        name: the preset's name.
+        command: the command that the preset is for.
         valid: names of the command's options.
 
     Raises:
@@ -64,7 +64,7 @@ def read_config_file(path: Path, valid: Iterable[str]) -> dict[str, Any]:
     """Read options from a JSON or YAML file.
 
     Args:
-        path: of the file.
+        path: the file.
         valid: names of the command's options.
 
     Raises:

@@ -50,7 +50,7 @@ class SafePoints:
     Args:
         folder: the run's folder; without one nothing is saved, and Ctrl-C ends the run at once.
         interval: the least number of seconds between two checkpoints.
-        settings: of the run; a checkpoint of other settings is refused.
+        settings: the run's settings; a checkpoint of other settings is refused.
         parts: what a checkpoint holds, in the order in which it is restored.
         timer: counts the time of saving to the part ``checkpoint``.
 

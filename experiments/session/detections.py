@@ -28,7 +28,7 @@ DETECTIONS_VERSION = "1"
 MOST_IMAGES = 6
 """The largest number of images in a file."""
 LONGEST_SIDE = 320
-"""In pixels; larger images are scaled down, with everything drawn on them."""
+"""The longest side in pixels; larger images are scaled down, with everything drawn on them."""
 _COLUMNS = {
     "real": ("corners", "classes"),
     "teacher": ("corners", "scores", "classes"),

@@ -38,7 +38,7 @@ class AgentPhases(Phases):
     Args:
         config: all options.
         choice: the agent, the rule of the warm-up, and whether the agent acts around that rule.
-        run: to drive.
+        run: the run to drive.
         records: what is noted of it.
 
     Raises:

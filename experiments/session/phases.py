@@ -19,7 +19,7 @@ class Phases(ABC):
     """Drives a run through its phases.
 
     Args:
-        run: to drive.
+        run: the run to drive.
         records: what is noted of it; tells whether it has diverged.
 
     Attributes:
@@ -75,7 +75,7 @@ class PolicyPhases(Phases):
     """A frozen policy or a rule sets the temperatures of every update.
 
     Args:
-        run: to drive; if it has a policy of its own, such as a rule that learns along, that acts.
+        run: the run to drive; if it has a policy of its own, such as a rule that learns along, that acts.
         records: what is noted of it.
         policy: a saved policy, or a rule.
     """

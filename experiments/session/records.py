@@ -29,7 +29,7 @@ class Records:
     """Watches a run, and keeps what is to be known of it.
 
     Args:
-        run: to watch.
+        run: the run to watch.
         folder: the run's; without one nothing is written.
 
     Attributes:
@@ -37,7 +37,7 @@ class Records:
         selection: the students that are kept.
         history: figures of every epoch.
         trace: a sample of instances and their temperatures.
-        writer: of TensorBoard's curves, while the run is watched; None without curves.
+        writer: the writer of TensorBoard's curves while the run is watched; None without curves.
     """
 
     def __init__(self, run: DistillationRun, folder: Path | None) -> None:

@@ -22,7 +22,7 @@ def check_vector_env(env: VectorEnv[Any, Any, Any], seed: int = 0, max_steps: in
 
     Args:
         env: the environment; it is reset and stepped, not closed.
-        seed: of the resets and the actions.
+        seed: the seed of the resets and the actions.
         max_steps: after which an episode that does not end is no longer followed.
 
     Raises:

@@ -47,7 +47,7 @@ class ActionMap:
 
         Args:
             action: ``(N, 1)``, or ``(N, 2)`` for teacher and student apart.
-            outputs: of the instances, which this map does not need.
+            outputs: the instances' outputs, which this map does not need.
         """
         return Temperature.of_columns(self.to_temperature(action))
 
@@ -66,7 +66,7 @@ class ResidualMap:
 
     Args:
         around: the rule, which must be a function of a batch's outputs alone.
-        range: of the teacher's temperatures.
+        range: the range of the teacher's temperatures.
         width: logarithm of the largest m, which the action 1 gives.
 
     Raises:
@@ -91,7 +91,7 @@ class ResidualMap:
 
         Args:
             action: ``(N, 1)``, or ``(N, 2)`` for teacher and student apart; clipped to ``[-1, 1]``.
-            outputs: of the instances, for the rule.
+            outputs: the instances' outputs, for the rule.
         """
         rule = self.around(outputs)
         teacher = rule.teacher.detach().unsqueeze(-1)

@@ -73,7 +73,7 @@ class CoefficientRule:
         guessing, 0 a hundredth of it), and the batch means of the features.
 
         Args:
-            outputs: of N instances of K runs.
+            outputs: the outputs of N instances of K runs.
             inputs: their :meth:`inputs`, if they are known already.
         """
         loss = outputs.by_run(outputs.student_cross_entropy).mean(dim=1).float() / math.log(outputs.num_classes)
@@ -87,7 +87,7 @@ class CoefficientRule:
 
         Args:
             coefficients: ``(K, n)``, of the constant and of the features.
-            outputs: of N instances.
+            outputs: the outputs of N instances.
             inputs: their :meth:`inputs`, if they are known already.
         """
         spread = outputs.by_run(outputs.teacher_logits.float().std(dim=-1, correction=0))

@@ -34,7 +34,7 @@ class Feature:
     """A number per instance and its bounds, to which values are clipped.
 
     Attributes:
-        compute: from outputs to values ``(N,)``.
+        compute: the function from outputs to values ``(N,)``.
         low: smallest value.
         high: largest value.
         needs_regions: whether the instances must be regions of images, as those of detectors are.

@@ -30,7 +30,7 @@ class Measurement:
     """What a potential may look at after an update.
 
     Attributes:
-        outputs: of the batch that comes next, forwarded through the updated student.
+        outputs: the outputs of the batch that comes next, forwarded through the updated student.
         evaluate_probe: forwards the run's fixed probe images through the updated student.
         average: from the mean over a process' share of the batch to the mean over the whole batch. Every mean over the
             batch must go through it, so that a reward works in a distributed run.
@@ -49,7 +49,7 @@ class Reward:
     """A potential, whose fall is the reward, and what it needs.
 
     Attributes:
-        potential: from a measurement to a tensor without dimensions; smaller is better.
+        potential: the function from a measurement to a tensor without dimensions; smaller is better.
         needs_probe: whether it evaluates the probe images, which costs a forward pass of all of them.
     """
 

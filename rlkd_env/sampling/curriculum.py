@@ -29,10 +29,10 @@ class CurriculumSampler(Sampler):
     image easy, the phases' number and their shares are our choice. A phase costs one forward of all training images.
 
     Args:
-        settings: of the phases.
+        settings: how many phases there are, and of what size.
         size: number of training images n.
-        epochs: of the run.
-        device: of the run.
+        epochs: the run's epochs.
+        device: the run's device.
 
     Raises:
         UsageError: if the run has fewer epochs than phases.

@@ -65,7 +65,7 @@ class Task(ABC):
 
         Args:
             student: its outputs carry gradients.
-            teacher: in evaluation mode; forwarded without gradients.
+            teacher: the teacher in evaluation mode; it is forwarded without gradients.
             batch: images with ``instances_per_image`` instances each.
             with_features: whether the outputs hold images and features too.
             teacher_logits: ``(N, C)`` if they are already known, in which case the teacher is not forwarded.
@@ -80,8 +80,8 @@ class Task(ABC):
         """Return a teacher's logits ``(n, C)`` on up to ``limit`` images, as training compares them with the student's.
 
         Args:
-            teacher: in evaluation mode.
-            images: to forward, in order.
+            teacher: the teacher in evaluation mode.
+            images: the images to forward, in order.
             limit: number of images.
         """
 

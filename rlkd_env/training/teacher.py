@@ -131,10 +131,10 @@ def load_teacher(path: Path, splits: Splits, model: str | None = None, **options
     """Read a teacher for this data: a network's file, or ``teacher.safetensors`` in a folder.
 
     Args:
-        path: of the file or folder.
+        path: the file or folder.
         splits: the data.
         model: name of the network, for files that :func:`~rlkd_env.models.storage.load_network` needs it for.
-        options: of :func:`~rlkd_env.models.create_model`.
+        options: arguments of :func:`~rlkd_env.models.create_model`.
 
     Returns:
         The teacher in evaluation mode, on the splits' device.

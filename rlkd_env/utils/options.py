@@ -164,8 +164,8 @@ def read_value(name: str, value: Any, hint: Any) -> Any:
     """Bring a value to a type, as the command line would read its text.
 
     Args:
-        name: of the option, for error messages.
-        value: from a file, a caller or a default.
+        name: the option's name, for error messages.
+        value: the value, from a file, a caller or a default.
         hint: the type: a scalar, a choice, a union, or a tuple or dict of them; numbers may have :class:`Bounds`.
 
     Raises:

@@ -66,7 +66,7 @@ class ParallelRuns(ABC):
     Attributes:
         mode: how the runs are computed: ``"stacked"``, ``"workers"`` or ``"sequence"``.
         keeps_gradients: whether the outputs' student logits carry gradients to the students.
-        seeds: of the runs, in their order.
+        seeds: the runs' seeds, in their order.
         step_count: updates so far, the same for all.
         diverged: ``(K,)`` whether a run has diverged.
 

@@ -23,7 +23,7 @@ class StackedStudents(nn.Module):
     as a third of ``torch.func.vmap`` if there are few students; all other networks are forwarded by the latter.
 
     Args:
-        students: of one architecture; the first becomes :attr:`weights`.
+        students: networks of one architecture; the first becomes :attr:`weights`.
 
     Attributes:
         count: number of students K.
