@@ -61,7 +61,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("shadowing",),
         ("config",),
         ("session",),
-        ("compare",),
+        ("compare", "api"),
         ("report",),
         ("commands",),
         ("parsing",),
