@@ -11,7 +11,6 @@ import torch
 
 from experiments.compare.plan import PlannedRun
 from experiments.config import DistillConfig
-from experiments.session.checkpoints import RunInterrupted
 from experiments.session.folder import CHECKPOINT_FOLDER
 from experiments.session.session import prepare
 from experiments.session.summary import complete
@@ -67,8 +66,6 @@ def make_run(run: PlannedRun, threads: int, count: CountEpochs) -> Outcome:
     with using_threads(threads):
         try:
             outcome = Outcome(run, _resume(run, counter) or _make(_with(run, overwrite=True), counter))
-        except RunInterrupted:
-            raise
         except Exception as error:  # a user's network or data may raise anything; the other runs continue
             outcome = Outcome(run, None, f"{type(error).__name__}: {' '.join(str(error).split())}")
     counter.end()

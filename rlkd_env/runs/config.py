@@ -162,18 +162,6 @@ class RunConfig(Options):
         usual = {} if "batch_size" in settings else {"batch_size": default_batch_size(instances_per_image(settings))}
         return cls().replaced(settings, **usual)
 
-    @property
-    def student_name(self) -> str:
-        """Name of the student network.
-
-        Raises:
-            UsageError: if the data set is unknown.
-        """
-        from rlkd_env.data import create_source
-
-        name = self.networks.student
-        return create_source(self.data).default_student if name == "auto" else name
-
 
 def default_batch_size(per_image: int) -> int:
     """Return the usual number of images in a batch: 64 of one instance each, or 8 of many region proposals each."""

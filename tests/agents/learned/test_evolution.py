@@ -82,6 +82,7 @@ class Bowl(ParallelRuns):
     _start = _update = _run_states = _restore = None  # type: ignore[assignment]
 
 
+@pytest.mark.slow
 def test_evolution_finds_a_known_optimum(make_run: MakeRun) -> None:
     Bowl.__abstractmethods__ = frozenset()
     evolution = Evolution([Bowl(make_run(), 12)], [SEEDS], CoefficientForm("linear", RULE), 12, 0.3, "confidence", 0)
@@ -94,6 +95,7 @@ def test_evolution_finds_a_known_optimum(make_run: MakeRun) -> None:
         torch.testing.assert_close(chosen, torch.full((16,), goal), atol=0.05, rtol=0)
 
 
+@pytest.mark.slow
 def test_evolution_goes_on_as_if_it_had_not_been_stopped(make_run: MakeRun) -> None:
     whole, first = (make_evolution(make_runs(make_run)) for _ in range(2))
     for _ in range(4):

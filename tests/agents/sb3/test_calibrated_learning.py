@@ -47,6 +47,7 @@ def test_return_decomposition_finds_both_groups_best_actions_where_the_shared_re
     assert shared.max() > 0.2
 
 
+@pytest.mark.slow
 def test_the_decomposition_recovers_the_parts_that_made_the_rewards() -> None:
     generator = np.random.default_rng(0)
     decomposition = ReturnDecomposition(num_features=3)
@@ -66,6 +67,7 @@ def test_the_decomposition_recovers_the_parts_that_made_the_rewards() -> None:
     assert decomposition.metrics["r2"] > 0.5
 
 
+@pytest.mark.slow
 def test_rewards_that_say_nothing_about_the_actions_give_hardly_any_credit() -> None:
     generator = np.random.default_rng(0)
     decomposition = ReturnDecomposition(num_features=2)

@@ -27,6 +27,7 @@ def learn(agent: BaseAlgorithm, steps: int) -> None:
     agent.learn(steps * agent.n_envs, reset_num_timesteps=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(AGENTS))
 def test_a_restored_agent_learns_on_bit_for_bit(name: str) -> None:
     env = BestActions(num_envs=64, length=1000)
@@ -48,6 +49,7 @@ def test_a_restored_agent_learns_on_bit_for_bit(name: str) -> None:
         assert torch.equal(one, two), label
 
 
+@pytest.mark.slow
 def test_normalisation_of_observations_is_restored() -> None:
     agent = make_agent("ppo", VecNormalize(VectorEnvAdapter(BestActions())), normalize_reward=False)
     agent.learn(64 * 16)
@@ -59,6 +61,7 @@ def test_normalisation_of_observations_is_restored() -> None:
     assert ours.ret_rms.var == theirs.ret_rms.var
 
 
+@pytest.mark.slow
 def test_a_state_is_independent_of_the_agent() -> None:
     agent = make_agent("sac", BestActions(), seed=0)
     learn(agent, 15)

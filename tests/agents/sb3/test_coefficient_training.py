@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 import torch
 
 from agents.sb3.coefficient_training import CoefficientTraining
@@ -32,6 +33,7 @@ def make_runs(make_run: MakeRun, num_runs: int = 8, **settings: object) -> Paral
     return create_parallel_runs(make_run(features=("progress",), **settings), num_runs, "stacked")
 
 
+@pytest.mark.slow
 def test_an_agent_learns_goes_on_and_is_exported(make_run: MakeRun) -> None:
     def start() -> tuple[CoefficientVectorEnv, CoefficientTraining]:
         env = CoefficientVectorEnv([make_runs(make_run), make_runs(make_run, epochs=2)], RULE, decisions=4)

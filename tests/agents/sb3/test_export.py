@@ -28,6 +28,7 @@ def assert_same(left: Temperature, right: Temperature) -> None:
             torch.testing.assert_close(one, other, rtol=1e-6, atol=0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperatures", ["shared", "separate"])
 @pytest.mark.parametrize("name", sorted(AGENTS))
 def test_the_exported_policy_acts_as_the_agent_did(name: str, temperatures: str, tmp_path: Path) -> None:
@@ -51,6 +52,7 @@ def test_the_exported_policy_acts_as_the_agent_did(name: str, temperatures: str,
         assert_same(foreign, expected)
 
 
+@pytest.mark.slow
 def test_separate_temperatures_from_a_range_are_exported_too(tmp_path: Path) -> None:
     envs = TemperatureAction(
         gym.make_vec("rlkd/Digits-v0", num_envs=32, epochs=60, device="cpu", temperatures="separate")
@@ -77,6 +79,7 @@ def states(count: int = 500) -> np.ndarray:
     return np.random.default_rng(0).uniform(0, 1, (count, 4)).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(AGENTS))
 @pytest.mark.parametrize("scale", ["log", "linear"])
 def test_the_exported_policy_gives_the_models_temperatures(name: str, scale: str, tmp_path: Path) -> None:
@@ -92,6 +95,7 @@ def test_the_exported_policy_gives_the_models_temperatures(name: str, scale: str
         np.testing.assert_allclose(chosen, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_normalised_observations_are_part_of_the_policy() -> None:
     envs = digits()
     agent = make_agent("ppo", VecNormalize(VectorEnvAdapter(envs)), normalize_reward=False, seed=0)

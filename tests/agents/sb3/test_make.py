@@ -19,6 +19,7 @@ def digits(**settings: object) -> TemperatureAction:
     return TemperatureAction(gym.make_vec("rlkd/Digits-v0", num_envs=64, **{"epochs": 60, "device": "cpu", **settings}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "steps"), [("ppo", 4000), ("sac", 1500)])
 @pytest.mark.parametrize("bandit", [False, True])
 def test_an_agent_finds_the_known_best_actions(name: str, steps: int, bandit: bool) -> None:
@@ -40,6 +41,7 @@ def test_each_number_of_an_action_has_noise_of_its_own(name: str) -> None:
     assert make_agent("sac", digits(), seed=0).action_noise is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(AGENTS))
 def test_every_agent_runs_two_hundred_steps_of_digits(name: str) -> None:
     envs = digits()
@@ -60,6 +62,7 @@ def test_on_policy_agents_update_every_few_kd_steps(name: str) -> None:
     assert agent.rollout_buffer.buffer_size * agent.n_envs == 1024
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sac", "td3", "ddpg", "tqc", "crossq"])
 def test_off_policy_agents_update_once_a_kd_step_and_start_after_ten(name: str) -> None:
     agent = make_agent(name, digits())
@@ -110,6 +113,7 @@ def test_unscaled_temperatures_are_refused_as_actions() -> None:
         make_agent("ppo", digits().env)
 
 
+@pytest.mark.slow
 def test_learning_continues_the_current_run_without_a_reset() -> None:
     envs = digits()
     envs.reset(seed=0)

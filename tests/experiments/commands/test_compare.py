@@ -58,6 +58,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_there_is_a_line_for_every_run(finished: Path) -> None:
     found = rows(finished)
     names = [(row["arm"], row["seed"]) for row in found]
@@ -79,6 +80,7 @@ def test_there_is_a_line_for_every_run(finished: Path) -> None:
     assert float(temperatures["lskd"]) not in (1.0, 4.0)
 
 
+@pytest.mark.slow
 def test_the_json_says_the_same_and_what_it_means(finished: Path) -> None:
     told = comparison(finished)
     assert [run["arm"] for run in told["runs"]] == [row["arm"] for row in rows(finished)]
@@ -94,6 +96,7 @@ def test_the_json_says_the_same_and_what_it_means(finished: Path) -> None:
     assert 0.0 < learner["agent_share"] < 1.0
 
 
+@pytest.mark.slow
 def test_every_run_is_what_distill_does(finished: Path, tmp_path: Path) -> None:
     options = ["--agent", "ppo", "--epochs", "4", "--warmup-epochs", "1", "--seed", "1", "--calibrator", "uniform"]
     options += ["--device", "cpu"]
@@ -104,6 +107,7 @@ def test_every_run_is_what_distill_does(finished: Path, tmp_path: Path) -> None:
         assert compared.read_bytes() == (tmp_path / "a" / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_nothing_is_repeated_and_new_arms_and_seeds_are_added(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -139,6 +143,7 @@ def test_a_run_that_diverges_is_a_line_with_its_mark(tmp_path: Path, capsys: pyt
     assert "wild (2 diverged)" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_told_and_made_at_the_next_start(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,6 +163,7 @@ def test_a_run_that_fails_is_told_and_made_at_the_next_start(
     assert [row["error"] for row in rows(tmp_path)] == [""] * 4
 
 
+@pytest.mark.slow
 def test_a_run_that_is_broken_off_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     config = parse(["compare", "--out", str(tmp_path / "a"), "--agents", "ppo", *QUICK, "--epochs", "30"])
     assert isinstance(config, CompareConfig)
@@ -210,6 +216,7 @@ def children(process: subprocess.Popen[str]) -> list[int]:
     return [int(number) for number in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 def test_a_comparison_that_is_stopped_and_killed_ends_with_the_same_lines(tmp_path: Path) -> None:
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
@@ -238,6 +245,7 @@ def test_a_comparison_that_is_stopped_and_killed_ends_with_the_same_lines(tmp_pa
     assert [row["error"] for row in rows(stopped)] == [""] * 12
 
 
+@pytest.mark.slow
 def test_two_comparisons_do_not_work_in_one_folder(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from filelock import FileLock
 
@@ -254,6 +262,7 @@ def test_without_ray_one_line_tells_how_to_get_it(
     assert "pip install 'rlkd[ray]'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_ray_makes_the_same_runs(finished: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     assert main(["compare", "--out", str(tmp_path / "a"), "--executor", "ray", *QUICK, *ARMS]) == 0

@@ -444,6 +444,7 @@ PAPER = (
 FIRST_ORDER = ("--agent", "ppo", "--calibrator", "gradient", "--no-explore")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [("--agent", "sac"), PAPER, FIRST_ORDER], ids=["sac", "paper", "gradient"])
 def test_a_killed_run_that_is_resumed_ends_as_if_it_had_not_been_killed(parts: tuple[str, ...], tmp_path: Path) -> None:
     options = ["--epochs", "40", "--warmup-epochs", "5", "--checkpoint-seconds", "0", *parts]
@@ -479,6 +480,7 @@ def test_interrupting_saves_what_there_is_and_says_where(tmp_path: Path) -> None
     assert "summary.json" not in files(out)
 
 
+@pytest.mark.slow
 def test_damaged_and_foreign_checkpoints_are_refused_and_the_older_one_is_offered(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

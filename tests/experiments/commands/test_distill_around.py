@@ -31,6 +31,7 @@ def student(out: Path) -> bytes:
     return (out / "student_last.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_warm_up_is_the_rules(tmp_path: Path) -> None:
     assert distill(tmp_path / "rule", "--rule", "lskd", "--rule-options", "tau", "3") == 0
     assert distill(tmp_path / "around", *AROUND[:4], "3", "--warmup-epochs", "3") == 0
@@ -39,6 +40,7 @@ def test_the_warm_up_is_the_rules(tmp_path: Path) -> None:
     assert summary(tmp_path / "around")["temperature_from"] == "ppo-around-lskd"
 
 
+@pytest.mark.slow
 def test_the_policy_around_a_rule_is_used_frozen_on_another_run(tmp_path: Path) -> None:
     assert distill(tmp_path / "agent", *AROUND) == 0
     policy = TemperaturePolicy.load(tmp_path / "agent")
@@ -50,6 +52,7 @@ def test_the_policy_around_a_rule_is_used_frozen_on_another_run(tmp_path: Path) 
     assert summary(tmp_path / "frozen")["temperature_from"] == "policy"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("calibrator", list(CALIBRATORS))
 @pytest.mark.parametrize("options", [("--temperatures", "separate"), AROUND, ("--equal-gradients",)], ids=str)
 def test_every_calibrator_goes_with_them(options: tuple[str, ...], calibrator: str, tmp_path: Path) -> None:
@@ -58,6 +61,7 @@ def test_every_calibrator_goes_with_them(options: tuple[str, ...], calibrator: s
     assert not summary(tmp_path / "run")["diverged"]
 
 
+@pytest.mark.slow
 def test_the_policy_of_separate_temperatures_makes_two(tmp_path: Path) -> None:
     options = ("--temperatures", "separate", "--warmup-epochs", "0", "--agent", "sac")
     assert distill(tmp_path / "run", *options, epochs=5) == 0
@@ -68,6 +72,7 @@ def test_the_policy_of_separate_temperatures_makes_two(tmp_path: Path) -> None:
     assert distill(tmp_path / "frozen", "--policy", str(tmp_path / "run")) == 0
 
 
+@pytest.mark.slow
 def test_equal_gradients_go_with_rules_and_agents(tmp_path: Path) -> None:
     for who in (["--rule", "difficulty"], ["--warmup-epochs", "1"]):
         folder = tmp_path / who[0].strip("-")

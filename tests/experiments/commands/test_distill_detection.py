@@ -31,6 +31,7 @@ def distill(teacher: Path, folder: Path, *options: str) -> list[str]:
     return ["distill", *SMALL, *STUDENT, "--teacher", str(teacher), "--out", str(folder), *options]
 
 
+@pytest.mark.slow
 def test_a_teachers_card_tells_average_precision(teacher: Path) -> None:
     card = json.loads((teacher / "teacher.json").read_text())
     assert card["metric"] == "AP"
@@ -38,6 +39,7 @@ def test_a_teachers_card_tells_average_precision(teacher: Path) -> None:
     assert card["test_details"]["AP"] == pytest.approx(card["test_accuracy"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chooser", [("--agent", "ppo", "--calibrator", "return_decomposition"), ("--rule", "lskd")])
 def test_a_stopped_detector_goes_on_bit_for_bit(
     chooser: tuple[str, ...], teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -57,6 +59,7 @@ def test_a_stopped_detector_goes_on_bit_for_bit(
         assert (tmp_path / "stopped" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_a_run_shows_what_it_finds_and_can_be_made_again(
     teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,6 +85,7 @@ def test_a_run_shows_what_it_finds_and_can_be_made_again(
     assert "AP50" in page
 
 
+@pytest.mark.slow
 def test_a_comparison_of_detectors(teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "comparison"
     arms = (
@@ -102,6 +106,7 @@ def test_a_comparison_of_detectors(teacher: Path, tmp_path: Path, capsys: pytest
     assert len(rows) == 1 + 3 * 2
 
 
+@pytest.mark.slow
 def test_the_bench_of_detectors(teacher: Path, tmp_path: Path) -> None:
     given = ["bench", *SMALL[:-1], *STUDENT[:-1], "--teacher", str(teacher), "--rounds", "1", "--steps", "2"]
     assert main([*given, "--no-memory", "--arms", "fixed", "ppo_learning", "--out", str(tmp_path)]) == 0
@@ -110,6 +115,7 @@ def test_the_bench_of_detectors(teacher: Path, tmp_path: Path) -> None:
     assert "networks_and_loss" in told["parts_ms"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -13,6 +13,7 @@ from experiments.cli import main
 QUICK = ("--epochs", "4", "--warmup-epochs", "1", "--no-progress", "--device", "cpu", "--no-explore")
 
 
+@pytest.mark.slow
 def test_every_part_of_a_run_with_an_agent_can_come_from_outside(tmp_path: Path) -> None:
     out = tmp_path / "run"
     parts = ["--method", "outside_parts:HalfKD", "--method-options", "kd_weight", "0.4"]

@@ -56,6 +56,7 @@ def distill(data: Path, teacher: Path) -> Distill:
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method", [name for name, kind in METHODS.items() if "classification" in kind.tasks and name != "cross_entropy"]
 )
@@ -85,6 +86,7 @@ def test_the_summary_tells_the_parts_and_the_images_in_both(
     assert (config["train_images"], config["split_seed"], config["dataset"]) == (200, 0, "arrays")
 
 
+@pytest.mark.slow
 def test_crd_with_random_views_and_a_sequence_resumes_bit_for_bit(
     distill: Distill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +125,7 @@ def test_the_user_brings_a_network_by_its_path(
     assert load_file(tmp_path / "run" / "student.safetensors")["1.weight"].shape == (4, 54)
 
 
+@pytest.mark.slow
 def test_weights_of_the_field_teach(distill: Distill, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = tmp_path / "resnet8.pth"
     torch.save({"model": create_model("resnet8", 4, (3, 8, 8)).state_dict(), "epoch": 3}, weights)
@@ -166,6 +169,7 @@ def test_bad_input_gets_one_line_and_leaves_nothing(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 @needs_real_data
 def test_fashion_mnist_is_distilled_from_its_preset(tmp_path: Path) -> None:
@@ -181,6 +185,7 @@ def test_fashion_mnist_is_distilled_from_its_preset(tmp_path: Path) -> None:
     assert summary["student_last_test_accuracy"] > 0.4
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 @needs_real_data
 def test_the_preset_of_cifar100_starts_with_weights_of_the_field(tmp_path: Path) -> None:

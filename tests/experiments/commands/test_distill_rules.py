@@ -18,6 +18,7 @@ def distill(out: Path, *options: str, epochs: int = 2) -> int:
     return main(["distill", "--out", str(out), "--epochs", str(epochs), *QUICK, *by_ppo(*options)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(RULES))
 def test_every_rule_makes_a_run(name: str, tmp_path: Path) -> None:
     assert distill(tmp_path / "run", "--rule", name) == 0
@@ -25,6 +26,7 @@ def test_every_rule_makes_a_run(name: str, tmp_path: Path) -> None:
     assert (told["temperature_from"], told["rule_options"], told["diverged"]) == (name, {}, False)
 
 
+@pytest.mark.slow
 def test_options_reach_the_rule_and_the_summary(tmp_path: Path) -> None:
     students = []
     for options in (["tau", "2"], ["tau", "3", "gradient", "False"], []):

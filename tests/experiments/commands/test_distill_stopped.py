@@ -14,6 +14,7 @@ AROUND = ("--around", "lskd", "--warmup-epochs", "1")
 INSTANCE_CTKD = ("--rule", "ctkd", "--rule-options", "scope", "instance", "curriculum_epochs", "1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "epochs", "stopped_after"),
     [

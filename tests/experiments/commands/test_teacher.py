@@ -14,6 +14,7 @@ import pytest
 from experiments.cli import main
 
 
+@pytest.mark.slow
 def test_a_teacher_is_trained_saved_and_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "teacher"
     arguments = ["teacher", "--model", "mlp32", "--epochs", "15", "--device", "cpu", "--out", str(out)]
@@ -49,6 +50,7 @@ def test_bad_input_leaves_nothing(
     assert not (tmp_path / "t").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_training_is_resumed_to_the_same_teacher(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--model", "mlp16", "--epochs", "60", "--device", "cpu", "--checkpoint-seconds", "0", "--no-progress"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -90,6 +92,7 @@ def test_a_diverging_training_is_told_and_leaves_no_teacher(tmp_path: Path, caps
     assert not (tmp_path / "t" / "teacher.safetensors").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_every_precision_and_optimiser_learns(precision: str, optimizer: str, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ def rows_of(arm: str, accuracies: np.ndarray) -> list[Row]:
     return [Row(arm, "task", seed, accuracy, accuracy, 1, 2.0) for seed, accuracy in enumerate(accuracies.tolist())]
 
 
+@pytest.mark.slow
 def test_a_planted_better_arm_is_found_with_its_size() -> None:
     generator = np.random.default_rng(0)
     found, planted = [], 0.01
@@ -63,3 +64,16 @@ def test_the_cost_is_taken_from_the_seconds_of_processes_where_all_have_them() -
     runs = analyze(rows, ["task"], "T=4", [])["task"]["runs"]
     assert runs["a"]["cost_ratio"] == 3.0
     assert runs["b"]["cost_ratio"] == 0.5
+
+
+def test_regret_is_the_difference_to_the_fixed_temperature_that_was_best_in_hindsight() -> None:
+    rows = [
+        *rows_of("T=4", np.array([0.5, 0.6])),
+        *rows_of("T=8", np.array([0.7, 0.8])),
+        *rows_of("ppo", np.array([0.65, 0.9])),
+    ]
+    told = analyze(rows, ["task"], "T=4", ["T=4", "T=8"])["task"][LAST]
+    assert told["best_fixed"] == "T=8"
+    means = {arm: (of_arm["difference"]["mean"], of_arm["regret"]["mean"]) for arm, of_arm in told["arms"].items()}
+    for arm, expected in {"T=4": (0.0, -0.2), "T=8": (0.2, 0.0), "ppo": (0.225, 0.025)}.items():
+        assert means[arm] == pytest.approx(expected), arm

@@ -119,6 +119,7 @@ class _Recorder(RunHook):
         self.indices.append(run.batch.indices)
 
 
+@pytest.mark.slow
 def test_all_arms_start_with_the_same_student_and_see_the_same_batches(tmp_path: Path) -> None:
     found = plan(
         *("--out", str(tmp_path), "--rules", "ctkd", "random", "--agents", "ppo", "--student-alone", "--seeds", "2"),

@@ -60,6 +60,8 @@ def test_the_probability_of_improvement_counts_pairs() -> None:
     # 1 beats 0; 2 beats 0 and has two ties; 3 beats all: 1 + 2 + 3 of 9 pairs.
     assert probability_of_improvement([1, 2, 3], [2, 2, 0]) == pytest.approx(6 / 9)
     assert probability_of_improvement([1, 2], [1, 2]) == 0.5
+    assert probability_of_improvement([1, 2], [0]) == 1.0  # as where a seed of one arm has failed
+    assert probability_of_improvement([1], [0, 1, 2]) == 0.5
 
 
 @pytest.mark.parametrize("seeds", [5, 10])

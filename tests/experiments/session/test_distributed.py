@@ -93,17 +93,20 @@ def compared(shared: Shared) -> dict[str, Any]:
     return shared.read("told.json")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [case for case in CASES if case not in DRAWN_ANEW])
 def test_two_processes_make_the_run_of_one(case: str, compared: dict[str, Any]) -> None:
     for part in ("student", "states", "rewards"):
         assert compared[case][part] < TOLERANCE, part
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_both_processes_hold_the_same_student_and_method_bit_for_bit(case: str, compared: dict[str, Any]) -> None:
     assert compared[case]["processes_differ"] == 0.0
 
 
+@pytest.mark.slow
 def test_what_needs_a_single_process_is_refused(compared: dict[str, Any]) -> None:
     calibrator, runs, compiled = compared["plain"]["refused"]
     assert "choose return_decomposition or uniform" in calibrator
@@ -120,6 +123,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", ["default", "uniform"])
 def test_an_agent_learns_the_same_in_two_processes(name: str, shared: Shared, tmp_path: Path) -> None:
@@ -135,17 +139,20 @@ def test_an_agent_learns_the_same_in_two_processes(name: str, shared: Shared, tm
     assert accuracies[0] == pytest.approx(accuracies[1], abs=1.5 * one_image)
 
 
+@pytest.mark.slow
 def test_the_tolerance_of_learned_runs_tells_another_run(shared: Shared, tmp_path: Path) -> None:
     distill_alone(tmp_path / "other", *COMMANDS["uniform"], "--seed", "1")
     for file in ("student", "policy"):
         assert difference(tmp_path / "other", shared.folder / "uniform", file) > 10 * LATE_TOLERANCE, file
 
 
+@pytest.mark.slow
 def test_only_the_first_process_prints(shared: Shared) -> None:
     assert shared.output.count("student, last epoch") == 2  # two runs of an agent
     assert shared.errors.count("UserWarning: You have specified a mini-batch size") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -170,6 +177,7 @@ def workers(launcher: int) -> dict[str, int]:
     return {rank_of(int(pid)): int(pid) for pid in children if rank_of(int(pid))}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the processes in /proc")
 def test_a_killed_process_ends_the_other_and_the_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:

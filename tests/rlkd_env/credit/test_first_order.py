@@ -176,3 +176,24 @@ def test_the_gradient_credit_equals_the_sum_over_weights_written_out(make_run: M
             products.append(sum((one * other).sum() for one, other in zip(probe, gradient, strict=True)))
         expected = run.learning_rate * float(products[0] - products[1])
         assert float(calibrator.credit[instance]) == pytest.approx(expected, rel=1e-3, abs=1e-6)
+
+
+def test_last_layer_averages_over_shares_of_the_probe_that_take_turns(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(batch_size=16, reward="train_progress", probe_size=10)
+    run.reset(0)
+    calibrator, looked = LastLayer(run, REFERENCE), []
+    gradient = LastLayer._classifier_gradient
+
+    def counted(self: LastLayer, run: DistillationRun, positions: torch.Tensor) -> torch.Tensor:
+        looked.extend(positions.tolist())
+        return torch.full_like(gradient(self, run, positions), len(looked) / 4)  # 1, then 2, then 3
+
+    monkeypatch.setattr(LastLayer, "_classifier_gradient", counted)
+    watch(run, calibrator)
+    for step in range(9):
+        run.step(Temperature.shared(random_temperatures(16, step)))
+    assert looked == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
+    average = calibrator.state_dict()["gradient"]
+    torch.testing.assert_close(average, torch.full_like(average, 0.9 * (0.9 * 1 + 0.1 * 2) + 0.1 * 3))

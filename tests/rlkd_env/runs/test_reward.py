@@ -88,3 +88,14 @@ def test_measuring_the_probe_leaves_a_batch_norm_students_statistics_alone(make_
         return run.student[2].running_mean
 
     assert torch.equal(final_mean("probe_loss"), final_mean("train_progress"))
+
+
+def test_a_delayed_reward_goes_on_in_the_middle_of_its_interval(make_run: MakeRun) -> None:
+    whole, first, second = (make_run(reward_interval=5) for _ in range(3))
+    whole.reset(0)
+    first.reset(0)
+    expected = rewards_of(whole)
+    for _ in range(3):
+        first.step(Temperature.shared(torch.full((64,), 4.0)))
+    second.load_state_dict(first.state_dict())
+    assert rewards_of(second) == expected[3:]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from agents.rules.create import RuleSetting, create_rule
@@ -144,3 +146,42 @@ def test_optimizers_go_on_from_their_state() -> None:
     trained(first, parameter, 3)
     trained(second, other, 3)
     assert torch.equal(parameter, other)
+
+
+def with_batch_norm(run: DistillationRun) -> DistillationRun:
+    """Give a run a student with running statistics."""
+    run.create_student = lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.BatchNorm1d(12), nn.Linear(12, 10))
+    return run
+
+
+def test_one_logit_that_is_not_finite_is_enough(make_run: MakeRun) -> None:
+    run = make_run()
+    run.reset(0)
+    assert bool(run.update.is_finite())
+    for value in (torch.inf, torch.nan):
+        logits = run.outputs.student_logits.detach().clone()
+        logits[3, 2] = value
+        run.update.outputs = replace(run.outputs, student_logits=logits)
+        assert not bool(run.update.is_finite())
+
+
+def test_outputs_know_how_far_the_run_is(make_run: MakeRun) -> None:
+    run = make_run()
+    run.reset(0)
+    for step in range(run.total_steps):
+        outputs = run.outputs
+        assert (float(outputs.progress), float(outputs.epoch)) == pytest.approx((step / 12, step / 4))
+        run.step(Temperature.shared(torch.full((64,), 4.0)))
+
+
+def test_a_batch_that_is_forwarded_again_moves_no_statistics(make_run: MakeRun) -> None:
+    run = with_batch_norm(make_run())
+    run.reset(0)
+    run.step(Temperature.shared(torch.full((64,), 4.0)))
+    before = {name: buffer.clone() for name, buffer in run.student.named_buffers()}
+    with run.update.same_statistics():
+        run.update.forward(run.batch, run.step_count)
+    for name, buffer in run.student.named_buffers():
+        assert torch.equal(buffer, before[name]), name
+    run.update.forward(run.batch, run.step_count)
+    assert not torch.equal(run.student[2].running_mean, before["2.running_mean"])

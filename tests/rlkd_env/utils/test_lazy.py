@@ -48,6 +48,7 @@ def test_importing_the_package_registers_the_environments(imports: str) -> None:
     assert "True" in run(f"{imports}; print('rlkd/Digits-v0' in gymnasium.registry)")
 
 
+@pytest.mark.slow
 def test_without_optional_packages_the_loss_rules_and_policies_work() -> None:
     optional = (
         "torchvision stable_baselines3 sb3_contrib tensorboard sklearn scipy threadpoolctl tyro tqdm rich matplotlib "

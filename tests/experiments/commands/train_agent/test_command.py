@@ -40,6 +40,7 @@ def train(instances: Path, out: Path, *options: str, updates: int = 2) -> int:
     return main(["train-agent", *given, *QUICK, *options])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("agent", ["cma", "ppo"])
 def test_a_trained_policy_is_compared_and_can_be_used(
     agent: str, tiny_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -67,6 +68,7 @@ def test_the_policy_of_the_package_can_be_used(tmp_path: Path) -> None:
     assert json.loads((out / "summary.json").read_text())["temperature_from"] == "policy"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("agent", ["cma", "ppo"])
 def test_a_training_that_was_killed_goes_on_to_the_same_policy(
     agent: str, tiny_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
