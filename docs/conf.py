@@ -7,9 +7,13 @@ import pkgutil
 import sys
 from pathlib import Path
 
+from docutils import nodes
+from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 
 ROOT = Path(__file__).parent.parent
+PACKAGES = ("rlkd_env", "agents", "experiments")
 sys.path.insert(0, str(ROOT))  # the documented packages are those of this checkout
 
 import rlkd_env
@@ -23,6 +27,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build", "results/*"]
 toc_object_entries = False
+suppress_warnings = ["ref.python"]  # signatures hold short names, of which some stand for several things
 
 html_theme = "furo"
 html_title = f"RLKD {version}"
@@ -63,16 +68,33 @@ def _write_room(app: Sphinx, page: str, source: list[str]) -> None:  # noqa: ARG
 
 
 def _modules(package: str) -> list[tuple[str, bool]]:
-    """Return the package and all modules below it by name, and whether each is a package, without private ones."""
-    room = importlib.import_module(package)
+    """Return a package and all modules below it by name, and whether each is a package, without private ones."""
+    folders = getattr(importlib.import_module(package), "__path__", None)
+    if folders is None:
+        return [(package, False)]
     inside = [
         (module.name, module.ispkg)
-        for module in pkgutil.walk_packages(room.__path__, f"{package}.")
+        for module in pkgutil.walk_packages(folders, f"{package}.")
         if not module.name.rpartition(".")[2].startswith("_")
     ]
     return [(package, True), *inside]
 
 
+def _link(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.TextElement) -> nodes.Node | None:
+    """Link a name that a room exports to where its module documents it."""
+    room, _, name = node.get("reftarget", "").rpartition(".")
+    if node.get("refdomain") != "py" or room.partition(".")[0] not in PACKAGES:
+        return None
+    try:
+        part = getattr(importlib.import_module(room), name)
+        target = f"{part.__module__}.{part.__qualname__}"
+    except (ImportError, AttributeError):
+        return None
+    domain, page = env.get_domain("py"), node.get("refdoc", "index")
+    return domain.resolve_xref(env, page, app.builder, node["reftype"], target, node, content)
+
+
 def setup(app: Sphinx) -> None:
-    """Fill the pages of the reference when they are read."""
+    """Fill the pages of the reference when they are read, and link what rooms export."""
     app.connect("source-read", _write_room)
+    app.connect("missing-reference", _link)

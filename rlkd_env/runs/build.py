@@ -28,7 +28,13 @@ from rlkd_env.utils.randomness import seeded
 
 @torch.no_grad()
 def teacher_logit_deviation(teacher: nn.Module, splits: Splits, task: Task, images: int = 1024) -> float:
-    """Mean over instances of up to so many training images of the deviation of the teacher's logits: its unit.
+    """Return the unit of relative temperatures: the mean over instances of the standard deviation of the logits.
+
+    Args:
+        teacher: the teacher, which is put into evaluation mode.
+        splits: the data.
+        task: how networks are forwarded.
+        images: the largest number of training images that are looked at.
 
     Raises:
         UsageError: if the teacher's classes are not the data's.
@@ -54,12 +60,13 @@ def build_run(
 
     Args:
         config: the settings.
-        dataset: a data source in place of ``config.dataset``.
-        teacher: a network in place of ``config.teacher``; maps images to logits ``(N, C)``.
-        student: creates a fresh student in place of ``config.student``; likewise.
-        on_teacher_epoch: follows the training of a teacher that is not cached yet: epoch from 1, mean loss.
-        processes: that share the run, each of which builds it and whose devices come before ``config.device``; None
-            for a run of this process alone.
+        dataset: a data source in place of the one that the config names.
+        teacher: a network in place of the teacher that the config names; it maps images to logits ``(N, C)``.
+        student: a function that creates a fresh student in place of the one that the config names.
+        on_teacher_epoch: a function of epoch, from 1, and mean loss, which follows the training of a teacher that is
+            not cached yet.
+        processes: the processes that share the run. Each of them builds it, and their devices are used instead of the
+            config's. None is a run of this process alone.
 
     Raises:
         UsageError: if a setting is invalid; nothing has been written then but, perhaps, a cached teacher.
