@@ -36,11 +36,7 @@ class TensorBoardCurves(RunHook):
     """
 
     def __init__(
-        self,
-        writer: SummaryWriter,
-        history: RunHistory,
-        timer: PartTimer,
-        extra: Callable[[], dict[str, float]] = dict,
+        self, writer: SummaryWriter, history: RunHistory, timer: PartTimer, extra: Callable[[], dict[str, float]] = dict
     ) -> None:
         self._extra = extra
         self._writer = writer

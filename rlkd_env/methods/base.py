@@ -37,12 +37,7 @@ class Pair:
 
     @classmethod
     def of(
-        cls,
-        student: nn.Module,
-        teacher: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        object_classes: int | None = None,
+        cls, student: nn.Module, teacher: nn.Module, images: Tensor, labels: Tensor, object_classes: int | None = None
     ) -> Pair:
         """Describe two networks by the features they compute for images ``(N, channels, height, width)``.
 
@@ -99,11 +94,7 @@ class Method(nn.Module, ABC):
         logit_losses = self.logit_losses(outputs, temperature)
         if self.equal_gradients:
             logit_losses = with_equal_gradients(logit_losses, outputs.student_logits, self.mean_gradient_norm)
-        return {
-            "task": self.task_weight * outputs.task_loss,
-            **logit_losses,
-            **self.feature_losses(outputs),
-        }
+        return {"task": self.task_weight * outputs.task_loss, **logit_losses, **self.feature_losses(outputs)}
 
     def mean_gradient_norm(self, norm: Tensor) -> Tensor:
         """Return the mean gradient norm of its run's whole batch for each instance of this process's share ``(n,)``."""

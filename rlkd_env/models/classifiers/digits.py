@@ -37,10 +37,7 @@ def digits_cnn(num_classes: int, image_shape: tuple[int, int, int]) -> nn.Module
 def mlp(hidden_units: int, num_classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
     """Return a network of one hidden layer with ReLU, which with 12 units has 910 parameters on Digits."""
     network = nn.Sequential(
-        nn.Flatten(),
-        nn.Linear(math.prod(image_shape), hidden_units),
-        nn.ReLU(),
-        nn.Linear(hidden_units, num_classes),
+        nn.Flatten(), nn.Linear(math.prod(image_shape), hidden_units), nn.ReLU(), nn.Linear(hidden_units, num_classes)
     )
     return set_taps(network, Taps(stages=(), preactivations=(), classifier="3"))
 

@@ -103,11 +103,7 @@ class _ShuffleNet(nn.Module):
     """
 
     def __init__(
-        self,
-        widths: tuple[int, int, int],
-        head_width: int | None,
-        num_classes: int,
-        image_shape: tuple[int, int, int],
+        self, widths: tuple[int, int, int], head_width: int | None, num_classes: int, image_shape: tuple[int, int, int]
     ) -> None:
         super().__init__()
         self.conv1 = convolution(image_shape[0], STEM_CHANNELS, 1)

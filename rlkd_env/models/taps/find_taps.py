@@ -56,10 +56,7 @@ class _Call:
 
 
 def add_taps(
-    network: nn.Module,
-    num_classes: int,
-    image_shape: tuple[int, int, int],
-    given: Mapping[str, Any] | None = None,
+    network: nn.Module, num_classes: int, image_shape: tuple[int, int, int], given: Mapping[str, Any] | None = None
 ) -> nn.Module:
     """Check that a network maps images to logits, and give it taps if it has none.
 
