@@ -38,9 +38,6 @@ class CoefficientForm:
         name: ``"constant"``: the same coefficients all through; ``"linear"``: linear in the run's progress;
             ``"context"``: also, that of the constant linear in all of the context.
         rule: the rule whose contexts and coefficients they are.
-
-    Raises:
-        UsageError: if the name is unknown.
     """
 
     def __init__(self, name: PolicyForm, rule: CoefficientRule) -> None:

@@ -72,9 +72,6 @@ def write_policy(folder: Path, network: nn.Sequential, description: dict[str, An
         folder: the folder, which is made if it is missing.
         network: layers of :data:`LAYERS`.
         description: what the policy is besides its network, as plain values.
-
-    Raises:
-        UsageError: if a layer is of another kind.
     """
     layers = [_describe(layer) for layer in network]
     write_tensors(folder / WEIGHTS_FILE, network.state_dict())
@@ -95,9 +92,6 @@ def read_policy(path: Path | str, kind: str, create: Callable[[Sequence[nn.Modul
         path: the folder, or one of its two files.
         kind: the kind that the description must tell; one that tells none is of :data:`UNTOLD_KIND`.
         create: makes the policy from its layers, whose weights are read afterwards, and its description.
-
-    Raises:
-        UsageError: if a file is missing, damaged, of another format or kind, or does not belong to the other.
     """
     folder = policy_folder(path)
     description, weights = read_description(folder), folder / WEIGHTS_FILE
@@ -126,9 +120,6 @@ def read_description(folder: Path) -> dict[str, Any]:
 
     A feature or a rule from outside the package is named as ``package.module:name``. Its module must have been
     imported already, as a file alone must never run code.
-
-    Raises:
-        UsageError: if there is no description, it is of another format, or it names code that has not been imported.
     """
     description = read_json(folder / DESCRIPTION_FILE)
     if not isinstance(description, dict) or description.get("format") != POLICY_FORMAT:

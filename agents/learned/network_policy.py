@@ -47,12 +47,7 @@ class NetworkPolicy(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def from_description(cls, layers: Sequence[nn.Module], description: dict[str, Any]) -> Self:
-        """Make the policy that a description tells.
-
-        Raises:
-            KeyError: if it lacks a value.
-            TypeError: if one is of another type.
-        """
+        """Make the policy that a description tells."""
 
     def choose(
         self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, progress: float = 0.0
@@ -88,9 +83,6 @@ class NetworkPolicy(nn.Module, ABC):
 
         Returns:
             ``(N,)``.
-
-        Raises:
-            ValueError: if teacher and student have different ones, or the loss a factor of its own.
         """
         chosen = self.choose(student_logits, teacher_logits, labels, progress)
         if not chosen.is_shared:
@@ -107,8 +99,5 @@ class NetworkPolicy(nn.Module, ABC):
 
         Args:
             path: the folder, or one of its two files.
-
-        Raises:
-            UsageError: if a file is missing, damaged, of another format or kind, or does not belong to the other.
         """
         return read_policy(path, cls.kind, cls.from_description)

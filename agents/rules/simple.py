@@ -164,9 +164,6 @@ class _ByNumber(Rule):
         of: the network whose prediction at temperature 1 counts: ``"teacher"`` or ``"student"``.
         direction: ``"rising"`` or ``"falling"``.
         scale: ``"linear"``, or ``"log"`` for equal ratios of the temperature.
-
-    Raises:
-        UsageError: if the range is empty or a word unknown.
     """
 
     temperatures = ("low", "high")

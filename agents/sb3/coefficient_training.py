@@ -32,9 +32,6 @@ class CoefficientTraining:
 
     Attributes:
         generation: number of episodes so far.
-
-    Raises:
-        UsageError: if the agent or an option is unknown.
     """
 
     def __init__(

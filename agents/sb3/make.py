@@ -100,11 +100,7 @@ class AgentFamily:
         return {"gamma": 0.0, "gae_lambda": 0.0} if self.is_on_policy else {"gamma": 0.0}
 
     def load(self) -> type[BaseAlgorithm]:
-        """Import the class.
-
-        Raises:
-            UsageError: if it cannot be imported.
-        """
+        """Import the class."""
         if not isinstance(self.algorithm, str):
             return self.algorithm
         found: type[BaseAlgorithm] = import_by_path(self.algorithm, "agent", self.extra)
@@ -152,11 +148,7 @@ AGENTS: Registry[AgentFamily] = Registry(
 
 
 def default_options(name: str | type[BaseAlgorithm], num_envs: int) -> dict[str, Any]:
-    """Return the arguments that :func:`make_agent` gives an agent's class for this number of slots.
-
-    Raises:
-        UsageError: if the agent is unknown.
-    """
+    """Return the arguments that :func:`make_agent` gives an agent's class for this number of slots."""
     return AGENTS[AGENTS.name_of(name)].defaults(num_envs)
 
 

@@ -168,9 +168,6 @@ def stratified(
 
     Returns:
         The drawn positions and the rest.
-
-    Raises:
-        UsageError: If there are too few positions.
     """
     if not 1 <= size <= len(positions):
         raise UsageError(f"the {part} part cannot have {size} images: {len(positions)} are there to draw from")

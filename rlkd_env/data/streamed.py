@@ -107,11 +107,7 @@ class FileReader(PathReader):
 
 
 class DatasetReader(Reader):
-    """A reader of a torch ``Dataset`` of ``(image, label)``, whose images are tensors or PIL images of one shape.
-
-    Raises:
-        UsageError: If the first image is neither.
-    """
+    """A reader of a torch ``Dataset`` of ``(image, label)``, whose images are tensors or PIL images of one shape."""
 
     def __init__(self, dataset: Dataset[tuple[Any, int]]) -> None:
         self._dataset = dataset
@@ -228,9 +224,6 @@ def readable(reader: PathReader, config: DataConfig, pixels: list[Tensor] | None
 
     Returns:
         The positions of the files that can be read.
-
-    Raises:
-        UsageError: If a file cannot be read and is not to be skipped, or none can be read.
     """
     good = []
     for position, image in enumerate(read_in_order(reader, len(reader.paths))):

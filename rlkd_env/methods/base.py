@@ -114,22 +114,14 @@ def _itself(values: Tensor) -> Tensor:
 
 
 def features_of(outputs: InstanceOutputs) -> tuple[Features, Features]:
-    """Return the student's and the teacher's features.
-
-    Raises:
-        ValueError: If the outputs hold no features.
-    """
+    """Return the student's and the teacher's features."""
     if outputs.student_features is None or outputs.teacher_features is None:
         raise ValueError("this method needs outputs with features: see forward_with_features")
     return outputs.student_features, outputs.teacher_features
 
 
 def regions_of(outputs: InstanceOutputs) -> Regions:
-    """Return the image regions that the instances stand for.
-
-    Raises:
-        ValueError: If the instances are whole images.
-    """
+    """Return the image regions that the instances stand for."""
     if outputs.regions is None:
         raise ValueError("this method needs outputs whose instances are regions of images")
     return outputs.regions

@@ -44,9 +44,6 @@ class NegativeSampler(nn.Module):
 
     The images, given by their classes ``(n,)``, are sorted by class; a position among the images of other classes skips
     the block of the own class.
-
-    Raises:
-        UsageError: If all images are of one class.
     """
 
     order: Tensor

@@ -22,9 +22,6 @@ def matching_levels(pair: Pair, method: str) -> list[tuple[int, int]]:
 
     Returns:
         The indices of the student's and the teacher's stage of each pair, from fine to coarse.
-
-    Raises:
-        UsageError: If no two levels have the same size.
     """
     free = list(range(len(pair.teacher.stages)))
     levels = []

@@ -134,11 +134,7 @@ def _create(
 
 
 def _torchvision_name(name: str) -> str:
-    """Return the name without the prefix.
-
-    Raises:
-        UsageError: if it has none and torchvision does not know it either; the message names the closest match.
-    """
+    """Return the name without the prefix."""
     if name.startswith(PREFIX) or name in torchvision_names():
         return name.removeprefix(PREFIX)
     close = difflib.get_close_matches(name, [*MODELS, *torchvision_names()], n=1)

@@ -109,11 +109,7 @@ def choose_engine(
 
 
 def select_device(name: str) -> torch.device:
-    """Return the device of this name, or the best one there is for ``"auto"``.
-
-    Raises:
-        UsageError: if this machine or this PyTorch lacks the device.
-    """
+    """Return the device of this name, or the best one there is for ``"auto"``."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -17,9 +17,6 @@ def import_factory(path: str) -> Callable[..., Any]:
 
     Args:
         path: ``package.module:factory``.
-
-    Raises:
-        UsageError: if the module cannot be imported, or lacks the factory, or it cannot be called.
     """
     factory: Callable[..., Any] = import_by_path(path, "network")
     if isinstance(factory, nn.Module):
@@ -39,9 +36,6 @@ def create_from_path(
         num_classes: number of classes C; given to the factory if it has a parameter of this name.
         image_shape: channels, height, width; likewise.
         options: further keyword arguments of the factory.
-
-    Raises:
-        UsageError: if there is no such factory, it takes other arguments, or gives anything but a network.
     """
     factory = import_factory(path)
     try:

@@ -127,11 +127,7 @@ def _repeat_channel(network: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Ten
 
 
 def _read_card(path: Path) -> _Card | None:
-    """Return the description in a file, or None if it has none.
-
-    Raises:
-        UsageError: If the file is missing or the description is damaged.
-    """
+    """Return the description in a file, or None if it has none."""
     if not path.is_file():
         raise UsageError(f"{path} does not exist")
     metadata = read_tensors(path)[1] if is_safetensors(path) else {}

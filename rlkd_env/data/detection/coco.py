@@ -52,13 +52,7 @@ class COCO(DetectionFiles):
 
 
 def read_coco(path: Path, folder: Path) -> AnnotatedFiles:
-    """Read a JSON file in COCO's format whose file names are relative to a folder.
-
-    Raises:
-        UsageError: If the file is missing or not in COCO's format, lists an image, annotation or category twice, or has
-        an
-            annotation of an image or category that is not listed.
-    """
+    """Read a JSON file in COCO's format whose file names are relative to a folder."""
     content = read_json(path)
     names = dict(sorted(_categories(content, path)))
     files = AnnotatedFiles(str(path), tuple(names.values()))

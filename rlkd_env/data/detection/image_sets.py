@@ -153,11 +153,7 @@ def largest_classes(boxes: Boxes) -> Tensor:
 
 
 def is_flipped(config: DataConfig, usual: bool) -> bool:
-    """Return whether training images are mirrored: as requested, or as is usual for the data.
-
-    Raises:
-        UsageError: If another augmentation is requested, which would change the boxes.
-    """
+    """Return whether training images are mirrored: as requested, or as is usual for the data."""
     if config.augmentation in ("crop_flip", "resized_crop"):
         raise UsageError(f"the augmentation {config.augmentation} is not for detection; it can be none or flip")
     return usual if config.augmentation == "auto" else config.augmentation == "flip"

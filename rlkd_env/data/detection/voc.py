@@ -103,13 +103,7 @@ def _add(files: AnnotatedFiles, image: Path, annotation: Path) -> None:
 
 
 def _object(found: dict[str, Any]) -> tuple[tuple[float, float, float, float], int, bool, float]:
-    """Return an object's corners, class, whether it is difficult, and area.
-
-    Raises:
-        KeyError: If an entry is missing.
-        TypeError: If an entry is empty.
-        ValueError: If an entry is not a number, or the class is not one of VOC's.
-    """
+    """Return an object's corners, class, whether it is difficult, and area."""
     left, top, right, bottom = (float(found["bndbox"][side]) for side in ("xmin", "ymin", "xmax", "ymax"))
     corners = (left - 1.0, top - 1.0, right, bottom)
     if found["name"] not in CLASS_NAMES:

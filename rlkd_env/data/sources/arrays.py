@@ -75,11 +75,7 @@ class Arrays(LabelledSource):
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read an ``.npz`` file's arrays without unpickling anything.
-
-    Raises:
-        UsageError: If the file is missing or damaged, or lacks ``x_train`` or ``y_train``.
-    """
+    """Read an ``.npz`` file's arrays without unpickling anything."""
     if not path.is_file():
         raise UsageError(f"there is no file {path}: pass an .npz with x_train and y_train as --data-path")
     try:
@@ -94,11 +90,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def as_pixels(values: np.ndarray, name: str) -> Tensor:
-    """Return images as ``(n, channels, height, width)``, uint8 or float32 in [0, 1].
-
-    Raises:
-        UsageError: If the values are not images.
-    """
+    """Return images as ``(n, channels, height, width)``, uint8 or float32 in [0, 1]."""
     if values.ndim == 3:
         values = values[:, None]
     elif values.ndim == 4 and values.shape[-1] in _CHANNELS:
@@ -115,11 +107,7 @@ def as_pixels(values: np.ndarray, name: str) -> Tensor:
 
 
 def as_labels(values: np.ndarray, count: int, name: str, num_classes: int | None = None) -> Tensor:
-    """Return classes ``(count,)`` as int64.
-
-    Raises:
-        UsageError: If their number differs, or if they are not classes from 0 to ``num_classes`` - 1.
-    """
+    """Return classes ``(count,)`` as int64."""
     if values.size != count or not np.issubdtype(values.dtype, np.integer):
         raise UsageError(f"{name} must hold one whole number for each of the {count} images")
     labels = values.reshape(-1).astype(np.int64)
@@ -142,11 +130,7 @@ def channel_statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, 
 
 
 def augmenting(preprocessing: Preprocessing, asked: Augmentation, usual: Augmentation, pixels: Tensor) -> Preprocessing:
-    """Add the requested random views, or those that are usual for the data set.
-
-    Raises:
-        UsageError: If random parts of larger images are requested, which arrays do not have.
-    """
+    """Add the requested random views, or those that are usual for the data set."""
     augmentation = usual if asked == "auto" else asked
     if augmentation == "resized_crop":
         raise UsageError("the augmentation resized_crop needs image files; here it can be none, flip or crop_flip")

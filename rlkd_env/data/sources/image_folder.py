@@ -161,11 +161,7 @@ class TinyImageNet(ImageFolder):
 
 
 def list_folder(root: Path) -> tuple[list[Sample], list[str]]:
-    """List the image files with their classes, one folder per class, and the classes' names in order.
-
-    Raises:
-        UsageError: If there is no class folder, or one without images.
-    """
+    """List the image files with their classes, one folder per class, and the classes' names in order."""
     try:
         found = TorchvisionFolder(str(root))
     except FileNotFoundError as error:

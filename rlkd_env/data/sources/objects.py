@@ -25,9 +25,6 @@ class ArrayObjects(Arrays):
     Args:
         config: what is asked of the data.
         arrays: ``x_train`` and ``y_train``, and perhaps ``x_validation``, ``y_validation``, ``x_test``, ``y_test``.
-
-    Raises:
-        UsageError: if a name is unknown, or one of a pair is missing.
     """
 
     def __init__(self, config: DataConfig, arrays: Mapping[str, Any]) -> None:
@@ -47,11 +44,7 @@ class ArrayObjects(Arrays):
         return self._arrays, "the data"
 
     def validation_set(self) -> ImageSet | None:
-        """Return the validation images that were given, prepared like the training images; None if there are none.
-
-        Raises:
-            UsageError: if they are no images of the training images' shape and classes.
-        """
+        """Return the validation images that were given, prepared like the training images; None if there are none."""
         if "x_validation" not in self._arrays:
             return None
         training, num_classes = self.training_images()
@@ -88,11 +81,7 @@ class DatasetObjects(UserDataset):
         self._validation_dataset = validation
 
     def validation_set(self) -> ImageSet | None:
-        """Load the validation images that were given; None if there are none.
-
-        Raises:
-            UsageError: if they are not labelled images.
-        """
+        """Load the validation images that were given; None if there are none."""
         return (
             None
             if self._validation_dataset is None

@@ -28,11 +28,7 @@ class _SmallSet(Arrays):
     usual_augmentation: Augmentation = "crop_flip"
 
     def arrays(self) -> tuple[dict[str, np.ndarray], str]:
-        """Read the arrays and return them with the name of what was read.
-
-        Raises:
-            UsageError: If they are not found; the message says where they were looked for.
-        """
+        """Read the arrays and return them with the name of what was read."""
         root = self.config.root
         file = root if root.suffix == ".npz" else root / f"{self.name}.npz"
         if file.is_file():

@@ -16,9 +16,6 @@ class SmallCNN(nn.Module):
 
     The first convolution has ``width`` channels, the others twice and four times as many. With 10 classes and grey
     images there are 1,702 parameters at width 4, 6,274 at 8, 94,186 at 32 and 210,394 at 48.
-
-    Raises:
-        UsageError: If the images are smaller than 4 pixels.
     """
 
     def __init__(self, width: int, num_classes: int, image_shape: tuple[int, int, int]) -> None:

@@ -22,11 +22,7 @@ def torchvision_names() -> frozenset[str]:
 
 
 def check_torchvision(name: str) -> None:
-    """Check a name without the prefix.
-
-    Raises:
-        UsageError: If torchvision has no such classifier.
-    """
+    """Check a name without the prefix."""
     if name not in torchvision_names():
         raise unknown_name("torchvision network", name, torchvision_names())
 

@@ -201,11 +201,7 @@ def _region_pooling(strides: tuple[int, ...], size: int, anchor_scale: float) ->
 
 
 def check_detector(backbone: str) -> None:
-    """Check the name of a backbone.
-
-    Raises:
-        UsageError: If the name is unknown.
-    """
+    """Check the name of a backbone."""
     if backbone not in OWN_BACKBONES and backbone not in TORCHVISION_BACKBONES:
         raise unknown_name("backbone of a detector", backbone, {*OWN_BACKBONES, *TORCHVISION_BACKBONES})
 

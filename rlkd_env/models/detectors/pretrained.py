@@ -23,11 +23,7 @@ PREDICTOR = "roi_heads.box_predictor."
 
 
 def fetch(weights: Any, name: str) -> dict[str, Tensor]:
-    """Return torchvision's published weights of a network from PyTorch's download cache or from the internet.
-
-    Raises:
-        UsageError: If the weights are not in the cache and cannot be downloaded, or the file there is damaged.
-    """
+    """Return torchvision's published weights of a network from PyTorch's download cache or from the internet."""
     try:
         return weights.get_state_dict(progress=True, check_hash=True, map_location="cpu", weights_only=True)
     except (OSError, EOFError, HTTPException, RuntimeError, pickle.UnpicklingError) as error:
@@ -68,9 +64,6 @@ def load_coco(detector: nn.Module, backbone: str, is_filled: bool) -> None:
     """Load the weights of torchvision's COCO detector, or only prepare for them if not ``is_filled``.
 
     The predictor's weights are loaded only into detectors of 90 classes or COCO's 80.
-
-    Raises:
-        UsageError: If there are no weights for the backbone or options, or they cannot be loaded.
     """
     if backbone != COCO_BACKBONE:
         raise UsageError(f"there are COCO weights only for fasterrcnn/{COCO_BACKBONE}, not for {backbone}")

@@ -31,9 +31,6 @@ class Pyramid(nn.Module):
     Attributes:
         strides: The stride of each map except the coarsest, which is the one before it subsampled.
         out_channels: ``fpn_channels``, under the name that torchvision's detectors expect.
-
-    Raises:
-        UsageError: If no stage is as coarse as ``finest_stride``.
     """
 
     def __init__(
