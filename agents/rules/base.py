@@ -19,7 +19,7 @@ class Rule(nn.Module, ABC):
     """Maps the outputs of a batch to temperatures on the outputs' device, as a learned policy does.
 
     A rule that learns by gradient holds its parameters. A run trains them with the student's optimiser if the rule is
-    the run's own (``run.create_policy``).
+    the run's own (``run.create_policy``). Every rule refuses options out of their range with a ``UsageError``.
 
     Attributes:
         has_gradient: whether the temperatures carry gradients, to the student's logits or to the rule's parameters.

@@ -21,17 +21,6 @@ from rlkd_env.models.module_path import create_from_path, import_factory
 from rlkd_env.models.taps.features import set_taps, taps_of
 from rlkd_env.models.taps.find_taps import add_taps
 
-__all__ = [
-    "MODELS",
-    "check_model",
-    "create_model",
-    "create_to_load",
-    "file_stem",
-    "is_detector",
-    "is_module_path",
-    "is_same_model",
-]
-
 DETECTOR_PREFIX = "fasterrcnn/"
 
 
@@ -115,9 +104,7 @@ def _create(
     if is_detector(name):
         from rlkd_env.models.detectors.detector import create_detector
 
-        detector = create_detector(
-            name.removeprefix(DETECTOR_PREFIX), num_classes, image_shape, options, is_filled=is_filled
-        )
+        detector = create_detector(name.removeprefix(DETECTOR_PREFIX), num_classes, image_shape, options, is_filled)
         set_taps(detector, replace(detector.taps, **taps))
         taps_of(detector)
         return detector

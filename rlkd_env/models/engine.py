@@ -79,8 +79,7 @@ class Engine:
         if not self._compiled_call:
             mode = "reduce-overhead" if self.device.type == "cuda" else "default"
             self._compiled_call.append(torch.compile(_forward, mode=mode))
-        logits = self._compiled_call[0](network, images)
-        return logits.clone()  # a CUDA graph writes its next output into the same place
+        return self._compiled_call[0](network, images).clone()  # a CUDA graph reuses its output's memory
 
 
 def choose_engine(
