@@ -35,7 +35,6 @@ class InstanceTrace(RunHook):
 
     The updates are divided into stretches of equal length, and one update of each stretch is noted. Its place in the
     stretch follows from the golden ratio, so that it does not fall into step with epochs or anything else periodic.
-
     """
 
     def __init__(self, rows: int = TRACE_ROWS) -> None:

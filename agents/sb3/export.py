@@ -41,9 +41,6 @@ def export_coefficient_policy(agent: BaseAlgorithm, rule: CoefficientRule, scale
 
     Its coefficients are ``scale`` times ``agent.predict(observation, deterministic=True)``; rule and scale are those of
     the environment.
-
-    Raises:
-        UsageError: if the agent's network is of a kind that cannot be exported.
     """
     scales = torch.full((rule.num_coefficients,), scale)
     return CoefficientPolicy([*_network(agent), _affine(scales, torch.zeros_like(scales))], rule)

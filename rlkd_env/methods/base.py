@@ -39,11 +39,7 @@ class Pair:
     def of(
         cls, student: nn.Module, teacher: nn.Module, images: Tensor, labels: Tensor, object_classes: int | None = None
     ) -> Pair:
-        """Describe two networks by the features they compute for images ``(N, channels, height, width)``.
-
-        Raises:
-            UsageError: If a network has no taps.
-        """
+        """Describe two networks by the features they compute for images ``(N, channels, height, width)``."""
         student_shapes, teacher_shapes = feature_shapes(student, images), feature_shapes(teacher, images)
         return cls(student_shapes, teacher_shapes, teacher, labels, object_classes)
 

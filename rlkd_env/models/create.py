@@ -49,11 +49,7 @@ def is_detector(name: str) -> bool:
 
 
 def check_model(name: str) -> None:
-    """Check the name of a network before time is spent on anything else; a module path is imported.
-
-    Raises:
-        UsageError: if there is no such network.
-    """
+    """Check the name of a network before time is spent on anything else; a module path is imported."""
     if is_module_path(name):
         import_factory(name)
     elif is_detector(name):

@@ -11,28 +11,11 @@ from torchvision.datasets import VOCDetection
 from rlkd_env.data.detection.files import AnnotatedFiles, DetectionFiles, Part
 from rlkd_env.errors import UsageError
 
-CLASS_NAMES = (
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
+_NAMES = (
+    "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep "
+    "sofa train tvmonitor"
 )
+CLASS_NAMES = tuple(_NAMES.split())
 
 ImageList = tuple[str, str]
 """The year and name of one of VOC's image lists."""
