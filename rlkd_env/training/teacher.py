@@ -89,11 +89,7 @@ class TeacherTraining:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the rest of the training depends on, as tensors and plain values."""
-        return {
-            "epoch": self.epoch,
-            "network": self.network.state_dict(),
-            **self._optimization.state_dict(),
-        }
+        return {"epoch": self.epoch, "network": self.network.state_dict(), **self._optimization.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from :meth:`state_dict`, bit for bit on a CPU."""

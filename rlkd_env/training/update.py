@@ -47,11 +47,7 @@ class Optimization:
     """
 
     def __init__(
-        self,
-        recipe: Recipe,
-        parameters: Sequence[nn.Parameter],
-        total_steps: int,
-        further: Optimizer | None = None,
+        self, recipe: Recipe, parameters: Sequence[nn.Parameter], total_steps: int, further: Optimizer | None = None
     ) -> None:
         self.optimizer = recipe.create_optimizer(parameters)
         self.further = further

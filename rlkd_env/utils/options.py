@@ -18,10 +18,7 @@ from rlkd_env.utils.registry import import_by_path
 OptionValue = int | float | bool | str
 """Value of a part's own argument, such as those of ``--method-options``."""
 
-RENAMED_OPTIONS = {
-    "sequence_phases": "curriculum_phases",
-    "sequence_first_share": "curriculum_first_share",
-}
+RENAMED_OPTIONS = {"sequence_phases": "curriculum_phases", "sequence_first_share": "curriculum_first_share"}
 """Former names of options, which files, folders and callers may still use, and their names today."""
 RENAMED_VALUES = {("executor", "sequence"): "serial", ("run_mode", "sequence"): "serial"}
 """Former values of options, likewise."""

@@ -73,10 +73,7 @@ class Detection(Task):
         with torch.no_grad():
             teacher_maps = self._maps(_detector(teacher), images)
             teacher_logits, _, teacher_pooled = self._classify(
-                _detector(teacher),
-                images,
-                teacher_maps,
-                list(sampled.regions.corners.split(self.instances_per_image)),
+                _detector(teacher), images, teacher_maps, list(sampled.regions.corners.split(self.instances_per_image))
             )
         by_instance = sampled.regions.images
         of_features: dict[str, Any] = {}
