@@ -130,11 +130,7 @@ def _cost_ratio(run: DistillationRun, name: str, seed: int) -> dict[str, float]:
         with_calibrator = seconds(calibrated)
         calibrated.pause()
         ratios.append(with_calibrator / seconds(plain))
-    return {
-        "cost_ratio": float(np.median(ratios)),
-        "cost_ratio_min": min(ratios),
-        "cost_ratio_max": max(ratios),
-    }
+    return {"cost_ratio": float(np.median(ratios)), "cost_ratio_min": min(ratios), "cost_ratio_max": max(ratios)}
 
 
 def _draw(samples: list[dict[str, np.ndarray]], names: list[str], path: Path) -> None:

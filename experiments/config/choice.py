@@ -60,11 +60,7 @@ class RuleChoice:
         from agents.rules.create import RuleSetting, create_rule
 
         setting = RuleSetting(
-            run.temperature_range,
-            self.temperature(run),
-            run.teacher_deviation,
-            run.task.num_logits(run.splits),
-            seed,
+            run.temperature_range, self.temperature(run), run.teacher_deviation, run.task.num_logits(run.splits), seed
         )
         return create_rule(self.name, self.options, setting)
 

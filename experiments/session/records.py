@@ -95,15 +95,7 @@ class Records:
         """
         bar = _ProgressBar(self._run.total_steps, self.steps, self.selection, options.progress)
         curves = self._open_curves(resumed, scalars) if options.tensorboard else []
-        hooks: list[RunHook] = [
-            self._tracker,
-            self.selection,
-            self.history,
-            self.trace,
-            *curves,
-            bar,
-            *further,
-        ]
+        hooks: list[RunHook] = [self._tracker, self.selection, self.history, self.trace, *curves, bar, *further]
         for hook in hooks:
             self._run.add_hook(hook)
         try:

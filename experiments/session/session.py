@@ -133,10 +133,7 @@ class DistillSession:
 
 
 def prepare(
-    config: DistillConfig,
-    objects: GivenObjects = _NO_OBJECTS,
-    processes: Processes | None = None,
-    writes: bool = True,
+    config: DistillConfig, objects: GivenObjects = _NO_OBJECTS, processes: Processes | None = None, writes: bool = True
 ) -> DistillSession:
     """Build a run and what drives it; nothing is written except, perhaps, a cached teacher.
 

@@ -55,16 +55,7 @@ _DETAILS = {
     "student_last_test_details": "student, last epoch",
 }
 """The networks that detailed metrics are of, by the key in the summary."""
-_TRACE_COLUMNS = (
-    "epoch",
-    "step",
-    "index",
-    "label",
-    "temperature",
-    "teacher_confidence",
-    "student_margin",
-    "reward",
-)
+_TRACE_COLUMNS = ("epoch", "step", "index", "label", "temperature", "teacher_confidence", "student_margin", "reward")
 
 History = dict[str, np.ndarray]
 """The columns of a run's history, each ``(epochs,)`` with NaN for unknown values; ``temperature_quantiles`` is
