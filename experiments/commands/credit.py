@@ -34,14 +34,7 @@ _TIMED_ROUNDS = 7
 
 
 def run_credit(config: CreditConfig) -> int:
-    """Measure the calibrators on runs with random temperatures and write ``credit.json`` and ``credit.png``.
-
-    Returns:
-        The exit code 0.
-
-    Raises:
-        UsageError: if an option is invalid or the folder holds another measurement.
-    """
+    """Measure the calibrators on runs with random temperatures and write ``credit.json`` and ``credit.png``."""
     names = [name for name in CALIBRATORS if name != "counterfactual"]
     folder = Path(config.out)
     if (folder / CREDIT_FILE).exists() and not config.overwrite:
