@@ -50,6 +50,7 @@ def test_policies_are_loaded_by_their_kind(tmp_path: Path) -> None:
         load_policy(tmp_path / "coefficients")
 
 
+@pytest.mark.slow
 def test_the_policy_of_the_package_needs_neither_gymnasium_nor_stable_baselines3() -> None:
     code = """
 import sys

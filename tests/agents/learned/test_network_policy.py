@@ -84,6 +84,7 @@ def test_the_rules_gradient_reaches_foreign_kd_code() -> None:
     assert not torch.allclose(full, cut)
 
 
+@pytest.mark.slow
 def test_such_a_policy_works_where_gymnasium_and_stable_baselines3_are_missing(tmp_path: Path) -> None:
     policy(ResidualMap(create_rule("lskd"), BOUNDS)).save(tmp_path)
     code = f"""

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
@@ -36,6 +37,7 @@ def test_a_policy_reads_its_features_out_of_the_logits(tmp_path: Path) -> None:
     torch.testing.assert_close(loaded.temperatures(student, teacher, labels, progress=0.3), expected)
 
 
+@pytest.mark.slow
 def test_a_policy_works_where_gymnasium_and_stable_baselines3_are_missing(tmp_path: Path) -> None:
     small_policy().save(tmp_path)
     code = f"""

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from watching import watch
 
@@ -46,6 +47,7 @@ def drawn_curves(run: DistillationRun) -> RecordingWriter:
     return writer
 
 
+@pytest.mark.slow
 def test_an_exploration_is_drawn_once_an_epoch(make_run: Callable[..., DistillationRun]) -> None:
     run = make_run()
     explorer = explore(run, Exploration(first_epoch=2, last_epoch=2, interval=1, first_share=0.9))

@@ -98,6 +98,7 @@ def test_the_trace_notes_what_the_instances_were_and_got(make_run: Callable[...,
     assert told["reward"].isnan().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [100, 640])
 def test_the_trace_is_bounded_and_reaches_over_the_whole_run(
     rows: int, make_run: Callable[..., DistillationRun]

@@ -133,6 +133,7 @@ LEARNED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "options"), LEARNED)
 def test_a_snapshot_goes_on_bit_for_bit(make_run: MakeRun, name: str, options: dict[str, Any]) -> None:
     run = own_rule(make_run(), name, **options)

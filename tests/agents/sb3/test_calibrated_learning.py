@@ -39,6 +39,7 @@ def errors(calibrator: str | None, seed: int) -> np.ndarray:
     return np.abs(found[:, 0] / SharedGain.BEST - 1.0)
 
 
+@pytest.mark.slow
 def test_return_decomposition_finds_both_groups_best_actions_where_the_shared_reward_does_not() -> None:
     decomposed = np.array([errors("return_decomposition", seed) for seed in range(3)])
     shared = np.array([errors(None, seed) for seed in range(3)])
