@@ -45,12 +45,7 @@ _DESCRIPTION = "Knowledge distillation in which a reinforcement-learning agent s
 
 
 def parse(arguments: Sequence[str]) -> CommandConfig:
-    """Read a command with its options, those of ``--preset`` and ``--config``, and those of a run that is resumed.
-
-    Raises:
-        UsageError: if an option is unknown or its value invalid.
-        SystemExit: after ``--help``.
-    """
+    """Read a command with its options, those of ``--preset`` and ``--config``, and those of a run that is resumed."""
     command, *rest = arguments or [""]
     if command not in _COMMANDS:
         raise _no_command(command)
@@ -97,15 +92,7 @@ def _layers(kind: type[CommandConfig], given: dict[str, str | None]) -> dict[str
 
 
 def _resumed(config: Any, chosen: set[str]) -> Any:
-    """Return the config of the run in the folder, if there is one.
-
-    Args:
-        config: the command's options.
-        chosen: names of the options that were chosen for it, which have to be those of the run.
-
-    Raises:
-        UsageError: if one is another.
-    """
+    """Return the config of the run in the folder, if there is one."""
     path = config.folder / CONFIG_FILE
     if not path.is_file():
         return config
@@ -120,11 +107,7 @@ def _resumed(config: Any, chosen: set[str]) -> Any:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
-    Args:
-        arguments: without the program's name; None takes the process' own.
-
-    Returns:
-        The exit code: 0, 1 when a run diverged, 2 for bad input, 130 when interrupted.
+    The exit code is 0, 1 when a run diverged, 2 for bad input, 130 when interrupted.
     """
     try:
         check_agents()

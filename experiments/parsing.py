@@ -47,18 +47,7 @@ def _read_pairs(parts: list[str]) -> dict[str, str]:
 
 
 def parse_options(kind: type[Config], arguments: Sequence[str], prog: str, default: Config | None = None) -> Config:
-    """Read a command's arguments.
-
-    Args:
-        kind: the command's options.
-        arguments: the command's arguments.
-        prog: its name, for ``--help``.
-        default: values of the options that are not among the arguments.
-
-    Raises:
-        UsageError: if an option is unknown or its value invalid.
-        SystemExit: after ``--help``.
-    """
+    """Read a command's arguments."""
     refusing = nullcontext() if tyro_errors is None else tyro_errors.on_parse_error(lambda event: _refuse(event, kind))
     more: dict[str, Any] = {} if default is None else {"default": default}
     with refusing:

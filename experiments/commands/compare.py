@@ -29,12 +29,8 @@ _LOCK_FILE = ".lock"
 def run_compare(config: CompareConfig) -> int:
     """Make the runs of a comparison that are not made yet, write its files and print its tables.
 
-    Returns:
-        The exit code: 0, 1 when a run failed or a worker died, 130 when it was interrupted.
-
-    Raises:
-        UsageError: if an option of any arm is invalid, before anything is trained; or if the folder holds runs of
-            other settings, or another process works in it.
+    The exit code is 0, 1 when a run failed or a worker died, or 130 when it was interrupted. Options of all arms are
+    checked before anything is trained.
     """
     options, folder = config.comparison, config.folder
     plan = make_plan(config)

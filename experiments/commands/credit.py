@@ -34,14 +34,7 @@ _TIMED_ROUNDS = 7
 
 
 def run_credit(config: CreditConfig) -> int:
-    """Measure the calibrators on runs with random temperatures and write ``credit.json`` and ``credit.png``.
-
-    Returns:
-        The exit code 0.
-
-    Raises:
-        UsageError: if an option is invalid or the folder holds another measurement.
-    """
+    """Measure the calibrators on runs with random temperatures and write ``credit.json`` and ``credit.png``."""
     names = [name for name in CALIBRATORS if name != "counterfactual"]
     folder = Path(config.out)
     if (folder / CREDIT_FILE).exists() and not config.overwrite:
@@ -130,11 +123,7 @@ def _cost_ratio(run: DistillationRun, name: str, seed: int) -> dict[str, float]:
         with_calibrator = seconds(calibrated)
         calibrated.pause()
         ratios.append(with_calibrator / seconds(plain))
-    return {
-        "cost_ratio": float(np.median(ratios)),
-        "cost_ratio_min": min(ratios),
-        "cost_ratio_max": max(ratios),
-    }
+    return {"cost_ratio": float(np.median(ratios)), "cost_ratio_min": min(ratios), "cost_ratio_max": max(ratios)}
 
 
 def _draw(samples: list[dict[str, np.ndarray]], names: list[str], path: Path) -> None:

@@ -18,11 +18,7 @@ from rlkd_env.utils.torchrun import started_processes
 def run_distill(config: DistillConfig) -> int:
     """Make a run and print its table, alone or together with the other processes that torchrun has started.
 
-    Returns:
-        The exit code: 0, 1 when the run diverged or a process was lost, 130 when it was interrupted.
-
-    Raises:
-        UsageError: if an option is invalid; the folder has not been touched then.
+    The exit code is 0, 1 when the run diverged or a process was lost, or 130 when it was interrupted.
     """
     if started_processes() > 1:
         return distill_together(config, _finish)

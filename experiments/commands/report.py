@@ -18,15 +18,7 @@ from rlkd_env.errors import UsageError
 
 
 def run_report(config: ReportConfig) -> int:
-    """Write ``report.html`` and the figures beside it.
-
-    Returns:
-        The exit code 0.
-
-    Raises:
-        UsageError: if the folder holds neither a run nor a comparison, or a file in it is damaged; nothing is written
-            then.
-    """
+    """Write ``report.html`` and the figures beside it."""
     folder = Path(config.folder)
     page = _page(folder, None if config.credit is None else Path(config.credit))
     written = write_page(page, folder if config.out == "auto" else Path(config.out))

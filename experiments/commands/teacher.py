@@ -28,11 +28,7 @@ CARD_FILE = "teacher.json"
 def run_teacher(config: TeacherConfig) -> int:
     """Train a teacher, evaluate it on the test set once, and write it with a card.
 
-    Returns:
-        The exit code: 0, or 130 when it was interrupted.
-
-    Raises:
-        UsageError: if an option is invalid, the folder holds another teacher, or the training diverges.
+    The exit code is 0, or 130 when it was interrupted.
     """
     recipe, folder, output = config.recipe(), config.folder, config.output
     check_model(recipe.model)  # an unknown name is told before anything else

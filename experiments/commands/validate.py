@@ -32,11 +32,7 @@ _OF_FILE = {STUDENT_FILE: "student_sha256", LAST_STUDENT_FILE: "student_last_sha
 class Check:
     """One figure of a summary, and what the run that was made again says.
 
-    Attributes:
-        name: the name of the number, or of the file.
-        recorded: the value in the summary.
-        again: what it is now.
-        holds: whether that is the same, or near enough.
+    It holds if both are the same, or near enough.
     """
 
     name: str
@@ -48,11 +44,7 @@ class Check:
 def run_validate(config: ValidateConfig) -> int:
     """Make a run again and print what differs.
 
-    Returns:
-        The exit code: 0 if all holds, 1 if not, 130 when interrupted.
-
-    Raises:
-        UsageError: if the summary is missing or not that of a run, or its data or networks are not there any more.
+    The exit code is 0 if all holds, 1 if not, 130 when interrupted.
     """
     path = Path(config.summary)
     path = path / SUMMARY_FILE if path.is_dir() else path
@@ -83,12 +75,7 @@ def run_validate(config: ValidateConfig) -> int:
 
 
 def why_bits_may_differ(recorded: dict[str, Any], again: dict[str, Any]) -> list[str]:
-    """Return the reasons why a run that is made again may be another one; none means that bits have to be equal.
-
-    Args:
-        recorded: the summary.
-        again: the value of the run that was made again.
-    """
+    """Return the reasons why a run that is made again may be another one; none means that bits have to be equal."""
     reasons = [
         f"{name} was {recorded[name]}, is {again[name]}"
         for name in _SURROUNDINGS
@@ -105,11 +92,8 @@ def why_bits_may_differ(recorded: dict[str, Any], again: dict[str, Any]) -> list
 def compare(recorded: dict[str, Any], again: dict[str, Any], tolerance: float, is_tolerant: bool) -> list[Check]:
     """Compare all figures of two summaries but times and surroundings.
 
-    Args:
-        recorded: the summary.
-        again: the value of the run that was made again.
-        tolerance: greatest difference of an accuracy, if any may differ.
-        is_tolerant: whether bits may differ. Then what follows from them, but is no accuracy, is not compared.
+    Accuracies may differ by the tolerance if bits may differ; then what follows from bits, but is no accuracy, is not
+    compared.
     """
     checks = []
     for name in recorded:

@@ -15,18 +15,11 @@ def analyze(rows: Sequence[Row], tasks: Sequence[str], baseline: str, fixed_arms
 
     A seed that failed in one of two arms is left out of their difference.
 
-    Args:
-        rows: The rows of the runs.
-        tasks: The names of the tasks, in the order of the result.
-        baseline: The name of the arm that the others are compared with.
-        fixed_arms: The names of the arms at fixed temperatures; regret is the difference to the best of them in
-            hindsight.
-
-    Returns:
-        ``result[task]`` holds ``baseline``, ``metric`` (of all means), ``runs`` (for every arm their number, time, cost
-        and mean temperature) and, for the students ``last`` and ``chosen``, a dictionary of ``best_fixed`` (an arm) and
-        ``arms``: for every arm ``mean``, ``difference`` to the baseline and ``regret``, each with its intervals, and
-        ``probability_of_improvement`` over the baseline. Unknown values are None.
+    Regret is the difference to the best of the arms at fixed temperatures in hindsight. ``result[task]`` holds
+    ``baseline``, ``metric`` (of all means), ``runs`` (for every arm their number, time, cost and mean temperature) and,
+    for the students ``last`` and ``chosen``, ``best_fixed`` (an arm) and ``arms``: for every arm ``mean``,
+    ``difference`` to the baseline and ``regret``, each with its intervals, and ``probability_of_improvement`` over the
+    baseline. Unknown values are None.
     """
     result: dict[str, Any] = {}
     for task in tasks:

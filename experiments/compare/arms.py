@@ -18,11 +18,7 @@ STUDENT_ALONE = "student_alone"
 
 
 def create_arms(config: CompareConfig) -> dict[str, Options]:
-    """Return the arms that a comparison's options name, ready-made ones first.
-
-    Raises:
-        UsageError: if a rule is unknown, two arms have one name, options are not by name, or there is no arm.
-    """
+    """Return the arms that a comparison's options name, ready-made ones first."""
     options, arms = config.comparison, dict[str, Options]()
     fixed = {"rule": "fixed", "policy": None}
     temperatures: list[float | str] = list(options.fixed_temperatures)
@@ -54,11 +50,7 @@ def create_arms(config: CompareConfig) -> dict[str, Options]:
 
 
 def arm_of(temperature: float | str) -> str:
-    """Return the name of the arm with this fixed temperature: ``T=4`` for 4, 4.0 and "4", ``T=2s`` for "2s".
-
-    Raises:
-        UsageError: if it is no temperature.
-    """
+    """Return the name of the arm with this fixed temperature: ``T=4`` for 4, 4.0 and "4", ``T=2s`` for "2s"."""
     text = str(temperature)
     number, unit = (text[:-1], "s") if text.endswith("s") else (text, "")
     try:
@@ -68,11 +60,7 @@ def arm_of(temperature: float | str) -> str:
 
 
 def baseline_of(config: CompareConfig, arms: dict[str, Options]) -> str:
-    """Return the name of the arm that differences are taken to.
-
-    Raises:
-        UsageError: if there is no such arm.
-    """
+    """Return the name of the arm that differences are taken to."""
     name = config.comparison.baseline
     if name == "auto":
         return arm_of(config.agent.fixed_temperature)
@@ -82,15 +70,7 @@ def baseline_of(config: CompareConfig, arms: dict[str, Options]) -> str:
 
 
 def read_options(of: str, text: str) -> Options:
-    """Read options from YAML.
-
-    Args:
-        of: the arm or task whose options they are, for the error message.
-        text: such as ``{rule: lskd}``; nothing means no option.
-
-    Raises:
-        UsageError: if it is not YAML, or not options by name.
-    """
+    """Read options from YAML."""
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:

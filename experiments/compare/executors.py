@@ -36,11 +36,7 @@ class WorkersLost(Exception):  # noqa: N818 (not an error in the program)
 def in_processes(
     runs: Sequence[PlannedRun], options: CompareOptions, count: CountEpochs
 ) -> Generator[Outcome, None, None]:
-    """Execute runs in worker processes, which are kept for all runs because their imports take seconds.
-
-    Raises:
-        WorkersLost: If one of them dies.
-    """
+    """Execute runs in worker processes, which are kept for all runs because their imports take seconds."""
     context = multiprocessing.get_context("spawn")  # a fork does not work with threads and GPUs
     epochs = context.Value("q", 0)
     of_workers, lifeline = context.Pipe(duplex=False)
@@ -76,9 +72,6 @@ def on_ray(runs: Sequence[PlannedRun], options: CompareOptions, count: CountEpoc
     """Execute runs on the Ray cluster that ``RAY_ADDRESS`` names, or on a local one.
 
     The cluster's machines must share the folder of the comparison, the working directory and the data.
-
-    Raises:
-        UsageError: If Ray is not installed.
     """
     try:
         import ray

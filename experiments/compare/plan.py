@@ -31,13 +31,7 @@ _SET_BY_COMPARISON = ("seed", "out", "overwrite", "resume", "checkpoint_seconds"
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run of a comparison.
-
-    Attributes:
-        task: name of its task.
-        arm: name of its arm.
-        config: options of ``rlkd distill``, its folder and seed among them.
-    """
+    """One run of a comparison."""
 
     task: str
     arm: str
@@ -74,11 +68,7 @@ class PlannedRun:
 class Plan:
     """What a comparison consists of.
 
-    Attributes:
-        tasks: options by the task's name.
-        arms: options by the arm's name.
-        baseline: name of the arm that differences are taken to.
-        runs: seed by seed, so that one that is stopped early has all arms.
+    Runs are in the order of their seeds, so that a comparison that is stopped early has all arms.
     """
 
     tasks: dict[str, Options]
@@ -101,11 +91,7 @@ class Plan:
 
 
 def make_plan(config: CompareConfig) -> Plan:
-    """Return the runs that a comparison's options mean; nothing is read but configs.
-
-    Raises:
-        UsageError: if an option of the comparison, a task or an arm is unknown or of the wrong type.
-    """
+    """Return the runs that a comparison's options mean; nothing is read but configs."""
     options = config.comparison
     arms = create_arms(config)
     tasks = {name: read_options(f"task {name}", text) for name, text in options.tasks.items()}
@@ -127,11 +113,7 @@ def make_plan(config: CompareConfig) -> Plan:
 
 
 def check_folders(runs: Iterable[PlannedRun], overwrite: bool) -> None:
-    """Make sure that no run of other settings is in the way.
-
-    Raises:
-        UsageError: if there is one, and it may not be overwritten.
-    """
+    """Make sure that no run of other settings is in the way."""
     for run in runs:
         if not overwrite and run.has_other_settings():
             settings, stored = run.config.settings(), renamed(read_json(run.config.folder / CONFIG_FILE))
@@ -143,11 +125,7 @@ def check_folders(runs: Iterable[PlannedRun], overwrite: bool) -> None:
 
 
 def check_test_set(run: PlannedRun) -> None:
-    """Make sure that there are test images, which arms are compared on.
-
-    Raises:
-        UsageError: if there are none.
-    """
+    """Make sure that there are test images, which arms are compared on."""
     if create_source(run.config.run.data).test_set() is None:
         raise UsageError(f"the data of task {run.task} have no test images")
 

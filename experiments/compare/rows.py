@@ -25,22 +25,8 @@ STUDENTS = (LAST, CHOSEN)
 class Row:
     """The metrics of a run.
 
-    Attributes:
-        arm: The name of the arm.
-        task: The name of the task.
-        seed: The seed of the run.
-        last_test_accuracy: The accuracy of the last epoch's student, or None if the run failed.
-        chosen_test_accuracy: The accuracy of the student with the best validation accuracy, or None if the run failed.
-        chosen_epoch: The epoch of that student, from 1.
-        seconds: The wall-clock time of the whole run, without imports and loading of data.
-        cpu_seconds: The CPU time of its process, which other processes do not affect; None on a GPU.
-        agent_share: The share of the wall-clock time in which the agent learned.
-        mean_temperature: The mean over all updates and instances, or None if the method uses no temperatures.
-        diverged: Whether the run ended because loss or logits were not finite. Its students are then the last good
-            ones; if there are none, its accuracies count as 0.
-        config_hash: The hash of the run's settings, including the seed.
-        error: The reason of a failure, otherwise empty.
-        metric: The metric of the accuracies: accuracy, or AP for detectors.
+    Accuracies are None if the run failed, CPU seconds on a GPU, and the mean temperature if the method uses none. A run
+    that diverged has its last good students, and accuracies of 0 if there are none.
     """
 
     arm: str

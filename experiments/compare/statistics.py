@@ -22,11 +22,7 @@ _RESAMPLES = 9999
 class Estimate:
     """A mean with its intervals.
 
-    Attributes:
-        mean: The mean of the values.
-        count: The number of values.
-        interval: Student's t interval of the mean, or None for a single value.
-        bootstrap_interval: The percentile bootstrap interval of the mean, or None for a single value.
+    ``interval`` is Student's t, ``bootstrap_interval`` the percentile bootstrap's; both are None for a single value.
     """
 
     mean: float
@@ -40,11 +36,7 @@ class Estimate:
 
 
 def estimate_mean(values: Sequence[float]) -> Estimate:
-    """Estimate the mean of independent values, such as a metric of an arm's seeds or paired differences.
-
-    Raises:
-        ValueError: If there are no values.
-    """
+    """Estimate the mean of independent values, such as a metric of an arm's seeds or paired differences."""
     if not len(values):
         raise ValueError("the mean of no values is not defined")
     sample = np.asarray(values, dtype=float)
@@ -73,11 +65,7 @@ def bootstrap_interval(sample: np.ndarray) -> tuple[float, float]:
 
 
 def paired_difference(values: Sequence[float], reference: Sequence[float]) -> Estimate:
-    """Estimate the mean of ``values - reference``, seed by seed.
-
-    Raises:
-        ValueError: If there are no pairs, or a value has no partner.
-    """
+    """Estimate the mean of ``values - reference``, seed by seed."""
     differences = [value - other for value, other in zip(values, reference, strict=True)]
     return estimate_mean(differences)
 
@@ -87,8 +75,5 @@ def probability_of_improvement(values: Sequence[float], reference: Sequence[floa
 
     It is the Mann-Whitney statistic over the number of pairs (Agarwal et al., Deep RL at the Edge of the Statistical
     Precipice, arXiv 2108.13264, section 4.3).
-
-    Raises:
-        ValueError: If there are no values.
     """
     return float(stats.mannwhitneyu(values, reference).statistic) / (len(values) * len(reference))

@@ -26,10 +26,7 @@ CountEpochs = Callable[[int], None]
 class Outcome:
     """The outcome of a run.
 
-    Attributes:
-        run: The run.
-        summary: Its summary, or None if it failed. A run that diverged has not failed; its summary says so.
-        error: The reason of a failure in one line, otherwise None.
+    Without a summary it has failed, for the reason in ``error``. A run that diverged has a summary.
     """
 
     run: PlannedRun
@@ -57,11 +54,7 @@ class EpochCounter(RunHook):
 
 
 def make_run(run: PlannedRun, threads: int, count: CountEpochs) -> Outcome:
-    """Execute a run that is not finished in its folder, with a number of PyTorch threads.
-
-    Raises:
-        RunInterrupted: After Ctrl-C, when everything has been saved.
-    """
+    """Execute a run that is not finished in its folder, with a number of PyTorch threads."""
     counter = EpochCounter(run.config.run.recipe.epochs, count)
     with using_threads(threads):
         try:

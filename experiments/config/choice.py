@@ -31,10 +31,7 @@ PRETRAINED = "pretrained"
 class RuleChoice:
     """A rule acts.
 
-    Attributes:
-        name: the rule's name.
-        options: arguments of the rule.
-        fixed_temperature: the rule fixed's temperature; with suffix s in standard deviations of the teacher's logits.
+    The fixed temperature may have the suffix s: in standard deviations of the teacher's logits.
     """
 
     name: str
@@ -47,11 +44,7 @@ class RuleChoice:
         return _short(self.name)
 
     def policy(self, run: DistillationRun, seed: int) -> Policy:
-        """Return the rule for a run, which makes its own whenever it starts.
-
-        Raises:
-            UsageError: if the rule or one of its options is unknown.
-        """
+        """Return the rule for a run, which makes its own whenever it starts."""
         run.create_policy = partial(self.create, run)
         return self.create(run, seed)  # a wrong option is told now
 
@@ -60,20 +53,12 @@ class RuleChoice:
         from agents.rules.create import RuleSetting, create_rule
 
         setting = RuleSetting(
-            run.temperature_range,
-            self.temperature(run),
-            run.teacher_deviation,
-            run.task.num_logits(run.splits),
-            seed,
+            run.temperature_range, self.temperature(run), run.teacher_deviation, run.task.num_logits(run.splits), seed
         )
         return create_rule(self.name, self.options, setting)
 
     def temperature(self, run: DistillationRun) -> float:
-        """Return the fixed temperature.
-
-        Raises:
-            UsageError: if it is none.
-        """
+        """Return the fixed temperature."""
         from rlkd_env.instances.temperature import parse_bound
 
         return parse_bound(self.fixed_temperature, run.teacher_deviation)
@@ -83,20 +68,14 @@ class RuleChoice:
 class SavedPolicy:
     """A saved policy acts frozen.
 
-    Attributes:
-        path: the policy's path, or ``"pretrained"``.
-        label: short name, for folders and summaries.
+    Its path may be ``"pretrained"``.
     """
 
     path: str
     label: str = "policy"
 
     def policy(self, run: DistillationRun, seed: int) -> Policy:  # noqa: ARG002
-        """Return the policy on the run's device.
-
-        Raises:
-            UsageError: if there is none, or it reads other features than the run has.
-        """
+        """Return the policy on the run's device."""
         from agents.learned.loading import load_policy
 
         return _fitting(load_policy(self.path).to(run.device), run, self.path)
@@ -106,21 +85,14 @@ class SavedPolicy:
 class GivenPolicy:
     """A rule or policy acts that Python code has given as an object.
 
-    Attributes:
-        given: a function from the outputs of a batch to temperatures. A module is copied; if it is a rule, the copy is
-            the run's own, which learns along if the rule does.
-        label: short name, for folders and summaries.
+    A module is copied; if it is a rule, the copy is the run's own, which learns along if the rule does.
     """
 
     given: Policy
     label: str
 
     def policy(self, run: DistillationRun, seed: int) -> Policy:  # noqa: ARG002
-        """Return what acts on the run's device.
-
-        Raises:
-            UsageError: if it reads other features than the run has.
-        """
+        """Return what acts on the run's device."""
         from torch import nn
 
         from agents.rules.base import Rule
@@ -137,11 +109,7 @@ PolicyT = TypeVar("PolicyT")
 
 
 def _fitting(policy: PolicyT, run: DistillationRun, name: str) -> PolicyT:
-    """Return a policy that reads the features that the run has.
-
-    Raises:
-        UsageError: if it reads others.
-    """
+    """Return a policy that reads the features that the run has."""
     from agents.learned.temperature_policy import TemperaturePolicy
 
     if isinstance(policy, TemperaturePolicy) and policy.features != run.state.names:
@@ -156,14 +124,8 @@ def _fitting(policy: PolicyT, run: DistillationRun, name: str) -> PolicyT:
 class AgentChoice:
     """An agent learns online, after a warm-up.
 
-    Attributes:
-        name: the agent's name.
-        options: arguments of its class.
-        bandit: whether it looks no further than the next reward.
-        warm_up: the rule of the warm-up.
-        acts_around: whether the agent changes that rule's temperatures, in place of choosing its own.
-        width: logarithm of the most that it multiplies or divides them by.
-        scale: how actions map to temperatures that it chooses itself.
+    The warm-up is a rule's. The agent either acts around it, multiplying its temperatures by at most ``exp(width)``, or
+    chooses its own, to which ``scale`` maps its actions. A bandit looks no further than the next reward.
     """
 
     name: str
@@ -180,11 +142,7 @@ class AgentChoice:
         return f"{_short(self.name)}-around-{self.warm_up.label}" if self.acts_around else _short(self.name)
 
     def rule_around(self, run: DistillationRun, seed: int) -> Rule | None:
-        """Return the rule that the agent acts around, or None.
-
-        Raises:
-            UsageError: if there can be no agent around it, or several processes share the run.
-        """
+        """Return the rule that the agent acts around, or None."""
         if not self.acts_around:
             return None
         if run.num_processes > 1:
@@ -194,11 +152,7 @@ class AgentChoice:
         return check_function(self.warm_up.create(run, seed))
 
     def agent(self, env: VectorEnv[Any, Any, Any], seed: int) -> BaseAlgorithm:
-        """Return the agent for an environment.
-
-        Raises:
-            UsageError: if the agent or one of its options is unknown.
-        """
+        """Return the agent for an environment."""
         from agents.sb3.make import make_agent
 
         chosen: dict[str, Any] = {"bandit": self.bandit, "seed": seed, **self.options}

@@ -31,8 +31,7 @@ _NOT_SETTINGS = (
 class CommandConfig(Options):
     """Options of a command, in groups.
 
-    Attributes:
-        presets: name of the command whose presets it takes; none if it takes no options from files.
+    ``presets`` names the command whose presets it takes; none if it takes no options from files.
     """
 
     presets: ClassVar[str] = ""

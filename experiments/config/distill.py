@@ -68,11 +68,7 @@ class AgentConfig(Options):
 
     @property
     def choice(self) -> Choice:
-        """Who sets the temperatures: the rule if there is one, else the policy, else the agent.
-
-        Raises:
-            UsageError: if other options do not go with it.
-        """
+        """Who sets the temperatures: the rule if there is one, else the policy, else the agent."""
         for name, is_given in (("rule", self.rule is not None), ("around", self.around is not None)):
             if getattr(self, f"{name}_options") and not is_given:
                 raise UsageError(f"--{name}-options needs {'an' if name[0] == 'a' else 'a'} --{name} that takes them")
@@ -126,11 +122,7 @@ class ExplorationConfig(Options):
     """Share of the uncertain image in the first and in the last pair."""
 
     def settings(self, epochs: int) -> Exploration | None:
-        """Return the exploration of a run of so many epochs, or None without one.
-
-        Raises:
-            UsageError: if a setting is out of its range.
-        """
+        """Return the exploration of a run of so many epochs, or None without one."""
         last = self.explore_last_epoch
         if last is None:
             last = int(0.9 * epochs)

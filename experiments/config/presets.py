@@ -39,14 +39,6 @@ def read_preset(name: str, command: str, valid: Iterable[str]) -> dict[str, Any]
     A name is a path such as ``cifar100/resnet56-resnet20/dkd``. Every step on it adds a file, which comes before those
     of earlier steps: ``cifar100.yaml``, ``cifar100/resnet56-resnet20.yaml``, ``methods/dkd.yaml``, and, where there is
     one, ``cifar100/resnet56-resnet20/dkd.yaml``. A preset that stands alone can be a later step as well: ``.../paper``.
-
-    Args:
-        name: the preset's name.
-        command: the command that the preset is for.
-        valid: names of the command's options.
-
-    Raises:
-        UsageError: if there is none of this name.
     """
     root, options, valid = PRESETS / command, dict[str, Any](), list(valid)
     steps = name.split("/")
@@ -61,15 +53,7 @@ def read_preset(name: str, command: str, valid: Iterable[str]) -> dict[str, Any]
 
 
 def read_config_file(path: Path, valid: Iterable[str]) -> dict[str, Any]:
-    """Read options from a JSON or YAML file.
-
-    Args:
-        path: the file.
-        valid: names of the command's options.
-
-    Raises:
-        UsageError: if the file is missing, cannot be parsed, or holds anything but the command's options.
-    """
+    """Read options from a JSON or YAML file."""
     try:
         content = yaml.safe_load(path.read_text())  # JSON is YAML
     except (OSError, UnicodeDecodeError) as error:

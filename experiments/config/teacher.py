@@ -49,11 +49,7 @@ class TeacherConfig(CommandConfig):
 
     @property
     def folder(self) -> Path:
-        """Folder of the teacher.
-
-        Raises:
-            UsageError: if the data set is unknown.
-        """
+        """Folder of the teacher."""
         if self.output.out != "auto":
             return Path(self.output.out)
         from rlkd_env.models import file_stem
@@ -62,11 +58,7 @@ class TeacherConfig(CommandConfig):
         return Path("teachers") / f"{dataset}-{file_stem(self.recipe().model)}-seed{self.training.seed}"
 
     def recipe(self) -> TeacherRecipe:
-        """Return network and training.
-
-        Raises:
-            UsageError: if the data set is unknown.
-        """
+        """Return network and training."""
         if self.training.model != "auto":
             return self.training
         from rlkd_env.data import create_source

@@ -10,15 +10,7 @@ import tyro
 
 from experiments.config.common import CommandConfig, FileName, PresetName
 from rlkd_env.utils.choices import COEFFICIENT_FEATURES, DECISIONS, PolicyForm, RunMode
-from rlkd_env.utils.options import (
-    Bounds,
-    Count,
-    NonNegative,
-    NonNegativeInt,
-    Options,
-    OptionValue,
-    Positive,
-)
+from rlkd_env.utils.options import Bounds, Count, NonNegative, NonNegativeInt, Options, OptionValue, Positive
 
 
 @dataclass(frozen=True)

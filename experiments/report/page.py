@@ -31,13 +31,7 @@ class Tile:
 class Table:
     """A table of text whose first column names the rows.
 
-    Attributes:
-        title: The heading.
-        columns: The heads of the columns.
-        rows: The cells.
-        sort_keys: A value per cell by which the rows can be sorted; None for a table that cannot be sorted.
-        note: A remark below the table.
-        is_open: Whether the table is shown without a click.
+    ``sort_keys`` has a value a cell by which rows can be sorted; a table that is not open is shown after a click.
     """
 
     title: str
@@ -52,12 +46,7 @@ class Table:
 class Section:
     """A heading with a table and figures.
 
-    Attributes:
-        title: The heading.
-        drawings: The figures; entries that are None are left out.
-        table: A table above the figures.
-        text: A paragraph above the figures that says what they show.
-        is_gallery: Whether the figures are small pictures, of which four fit into a row.
+    Drawings that are None are left out. A gallery has small pictures, of which four fit into a row.
     """
 
     title: str
@@ -76,16 +65,7 @@ class Section:
 class Page:
     """The content of a report.
 
-    Attributes:
-        kind: ``"run"`` or ``"comparison"``.
-        title: The title, one line.
-        subtitle: A line below the title.
-        warnings: What the reader must know first.
-        tiles: The headline numbers.
-        interpretation: Paragraphs that interpret the results.
-        sections: The sections with figures.
-        notes: What is not shown, and why.
-        tables: The tables at the end; entries that are None are left out.
+    Warnings come first; notes say what is not shown, and why. Tables that are None are left out.
     """
 
     kind: str

@@ -71,11 +71,7 @@ _LINEAR_SPAN = 3.0
 class Drawing:
     """A figure with its title and caption.
 
-    Attributes:
-        name: The name of its PNG without the ending, unique in a report.
-        title: The title.
-        caption: What the figure shows, with the numbers that matter; also its alternative text.
-        figure: The figure, drawn in :data:`COLOURS`.
+    ``name`` is that of its PNG without the ending; ``caption`` has the numbers that matter and is the alternative text.
     """
 
     name: str
@@ -196,8 +192,7 @@ def set_accuracy_limits(axes: Axes, curves: Sequence[np.ndarray], marks: Sequenc
     The axis shows the accuracies ``marks`` and everything after the first third of every curve ``(epochs,)``, in
     percent.
 
-    Returns:
-        Whether part of a curve lies below the axis.
+    Return whether part of a curve lies below the axis.
     """
     known = [curve[np.isfinite(curve)] for curve in curves if np.isfinite(curve).any()]
     if not known:

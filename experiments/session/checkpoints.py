@@ -47,15 +47,8 @@ class Stateful(Protocol):
 class SafePoints:
     """The moments between updates at which a run is consistent: it is saved there if that is due, and can stop.
 
-    Args:
-        folder: the run's folder; without one nothing is saved, and Ctrl-C ends the run at once.
-        interval: the least number of seconds between two checkpoints.
-        settings: the run's settings; a checkpoint of other settings is refused.
-        parts: what a checkpoint holds, in the order in which it is restored.
-        timer: counts the time of saving to the part ``checkpoint``.
-
-    Attributes:
-        stop_requested: whether the user has asked to stop.
+    Without a folder nothing is saved, and Ctrl-C ends the run at once. A checkpoint holds the parts in the order in
+    which they are restored; it is due after ``interval`` seconds, and refused by a run of other settings.
     """
 
     def __init__(
@@ -77,11 +70,7 @@ class SafePoints:
         self.stop_requested = False
 
     def reach(self) -> None:
-        """Save a checkpoint if one is due, and stop if the user asked for it.
-
-        Raises:
-            RunInterrupted: after Ctrl-C.
-        """
+        """Save a checkpoint if one is due, and stop if the user asked for it."""
         if self._folder is None:
             return
         if self.stop_requested or time.monotonic() - self._last >= self._interval:
@@ -94,11 +83,7 @@ class SafePoints:
             raise RunInterrupted
 
     def restore(self) -> bool:
-        """Restore all parts from the latest checkpoint; return False if there is none.
-
-        Raises:
-            UsageError: if the checkpoint is damaged or belongs to a run with other settings.
-        """
+        """Restore all parts from the latest checkpoint; return False if there is none."""
         state = None if self._folder is None else load_checkpoint(self._folder / CHECKPOINT_FOLDER)
         if state is None:
             return False
@@ -141,15 +126,7 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """Read the latest checkpoint onto the CPU, or the previous one if a crash left only that; nothing is unpickled.
-
-    Returns:
-        The state, or None if there is no checkpoint.
-
-    Raises:
-        UsageError: if the latest one is damaged or not a checkpoint of this version; the message says whether the
-            previous one is good.
-    """
+    """Read the latest checkpoint onto the CPU, or the previous one if a crash left only that; None if there is none."""
     latest, previous = folder / LATEST, folder / PREVIOUS
     if not latest.exists():
         return _read(previous) if previous.exists() else None

@@ -39,25 +39,14 @@ _COLUMNS = {
 
 
 class RealBoxes(NamedTuple):
-    """The objects of an image.
-
-    Attributes:
-        corners: ``(m, 4)`` left, top, right and bottom in pixels of the image.
-        classes: ``(m,)`` integer classes from 1.
-    """
+    """The objects of an image: corners ``(m, 4)``, left, top, right, bottom in pixels, and classes ``(m,)`` from 1."""
 
     corners: Tensor
     classes: Tensor
 
 
 class Proposals(NamedTuple):
-    """The instances of an image.
-
-    Attributes:
-        corners: ``(n, 4)`` left, top, right and bottom in pixels of the image.
-        temperatures: ``(n,)`` temperatures that were set.
-        objectness: ``(n,)`` probabilities that there is an object.
-    """
+    """The instances of an image: corners ``(n, 4)`` in pixels, temperatures ``(n,)``, objectness ``(n,)`` in [0, 1]."""
 
     corners: Tensor
     temperatures: Tensor
@@ -66,15 +55,7 @@ class Proposals(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class DetectedImage:
-    """An image with everything that is drawn on it.
-
-    Attributes:
-        pixels: ``(channels, height, width)`` uint8.
-        real: the objects in the image.
-        teacher: the teacher's detections, with corners in pixels of this image.
-        student: the student's detections, likewise.
-        proposals: the proposals on which student and teacher are compared.
-    """
+    """An image ``(channels, height, width)``, uint8, with everything that is drawn on it, in its pixels."""
 
     pixels: Tensor
     real: RealBoxes
@@ -85,12 +66,7 @@ class DetectedImage:
 
 @dataclass(frozen=True, eq=False)
 class DetectionRecord:
-    """The content of ``detections.safetensors``.
-
-    Attributes:
-        class_names: the names of the classes 1 to C.
-        images: at most :data:`MOST_IMAGES` images.
-    """
+    """The content of ``detections.safetensors``: at most :data:`MOST_IMAGES` images, names of classes 1 to C."""
 
     class_names: tuple[str, ...]
     images: list[DetectedImage]
@@ -100,15 +76,7 @@ class DetectionRecord:
 def show_detections(
     folder: Path, run: DistillationRun, student: nn.Module, policy: Policy, class_names: tuple[str, ...]
 ) -> None:
-    """Write ``detections.safetensors`` of the first validation images.
-
-    Args:
-        folder: the folder of the run.
-        run: the run, which is over.
-        student: the student whose detections are shown.
-        policy: sets the temperatures of the proposals that are shown.
-        class_names: the names of the classes 1 to C.
-    """
+    """Write ``detections.safetensors`` of the first validation images."""
     task = cast("Detection", run.task)  # whose module needs torchvision's detectors, which take long to import
     positions = torch.arange(min(MOST_IMAGES, len(run.splits.validation)))
     shown = run.splits.validation.subset(positions)
@@ -155,17 +123,9 @@ def write_detections(
 ) -> None:
     """Write ``detections.safetensors`` atomically, with at most the first :data:`MOST_IMAGES` images.
 
-    Args:
-        folder: the folder of the run.
-        images: ``(k, channels, height, width)`` in ``[0, 1]``. All corners are in pixels of these, not of the files.
-        class_names: the names of the classes 1 to C.
-        real: the corners ``(m, 4)`` and classes ``(m,)`` of the objects in each image.
-        teacher: the teacher's detections in each image.
-        student: the student's detections in each image.
-        proposals: the corners ``(n, 4)``, temperatures ``(n,)`` and objectness ``(n,)`` of the proposals in each image.
-
-    Raises:
-        ValueError: if there is no image, or an argument has another number of images.
+    The images are ``(k, channels, height, width)`` in ``[0, 1]``, and all corners are in their pixels. An image's real
+    boxes are corners ``(m, 4)`` and classes ``(m,)``; its proposals are corners ``(n, 4)``, temperatures ``(n,)`` and
+    objectness ``(n,)``.
     """
     if not len(images):
         raise ValueError("there is no image to write")
@@ -195,11 +155,7 @@ def write_detections(
 
 
 def read_detections(folder: Path) -> DetectionRecord | None:
-    """Read the file that :func:`write_detections` writes; None if there is no such file.
-
-    Raises:
-        UsageError: if the file is damaged or of another version.
-    """
+    """Read the file that :func:`write_detections` writes; None if there is no such file."""
     path = folder / DETECTIONS_FILE
     if not path.exists():
         return None
@@ -223,13 +179,7 @@ def read_detections(folder: Path) -> DetectionRecord | None:
 
 
 def _split(tensors: dict[str, Tensor], kind: str, num_images: int) -> list[tuple[Tensor, ...]]:
-    """Return the columns of a kind of boxes for every image.
-
-    Raises:
-        KeyError: if a column is missing.
-        RuntimeError: if its length is not the number of boxes.
-        ValueError: if its shape is wrong.
-    """
+    """Return the columns of a kind of boxes for every image."""
     counts = tensors[f"{kind}.count"].tolist()
     columns = [tensors[f"{kind}.{column}"] for column in _COLUMNS[kind]]
     is_right = [column.shape[1:] == ((4,) if number == 0 else ()) for number, column in enumerate(columns)]

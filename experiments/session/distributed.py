@@ -27,16 +27,7 @@ def distill_together(config: DistillConfig, finish: Finish) -> int:
     Only the first process writes, draws and prints, and its config is the one that counts. The others do what its run
     does.
 
-    Args:
-        config: all options, as read by this process.
-        finish: makes the run within a context that its second argument gives, tells the user what came of it, and
-            returns the exit code.
-
-    Returns:
-        The exit code of the first process; of the others 0, or 2 for bad input.
-
-    Raises:
-        UsageError: if an option is invalid, in all processes alike; the folder has not been touched then.
+    The run is made by ``finish`` within the context that is its second argument; it returns the exit code.
     """
     processes = Processes.join(config.run.engine.device)
     _end_when_told(processes)

@@ -38,12 +38,7 @@ _CONTENT = (
 
 
 def check_folder(folder: Path, overwrite: bool, resume: bool) -> None:
-    """Make sure that a run may write into a folder, without touching anything.
-
-    Raises:
-        UsageError: if the folder holds another run and neither option is given, if both are given, or if there is
-            nothing to resume.
-    """
+    """Make sure that a run may write into a folder, without touching anything."""
     holds_run = (folder / CONFIG_FILE).exists()
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file, not a folder")

@@ -33,17 +33,7 @@ class _PhaseOver(Exception):  # noqa: N818 (not an error: a change of phase)
 
 
 class AgentPhases(Phases):
-    """An agent sets the temperatures after a warm-up; it learns in some epochs and acts without learning in the others.
-
-    Args:
-        config: all options.
-        choice: the agent, the rule of the warm-up, and whether the agent acts around that rule.
-        run: the run to drive.
-        records: what is noted of it.
-
-    Raises:
-        UsageError: if an option is unknown or does not suit the run.
-    """
+    """An agent sets the temperatures after a warm-up; it learns in some epochs and only acts in the others."""
 
     learns = True
 
@@ -113,11 +103,7 @@ class AgentPhases(Phases):
         return in_time and since_warmup % options.learn_interval == 0
 
     def end_learning(self) -> None:
-        """End the learning phase.
-
-        Raises:
-            _PhaseOver: always; ends the agent's ``learn()``.
-        """
+        """End the learning phase."""
         self._is_learning = False
         raise _PhaseOver
 

@@ -31,11 +31,7 @@ _MODULE_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 class GivenObjects:
     """What Python code gives as objects in place of what options name; None leaves a part to the options.
 
-    Attributes:
-        teacher: the teacher's network, which is the run's from now on.
-        student: returns a fresh student.
-        data: makes the data source.
-        temperature: sets the temperatures.
+    The teacher is the run's from now on; ``student`` returns a fresh one.
     """
 
     teacher: nn.Module | None = None
@@ -53,12 +49,7 @@ def read_objects(
 ) -> tuple[GivenObjects, dict[str, Any]]:
     """Read the arguments of :func:`experiments.api.distill` that may be objects or names.
 
-    Returns:
-        The objects, and the options by name. In place of an object, an option holds the name of its class, for
-        summaries and reports.
-
-    Raises:
-        UsageError: if an argument is of no kind that is known, or a name is unknown.
+    Return the objects, and the options by name, which hold the name of its class in place of an object.
     """
     options, policy = _temperature(temperature)
     source, of_data = _data(data, test, validation)

@@ -18,14 +18,8 @@ SafePoint = Callable[[], None]
 class Phases(ABC):
     """Drives a run through its phases.
 
-    Args:
-        run: the run to drive.
-        records: what is noted of it; tells whether it has diverged.
-
-    Attributes:
-        learns: whether an agent learns in the run.
-        warmup_steps: updates before an agent takes over.
-        warmup_seconds: seconds that the environment took in the warm-up.
+    ``warmup_steps`` are the updates before an agent takes over, ``warmup_seconds`` the time that the environment took
+    in them.
     """
 
     learns = False
@@ -74,10 +68,7 @@ class Phases(ABC):
 class PolicyPhases(Phases):
     """A frozen policy or a rule sets the temperatures of every update.
 
-    Args:
-        run: the run to drive; if it has a policy of its own, such as a rule that learns along, that acts.
-        records: what is noted of it.
-        policy: a saved policy, or a rule.
+    If the run has a policy of its own, such as a rule that learns along, that acts.
     """
 
     def __init__(self, run: DistillationRun, records: Records, policy: Policy) -> None:

@@ -28,16 +28,7 @@ if TYPE_CHECKING:
 class Records:
     """Watches a run, and keeps what is to be known of it.
 
-    Args:
-        run: the run to watch.
-        folder: the run's; without one nothing is written.
-
-    Attributes:
-        timer: seconds by part: ``environment``, ``agent``, ``evaluation``, ``logging``, ``checkpoint``.
-        selection: the students that are kept.
-        history: figures of every epoch.
-        trace: a sample of instances and their temperatures.
-        writer: the writer of TensorBoard's curves while the run is watched; None without curves.
+    ``timer`` counts the seconds of environment, agent, evaluation, logging and checkpoint.
     """
 
     def __init__(self, run: DistillationRun, folder: Path | None) -> None:
@@ -87,23 +78,12 @@ class Records:
     ) -> Iterator[None]:
         """Watch the run within the ``with`` block.
 
-        Args:
-            options: whether to show a progress bar and to write TensorBoard's curves.
-            resumed: whether the run goes on from a checkpoint; what the curves show beyond it is dropped.
-            scalars: returns further figures for the curves by tag.
-            further: hooks that watch the run too.
+        The curves have the further figures that ``scalars`` returns; what they show beyond a checkpoint is dropped when
+        a run is resumed.
         """
         bar = _ProgressBar(self._run.total_steps, self.steps, self.selection, options.progress)
         curves = self._open_curves(resumed, scalars) if options.tensorboard else []
-        hooks: list[RunHook] = [
-            self._tracker,
-            self.selection,
-            self.history,
-            self.trace,
-            *curves,
-            bar,
-            *further,
-        ]
+        hooks: list[RunHook] = [self._tracker, self.selection, self.history, self.trace, *curves, bar, *further]
         for hook in hooks:
             self._run.add_hook(hook)
         try:

@@ -31,22 +31,7 @@ class DistillSession:
 
     Everything is built and checked here; the folder is first touched by :meth:`execute`.
 
-    Args:
-        config: all options.
-        run: the run that ``config.run`` describes.
-        source: the data of the run.
-        folder: where everything is written; None writes nothing.
-        objects: what was given in place of options.
-
-    Attributes:
-        choice: who sets the temperatures.
-        records: what is recorded of the run.
-        phases: what drives it.
-        safe_points: where it is saved and may stop.
-        watchers: further hooks that watch the run; they must neither change it nor need a checkpoint.
-
-    Raises:
-        UsageError: if an option is invalid.
+    ``watchers`` are further hooks; they must neither change the run nor need a checkpoint.
     """
 
     def __init__(
@@ -71,12 +56,7 @@ class DistillSession:
         self.watchers: list[RunHook] = []
 
     def execute(self) -> None:
-        """Make the whole run, or what is left of it, and write students and policy.
-
-        Raises:
-            RunInterrupted: after Ctrl-C, with everything saved.
-            UsageError: if the checkpoint to resume from is damaged or belongs to another run.
-        """
+        """Make the whole run, or what is left of it, and write students and policy."""
         self.records.start_clock()
         resumed = self.config.output.resume and self.safe_points.restore()
         if not resumed:
@@ -133,22 +113,9 @@ class DistillSession:
 
 
 def prepare(
-    config: DistillConfig,
-    objects: GivenObjects = _NO_OBJECTS,
-    processes: Processes | None = None,
-    writes: bool = True,
+    config: DistillConfig, objects: GivenObjects = _NO_OBJECTS, processes: Processes | None = None, writes: bool = True
 ) -> DistillSession:
-    """Build a run and what drives it; nothing is written except, perhaps, a cached teacher.
-
-    Args:
-        config: all options.
-        objects: what is given in place of options.
-        processes: the processes that share the run, if several do.
-        writes: whether the run will write into ``config.folder``.
-
-    Raises:
-        UsageError: if an option is invalid.
-    """
+    """Build a run and what drives it; nothing is written except, perhaps, a cached teacher."""
     bar = _TeacherBar(config.output.progress and (processes is None or processes.is_first))
     source = (objects.data or create_source)(config.run.data)
     run = build_run(config.run, source, objects.teacher, objects.student, bar.show, processes)
@@ -176,11 +143,7 @@ class _TeacherBar:
 
 
 def _create_phases(config: DistillConfig, choice: Choice, run: DistillationRun, records: Records) -> Phases:
-    """Create what drives the run as the options ask.
-
-    Raises:
-        UsageError: if an option is invalid, whether or not it is used.
-    """
+    """Create what drives the run as the options ask."""
     config.agent.fixed.temperature(run)
     _ = CALIBRATORS[config.agent.calibrator]  # an unknown name is told even if no agent learns
     if not isinstance(choice, AgentChoice):

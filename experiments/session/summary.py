@@ -46,13 +46,7 @@ def complete(
 ) -> dict[str, Any]:
     """Make a prepared run, and write and return its summary.
 
-    Args:
-        session: the session of the run.
-        leading: a context in which the run is made, but not summarized.
-
-    Raises:
-        RunInterrupted: after Ctrl-C, with everything saved.
-        UsageError: if the checkpoint to resume from is damaged or belongs to another run.
+    The run is made, but not summarized, in the context ``leading``.
     """
     with leading(session):
         session.execute()
@@ -122,14 +116,7 @@ def summarize(session: DistillSession) -> dict[str, Any]:
 
 
 def check_run_folder(folder: Path, output: OutputConfig) -> bool:
-    """Make sure that a run may write into a folder, without touching anything.
-
-    Returns:
-        Whether the run in the folder is finished already; its table is then printed again.
-
-    Raises:
-        UsageError: as :func:`~experiments.session.folder.check_folder`.
-    """
+    """Check that a run may write into a folder; print the table again and return True if it is finished already."""
     check_folder(folder, output.overwrite, output.resume)
     is_finished = output.resume and (folder / SUMMARY_FILE).is_file()
     if is_finished:

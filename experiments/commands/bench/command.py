@@ -30,14 +30,7 @@ _MIB = 2**20
 
 
 def run_bench(config: BenchConfig) -> int:
-    """Measure the arms and write ``bench.json``.
-
-    Returns:
-        The exit code 0.
-
-    Raises:
-        UsageError: If an option is invalid or the folder holds another measurement.
-    """
+    """Measure the arms and write ``bench.json``."""
     options = config.bench
     folder = Path(options.out)
     if (folder / BENCH_FILE).exists() and not options.overwrite:

@@ -26,9 +26,6 @@ def plain_kd(run: DistillationRun, engine: Engine, teacher: nn.Module | None = N
     """Return a function that makes a number of updates of a fresh student with a run's ingredients.
 
     Nothing but the run's teacher, or the given one, its student, data and recipe are used.
-
-    Raises:
-        UsageError: If the run's method compares features, which plain KD does not have.
     """
     frozen = run.frozen_teacher if teacher is None else teacher
     student = engine.prepare(run.create_student().to(run.device)).train()

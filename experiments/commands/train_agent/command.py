@@ -70,11 +70,7 @@ class Training(Protocol):
 def run_train_agent(config: TrainAgentConfig) -> int:
     """Train a policy, save it, and compare it on the held-out runs.
 
-    Returns:
-        The exit code: 0, or 130 if the training was interrupted.
-
-    Raises:
-        UsageError: If an option is invalid; the folder has not been changed then.
+    The exit code is 0, or 130 if the training was interrupted.
     """
     folder, output = config.folder, config.output
     check_folder(folder, output.overwrite, output.resume)
@@ -99,14 +95,7 @@ def run_train_agent(config: TrainAgentConfig) -> int:
 
 
 class TrainingSession:
-    """A training with its checkpoints and curves. Creating it checks all options and writes nothing.
-
-    Attributes:
-        training: The learner, evolution or an agent.
-
-    Raises:
-        UsageError: If an option is invalid.
-    """
+    """A training with its checkpoints and curves. Creating it checks all options and writes nothing."""
 
     def __init__(self, config: TrainAgentConfig, instances: InstanceSet) -> None:
         self.config, self._options, self.folder = config, config.training, config.folder

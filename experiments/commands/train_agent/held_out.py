@@ -21,11 +21,7 @@ _RUNS_AT_ONCE = 128
 
 
 class HeldOutRuns:
-    """The runs of an instance, of all its seeds, that no policy is trained on.
-
-    Raises:
-        UsageError: If the instance's settings are invalid.
-    """
+    """The runs of an instance, of all its seeds, that no policy is trained on."""
 
     def __init__(self, instance: Instance, device: str, run_mode: RunMode) -> None:
         self.instance = instance
@@ -49,11 +45,7 @@ class HeldOutRuns:
 
         The policy must be on the runs' device; ``on_arm`` is called after each temperature and after the policy.
 
-        Returns:
-            The mean accuracies, and the paired differences to the best fixed temperature in hindsight and to T = 4.
-
-        Raises:
-            UsageError: If the data has no test set.
+        Return the mean accuracies, and the paired differences to the best fixed temperature in hindsight and to T = 4.
         """
         test = self.instance.test_set()
         if test is None:

@@ -28,12 +28,8 @@ _OWN_KEYS = ("name", "seeds", "teacher_recipe")
 class Instance:
     """Runs that differ only in their seed.
 
-    Attributes:
-        name: The name in tables and curves.
-        settings: The options of the run by name.
-        seeds: The seeds of its runs.
-        teacher_recipe: The fields of the :class:`~rlkd_env.training.teacher.TeacherRecipe` of a teacher that is trained
-            once and cached; None uses the teacher in the settings.
+    With a ``teacher_recipe``, fields of a :class:`~rlkd_env.training.recipe.TeacherRecipe`, a teacher is trained once
+    and cached; None uses the one in the settings.
     """
 
     name: str
@@ -42,19 +38,11 @@ class Instance:
     teacher_recipe: Mapping[str, Any] | None = None
 
     def config(self, **others: Any) -> RunConfig:
-        """Return the runs' config, with other values for some options.
-
-        Raises:
-            UsageError: If an option is unknown.
-        """
+        """Return the runs' config, with other values for some options."""
         return RunConfig.from_keywords({**self.settings, **others})
 
     def build(self, probe_images: int, **others: Any) -> DistillationRun:
-        """Build a run whose probe has the given number of images, if there are as many; the run is not started.
-
-        Raises:
-            UsageError: If an option is invalid.
-        """
+        """Build a run whose probe has the given number of images, if there are as many; the run is not started."""
         config = self.config(**others)
         teacher = None
         if self.teacher_recipe is not None:
@@ -83,12 +71,6 @@ def read_instance_set(name: str) -> InstanceSet:
     The file has the keys ``train`` and ``held_out``, which are lists of entries, and optionally ``common``, an entry
     that all others inherit from. An entry has a ``name``, ``seeds`` (the first and the one after the last), options of
     a run and optionally a ``teacher_recipe``.
-
-    Args:
-        name: The path of a file, or the name of a set in :data:`INSTANCE_SETS`.
-
-    Raises:
-        UsageError: If the set does not exist or has another format.
     """
     path = INSTANCE_SETS / f"{name}.yaml"
     if Path(name).suffix in (".yaml", ".yml", ".json"):

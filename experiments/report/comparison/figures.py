@@ -198,8 +198,7 @@ def _draw_curves(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Draw a column of the histories of all arms except those left out, grey ones first.
 
-    Returns:
-        For every arm the means ``(epochs,)`` and the upper ends ``(epochs,)`` of what is drawn.
+    Return for every arm the means ``(epochs,)`` and the upper ends ``(epochs,)`` of what is drawn.
     """
     chosen = _highlighted(task)
     with_band = [task.baseline, *chosen][:_BANDS]

@@ -58,11 +58,8 @@ class Interval:
 class StudentMetrics:
     """The test metrics of one arm's students, in percent and points; None where unknown.
 
-    Attributes:
-        mean: The mean accuracy, or AP.
-        difference: The paired difference to the baseline.
-        regret: The paired difference to the best fixed temperature in hindsight.
-        probability: The probability that a run of the arm is better than one of the baseline.
+    ``difference`` is paired, to the baseline; ``regret`` is that to the best fixed temperature in hindsight;
+    ``probability`` is that of a run being better than one of the baseline.
     """
 
     mean: Interval | None
@@ -126,11 +123,7 @@ class ComparisonRecord:
 
     @classmethod
     def read(cls, folder: Path) -> ComparisonRecord:
-        """Read a comparison's folder, in which the folders of the runs may be missing.
-
-        Raises:
-            UsageError: If a file is damaged or has another format.
-        """
+        """Read a comparison's folder, in which the folders of the runs may be missing."""
         path = folder / COMPARISON_FILE
         content = read_json(path)
         if not isinstance(content, dict) or content.get("version") != COMPARISON_VERSION:

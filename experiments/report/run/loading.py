@@ -55,16 +55,7 @@ _DETAILS = {
     "student_last_test_details": "student, last epoch",
 }
 """The networks that detailed metrics are of, by the key in the summary."""
-_TRACE_COLUMNS = (
-    "epoch",
-    "step",
-    "index",
-    "label",
-    "temperature",
-    "teacher_confidence",
-    "student_margin",
-    "reward",
-)
+_TRACE_COLUMNS = ("epoch", "step", "index", "label", "temperature", "teacher_confidence", "student_margin", "reward")
 
 History = dict[str, np.ndarray]
 """The columns of a run's history, each ``(epochs,)`` with NaN for unknown values; ``temperature_quantiles`` is
@@ -75,14 +66,7 @@ History = dict[str, np.ndarray]
 class RunRecord:
     """The content of a run's folder.
 
-    Attributes:
-        folder: The folder.
-        config: The options.
-        summary: The summary, or None if the run has not finished.
-        history: The history, which is empty if none was recorded.
-        trace: The columns ``(n,)`` of the sample of instances, which are empty if none was recorded.
-        credit: The quality of the calibrators by name, or None if it was not measured.
-        detections: The images with boxes, or None for a run of classifiers.
+    The summary is None if the run has not finished; history and trace have no rows if none were recorded.
     """
 
     folder: Path
@@ -95,15 +79,7 @@ class RunRecord:
 
     @classmethod
     def read(cls, folder: Path, credit: Path | None = None) -> RunRecord:
-        """Read a run's folder, in which everything except the options may be missing.
-
-        Args:
-            folder: The folder of the run.
-            credit: ``credit.json`` or its folder; by default the file in the run's folder, if there is one.
-
-        Raises:
-            UsageError: If a file is damaged or has another format.
-        """
+        """Read a run's folder, in which everything except the options may be missing."""
         config = _dictionary(folder / CONFIG_FILE)
         summary = _summary(folder / SUMMARY_FILE) if (folder / SUMMARY_FILE).exists() else None
         return cls(
@@ -155,11 +131,7 @@ class RunRecord:
 
 
 def read_history(path: Path) -> History:
-    """Read ``history.json``; a missing file has no epochs.
-
-    Raises:
-        UsageError: If the file is damaged or of another version.
-    """
+    """Read ``history.json``; a missing file has no epochs."""
     epochs: list[dict[str, Any]] = []
     if path.exists():
         content = _dictionary(path)
@@ -221,11 +193,7 @@ def _numbers(values: dict[str, Any]) -> dict[str, float]:
 
 
 def _number(value: Any) -> float:
-    """Return a number as a float, NaN for None.
-
-    Raises:
-        TypeError: If it is something else, such as text.
-    """
+    """Return a number as a float, NaN for None."""
     if value is None:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -35,7 +35,7 @@ def test_credit_is_measured_and_written(tmp_path: Path, capsys: pytest.CaptureFi
 @pytest.mark.slow
 def test_credit_can_be_measured_of_two_temperatures_an_instance(tmp_path: Path) -> None:
     out = tmp_path / "credit"
-    options = ["--student", "mlp8", "--epochs", "20", "--runs", "1", "--points", "1", "--device", "cpu"]
+    options = ["--student", "mlp8", "--epochs", "20", "--runs", "1", "--points", "3", "--device", "cpu"]
     assert main(["credit", "--out", str(out), *options, "--temperatures", "separate"]) == 0
     quality = json.loads((out / "credit.json").read_text())
     assert quality["gradient"]["pearson"] >= 0.9
