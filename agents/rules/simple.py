@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -81,12 +82,13 @@ class _Drawn(Rule):
         self._seed = seed
         self._generator: torch.Generator | None = None
 
-    def generator(self, outputs: InstanceOutputs) -> torch.Generator:
-        """Return the generator for a batch, on its device."""
+    def draw(self, outputs: InstanceOutputs, distribution: Callable[..., Tensor]) -> Tensor:
+        """Draw a number ``(N,)`` for every instance by ``torch.rand`` or ``torch.randn``."""
         device = outputs.labels.device
         if self._generator is None or self._generator.device != device:
             self._generator = torch.Generator(device)
-        return self._generator.manual_seed(mixed_seed(_RANDOM_RULE, self._seed, outputs.step))
+        generator = self._generator.manual_seed(mixed_seed(_RANDOM_RULE, self._seed, outputs.step))
+        return distribution(outputs.labels.shape, generator=generator, dtype=number_type(outputs), device=device)
 
 
 class RandomTemperature(_Drawn):
@@ -107,11 +109,7 @@ class RandomTemperature(_Drawn):
 
     def forward(self, outputs: InstanceOutputs) -> Temperature:
         """Draw the temperatures."""
-        labels = outputs.labels
-        uniform = torch.rand(
-            labels.shape, generator=self.generator(outputs), dtype=number_type(outputs), device=labels.device
-        )
-        return Temperature.shared(self._map.to_temperature(2.0 * uniform - 1.0))
+        return Temperature.shared(self._map.to_temperature(2.0 * self.draw(outputs, torch.rand) - 1.0))
 
 
 class PublicAgent(_Drawn):
@@ -132,11 +130,7 @@ class PublicAgent(_Drawn):
 
     def forward(self, outputs: InstanceOutputs) -> Temperature:
         """Draw the temperatures."""
-        labels = outputs.labels
-        normal = torch.randn(
-            labels.shape, generator=self.generator(outputs), dtype=number_type(outputs), device=labels.device
-        )
-        return Temperature.shared(self.maximum * torch.sigmoid(self.deviation * normal))
+        return Temperature.shared(self.maximum * torch.sigmoid(self.deviation * self.draw(outputs, torch.randn)))
 
 
 class _ByNumber(Rule):
@@ -163,10 +157,7 @@ class _ByNumber(Rule):
 
 
 class EntropyRule(_ByNumber):
-    """The temperature rises or falls with the normalised entropy -Σ p log p / log C of teacher or student.
-
-    Arguments as those of :class:`DifficultyRule`.
-    """
+    """T rises or falls with the normalised entropy -Σ p log p / log C. Arguments as in :class:`DifficultyRule`."""
 
     def number(self, outputs: InstanceOutputs) -> Tensor:
         """Return the normalised entropy ``(N,)``."""

@@ -20,15 +20,10 @@ _MINIBATCHES = 4
 
 
 class CoefficientTraining:
-    """Learning from whole episodes, one set of runs after the other.
+    """Learning from whole episodes, one of the environment's sets of runs after the other.
 
-    Args:
-        name: the agent's name in :data:`agents.sb3.make.AGENTS`.
-        env: the runs.
-        seeds: the seeds that the runs of each of the environment's sets may have.
-        discount: the discount from one decision to the next.
-        options: arguments of the agent's class.
-        seed: the seed of the agent and of the choice of seeds.
+    The ``seeds`` are those that the runs of each set may have, ``options`` are arguments of the agent's class, and
+    ``seed`` is that of the agent and of the choice of seeds.
     """
 
     def __init__(

@@ -140,14 +140,9 @@ class DatasetReader(Reader):
 
 @dataclass(frozen=True, eq=False)
 class StreamedImages(ImageSet):
-    """Images that a reader reads whenever they are needed.
+    """Images at positions ``(n,)`` of a reader, which reads them whenever they are needed and makes random views.
 
-    Attributes:
-        reader: The reader of the images.
-        positions: The positions ``(n,)`` of the set's images in the reader, on the CPU.
-        labels: The classes ``(n,)``, int64, on the device.
-        preprocessing: The normalisation; random views are the reader's.
-        workers: The number of processes that read ahead; 0 reads in this one.
+    Labels are on the device, positions on the CPU. As many processes as ``workers`` read ahead; 0 reads in this one.
     """
 
     reader: Reader

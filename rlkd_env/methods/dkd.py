@@ -22,15 +22,8 @@ def decoupled_divergences(
     With p the teacher's probability of the target at its temperature, KL = TCKD + (1 - p) · NCKD. Everything is
     computed in logarithms: the target's logit against the logsumexp of the others, and the others' log-softmax.
 
-    Args:
-        student_logits: The student's logits ``(N, C)``.
-        teacher_logits: The teacher's logits ``(N, C)``.
-        labels: The target classes ``(N,)``.
-        temperature: The temperatures ``(N,)`` of teacher and student.
-
-    Returns:
-        TCKD ``(N,)``, between the target and all others, and NCKD ``(N,)``, among the others (0 with two classes). Both
-        are in nats and without the factor T².
+    The logits are ``(N, C)``, labels and temperatures ``(N,)``. Returned are TCKD ``(N,)``, between the target and all
+    others, and NCKD ``(N,)``, among the others (0 with two classes), both in nats and without the factor T².
     """
     student_target, student_others = _decouple(student_logits / temperature.student.unsqueeze(-1), labels)
     teacher_target, teacher_others = _decouple(teacher_logits / temperature.teacher.unsqueeze(-1), labels)

@@ -14,7 +14,7 @@ from rlkd_env.methods.base import Method
 def kd_loss(
     student_logits: Tensor, teacher_logits: Tensor, temperature: Temperature, temperature_squared: bool = True
 ) -> Tensor:
-    """Compute the temperature-scaled KL(teacher ‖ student) of each instance.
+    """Return the temperature-scaled KL(teacher ‖ student) ``(N,)`` of each instance, in nats.
 
     Args:
         student_logits: The student's logits ``(N, C)``.
@@ -22,9 +22,6 @@ def kd_loss(
         temperature: The temperatures ``(N,)`` of teacher and student.
         temperature_squared: Whether to multiply by T_student · T_teacher, which keeps the gradient from shrinking as
             1/T², or by the temperatures' own ``factor`` if they have one.
-
-    Returns:
-        The divergences ``(N,)`` in nats.
     """
     student = log_softmax(student_logits / temperature.student.unsqueeze(-1))
     teacher = log_softmax(teacher_logits / temperature.teacher.unsqueeze(-1))

@@ -24,16 +24,7 @@ def save_network(
     image_shape: tuple[int, int, int],
     options: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a network atomically.
-
-    Args:
-        path: The file to write.
-        weights: The network's state dict.
-        model: The network's name, of any kind that :func:`~rlkd_env.models.create_model` accepts.
-        num_classes: The number of classes C.
-        image_shape: The channels, height and width of its images.
-        options: Further plain values that it was created with.
-    """
+    """Write a network's state dict atomically, with what :func:`~rlkd_env.models.create_model` made it of."""
     card: dict[str, Any] = {"model": model, "num_classes": num_classes, "image_shape": image_shape}
     if options:
         card["options"] = dict(options)

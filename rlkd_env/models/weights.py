@@ -85,17 +85,8 @@ def load_shared_weights(
     translates them; if shapes differ, its method ``fit_weights`` may convert the tensors. Both are optional.
     :data:`COUNTER` may be missing.
 
-    Args:
-        network: The network whose parameters and buffers are overwritten.
-        tensors: The weights by name.
-        source: Where the weights come from, for the message.
-        strict: Whether everything must match; otherwise whatever matches is loaded.
-
-    Returns:
-        The mismatches.
-
-    Raises:
-        UsageError: If something does not match although it must; nothing has been loaded then.
+    With ``strict`` everything must match, or nothing is loaded and a ``UsageError`` names the ``source``; otherwise
+    whatever matches is loaded, and the mismatches are returned.
     """
     expected = network.state_dict()
     tensors = _rename(tensors, expected, getattr(network, "weight_renames", {}))

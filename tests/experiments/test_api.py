@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from agents.learned import load_policy
-from agents.rules import LSKD, FixedTemperature
 from agents.rules.base import Rule
+from agents.rules.published import LSKD
+from agents.rules.simple import FixedTemperature
 from experiments import DistillationResult, distill
 from experiments.cli import main
 from rlkd_env.data.sources.digits import Digits

@@ -16,14 +16,9 @@ _SMALLEST_SIDE = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Objects:
-    """A table of K objects in n images.
+    """A table of K objects: image's position ``(K,)``, corners ``(K, 4)``, class from 1, crowd flag and area ``(K,)``.
 
-    Attributes:
-        images: The position ``(K,)`` of each object's image.
-        corners: Left, top, right and bottom ``(K, 4)`` in pixels of the image's file.
-        classes: The classes ``(K,)``, int64 from 1.
-        is_crowd: Whether the object is a crowd or need not be found ``(K,)``.
-        areas: The areas ``(K,)`` in square pixels of the file.
+    A crowd need not be found. Corners (left, top, right, bottom) and areas are in pixels of the image's file.
     """
 
     images: Tensor
@@ -61,13 +56,9 @@ class Objects:
 
 @dataclass(frozen=True, eq=False)
 class Annotations:
-    """The objects of n image files, padded to M objects per file.
+    """The objects of n image files, padded to M objects per file, in pixels of the files.
 
-    Attributes:
-        sizes: The width and height ``(n, 2)`` of the files, int64.
-        boxes: The boxes in pixels of the files.
-        areas: The areas ``(n, M)`` in square pixels of the files, by which evaluations call objects small or large.
-        class_names: The names of the C classes, starting with class 1.
+    Widths and heights are ``(n, 2)``, int64. By the areas ``(n, M)`` evaluations call objects small or large.
     """
 
     sizes: Tensor

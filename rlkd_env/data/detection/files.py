@@ -29,15 +29,9 @@ _COLOUR = (124, 116, 104)
 
 @dataclass(frozen=True, eq=False)
 class AnnotatedFiles:
-    """Image files and their objects.
+    """Image files with their widths and heights, and their objects as rows of an ``Objects`` table.
 
-    Attributes:
-        name: The name of the annotations, for messages.
-        class_names: The names of the C classes, starting with class 1.
-        paths: The n image files.
-        sizes: The width and height of every image.
-        rows: For every object the position of its image, its corners in pixels of the file, its class from 1, whether
-            it is a crowd or need not be found, and its area in square pixels.
+    The name of the annotations is for messages; the names of classes start with class 1.
     """
 
     name: str

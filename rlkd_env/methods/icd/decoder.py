@@ -58,12 +58,8 @@ class InstanceDecoder(nn.Module):
 
     Query = MLP(description of the box); key = position + projected sine embedding of the position; value = position.
     What a query gathers is added to it and passes through a feed-forward network with layer norms, as usual; an MLP
-    then predicts whether the box is real and where its sides are.
-
-    Args:
-        num_classes: The number C of object classes, without the background.
-        width: The width D of the teacher's maps, divisible by 4.
-        heads: The number of heads H, which must divide the width.
+    then predicts whether the box is real and where its sides are. The width D of the teacher's maps must be divisible
+    by 4 and by the number of heads H.
     """
 
     def __init__(self, num_classes: int, width: int, heads: int) -> None:

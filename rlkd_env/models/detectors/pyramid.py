@@ -25,12 +25,9 @@ class Pyramid(nn.Module):
         network: A network that PyTorch can trace; its modules are reused.
         stages: The names of modules whose outputs are maps ``(B, channels, h, w)``; the last map of each size is used.
         channels: The number of channels of the images.
-        finest_stride: The smallest stride of a map.
-        fpn_channels: The number of channels of the pyramid's maps.
-
-    Attributes:
-        strides: The stride of each map except the coarsest, which is the one before it subsampled.
-        out_channels: ``fpn_channels``, under the name that torchvision's detectors expect.
+        finest_stride: The smallest stride of a map. ``strides`` are those of all maps but the coarsest, which is the
+            one before it subsampled.
+        fpn_channels: The number of channels of the pyramid's maps, which torchvision's detectors call ``out_channels``.
     """
 
     def __init__(
@@ -53,8 +50,5 @@ class Pyramid(nn.Module):
         self.fpn = FeaturePyramidNetwork(widths, fpn_channels, LastLevelMaxPool())
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Map images ``(B, channels, H, W)`` to maps ``(B, fpn_channels, H / stride, W / stride)`` by level.
-
-        The last level, ``pool``, is the one before it without every other row and column.
-        """
+        """Map images ``(B, channels, H, W)`` to maps ``(B, fpn_channels, H / stride, W / stride)`` by level."""
         return self.fpn(self.body(images))
