@@ -112,14 +112,13 @@ class Evolution:
         fitness: str,
         seed: int,
     ) -> None:
-        num_runs = sets[0].num_runs
         if fitness not in FITNESS:
             raise unknown_name("fitness", fitness, FITNESS)
         if find_spec("cma") is None:
             raise missing_package("evolution", "pycma", "evolution")
         if population < 4:
             raise UsageError(f"evolution needs a population of at least 4, not {population}")
-        if num_runs % population:
+        if (num_runs := sets[0].num_runs) % population:
             raise UsageError(f"num_runs={num_runs} must be a multiple of the population {population}")
         if not deviation > 0:
             raise UsageError(f"the initial deviation must be positive, not {deviation:g}")
@@ -135,13 +134,9 @@ class Evolution:
         self._fitness: list[list[float]] = []
         self._centres: list[np.ndarray] = []
         draws = np.random.default_rng([self._seed, 0])
-        options = {
-            "popsize": self._population,
-            "randn": lambda *shape: draws.standard_normal(shape),
-            "seed": math.nan,  # NumPy's global generator is not ours
-            "verbose": -9,
-            "verb_log": 0,
-        }
+        # NumPy's global generator is not ours to seed.
+        randomness = {"randn": lambda *shape: draws.standard_normal(shape), "seed": math.nan}
+        options = {"popsize": self._population, "verbose": -9, "verb_log": 0, **randomness}
         self._search = cma.CMAEvolutionStrategy(np.zeros(self._form.num_parameters), self._deviation, options)
 
     def update(self) -> dict[str, float]:

@@ -25,13 +25,10 @@ UNTOLD_KIND = "temperature"
 class Affine(nn.Module):
     """Scale and shift every feature of ``(N, num_features)``: a frozen normalisation."""
 
-    scale: Tensor
-    shift: Tensor
-
     def __init__(self, num_features: int) -> None:
         super().__init__()
-        self.register_buffer("scale", torch.ones(num_features))
-        self.register_buffer("shift", torch.zeros(num_features))
+        self.scale = nn.Buffer(torch.ones(num_features))
+        self.shift = nn.Buffer(torch.zeros(num_features))
         self.num_features = num_features
 
     def forward(self, values: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ from agents.learned.temperature_policy import TemperaturePolicy
 from rlkd_env.utils.registry import Registry
 
 PRETRAINED = "pretrained"
-_PRETRAINED_FOLDER = Path(__file__).parent / "pretrained"
 
 KINDS: Registry[type[TemperaturePolicy | CoefficientPolicy]] = Registry(
     "kind of policy", {kind.kind: kind for kind in (TemperaturePolicy, CoefficientPolicy)}
@@ -18,13 +17,10 @@ KINDS: Registry[type[TemperaturePolicy | CoefficientPolicy]] = Registry(
 
 
 def load_policy(path: Path | str) -> TemperaturePolicy | CoefficientPolicy:
-    """Read a saved policy of any kind; nothing is unpickled.
-
-    Args:
-        path: its folder, one of its two files, or the word ``pretrained`` for the policy that comes with the package.
+    """Read a saved policy from its folder or one of its two files, or the package's own (``pretrained``).
 
     Raises:
         UsageError: if a file is missing, damaged, of another format, or does not belong to the other.
     """
-    folder = _PRETRAINED_FOLDER if str(path) == PRETRAINED else policy_folder(path)
+    folder = Path(__file__).parent / PRETRAINED if str(path) == PRETRAINED else policy_folder(path)
     return KINDS[str(read_description(folder)["kind"])].load(folder)

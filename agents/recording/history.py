@@ -54,19 +54,18 @@ class RunHistory(RunHook):
             temperature, correct, reward = (values.cpu().numpy() for values in self._current().values())
             self._temperatures, self._correct, self._rewards = [], [], []
             is_good = self._selection.last_epoch == run.epoch
-            self.epochs.append(
-                {
-                    "epoch": run.epoch,
-                    "step": run.step_count,
-                    "seconds": sum(self._timer.seconds.values()),
-                    "validation_accuracy": self._selection.last_accuracy if is_good else None,
-                    "validation_loss": self._selection.last_loss if is_good else None,
-                    "training_accuracy": float(correct.mean()),
-                    "temperature_mean": _finite(temperature.mean(dtype=np.float64)),
-                    "temperature_quantiles": [_finite(value) for value in _quantiles(temperature)],
-                    "reward": _finite(reward.sum(dtype=np.float64)),
-                }
-            )
+            epoch = {
+                "epoch": run.epoch,
+                "step": run.step_count,
+                "seconds": sum(self._timer.seconds.values()),
+                "validation_accuracy": self._selection.last_accuracy if is_good else None,
+                "validation_loss": self._selection.last_loss if is_good else None,
+                "training_accuracy": float(correct.mean()),
+                "temperature_mean": _finite(temperature.mean(dtype=np.float64)),
+                "temperature_quantiles": [_finite(value) for value in _quantiles(temperature)],
+                "reward": _finite(reward.sum(dtype=np.float64)),
+            }
+            self.epochs.append(epoch)
 
     def _current(self) -> dict[str, Tensor]:
         """Return the values of the current epoch so far, ``(n,)`` each, on the run's device."""

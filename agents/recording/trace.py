@@ -53,19 +53,19 @@ class InstanceTrace(RunHook):
         """Note the update if it is one of the sample."""
         step, outputs = run.step_count, result.outputs
         self._awaits_rewards = self.is_noted(run, step)
-        if self._awaits_rewards:
-            self._noted.append(
-                {
-                    "epoch": (step - 1) // run.steps_per_epoch + 1,
-                    "step": step,
-                    "index": outputs.indices,
-                    "label": outputs.labels,
-                    "temperature": result.temperature.student,
-                    "teacher_confidence": FEATURES["teacher_performance"].compute(outputs),
-                    "student_margin": FEATURES["student_uncertainty"].compute(outputs),
-                    "reward": math.nan,
-                }
-            )
+        if not self._awaits_rewards:
+            return
+        noted = {
+            "epoch": (step - 1) // run.steps_per_epoch + 1,
+            "step": step,
+            "index": outputs.indices,
+            "label": outputs.labels,
+            "temperature": result.temperature.student,
+            "teacher_confidence": FEATURES["teacher_performance"].compute(outputs),
+            "student_margin": FEATURES["student_uncertainty"].compute(outputs),
+            "reward": math.nan,
+        }
+        self._noted.append(noted)
 
     def add_rewards(self, rewards: np.ndarray) -> None:
         """Add the instances' own rewards ``(N,)`` of the latest update, if it is noted."""

@@ -81,10 +81,3 @@ def check_choice(name: str, value: object, valid: Sequence[str]) -> str:
     if value not in valid:
         raise unknown_name(f"value for {name}", value, valid)
     return str(value)
-
-
-def check_flag(name: str, value: object) -> bool:
-    """Return an option that is True or False."""
-    if not isinstance(value, bool):
-        raise UsageError(f"a rule's {name} must be True or False, not {value!r}")
-    return value

@@ -41,14 +41,9 @@ RULES: Registry[type[Rule]] = Registry(
 
 @dataclass(frozen=True)
 class RuleSetting:
-    """What rules take from the run that they are for.
+    """What rules take from the run that they are for; ``teacher_deviation`` is the unit of temperatures in s.
 
-    Attributes:
-        temperature_range: the range from ``low`` to ``high``; schedules go from its ``maximum`` to its ``minimum``.
-        fixed_temperature: the temperature of the rule fixed.
-        teacher_deviation: unit of temperatures with the suffix s.
-        num_classes: C.
-        seed: the seed of random draws.
+    Schedules go from the ``maximum`` of the temperature range to its ``minimum``.
     """
 
     temperature_range: TemperatureRange = TemperatureRange(1.0, 10.0)  # noqa: RUF009 (frozen)
@@ -101,8 +96,7 @@ def recreate_rule(description: Mapping[str, Any]) -> Rule:
 
     Raises:
         UsageError: if the rule is unknown, or an argument is out of its range.
-        KeyError: if something is missing.
-        TypeError: if an argument is unknown or missing.
+        KeyError, TypeError: if something is missing or unknown.
     """
     name, arguments = description["rule"], dict(description["arguments"])
     kind = RULES[name]

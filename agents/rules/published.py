@@ -8,16 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from agents.rules.base import (
-    Rule,
-    check_choice,
-    check_count,
-    check_flag,
-    check_positive,
-    check_temperature,
-    number_type,
-    repeat,
-)
+from agents.rules.base import Rule, check_choice, check_count, check_positive, check_temperature, number_type, repeat
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
@@ -33,7 +24,9 @@ class _LogitRule(Rule):
 
     def __init__(self, gradient: bool) -> None:
         super().__init__()
-        self.has_gradient = check_flag("gradient", gradient)
+        if not isinstance(gradient, bool):
+            raise UsageError(f"a rule's gradient must be True or False, not {gradient!r}")
+        self.has_gradient = gradient
 
     def student_logits(self, outputs: InstanceOutputs) -> Tensor:
         """Return ``(N, C)``, with gradient where it is wanted, in float32 or finer."""
@@ -129,8 +122,7 @@ class TTM(Rule):
 
     def forward(self, outputs: InstanceOutputs) -> Temperature:
         """Return the temperatures and the instances' weights."""
-        student = repeat(1.0, outputs)
-        return Temperature(repeat(self.temperature, outputs), student, self.weight(outputs))
+        return Temperature(repeat(self.temperature, outputs), repeat(1.0, outputs), self.weight(outputs))
 
     def weight(self, outputs: InstanceOutputs) -> Tensor:
         """Return the loss factor ``(N,)``."""

@@ -94,17 +94,11 @@ class AgentFamily:
     noise: float = 0.0
     extra: str | None = None
 
-    @property
-    def bandit(self) -> dict[str, Any]:
-        """Arguments that make a bandit of the agent, which looks no further than the next reward."""
-        return {"gamma": 0.0, "gae_lambda": 0.0} if self.is_on_policy else {"gamma": 0.0}
-
     def load(self) -> type[BaseAlgorithm]:
         """Import the class."""
-        if not isinstance(self.algorithm, str):
-            return self.algorithm
-        found: type[BaseAlgorithm] = import_by_path(self.algorithm, "agent", self.extra)
-        return found
+        if isinstance(self.algorithm, str):
+            return import_by_path(self.algorithm, "agent", self.extra)
+        return self.algorithm
 
 
 def _adopt(agent: Any) -> AgentFamily:
@@ -192,7 +186,9 @@ def make_agent(
     if family.noise:
         numbers = int(np.prod(space.shape or (1,)))
         arguments["action_noise"] = NormalActionNoise(np.zeros(numbers), np.full(numbers, family.noise))
-    arguments |= family.bandit if bandit else {"gamma": 0.99}
+    arguments["gamma"] = 0.0 if bandit else 0.99
+    if bandit and family.is_on_policy:
+        arguments["gae_lambda"] = 0.0
     arguments |= overrides
     if normalize_reward:
         vec_env = VecNormalize(vec_env, norm_obs=False, gamma=arguments["gamma"], epsilon=1e-12)

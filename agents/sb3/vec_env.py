@@ -26,11 +26,7 @@ class VectorEnvAdapter(VecEnv):
       some slots without stepping the rest; there the reset step is handed on as an episode of its own, of one step
       and no reward, so that no value leaks from one episode into another (``info["autoreset"]`` marks it).
 
-    Args:
-        env: an environment with ``metadata["autoreset_mode"]`` set, as Gymnasium 1.1 asks for.
-
-    Raises:
-        ValueError: if the environment does not declare its autoreset mode.
+    The environment must declare its mode in ``metadata["autoreset_mode"]``, as Gymnasium 1.1 asks for.
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
@@ -85,9 +81,9 @@ class VectorEnvAdapter(VecEnv):
         if self._mode is AutoresetMode.SAME_STEP:
             final_infos = _infos_by_slot(info.get("final_info", {}), self.num_envs)
             for slot in np.flatnonzero(done):
-                ended = {"TimeLimit.truncated": infos[slot]["TimeLimit.truncated"]}
-                terminal = info["final_obs"][slot]
-                infos[slot] = {**final_infos[slot], **ended, "terminal_observation": deepcopy(terminal)}
+                truncated, terminal = infos[slot]["TimeLimit.truncated"], deepcopy(info["final_obs"][slot])
+                ended = {"TimeLimit.truncated": truncated, "terminal_observation": terminal}
+                infos[slot] = {**final_infos[slot], **ended}
             return observation, infos
         for slot in np.flatnonzero(done):
             infos[slot]["terminal_observation"] = _slot(observation, slot)

@@ -41,9 +41,5 @@ DATASETS: Registry[type[DataSource]] = Registry(
 
 
 def create_source(config: DataConfig) -> DataSource:
-    """Return the data set that a config names: one of :data:`DATASETS`, or ``package.module:name``.
-
-    Raises:
-        UsageError: if the name is unknown or cannot be imported.
-    """
+    """Return the data set that a config names: one of :data:`DATASETS`, or ``package.module:name``."""
     return DATASETS[config.dataset](config)

@@ -131,8 +131,7 @@ class LabelledSource(DataSource):
             source, candidates, usual_size = images, positions, min(len(images) // 10, LARGEST_PART)
         else:
             source, candidates, usual_size = own, np.arange(len(own)), len(own)
-        size = usual_size if self.config.validation_images is None else self.config.validation_images
-        labels = source.labels.cpu().numpy()
+        size, labels = self.config.validation_images or usual_size, source.labels.cpu().numpy()
         drawn, rest = stratified(candidates, labels, size, self.config.split_seed, "validation")
         return _part(source, drawn), rest if own is None else positions
 

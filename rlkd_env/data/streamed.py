@@ -40,12 +40,7 @@ class Unreadable(NamedTuple):
 
 
 class Reader(ABC):
-    """Reads single images, in a worker process or in this one.
-
-    Attributes:
-        image_shape: The channels, height and width of all images.
-        is_random: Whether augmented images differ from plain ones.
-    """
+    """Reads single images of one shape, in a worker process or in this one; random ones may differ from plain ones."""
 
     image_shape: tuple[int, int, int]
     is_random: bool
@@ -168,13 +163,8 @@ class StreamedImages(ImageSet):
     def follow(self, requests: Iterator[Request]) -> Iterator[Tensor]:
         """Read batches ahead in worker processes, which end when the iterator is dropped."""
         batches = ((self.positions[positions.cpu()], view) for positions, view in requests)
-        loader = DataLoader(
-            _Reading(self.reader),
-            batch_size=None,
-            sampler=batches,
-            num_workers=self.workers,
-            pin_memory=self.labels.device.type == "cuda",
-        )
+        options: dict[str, Any] = {"num_workers": self.workers, "pin_memory": self.labels.device.type == "cuda"}
+        loader = DataLoader(_Reading(self.reader), batch_size=None, sampler=batches, **options)
         return (self._finish(pixels) for pixels in loader)
 
     def subset(self, positions: Tensor) -> Self:

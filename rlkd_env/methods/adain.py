@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor, nn
 
 from rlkd_env.errors import UsageError
@@ -72,12 +74,8 @@ class AdaIN(FeatureMethod):
         if outputs.images is None:
             raise ValueError("this method needs outputs with images")
         mean, std = channel_statistics(self.adapter(student.stages[self.stage]))
-        evaluated = forward_from_stage(
-            self._pair.teacher_network,
-            outputs.images,
-            self.stage,
-            lambda teacher_map: adaptive_instance_normalization(teacher_map, mean, std),
-        )
+        replace = partial(adaptive_instance_normalization, mean=mean, std=std)
+        evaluated = forward_from_stage(self._pair.teacher_network, outputs.images, self.stage, replace)
         teacher_mean, teacher_std = channel_statistics(teacher.stages[self.stage])
         statistics = (mean - teacher_mean).square() + (std - teacher_std).square()
         return {

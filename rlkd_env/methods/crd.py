@@ -45,18 +45,14 @@ class NegativeSampler(nn.Module):
     the block of the own class.
     """
 
-    order: Tensor
-    counts: Tensor
-    starts: Tensor
-
     def __init__(self, labels: Tensor) -> None:
         super().__init__()
         counts = labels.bincount()
         if int((counts > 0).sum()) < 2:
             raise UsageError("method 'crd' needs training images of at least two classes to contrast")
-        self.register_buffer("order", labels.argsort(stable=True), persistent=False)
-        self.register_buffer("counts", counts, persistent=False)
-        self.register_buffer("starts", counts.cumsum(dim=0) - counts, persistent=False)
+        self.order = nn.Buffer(labels.argsort(stable=True), persistent=False)
+        self.counts = nn.Buffer(counts, persistent=False)
+        self.starts = nn.Buffer(counts.cumsum(dim=0) - counts, persistent=False)
 
     def forward(self, labels: Tensor, count: int) -> Tensor:
         """Draw ``(N, count)`` positions in the training set for instances of the classes ``(N,)``."""
@@ -72,15 +68,12 @@ class MemoryBank(nn.Module):
     An update keeps the share ``momentum`` of an old embedding.
     """
 
-    embeddings: Tensor
-    log_normalizer: Tensor
-
     def __init__(self, num_images: int, width: int, momentum: float) -> None:
         super().__init__()
         self.momentum = momentum
         bound = math.sqrt(3 / width)  # a random embedding then has an expected squared norm of 1
-        self.register_buffer("embeddings", torch.empty(num_images, width).uniform_(-bound, bound))
-        self.register_buffer("log_normalizer", torch.tensor(math.inf))  # infinite until the first update fixes it
+        self.embeddings = nn.Buffer(torch.empty(num_images, width).uniform_(-bound, bound))
+        self.log_normalizer = nn.Buffer(torch.tensor(math.inf))  # infinite until the first update fixes it
 
     def choose_log_normalizer(self, scores: Tensor) -> Tensor:
         """Return log Z: the fixed value or, before the first update, log(n · mean exp(score)). No gradient."""

@@ -62,9 +62,8 @@ class DKD(Method):
 
     def logit_losses(self, outputs: InstanceOutputs, temperature: Temperature) -> dict[str, Tensor]:
         """Return the terms ``tckd`` and ``nckd``, each ``(N,)``."""
-        target, others = decoupled_divergences(
-            outputs.student_logits, outputs.teacher_logits, outputs.labels, temperature
-        )
+        student, teacher = outputs.student_logits, outputs.teacher_logits
+        target, others = decoupled_divergences(student, teacher, outputs.labels, temperature)
         scale: Tensor | float = self.warmup(outputs.epoch)
         if self.temperature_squared:
             own = temperature.factor

@@ -88,10 +88,8 @@ class FPN(FeatureMethod):
     def feature_losses(self, outputs: InstanceOutputs) -> dict[str, Tensor]:
         """Return the term ``fpn`` ``(N,)``."""
         student, teacher = features_of(outputs)
-        losses = [
-            self.compare(adapter(student.stages[number]), teacher.stages[other])
-            for adapter, (number, other) in zip(self.adapters, self.levels, strict=True)
-        ]
+        levels = zip(self.adapters, self.levels, strict=True)
+        losses = [self.compare(adapter(student.stages[s]), teacher.stages[t]) for adapter, (s, t) in levels]
         return {"fpn": self.feature_weight * torch.stack(losses).sum(dim=0)[regions_of(outputs).images]}
 
 

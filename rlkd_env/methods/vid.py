@@ -64,21 +64,15 @@ class VID(FeatureMethod):
         """Create a regressor for every pair of stages."""
         require_stages(pair, "vid")
         count = min(len(pair.student.stages), len(pair.teacher.stages))
-        self.regressors = nn.ModuleList(
-            VariationalRegressor(student[0], teacher[0])
-            for student, teacher in zip(pair.student.stages[-count:], pair.teacher.stages[-count:], strict=True)
-        )
+        shapes = zip(pair.student.stages[-count:], pair.teacher.stages[-count:], strict=True)
+        self.regressors = nn.ModuleList(VariationalRegressor(student[0], teacher[0]) for student, teacher in shapes)
 
     def feature_losses(self, outputs: InstanceOutputs) -> dict[str, Tensor]:
         """Return the term ``vid`` ``(N,)``."""
         student, teacher = features_of(outputs)
         count = len(self.regressors)
-        losses = [
-            regressor(student_map, teacher_map)
-            for regressor, student_map, teacher_map in zip(
-                self.regressors, student.stages[-count:], teacher.stages[-count:], strict=True
-            )
-        ]
+        maps = zip(self.regressors, student.stages[-count:], teacher.stages[-count:], strict=True)
+        losses = [regressor(student_map, teacher_map) for regressor, student_map, teacher_map in maps]
         return {"vid": self.feature_weight * torch.stack(losses).sum(dim=0)}
 
 

@@ -101,8 +101,7 @@ def _create(
         from rlkd_env.models.detectors.detector import create_detector
 
         detector = create_detector(name.removeprefix(DETECTOR_PREFIX), num_classes, image_shape, options, is_filled)
-        set_taps(detector, replace(detector.taps, **taps))
-        taps_of(detector)
+        taps_of(set_taps(detector, replace(detector.taps, **taps)))
         return detector
     if name in MODELS:
         if options:

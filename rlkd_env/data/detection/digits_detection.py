@@ -47,7 +47,7 @@ class DigitsDetection(DataSource):
     def __init__(self, config: DataConfig | None = None) -> None:
         super().__init__(config)
         self._is_flipped = is_flipped(self.config, usual=False)
-        self._size = SIZE if self.config.image_size is None else self.config.image_size
+        self._size = self.config.image_size or SIZE
         if self._size < MIN_SIZE:
             raise UsageError(f"scenes of digits need an image_size of at least {MIN_SIZE}, not {self._size}")
 
@@ -59,9 +59,9 @@ class DigitsDetection(DataSource):
     def splits(self) -> Splits:
         """Compose the parts that a run may see; the same at every call."""
         config = self.config
-        teacher_size = TEACHER_SCENES if config.teacher_images is None else config.teacher_images
-        student_size = min(STUDENT_SCENES, teacher_size) if config.train_images is None else config.train_images
-        if not 1 <= student_size <= teacher_size:
+        teacher_size = config.teacher_images or TEACHER_SCENES
+        student_size = config.train_images or min(STUDENT_SCENES, teacher_size)
+        if student_size > teacher_size:
             raise UsageError(
                 f"the training part cannot have {student_size} images: {teacher_size} are there to draw from"
             )
@@ -70,9 +70,7 @@ class DigitsDetection(DataSource):
         return Splits(
             train=teacher.subset(order[:student_size]),
             probe=self._compose("probe", min(config.probe_size, teacher_size // 10)),
-            validation=self._compose(
-                "validation", VALIDATION_SCENES if config.validation_images is None else config.validation_images
-            ),
+            validation=self._compose("validation", config.validation_images or VALIDATION_SCENES),
             teacher_train=teacher,
             num_classes=len(self.class_names),
             reserve=teacher.subset(order[student_size:][:LARGEST_PART]),
@@ -90,12 +88,9 @@ class DigitsDetection(DataSource):
         if count < 1:
             raise UsageError(f"the {part} part cannot have {count} images")
         images, digits = (values[self._digits[part]] for values in load_digit_images())
-        seed = 0 if part == "test" else self.config.split_seed
-        entropy = (_PARTS.index(part), seed)
-        scenes = [
-            compose(images[:, 0], digits, self._size, np.random.default_rng((*entropy, number)))
-            for number in range(count)
-        ]
+        entropy = (_PARTS.index(part), 0 if part == "test" else self.config.split_seed)
+        generators = (np.random.default_rng((*entropy, number)) for number in range(count))
+        scenes = [compose(images[:, 0], digits, self._size, generator) for generator in generators]
         counts = torch.tensor([len(scene.digits) for scene in scenes])
         corners = torch.from_numpy(np.concatenate([scene.corners for scene in scenes]))
         objects = Objects(

@@ -109,9 +109,7 @@ class DetectionFiles(LabelledSource):
 
     def _image_set(self, files: AnnotatedFiles, is_train: bool) -> DetectionSet:
         config = self.config
-        size = self.default_size if config.image_size is None else config.image_size
-        if size < 1:
-            raise UsageError(f"images must be at least 1 by 1, not {size} by {size}")
+        size = config.image_size or self.default_size
         annotations = _annotations(files, size)
         reader = LetterboxReader(files.paths, annotations.sizes, size, _COLOUR)
         preprocessing = Preprocessing(IMAGENET_MEAN, IMAGENET_STD, flip=is_train and self._is_flipped)

@@ -38,13 +38,10 @@ def attention_masks(query: Tensor, key: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A decoder's answer to queries about the teacher's maps.
+    """A decoder's answer: whether queries are real ``(B, K)`` and the offsets ``(B, K, 4)`` in (0, 1) of their sides.
 
-    Attributes:
-        real_logits: The logits ``(B, K)`` that a query is real, with gradient to the decoder.
-        offsets: The distances ``(B, K, 4)``, in (0, 1), of the boxes' sides from the queries' points, with gradient.
-        mask: The attention ``(B, H, S)`` of the real queries to the positions, summed over them; no gradient.
-        values: The teacher's values ``(B, H, S, D / H)``; no gradient.
+    These have gradients, unlike the mask ``(B, H, S)``, which is the attention of the real queries to the positions,
+    summed over them, and the teacher's values ``(B, H, S, D / H)``.
     """
 
     real_logits: Tensor

@@ -70,8 +70,6 @@ class ICD(FeatureMethod):
     tasks: tuple[TaskName, ...] = ("detection",)
     is_stochastic = True
 
-    positions: Tensor
-
     def __init__(
         self,
         pair: Pair,
@@ -100,8 +98,7 @@ class ICD(FeatureMethod):
         self.decoder = InstanceDecoder(num_classes, width, heads)
         student_width = _width_of([pair.student.stages[number] for number in self.student_levels], "student")
         self.student_values = nn.Linear(student_width, width)
-        positions = position_embedding([shape[1:] for shape in shapes], width)
-        self.register_buffer("positions", positions, persistent=False)
+        self.positions = nn.Buffer(position_embedding([shape[1:] for shape in shapes], width), persistent=False)
 
     def create_optimizer(self) -> torch.optim.Optimizer:
         """Return an AdamW for the decoder and the map of the student's values."""

@@ -50,8 +50,7 @@ class Queries:
     def vectors(self, num_classes: int, width: int) -> Tensor:
         """Describe the boxes ``(B, K, C + width + 10)`` for C object classes.
 
-        The description consists of the class (one-hot), the point (sines and cosines, half of ``width`` per
-        coordinate), and width and height (one-hot in five bins each).
+        These are the class (one-hot), the point (sines and cosines), and width and height (one-hot in five bins each).
         """
         classes = F.one_hot(self.classes, num_classes).to(self.centres.dtype)
         points = sines_and_cosines(self.centres, width // 2).flatten(start_dim=-2)
@@ -115,9 +114,8 @@ def scale_bins(sizes: Tensor) -> Tensor:
 def _real_first(boxes: Boxes) -> tuple[Tensor, Tensor, Tensor]:
     """Return corners, classes from 0 and whether there is a box, padded to the batch's largest number of boxes.
 
-    Data sets pad to the largest number of boxes of all images, which may be ten times that of a batch. Finding the
-    batch's own number costs a synchronisation, but far less than the extra queries would. At least one place is
-    returned, so that the code that follows needs no special case.
+    It is at least 1. Data sets pad to the largest number in all images; finding the batch's own number costs a
+    synchronisation, but far less than the extra queries would.
     """
     is_real = F.pad(boxes.is_single, (0, 1))
     corners, classes = F.pad(boxes.corners, (0, 0, 0, 1)), F.pad(boxes.classes, (0, 1))

@@ -16,17 +16,9 @@ def digits_cnn(num_classes: int, image_shape: tuple[int, int, int]) -> nn.Module
     """Return a network of two 3x3 convolutions, max pooling and a hidden layer, with 151,306 parameters on Digits."""
     require_size("digits_cnn", image_shape, smallest=2)
     channels, height, width = image_shape
-    network = nn.Sequential(
-        nn.Conv2d(channels, 32, kernel_size=3, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(32, 64, kernel_size=3, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Linear(64 * (height // 2) * (width // 2), 128),
-        nn.ReLU(),
-        nn.Linear(128, num_classes),
-    )
+    maps = (nn.Conv2d(channels, 32, kernel_size=3, padding=1), nn.ReLU(), nn.Conv2d(32, 64, kernel_size=3, padding=1))
+    hidden = (nn.Linear(64 * (height // 2) * (width // 2), 128), nn.ReLU(), nn.Linear(128, num_classes))
+    network = nn.Sequential(*maps, nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), *hidden)
     return set_taps(network, Taps(stages=("1", "3"), preactivations=("1", "3"), classifier="8"))
 
 

@@ -23,16 +23,10 @@ class InvertedResidual(nn.Module):
         super().__init__()
         width = channels * expansion
         self.has_shortcut = stride == 1 and channels == out_channels
-        self.conv = nn.Sequential(
-            convolution(channels, width, 1),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            convolution(width, width, 3, stride, groups=width),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            convolution(width, out_channels, 1),
-            nn.BatchNorm2d(out_channels),
-        )
+        widening = (convolution(channels, width, 1), nn.BatchNorm2d(width), nn.ReLU())
+        depthwise = (convolution(width, width, 3, stride, groups=width), nn.BatchNorm2d(width), nn.ReLU())
+        narrowing = (convolution(width, out_channels, 1), nn.BatchNorm2d(out_channels))
+        self.conv = nn.Sequential(*widening, *depthwise, *narrowing)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Map ``(N, channels, H, W)`` to ``(N, out_channels, H / stride, W / stride)``."""

@@ -62,14 +62,8 @@ def create_torchvision(
 def replace_stem(network: nn.Module, channels: int) -> None:
     """Replace the first convolution, which takes colour images, by one for another number of channels."""
     name, stem = next((name, module) for name, module in network.named_modules() if isinstance(module, nn.Conv2d))
-    other = nn.Conv2d(
-        channels,
-        stem.out_channels,
-        kernel_size=(stem.kernel_size[0], stem.kernel_size[1]),
-        stride=(stem.stride[0], stem.stride[1]),
-        padding=stem.padding if isinstance(stem.padding, str) else (stem.padding[0], stem.padding[1]),
-        bias=stem.bias is not None,
-    )
+    geometry: dict[str, Any] = {key: getattr(stem, key) for key in ("kernel_size", "stride", "padding")}
+    other = nn.Conv2d(channels, stem.out_channels, bias=stem.bias is not None, **geometry)
     nn.init.kaiming_normal_(other.weight, mode="fan_out", nonlinearity="relu")
     if other.bias is not None:
         nn.init.zeros_(other.bias)

@@ -169,12 +169,7 @@ class _Padding(nn.Module):
             batch = nn.functional.pad(batch, (0, right, 0, bottom))
         return ImageList(batch, [(height, width)] * len(batch)), targets
 
-    def postprocess(
-        self,
-        detections: list[dict[str, Tensor]],
-        image_shapes: list[tuple[int, int]],  # noqa: ARG002
-        original_image_sizes: list[tuple[int, int]],  # noqa: ARG002
-    ) -> list[dict[str, Tensor]]:
+    def postprocess(self, detections: list[dict[str, Tensor]], *_sizes: Any) -> list[dict[str, Tensor]]:
         return detections
 
 
@@ -185,9 +180,8 @@ def _region_pooling(strides: tuple[int, ...], size: int, anchor_scale: float) ->
     pooling = MultiScaleRoIAlign(levels, size, 2, canonical_scale=canonical_size, canonical_level=canonical_level)
     # By default the scales are rounded ratios of map and image, which are wrong for images with much padding.
     pooling.scales = [1 / stride for stride in strides]
-    pooling.map_levels = LevelMapper(
-        int(math.log2(strides[0])), int(math.log2(strides[-1])), canonical_size, canonical_level
-    )
+    finest, coarsest = int(math.log2(strides[0])), int(math.log2(strides[-1]))
+    pooling.map_levels = LevelMapper(finest, coarsest, canonical_size, canonical_level)
     return pooling
 
 
@@ -200,15 +194,11 @@ def check_detector(backbone: str) -> None:
 def create_detector(
     backbone: str, num_classes: int, image_shape: tuple[int, int, int], given: Mapping[str, Any], is_filled: bool = True
 ) -> Detector:
-    """Create a detector of C classes, not counting the background.
+    """Create a detector of C classes, not counting the background, on one of our networks or torchvision's.
 
-    Args:
-        backbone: One of our convolutional networks, or torchvision's ``resnet18``, ``resnet34``, ``resnet50``,
-            ``resnet101``, ``mobilenet_v2``, ``mobilenet_v3_large`` or ``mobilenet_v3_small``.
-        num_classes: The number of classes C.
-        image_shape: The channels, height and width of the images.
-        given: The :class:`DetectorOptions` that differ from the defaults.
-        is_filled: Whether pretrained weights that the options ask for are loaded; they may also be filled in later.
+    The latter are ``resnet18``, ``resnet34``, ``resnet50``, ``resnet101``, ``mobilenet_v2``, ``mobilenet_v3_large`` and
+    ``mobilenet_v3_small``. The ``given`` :class:`DetectorOptions` differ from the defaults. Pretrained weights that they
+    ask for are loaded only if ``is_filled``.
     """
     check_detector(backbone)
     options = DetectorOptions.of(backbone, image_shape, given)

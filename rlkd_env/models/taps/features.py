@@ -46,11 +46,8 @@ class Features:
 
     def to(self, dtype: torch.dtype) -> Features:
         """Return the features in another number format."""
-        return Features(
-            tuple(value.to(dtype) for value in self.stages),
-            tuple(value.to(dtype) for value in self.preactivations),
-            self.pooled.to(dtype),
-        )
+        stages, before = (tuple(value.to(dtype) for value in maps) for maps in (self.stages, self.preactivations))
+        return Features(stages, before, self.pooled.to(dtype))
 
 
 @dataclass(frozen=True)

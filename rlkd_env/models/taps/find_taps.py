@@ -75,16 +75,15 @@ def add_taps(
         if not taps.classifier:
             raise UsageError(f"the classifier of the network {kind} was not found: name it with the option classifier")
     if taps.classifier:
-        set_taps(network, taps)
-        taps_of(network)
+        taps_of(set_taps(network, taps))
     return network
 
 
 def _watch(network: nn.Module, image_shape: tuple[int, int, int]) -> tuple[Any, list[_Call], tuple[int, int]]:
     """Forward an empty image and return logits, the modules' calls in the order in which they ended, and its size.
 
-    The forward runs on PyTorch's meta device, unless the network's code prevents that, and on an enlarged image if the
-    network accepts one, because the last stages of a small image are a single pixel.
+    It runs on PyTorch's meta device if the network's code allows that, and on an enlarged image if the network accepts
+    one, because the last stages of a small image are a single pixel.
     """
     channels, height, width = image_shape
     try:
@@ -111,10 +110,7 @@ def _watch(network: nn.Module, image_shape: tuple[int, int, int]) -> tuple[Any, 
 
 @torch.no_grad()
 def _record(network: nn.Module, image: Tensor) -> tuple[Any, list[_Call]]:
-    """Forward images through a copy of the network in evaluation mode, on the meta device without its weights.
-
-    It is a copy because a network may keep state for its next forward.
-    """
+    """Forward images through a copy (it may keep state) in evaluation mode, on the meta device without weights."""
     dry: dict[int, Any] = {}
     if image.device.type == "meta":
         dry = {id(weight): nn.Parameter(weight.to("meta"), weight.requires_grad) for weight in network.parameters()}
@@ -167,8 +163,7 @@ def _stages(calls: list[_Call], image_size: tuple[int, int]) -> tuple[tuple[str,
 def _is_map(tensor: Tensor, image_size: tuple[int, int]) -> bool:
     """Return whether a tensor is a map ``(N, channels, height, width)`` with the image's aspect ratio.
 
-    The aspect ratio, up to rounding unless the images are square, excludes maps with the channels last. Maps that are
-    pooled to one pixel do not count.
+    That, up to rounding unless images are square, excludes maps with the channels last; a single pixel does not count.
     """
     if tensor.dim() != 4 or tensor.shape[0] != SEARCH_IMAGES or tensor.shape[-2:].numel() == 1:
         return False
