@@ -197,8 +197,8 @@ def create_detector(
     """Create a detector of C classes, not counting the background, on one of our networks or torchvision's.
 
     The latter are ``resnet18``, ``resnet34``, ``resnet50``, ``resnet101``, ``mobilenet_v2``, ``mobilenet_v3_large`` and
-    ``mobilenet_v3_small``. The ``given`` :class:`DetectorOptions` differ from the defaults. Pretrained weights that they
-    ask for are loaded only if ``is_filled``.
+    ``mobilenet_v3_small``. The ``given`` :class:`DetectorOptions` differ from the defaults. The pretrained weights that
+    they ask for are loaded only if ``is_filled``.
     """
     check_detector(backbone)
     options = DetectorOptions.of(backbone, image_shape, given)
