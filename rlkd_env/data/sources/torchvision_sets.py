@@ -50,7 +50,6 @@ class CIFAR10(_SmallSet):
     """50,000 training and 10,000 test images of 10 classes, 32 by 32 in colour."""
 
     name, folder, dataset_class = "cifar10", "cifar-10-batches-py", torchvision.datasets.CIFAR10
-
     statistics = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
@@ -58,7 +57,6 @@ class CIFAR100(_SmallSet):
     """50,000 training and 10,000 test images of 100 classes, 32 by 32 in colour."""
 
     name, folder, dataset_class = "cifar100", "cifar-100-python", torchvision.datasets.CIFAR100
-
     statistics = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)  # published weights expect these
 
 
