@@ -18,7 +18,7 @@ from rlkd_env.instances.temperature import Temperature
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.hooks import StepResult
-from rlkd_env.runs.parallel import ParallelResult, RunMode, check_mode, create_parallel_runs
+from rlkd_env.runs.parallel import RunMode, check_mode, create_parallel_runs
 from rlkd_env.runs.run import DistillationRun
 
 
@@ -71,7 +71,7 @@ class RunStepper:
         self._source = self.run if self.runs is None else self.runs
         self.num_instances = num_runs * self.run.batch_size
         self._plot: TemperaturePlot | None = None
-        self._last_result: StepResult | ParallelResult | None = None
+        self._last_result: StepResult | None = None
 
     @property
     def single_observation_space(self) -> spaces.Box:

@@ -119,8 +119,11 @@ class Ingredients:
         self._cache = self._create_cache(self.create_stream(0))
 
     def _create_cache(self, stream: BatchStream) -> TeacherCache | None:
-        if not self.task.follows_logits:
+        """Return a memory of the teacher's logits if views come back in the run and their logits fit into it."""
+        train = self.splits.train
+        views = stream.views if train.is_random else 1
+        if not self.task.follows_logits or views is None or views >= self.recipe.epochs:
             return None
-        splits, epochs, limit = self.splits, self.recipe.epochs, self.teacher_cache_bytes
-        engine, teacher = self.task.engine, self.frozen_teacher
-        return TeacherCache.if_it_pays(engine, teacher, splits.train, stream, splits.num_classes, epochs, limit)
+        size = views * len(train) * self.splits.num_classes * 4
+        fits = size <= self.teacher_cache_bytes
+        return TeacherCache(self.task.engine, self.frozen_teacher, train, stream) if fits else None

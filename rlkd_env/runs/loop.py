@@ -13,6 +13,7 @@ from rlkd_env.data import Batch, ImageSet
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Policy, Temperature
+from rlkd_env.runs.hooks import StepResult
 from rlkd_env.runs.reward import Measurement, RewardMeter
 from rlkd_env.sampling.base import SampledRun, Sampler
 from rlkd_env.tasks import Evaluation
@@ -134,15 +135,7 @@ class TrainingLoop:
         return Measurement(self.update.outputs, self._evaluate_probe, self._collective.mean)
 
 
-class Result(Protocol):
-    """The result of a step, of one run or several."""
-
-    @property
-    def done(self) -> bool:
-        """Whether the run has ended, or all of them have; waits for the device."""
-
-
-ResultT = TypeVar("ResultT", bound=Result)
+ResultT = TypeVar("ResultT", bound=StepResult)
 
 
 class Steppable(Protocol):

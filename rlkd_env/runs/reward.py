@@ -21,10 +21,6 @@ from rlkd_env.tasks import Evaluation
 from rlkd_env.utils.registry import Registry, instance_of
 
 
-def _itself(mean: Tensor) -> Tensor:
-    return mean
-
-
 @dataclass(frozen=True)
 class Measurement:
     """What a potential may look at after an update.
@@ -38,7 +34,7 @@ class Measurement:
 
     outputs: InstanceOutputs
     evaluate_probe: Callable[[], Evaluation]
-    average: Callable[[Tensor], Tensor] = _itself
+    average: Callable[[Tensor], Tensor] = lambda mean: mean
 
 
 Potential = Callable[[Measurement], Tensor]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -251,13 +251,7 @@ class DistillationRun(Ingredients):
         if policy is None and self.create_policy is None:
             raise ValueError("the run has no policy of its own: give one")
         self._ready()
-        chosen: Policy | None = self.policy if policy is None else policy
-        if chosen is None:
-            raise ValueError("the run has no policy of its own: give one")
-        return chosen
+        return cast(Policy, self.policy) if policy is None else policy
 
     def _observe(self) -> Tensor:
         return self.collective.to_first(self.state(self.outputs))
-
-
-__all__ = ["DistillationRun", "Policy", "RunHook", "StepResult"]

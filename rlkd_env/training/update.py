@@ -157,16 +157,9 @@ class Update:
         known = None if with_features or teacher.cache is None else teacher.cache.logits(batch)
         with step_randomness(self._is_stochastic, self.seed + draw, self._device):
             outputs = self.task.forward(self._called_student, network, batch, with_features, known)
-        self.batch, self.outputs = (
-            batch,
-            replace(
-                outputs,
-                progress=step / self._total_steps,
-                epoch=step / self._steps_per_epoch,
-                step=draw,
-                num_runs=self.num_runs or 1,
-            ),
-        )
+        progress, epoch = step / self._total_steps, step / self._steps_per_epoch
+        self.batch = batch
+        self.outputs = replace(outputs, progress=progress, epoch=epoch, step=draw, num_runs=self.num_runs or 1)
         return self.outputs
 
     def forward_again(self, parameters: dict[str, Tensor]) -> Tensor:

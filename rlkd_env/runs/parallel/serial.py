@@ -10,7 +10,6 @@ from torch import Tensor
 
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
-from rlkd_env.runs.hooks import StepResult
 from rlkd_env.runs.loop import UpdateResult
 from rlkd_env.runs.parallel.base import ParallelRuns, own_images
 from rlkd_env.runs.run import DistillationRun
@@ -37,7 +36,11 @@ class SerialRuns(ParallelRuns):
         parts = [temperature.rows(slice(start, start + self.batch_size)) for start in starts]
         results = [run.step(part) for run, part in zip(self.runs, parts, strict=True)]
         self._join([result.state for result in results])
-        return _join_results(results)
+        return UpdateResult(
+            reward=torch.stack([result.reward for result in results]),
+            diverged=torch.stack([result.diverged for result in results]),
+            metrics={name: torch.stack([result.metrics[name] for result in results]) for name in results[0].metrics},
+        )
 
     def _run_states(self) -> list[dict[str, Any]]:
         return [run.state_dict() for run in self.runs]
@@ -51,14 +54,3 @@ class SerialRuns(ParallelRuns):
 
     def _observe(self) -> Tensor:
         return self._observed
-
-
-def _join_results(results: list[StepResult]) -> UpdateResult:
-    def stacked(values: list[Tensor]) -> Tensor:
-        return torch.stack(values)
-
-    return UpdateResult(
-        reward=stacked([result.reward for result in results]),
-        diverged=stacked([result.diverged for result in results]),
-        metrics={name: stacked([result.metrics[name] for result in results]) for name in results[0].metrics},
-    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from rlkd_env.data import Batch, BatchStream, ImageSet
 from rlkd_env.data.images import MemoryImages
@@ -13,13 +14,15 @@ from rlkd_env.instances.temperature import Temperature
 from rlkd_env.runs.loop import TrainingLoop, UpdateResult
 from rlkd_env.runs.parallel.base import ParallelRuns, own_images
 from rlkd_env.runs.parallel.stackable import why_not_stacked
-from rlkd_env.runs.parallel.states import stack_states, state_of_run
 from rlkd_env.runs.parallel.students import StackedStudents
 from rlkd_env.runs.run import STATE_VERSION, DistillationRun
 from rlkd_env.sampling.base import SampledRun
 from rlkd_env.tasks import Evaluation
 from rlkd_env.training.update import Update
 from rlkd_env.utils.randomness import seeded
+
+_SHARED = "step"
+"""Adam's own count, which is the same for all runs."""
 
 
 class StackedRuns(ParallelRuns):
@@ -59,13 +62,13 @@ class StackedRuns(ParallelRuns):
     def _run_states(self) -> list[dict[str, Any]]:
         state = self._loop.state_dict()
         return [
-            {"version": STATE_VERSION, "seed": seed, **state_of_run(state, run)} for run, seed in enumerate(self.seeds)
+            {"version": STATE_VERSION, "seed": seed, **_state_of_run(state, run)} for run, seed in enumerate(self.seeds)
         ]
 
     def _restore(self, states: list[dict[str, Any]]) -> None:
         if any(state["sampler"] is not None for state in states):
             raise UsageError("a run's state with an exploration or curriculum cannot be stacked")
-        self._begin().load_state_dict(stack_states(states))
+        self._begin().load_state_dict(_stack_states(states))
         self._outputs = self._loop.update.outputs
 
     def _begin(self) -> TrainingLoop:
@@ -126,3 +129,23 @@ class _StackedBatches:
             self._order = torch.stack([stream.order(epoch) for stream in self._streams])
         indices = self._order[:, position * self._size : (position + 1) * self._size].flatten()
         return Batch(self._train.take(indices), self._train.labels[indices], indices, view=0)
+
+
+def _state_of_run(stacked: Any, run: int) -> Any:
+    """Return one run's part of a state whose tensors are those of K runs ``(K, ...)``."""
+    if isinstance(stacked, dict):
+        return {key: value if key == _SHARED else _state_of_run(value, run) for key, value in stacked.items()}
+    if isinstance(stacked, list):
+        return [_state_of_run(value, run) for value in stacked]
+    return stacked[run].detach().clone() if isinstance(stacked, Tensor) else stacked
+
+
+def _stack_states(states: list[Any]) -> Any:
+    """Stack the states of K runs at the same step; what is no tensor is the first one's."""
+    first = states[0]
+    if isinstance(first, dict):
+        return {
+            key: value if key == _SHARED else _stack_states([state[key] for state in states])
+            for key, value in first.items()
+        }
+    return torch.stack(states) if isinstance(first, Tensor) else first

@@ -89,7 +89,8 @@ def sample_regions(
             height, width = image_size
             candidates, scores = corners.new_tensor([[0.0, 0.0, width, height]]), scores.new_zeros(1)
         if len(real) == 0:
-            overlap, labels, matched = scores.new_zeros(len(scores)), _background(candidates), candidates
+            overlap, matched = scores.new_zeros(len(scores)), candidates
+            labels = torch.zeros(len(candidates), dtype=torch.int64, device=candidates.device)
         else:
             overlaps = box_iou(real, candidates)
             match = head.proposal_matcher(overlaps)
@@ -102,10 +103,6 @@ def sample_regions(
     images = torch.arange(len(boxes), device=labels.device).repeat_interleave(count)
     targets = head.box_coder.encode([matched], [corners])[0]
     return SampledRegions(Regions(corners, images, objectness, overlap, boxes), labels, targets)
-
-
-def _background(candidates: Tensor) -> Tensor:
-    return torch.zeros(len(candidates), dtype=torch.int64, device=candidates.device)
 
 
 def _balanced(labels: Tensor, count: int, positive_fraction: float) -> Tensor:

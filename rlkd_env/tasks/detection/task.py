@@ -118,7 +118,7 @@ class Detection(Task):
                 maps = exact._maps(detector, chunk)
                 found += exact._detect(detector, chunk, maps)
                 metrics.append(exact._measure(detector, chunk, maps, boxes))
-        precision = average_precision(_ground_truth(images), _in_files(images, found))
+        precision = average_precision(cast(DetectionSet, images).ground_truth(), _in_files(images, found))
         _, loss, confidence = _mean(metrics)
         return Evaluation(torch.tensor(precision.get("AP", 0.0), device=loss.device), loss, confidence, precision)
 
@@ -255,10 +255,6 @@ def _mean(metrics: list[tuple[int, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
     total = sum(count for count, _ in metrics)
     first, second, third = torch.stack([count / total * values for count, values in metrics]).sum(dim=0).unbind()
     return first, second, third
-
-
-def _ground_truth(images: ImageSet) -> dict[str, object]:
-    return cast(DetectionSet, images).ground_truth()
 
 
 def _in_files(images: ImageSet, found: list[Detections]) -> list[Detections]:
