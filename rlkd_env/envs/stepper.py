@@ -25,11 +25,7 @@ from rlkd_env.runs.run import DistillationRun
 class Transition(NamedTuple):
     """What the environments hand to the host after an update of K runs, 1 or more.
 
-    Attributes:
-        observation: ``(K·B, d)`` float32.
-        reward: ``(K,)`` of the runs' batches.
-        finished: whether the schedule is over.
-        diverged: ``(K,)`` whether a run has diverged, in this step or before.
+    It holds the observation ``(K·B, d)``, the batches' rewards ``(K,)`` and which runs ``(K,)`` have diverged so far.
     """
 
     observation: np.ndarray

@@ -56,10 +56,8 @@ def build_run(
         dataset: a data source in place of the one that the config names.
         teacher: a network in place of the teacher that the config names; it maps images to logits ``(N, C)``.
         student: a function that creates a fresh student in place of the one that the config names.
-        on_teacher_epoch: a function of epoch, from 1, and mean loss, which follows the training of a teacher that is
-            not cached yet.
-        processes: the processes that share the run. Each of them builds it, and their devices are used instead of the
-            config's. None is a run of this process alone.
+        on_teacher_epoch: follows the training of a teacher that is not cached yet, by epoch, from 1, and mean loss.
+        processes: the processes that share the run, each of which builds it; their devices replace the config's.
 
     Raises:
         UsageError: if a setting is invalid; nothing has been written then but, perhaps, a cached teacher.

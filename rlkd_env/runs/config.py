@@ -118,11 +118,7 @@ class RunConfig(Options):
 
     @classmethod
     def from_keywords(cls, keywords: Mapping[str, Any] | None = None, /, **more: Any) -> RunConfig:
-        """Build from settings by their flat names; the batch size, unless given, is :func:`default_batch_size`.
-
-        Raises:
-            UsageError: if a setting is unknown or its value invalid.
-        """
+        """Build from settings by their flat names; the batch size, unless given, is :func:`default_batch_size`."""
         settings = {**(keywords or {}), **more}
         usual = {} if "batch_size" in settings else {"batch_size": default_batch_size(instances_per_image(settings))}
         return cls().replaced(settings, **usual)

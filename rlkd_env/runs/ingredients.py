@@ -41,21 +41,11 @@ class Ingredients:
         probe_size: number of probe images that the reward is measured on, the same throughout.
         divergence_penalty: the reward of an update that diverges.
         teacher_deviation: mean std of the teacher's logits, the unit of relative temperatures.
-        views: number of random views of every training image, which are shown in turn; None shows new ones in every
-            epoch.
-        teacher_cache_bytes: memory for the teacher's logits on views that come back; with 0 the teacher is forwarded
-            every time.
+        views: number of random views of every image, shown in turn; None shows new ones in every epoch.
+        teacher_cache_bytes: memory for the teacher's logits on views that come back; 0 keeps none.
         temperatures: whether agents choose one temperature for an instance, or one each for teacher and student.
         sampler: chooses the batches in place of a shuffled pass.
-        create_policy: returns a policy of the run's own for a seed, with fresh parameters, which the run's optimiser
-            trains.
-
-    Attributes:
-        device: the device of the run.
-        frozen_teacher: the teacher in its leaner form, see :meth:`~rlkd_env.models.engine.Engine.freeze`.
-        probe: the images that the reward is measured on.
-        steps_per_epoch: number of updates in an epoch.
-        total_steps: number of updates in the schedule.
+        create_policy: returns a fresh policy of the run's own for a seed, which the run's optimiser trains.
 
     Raises:
         UsageError: if a batch is larger than the training set.

@@ -83,13 +83,7 @@ class Optimization:
 
 @dataclass(frozen=True)
 class TeacherForward:
-    """The teacher in the forms in which a batch may need it.
-
-    Attributes:
-        network: as it was given, for methods that compare features.
-        frozen: its leaner form, see :meth:`~rlkd_env.models.engine.Engine.freeze`.
-        cache: its logits that are kept, or None.
-    """
+    """The teacher as it was given, for methods that compare features, its leaner form, and those of its logits kept."""
 
     network: nn.Module
     frozen: nn.Module
@@ -99,17 +93,9 @@ class TeacherForward:
 class Update:
     """One student, or K whose weights are stacked, and everything that an update of it is made of.
 
-    With K students every value that is one number for a single student, such as a loss, is ``(K,)``.
-
-    Args:
-        student: on its device and in training mode; or what holds the weights ``(K, ...)`` of K students.
-        policy: a policy that is trained along with the student, or None.
-        stacked: what is called with batches ``(K · B, ...)`` in place of a student that holds stacked weights.
-        num_runs: number K of students that are stacked, or None for one that is not.
-
-    Attributes:
-        batch: the batch that was forwarded last and waits for its temperatures.
-        outputs: its outputs.
+    With K students, ``student`` and ``method`` hold weights ``(K, ...)``, ``stacked`` is called with batches
+    ``(K · B, ...)``, and every value that is one number for a single student, such as a loss, is ``(K,)``. A policy is
+    trained along with the student. The batch that was forwarded last, and its outputs, wait for its temperatures.
     """
 
     batch: Batch

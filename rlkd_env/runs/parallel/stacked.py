@@ -30,10 +30,6 @@ class StackedRuns(ParallelRuns):
 
     SGD and Adam treat every weight by itself, so the sum of the runs' losses trains each student as its own loss would.
     If the training images have no random views, the teacher's logits are computed once for each image.
-
-    Raises:
-        UsageError: for students with buffers or random numbers, methods whose losses are not those of single instances,
-            and batches that a sampler chooses.
     """
 
     mode = "stacked"
@@ -91,16 +87,8 @@ class StackedRuns(ParallelRuns):
             stacked=self._students,
             num_runs=self.num_runs,
         )
-        self._loop = TrainingLoop(
-            update,
-            _StackedBatches(template, self.seeds),
-            template.splits.train,
-            self._reward,
-            lambda: self.evaluate(template.probe),
-            self.total_steps,
-            self.steps_per_epoch,
-            template.divergence_penalty,
-        )
+        batches = _StackedBatches(template, self.seeds)
+        self._loop = TrainingLoop(template, update, batches, self._reward, lambda: self.evaluate(template.probe))
         return self._loop
 
 

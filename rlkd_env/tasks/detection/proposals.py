@@ -19,10 +19,8 @@ from rlkd_env.models.engine import Engine
 class Proposals:
     """The output of a detector's region proposal network for B images.
 
-    Attributes:
-        corners: The corners ``(m, 4)`` of each image's proposals, the most likely first.
-        objectness: The probability ``(m,)`` of an object in each of these proposals.
-        loss: The loss of the proposal network, a scalar with gradient; None if no real boxes were given.
+    Of each image it has the corners ``(m, 4)``, the most likely first, and the probability ``(m,)`` of an object in
+    them. The loss is a scalar with gradient; None if no real boxes were given.
     """
 
     corners: list[Tensor]
@@ -32,13 +30,10 @@ class Proposals:
 
 @dataclass(frozen=True)
 class SampledRegions:
-    """Equally many proposals per image and the targets of a detector's head for them.
+    """Equally many proposals per image and the targets of a detector's head for them, N altogether.
 
-    Attributes:
-        regions: The N proposals.
-        labels: The class ``(N,)`` of the real box that a proposal was matched with, 0 for the background.
-        targets: The matched boxes ``(N, 4)`` relative to the proposals, encoded by the head's box coder; meaningless
-            for the background.
+    The labels ``(N,)`` are the classes of the matched real boxes, 0 for the background. The targets ``(N, 4)`` are
+    those boxes relative to the proposals, encoded by the head's box coder; meaningless for the background.
     """
 
     regions: Regions
