@@ -33,10 +33,7 @@ class CoefficientVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         runs: the K runs, or several sets of K runs, which take turns episode by episode.
         rule: the rule; None takes that of the usual features.
         decisions: number of actions in a run, each held for an equal part of its updates.
-        scale: coefficient at an action of 1.
-
-    Raises:
-        UsageError: if a run has too few updates for the decisions, the scale is not positive, or the sets differ.
+        scale: coefficient at an action of 1, which is positive.
 
     Example:
         >>> from rlkd_env.runs import RunConfig, build_run

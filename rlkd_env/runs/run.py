@@ -138,15 +138,8 @@ class DistillationRun(Ingredients):
         for hook in self._hooks:
             hook.before_update(self, watched)
         done = loop.step(temperature)
-        result = StepResult(
-            reward=done.reward,
-            state=self._observe(),
-            finished=loop.finished,
-            diverged=done.diverged,
-            metrics=done.metrics,
-            outputs=outputs,
-            temperature=watched,
-        )
+        state = self._observe()
+        result = StepResult(done.reward, state, loop.finished, done.diverged, done.metrics, outputs, watched)
         for hook in self._hooks:
             hook.on_step(self, result)
         if loop.step_count % self.steps_per_epoch == 0:

@@ -36,6 +36,5 @@ class TeacherCache:
     @torch.no_grad()
     def _forward(self, seed: int) -> Tensor:
         positions = torch.arange(len(self._data), device=self._data.labels.device)
-        requests = ((chunk, seed) for chunk in positions.split(_CHUNK))
-        images = self._data.follow(requests)
+        images = self._data.follow((chunk, seed) for chunk in positions.split(_CHUNK))
         return torch.cat([self._engine.forward(self._teacher, self._engine.images(chunk)) for chunk in images])

@@ -53,16 +53,14 @@ class Optimization:
 
     def backward(self, loss: Tensor) -> None:
         """Compute the gradients of a loss, or of the sum of losses ``(K,)``."""
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.further is not None:
-            self.further.zero_grad(set_to_none=True)
+        for optimizer in filter(None, (self.optimizer, self.further)):
+            optimizer.zero_grad()
         loss.backward(torch.ones_like(loss))
 
     def step(self) -> None:
         """Update the parameters along their gradients."""
-        self.optimizer.step()
-        if self.further is not None:
-            self.further.step()
+        for optimizer in filter(None, (self.optimizer, self.further)):
+            optimizer.step()
         self._schedule.step()
 
     def state_dict(self) -> dict[str, Any]:

@@ -67,10 +67,8 @@ class Registry(Mapping[str, T]):
 
     Args:
         kind: what the parts are, for error messages, such as ``"reward"``.
-        parts: the parts by name. A string ``"package.module:name"`` says where a part is defined; it is imported on
-            first use.
-        adopt: turns an object from outside into a part, or raises a UsageError that says what is wrong with it. None
-            accepts no parts from outside.
+        parts: the parts by name; one given as ``"package.module:name"`` is imported on first use.
+        adopt: turns an object from outside into a part, or raises a UsageError that says why not; None accepts none.
     """
 
     def __init__(

@@ -45,12 +45,13 @@ class ParallelRuns(ABC):
         mode: how the runs are computed: ``"stacked"``, ``"workers"`` or ``"serial"``.
         keeps_gradients: whether the outputs' student logits carry gradients to the students.
         diverged: ``(K,)`` whether a run has diverged.
+        outputs: those of the K·B instances that wait for their temperatures.
     """
 
     mode: str
     keeps_gradients = False
     diverged: Tensor
-    _outputs: InstanceOutputs
+    outputs: InstanceOutputs
 
     def __init__(self, template: DistillationRun, num_runs: int) -> None:
         if num_runs < 1:
@@ -75,11 +76,6 @@ class ParallelRuns(ABC):
         """Whether the schedule is over."""
         return self.step_count >= self.total_steps
 
-    @property
-    def outputs(self) -> InstanceOutputs:
-        """The outputs of the K·B instances that wait for their temperatures."""
-        return self._outputs
-
     def reset(self, seeds: Sequence[int]) -> Tensor:
         """Start over with fresh students, one for each seed; return the first batches' state ``(K·B, d)``."""
         if len(seeds) != self.num_runs:
@@ -97,21 +93,14 @@ class ParallelRuns(ABC):
         self.step_count += 1
         update = self._update(temperature)
         self.diverged = had_diverged | update.diverged
-        return ParallelResult(
-            reward=torch.where(had_diverged, 0.0, update.reward),
-            state=self._observe(),
-            finished=self.finished,
-            diverged=self.diverged,
-            metrics=update.metrics,
-            outputs=outputs,
-            temperature=temperature.detach(),
-        )
+        reward, state = torch.where(had_diverged, 0.0, update.reward), self._observe()
+        done = (self.finished, self.diverged, update.metrics)
+        return ParallelResult(reward, state, *done, outputs, temperature.detach())
 
     def advance(self, policy: Policy, steps: int | None = None) -> ParallelResult:
-        """Step with a policy that chooses the temperatures of all K·B instances from their outputs.
+        """Step with a policy for all K·B instances, as :meth:`DistillationRun.advance` does.
 
-        It is the advance of a :class:`~rlkd_env.runs.run.DistillationRun`; once all runs have diverged it ends with
-        the epoch at the latest.
+        Once all runs have diverged it ends with the epoch at the latest.
         """
         self.check_policy(policy)
         end = end_of_advance(self, steps)
@@ -181,11 +170,11 @@ class ParallelRuns(ABC):
 
     @abstractmethod
     def _start(self) -> None:
-        """Create the students of the seeds, forward the first batches into ``_outputs``, measure for the reward."""
+        """Create the students of the seeds, forward the first batches into ``outputs``, measure for the reward."""
 
     @abstractmethod
     def _update(self, temperature: Temperature) -> UpdateResult:
-        """Make one update, forward the next batches into ``_outputs``, and measure; the step is counted already."""
+        """Make one update, forward the next batches into ``outputs``, and measure; the step is counted already."""
 
     @abstractmethod
     def _run_states(self) -> list[dict[str, Any]]:

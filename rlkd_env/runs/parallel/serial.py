@@ -49,7 +49,7 @@ class SerialRuns(ParallelRuns):
         self._join([run.load_state_dict(state) for run, state in zip(self.runs, states, strict=True)])
 
     def _join(self, states: list[Tensor]) -> None:
-        self._outputs = InstanceOutputs.join([run.outputs for run in self.runs])
+        self.outputs = InstanceOutputs.join([run.outputs for run in self.runs])
         self._observed = torch.cat(states)
 
     def _observe(self) -> Tensor:

@@ -48,11 +48,11 @@ class StackedRuns(ParallelRuns):
 
     def _start(self) -> None:
         self._begin().start()
-        self._outputs = self._loop.update.outputs
+        self.outputs = self._loop.update.outputs
 
     def _update(self, temperature: Temperature) -> UpdateResult:
         result = self._loop.step(temperature)
-        self._outputs = self._loop.update.outputs
+        self.outputs = self._loop.update.outputs
         return result
 
     def _run_states(self) -> list[dict[str, Any]]:
@@ -65,7 +65,7 @@ class StackedRuns(ParallelRuns):
         if any(state["sampler"] is not None for state in states):
             raise UsageError("a run's state with an exploration or curriculum cannot be stacked")
         self._begin().load_state_dict(_stack_states(states))
-        self._outputs = self._loop.update.outputs
+        self.outputs = self._loop.update.outputs
 
     def _begin(self) -> TrainingLoop:
         """Create the students and all that belongs to them, and the loop that trains them."""
@@ -75,18 +75,9 @@ class StackedRuns(ParallelRuns):
                 students.append(template.create_student().to(self.device).train())
         method = template.create_method(students[0]).to(self.device).train()
         self._students = StackedStudents(students)
-        update = Update(
-            template.task,
-            template.shared_teacher,
-            self._students.weights,
-            method,
-            template.recipe,
-            self.total_steps,
-            self.steps_per_epoch,
-            seed=self.seeds[0],  # nothing is drawn
-            stacked=self._students,
-            num_runs=self.num_runs,
-        )
+        steps, seed = (self.total_steps, self.steps_per_epoch), self.seeds[0]  # from which nothing is drawn
+        parts = (template.task, template.shared_teacher, self._students.weights, method, template.recipe)
+        update = Update(*parts, *steps, seed, stacked=self._students, num_runs=self.num_runs)
         batches = _StackedBatches(template, self.seeds)
         self._loop = TrainingLoop(template, update, batches, self._reward, lambda: self.evaluate(template.probe))
         return self._loop

@@ -103,7 +103,7 @@ class WorkerRuns(ParallelRuns):
         self._join_outputs(self._ask("restore", [states[part] for part in self._parts]))
 
     def _join_outputs(self, parts: list[dict[str, Any]]) -> None:
-        self._outputs = InstanceOutputs.join([InstanceOutputs(**_unpack(part)) for part in parts])
+        self.outputs = InstanceOutputs.join([InstanceOutputs(**_unpack(part)) for part in parts])
 
     def _ask(self, command: str, arguments: Sequence[Any]) -> list[Any]:
         """Let all workers do something at once, and wait for the answers of all."""

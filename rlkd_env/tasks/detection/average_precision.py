@@ -45,16 +45,11 @@ def average_precision(ground_truth: Mapping[str, Any], detections: Sequence[Dete
         raise ValueError(f"there are detections of {len(detections)} images, but {len(images)} images")
     # Numbered from 1, as pycocotools takes a match with id 0 for none; copied, as it writes into annotations.
     real = [{**annotation, "id": number} for number, annotation in enumerate(ground_truth["annotations"], start=1)]
-    found = [
-        {**entry, "id": number}
-        for number, entry in enumerate(
-            (entry for image, of_image in zip(images, detections, strict=True) for entry in _entries(image, of_image)),
-            start=1,
-        )
-    ]
+    entries = [entry for image, found in zip(images, detections, strict=True) for entry in _entries(image, found)]
+    detected = [{**entry, "id": number} for number, entry in enumerate(entries, start=1)]
     with redirect_stdout(io.StringIO()):  # pycocotools prints
         indices = []
-        for annotations in (real, found):
+        for annotations in (real, detected):
             index = COCO()
             index.dataset = {**ground_truth, "annotations": annotations}
             index.createIndex()
