@@ -11,8 +11,7 @@ import torch
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
-_WINDOW = 64
-"""Number of latest measured rewards that the metrics cover."""
+_WINDOW = 64  # number of latest measured rewards that the metrics cover
 _ARRAYS = ("features", "rewards", "precisions", "weights", "pending", "predicted")
 
 

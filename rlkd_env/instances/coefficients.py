@@ -19,8 +19,7 @@ from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.state import InstanceState
 from rlkd_env.utils.choices import COEFFICIENT_FEATURES
 
-_LEAST_LOSS = 1e-4
-"""Share of the loss of guessing at which the context's figure ends."""
+_LEAST_LOSS = 1e-4  # share of the loss of guessing at which the context's figure ends
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,7 @@ from rlkd_env.sampling.base import SampledRun, Sampler
 from rlkd_env.sampling.settings import Curriculum
 from rlkd_env.utils.seeds import seeded_generator
 
-_DRAW = 5
-"""This keeps the draws apart from those of the stream and of exploration."""
+_DRAW = 5  # keeps the draws apart from those of the stream and of exploration
 _SNAPSHOT_BATCH = 512
 
 

@@ -15,8 +15,7 @@ from rlkd_env.sampling.base import SampledRun, Sampler
 from rlkd_env.sampling.settings import Exploration
 from rlkd_env.utils.seeds import seeded_generator
 
-_DRAW, _LARGER_VIEW, _SMALLER_VIEW = 1, 1, 2
-"""These keep the draws apart from each other and from the stream's."""
+_DRAW, _LARGER_VIEW, _SMALLER_VIEW = 1, 1, 2  # keep the draws apart from each other and from the stream's
 
 
 class Explorer(Sampler):

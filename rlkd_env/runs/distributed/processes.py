@@ -28,8 +28,6 @@ _DATA_TIMEOUT = timedelta(seconds=45)
 _CONTROL_TIMEOUT = timedelta(days=1)
 """Longest wait for the first process. If it dies, its connections close, which ends the wait."""
 _LOST = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "timed out", "connection refused")
-
-
 _MEETINGS = itertools.count()
 
 

@@ -166,7 +166,7 @@ class Detection(Task):
     ) -> tuple[SampledRegions, Tensor, Tensor, Tensor]:
         """Propose regions, draw some of them and classify those.
 
-        With them it returns logits ``(N, C + 1)``, pooled features ``(N, D)`` and losses ``(N,)`` of all but the classes.
+        With them it returns logits ``(N, C + 1)``, pooled features ``(N, D)`` and losses ``(N,)`` of the rest.
         """
         proposals = propose(detector, self.engine, images, maps, boxes)
         image_size = (images.shape[-2], images.shape[-1])
