@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
@@ -129,7 +129,6 @@ def _cost_ratio(run: DistillationRun, name: str, seed: int) -> dict[str, float]:
 def _draw(samples: list[dict[str, np.ndarray]], names: list[str], path: Path) -> None:
     """Scatter the credits against the truth, both in deviations of their batch."""
     figure = Figure(figsize=(3.2 * len(names), 3.4), dpi=110, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     for axes, name in zip(figure.subplots(1, len(names), sharey=True), names, strict=True):
         truth = np.concatenate([_standardized(sample["counterfactual"]) for sample in samples])
         credit = np.concatenate([_standardized(sample[name]) for sample in samples])
@@ -137,12 +136,9 @@ def _draw(samples: list[dict[str, np.ndarray]], names: list[str], path: Path) ->
         axes.set(title=name, xlabel="true effect / deviation", xlim=(-4, 4), ylim=(-4, 4))
         axes.axline((0, 0), slope=1, color="0.7", linewidth=0.8, zorder=0)
     figure.axes[0].set_ylabel("credit / deviation")
-    canvas.draw()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = path.with_suffix(".tmp")
+    content = io.BytesIO()
     figure.savefig(content, format="png")
-    write_atomically(path, content.read_bytes())
-    content.unlink()
+    write_atomically(path, content.getvalue())
 
 
 def _standardized(values: np.ndarray) -> np.ndarray:

@@ -95,7 +95,6 @@ def on_ray(runs: Sequence[PlannedRun], options: CompareOptions, count: CountEpoc
 
 
 EXECUTORS: dict[str, Executor] = {"processes": in_processes, "serial": one_by_one, "ray": on_ray}
-"""The executors by their names as options."""
 
 _epochs: Any = None
 
@@ -125,10 +124,6 @@ def _count(epochs: int) -> None:
         _epochs.value += epochs
 
 
-def _count_nothing(epochs: int) -> None:
-    """Leave the counting to the caller, which is on another machine."""
-
-
 def _work_on_ray(run: PlannedRun, threads: int, folder: str) -> Outcome:
     os.chdir(folder)  # for relative paths in the options
-    return make_run(run, threads, _count_nothing)
+    return make_run(run, threads, lambda _: None)  # the caller, which is on another machine, counts

@@ -8,8 +8,7 @@ with 5 seeds and in 89 % with 10, Student's t in 95 %. The bootstrap's interval 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
@@ -29,10 +28,6 @@ class Estimate:
     count: int
     interval: tuple[float, float] | None
     bootstrap_interval: tuple[float, float] | None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
 
 
 def estimate_mean(values: Sequence[float]) -> Estimate:
@@ -66,8 +61,7 @@ def bootstrap_interval(sample: np.ndarray) -> tuple[float, float]:
 
 def paired_difference(values: Sequence[float], reference: Sequence[float]) -> Estimate:
     """Estimate the mean of ``values - reference``, seed by seed."""
-    differences = [value - other for value, other in zip(values, reference, strict=True)]
-    return estimate_mean(differences)
+    return estimate_mean([value - other for value, other in zip(values, reference, strict=True)])
 
 
 def probability_of_improvement(values: Sequence[float], reference: Sequence[float]) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from scipy.special import expit, logit
@@ -43,8 +44,6 @@ _SETTINGS: dict[Any, Any] = {
     "text.parse_math": False,
     "font.family": "sans-serif",
     "font.size": 11,
-    "axes.edgecolor": COLOURS["muted"],
-    "axes.labelcolor": COLOURS["ink"],
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -52,11 +51,8 @@ _SETTINGS: dict[Any, Any] = {
     "axes.unicode_minus": True,
     "grid.color": COLOURS["grid"],
     "grid.linewidth": 0.8,
-    "text.color": COLOURS["ink"],
-    "xtick.color": COLOURS["muted"],
-    "ytick.color": COLOURS["muted"],
-    "xtick.labelcolor": COLOURS["ink"],
-    "ytick.labelcolor": COLOURS["ink"],
+    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), COLOURS["muted"]),
+    **dict.fromkeys(("axes.labelcolor", "text.color", "xtick.labelcolor", "ytick.labelcolor"), COLOURS["ink"]),
     "legend.frameon": False,
     "legend.fontsize": 10,
     "lines.linewidth": 2.0,
@@ -164,9 +160,14 @@ def set_temperature_scale(axes: Axes, values: Any) -> None:
         return
     axes.set_yscale("log")
     axes.set_ylim(low / 1.15, high * 1.15)
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    set_log_ticks(axes.yaxis)
+
+
+def set_log_ticks(axis: Axis) -> None:
+    """Put plain numbers at 1, 2 and 5 times the powers of ten of a logarithmic axis."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def set_probability_scale(axes: Axes, values: np.ndarray) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from copy import deepcopy
-from typing import Any, Protocol
+from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from agents.learned.coefficient_policy import CoefficientPolicy
 from agents.learned.evolution import CoefficientForm, Evolution
 from agents.rules.base import check_temperature
 from agents.sb3.coefficient_training import CoefficientTraining
@@ -43,28 +42,6 @@ _NEVER = 2**30
 """The reward interval of runs whose rewards are not used."""
 _EVALUATED = 16
 """The number of held-out runs per instance that are evaluated during training."""
-
-
-class Training(Protocol):
-    """The learner: evolution or an agent."""
-
-    generation: int
-
-    def update(self) -> dict[str, float]:
-        """Learn from one more set of runs and return metrics."""
-        ...
-
-    def policy(self) -> CoefficientPolicy:
-        """Return the policy that has been learned."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return everything that the rest of the training depends on."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state."""
-        ...
 
 
 def run_train_agent(config: TrainAgentConfig) -> int:
@@ -142,9 +119,9 @@ class TrainingSession:
             for runs in self._held_out:
                 on_device = deepcopy(policy).to(runs.template.device)
                 rows.append(runs.compare(on_device, options.sweep, bar.update))
-        if self._held_out:
-            runs, policy_there = self._held_out[0], deepcopy(policy).to(self._held_out[0].template.device)
-            draw_policy(policy_there, runs.template, runs.instance.seeds.start, self.folder / FIGURE_FILE)
+        for runs in self._held_out[:1]:
+            on_device = deepcopy(policy).to(runs.template.device)
+            draw_policy(on_device, runs.template, runs.instance.seeds.start, self.folder / FIGURE_FILE)
         summary = {
             "settings": self.config.settings(),
             "updates": self._step,
@@ -155,9 +132,8 @@ class TrainingSession:
         write_json(self.folder / SUMMARY_FILE, summary)
         if rows:
             print_held_out(rows)
-        print(
-            f"{self._step} updates in {self._seconds:.0f} s; use the policy with: rlkd distill --policy {self.folder}"
-        )
+        told = f"{self._step} updates in {self._seconds:.0f} s"
+        print(f"{told}; use the policy with: rlkd distill --policy {self.folder}")
 
     def close(self) -> None:
         """Stop the processes that compute the runs, if there are any."""
@@ -179,10 +155,8 @@ class TrainingSession:
         options = self._options
         widest = {"temperature_min": f"{self._rule.low}s", "temperature_max": f"{self._rule.high}s"}
         run = instance.build(options.probe_images, device=options.device, features=("progress",), **widest)
-        if options.agent == EVOLUTION:
-            run.reward = RewardMeter("log_probe_loss", _NEVER)
-        else:
-            run.reward = RewardMeter("log_probe_loss", max(1, run.total_steps // options.decisions))
+        interval = _NEVER if options.agent == EVOLUTION else max(1, run.total_steps // options.decisions)
+        run.reward = RewardMeter("log_probe_loss", interval)
         return create_parallel_runs(run, options.num_runs, options.run_mode)
 
     def _evolution(self, seeds: list[range]) -> Evolution:
