@@ -90,10 +90,7 @@ def _resumed(config: Any, chosen: set[str]) -> Any:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command.
-
-    The exit code is 0, 1 when a run diverged, 2 for bad input, 130 when interrupted.
-    """
+    """Run a command, and return 0, 1 when a run diverged, 2 for bad input, or 130 when interrupted."""
     try:
         check_agents()
         config = parse(sys.argv[1:] if arguments is None else list(arguments))

@@ -11,8 +11,7 @@ from experiments.config import CompareConfig
 from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.utils.options import renamed
 
-Options = dict[str, Any]
-"""Options of ``rlkd distill`` by name, as a config file holds them."""
+Options = dict[str, Any]  # options of ``rlkd distill`` by name, as a config file holds them
 ALL_RULES = "all"
 STUDENT_ALONE = "student_alone"
 

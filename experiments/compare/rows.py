@@ -13,8 +13,7 @@ from rlkd_env.utils.files import write_atomically
 
 COMPARISON_FILE, COMPARISON_VERSION = "comparison.json", 1
 CSV_FILE = "comparison.csv"
-LAST, CHOSEN = "last", "chosen"
-"""The student of the last epoch and the one with the best validation accuracy."""
+LAST, CHOSEN = "last", "chosen"  # the student of the last epoch and the one with the best validation accuracy
 STUDENTS = (LAST, CHOSEN)
 
 

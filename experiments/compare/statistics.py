@@ -19,10 +19,7 @@ _RESAMPLES = 9999
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its intervals.
-
-    ``interval`` is Student's t, ``bootstrap_interval`` the percentile bootstrap's; both are None for a single value.
-    """
+    """A mean with Student's t interval and the percentile bootstrap's, which are None for a single value."""
 
     mean: float
     count: int

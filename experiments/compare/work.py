@@ -18,16 +18,12 @@ from rlkd_env.errors import UsageError
 from rlkd_env.runs.hooks import RunHook
 from rlkd_env.runs.run import DistillationRun
 
-CountEpochs = Callable[[int], None]
-"""Called with the number of further epochs that are over, to estimate the remaining time."""
+CountEpochs = Callable[[int], None]  # told the number of further epochs that are over, to estimate the remaining time
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a run.
-
-    Without a summary it has failed, for the reason in ``error``. A run that diverged has a summary.
-    """
+    """The summary of a run, also of one that diverged; or the error for which it failed."""
 
     run: PlannedRun
     summary: dict[str, Any] | None

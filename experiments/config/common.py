@@ -19,10 +19,7 @@ _NOT_SETTINGS += ["progress", "tensorboard", "download", "workers"]
 
 
 class CommandConfig(Options):
-    """Options of a command, in groups.
-
-    ``presets`` names the command whose presets it takes; none if it takes no options from files.
-    """
+    """Options of a command, in groups; ``presets`` names the command whose presets it takes, if it reads files."""
 
     presets: ClassVar[str] = ""
 

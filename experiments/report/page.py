@@ -44,10 +44,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with a table and figures.
-
-    Drawings that are None are left out. A gallery has small pictures, of which four fit into a row.
-    """
+    """A heading with a table and figures (not those that are None); those of a gallery are four to a row."""
 
     title: str
     drawings: Sequence[Drawing | None]
@@ -63,10 +60,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """The content of a report.
-
-    Warnings come first; notes say what is not shown, and why. Tables that are None are left out.
-    """
+    """The content of a report; notes say what is not shown, and tables that are None are left out."""
 
     kind: str
     title: str

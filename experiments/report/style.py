@@ -33,12 +33,9 @@ which people with any kind of colour vision can distinguish."""
 HUES = ("blue", "vermilion", "green", "purple", "orange", "sky")
 DASHES: tuple[Any, ...] = ("-", "--", "-.", (0, (3, 1, 1, 1, 1, 1)), (0, (5, 1)), ":")
 """Dashes that distinguish curves without colour, as many as hues."""
-_WIDTH = 4.7
-"""The width of a figure in inches; at 72 units per inch about that of a phone, so text keeps its size there."""
-_PICTURE_WIDTH = 3.6
-"""The width of a picture in inches, several of which fit side by side."""
-_FRAME = 0.01
-"""The margin of a picture in inches, for half of the line around it."""
+_WIDTH = 4.7  # inches; at 72 units per inch about the width of a phone, so text keeps its size there
+_PICTURE_WIDTH = 3.6  # inches, so that several fit side by side
+_FRAME = 0.01  # inches around a picture, for half of the line around it
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -57,18 +54,13 @@ _SETTINGS: dict[Any, Any] = {
     "legend.fontsize": 10,
     "lines.linewidth": 2.0,
 }
-NEAREST_TO_0, NEAREST_TO_1 = 3e-3, 3e-5
-"""Probabilities are clipped to this distance from 0 and 1; most are close to 1."""
-_LINEAR_SPAN = 3.0
-"""The ratio of temperatures below which their axis is linear, because a log scale would have too few ticks."""
+NEAREST_TO_0, NEAREST_TO_1 = 3e-3, 3e-5  # where probabilities, most of which are close to 1, are clipped
+_LINEAR_SPAN = 3.0  # below this ratio of temperatures their axis is linear: a log scale would have too few ticks
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure with its title and caption.
-
-    ``name`` is that of its PNG without the ending; ``caption`` has the numbers that matter and is the alternative text.
-    """
+    """A figure, the name of its PNG without the ending, its title, and its caption: also the alternative text."""
 
     name: str
     title: str

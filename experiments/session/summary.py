@@ -46,10 +46,7 @@ def train_student_alone(session: DistillSession) -> StudentSelection:
 def complete(
     session: DistillSession, leading: Callable[[DistillSession], AbstractContextManager[Any]] = nullcontext
 ) -> dict[str, Any]:
-    """Make a prepared run, and write and return its summary.
-
-    The run is made, but not summarized, in the context ``leading``.
-    """
+    """Make a prepared run in the context ``leading``, and then write and return its summary."""
     with leading(session):
         session.execute()
     show_results(session)

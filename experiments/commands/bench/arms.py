@@ -29,8 +29,7 @@ from rlkd_env.runs.run import DistillationRun
 from rlkd_env.utils.registry import Registry
 from rlkd_env.wrappers import CalibratedReward, TemperatureAction
 
-Arm = Callable[[int], object]
-"""Makes the given number of updates."""
+Arm = Callable[[int], object]  # makes the given number of updates
 _EPOCHS = 100_000  # so many that no run of a benchmark ends
 _CLASSES, _SHAPE, _IMAGES = 100, (3, 32, 32), 4096
 _LOGIT_STD = 4.0
@@ -151,8 +150,7 @@ ARMS.register("ppo_learning")(partial(_learning, calibrator="uniform"))
 for _calibrator in ("return_decomposition", "last_layer", "gradient"):
     ARMS.register(f"ppo_learning_{_calibrator}")(partial(_learning, calibrator=_calibrator))
 
-DEFAULT_ARMS = tuple(name for name in ARMS if not name.startswith("plain_kd_"))
-"""All arms except those that vary the engine."""
+DEFAULT_ARMS = tuple(name for name in ARMS if not name.startswith("plain_kd_"))  # all but those that vary the engine
 
 
 def _started(config: BenchConfig) -> DistillationRun:

@@ -38,17 +38,12 @@ from rlkd_env.utils.options import renamed
 
 EVOLUTION = "cma"
 FIGURE_FILE = "policy.png"
-_NEVER = 2**30
-"""The reward interval of runs whose rewards are not used."""
-_EVALUATED = 16
-"""The number of held-out runs per instance that are evaluated during training."""
+_NEVER = 2**30  # reward interval of runs whose rewards are not used
+_EVALUATED = 16  # held-out runs of an instance that are evaluated during training
 
 
 def run_train_agent(config: TrainAgentConfig) -> int:
-    """Train a policy, save it, and compare it on the held-out runs.
-
-    The exit code is 0, or 130 if the training was interrupted.
-    """
+    """Train a policy, save it, and compare it on the held-out runs."""
     folder, output = config.folder, config.output
     check_folder(folder, output.overwrite, output.resume)
     if output.resume and (folder / SUMMARY_FILE).is_file():

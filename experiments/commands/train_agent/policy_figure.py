@@ -18,8 +18,7 @@ from rlkd_env.utils.files import write_atomically
 
 _MOMENTS = {0.1: "after a tenth of the run", 0.5: "half-way", 1.0: "at the end"}
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-_NEAREST = 1e-3
-"""The distance from 0 and 1 at which the logit scale ends."""
+_NEAREST = 1e-3  # distance from 0 and 1 at which the logit scale ends
 _TICKS = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99)
 
 

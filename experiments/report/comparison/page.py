@@ -84,8 +84,7 @@ def _result_table(task: TaskRecord) -> Table:
     )
 
 
-Cell = tuple[str, float | str | None]
-"""The text of a cell and the value that it is sorted by."""
+Cell = tuple[str, float | str | None]  # the text and the value that it is sorted by
 
 
 def _row(arm: ArmRecord, task: TaskRecord) -> list[Cell]:

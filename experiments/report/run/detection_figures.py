@@ -18,12 +18,9 @@ from experiments.report.style import COLOURS, HUES, Drawing, figure_of, new_pict
 from experiments.session.detections import DetectedImage, DetectionRecord
 from rlkd_env.tasks.detection.average_precision import Detections
 
-LEAST_SCORE = 0.5
-"""The lowest score of a detection that is drawn."""
-_MOST_PROPOSALS = 128
-"""The number of proposals with the highest objectness that are drawn; more would hide each other."""
-_NAMED = 6
-"""The number of boxes that a caption names."""
+LEAST_SCORE = 0.5  # of a detection that is drawn
+_MOST_PROPOSALS = 128  # those with the highest objectness; more would hide each other
+_NAMED = 6  # boxes in a caption
 _TEMPERATURE_COLOURS = ListedColormap(colormaps["plasma"](np.linspace(0.25, 0.9, 48)))
 """Colours from cold to hot that are distinguishable for everybody, on light and dark pages."""
 

@@ -19,8 +19,7 @@ from rlkd_env.utils.files import read_json, read_tensors
 
 _HISTORY_NUMBERS = ["epoch", "step", "seconds", "validation_accuracy", "validation_loss", "training_accuracy"]
 _HISTORY_NUMBERS += ["temperature_mean", "reward"]
-_NUMBERS_END = ("_accuracy", "_epoch", "seconds", "_ms", "steps")
-"""Endings of the summary's entries that are numbers."""
+_NUMBERS_END = ("_accuracy", "_epoch", "seconds", "_ms", "steps")  # of names in the summary
 _DETAILS = {
     "teacher_test_details": "teacher",
     "student_alone_test_details": "student alone, chosen by validation",
@@ -38,10 +37,7 @@ History = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The content of a run's folder.
-
-    The summary is None if the run has not finished; history and trace have no rows if none were recorded.
-    """
+    """The content of a run's folder; history and trace have no rows if none were recorded."""
 
     folder: Path
     config: dict[str, Any]
