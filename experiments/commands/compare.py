@@ -25,8 +25,6 @@ from experiments.session.session import prepare
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.files import write_json
 
-_LOCK_FILE = ".lock"
-
 
 def run_compare(config: CompareConfig) -> int:
     """Make the runs of a comparison that are not made yet, write its files and print its tables.
@@ -42,7 +40,7 @@ def run_compare(config: CompareConfig) -> int:
     _check_arms(plan)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / _LOCK_FILE, timeout=0):
+        with FileLock(folder / ".lock", timeout=0):
             return _compare(config, plan)
     except Timeout:
         raise UsageError(f"another rlkd compare works in {folder}") from None

@@ -29,8 +29,7 @@ from rlkd_env.utils.files import write_atomically, write_json
 from rlkd_env.wrappers import CalibratedReward, TemperatureAction
 
 SCATTER_FILE = "credit.png"
-_TIMED_STEPS = 40
-_TIMED_ROUNDS = 7
+_TIMED_STEPS, _TIMED_ROUNDS = 40, 7
 
 
 def run_credit(config: CreditConfig) -> int:
@@ -73,7 +72,9 @@ def _measure(run: DistillationRun, config: CreditConfig) -> list[dict[str, np.nd
             if run.reward.is_measured:
                 decomposition.learn(float(reward.mean()))
             if step in points:
-                samples.append({**_credits(hooks), "return_decomposition": learned})
+                credits = {name: hook.credit for name, hook in hooks.items() if hook.credit is not None}
+                found = {name: credit.double().cpu().numpy() for name, credit in credits.items()}
+                samples.append({**found, "return_decomposition": learned})
         env.step(actions)  # starts the next run
     return samples
 
@@ -86,10 +87,6 @@ def _watched(run: DistillationRun, hooks: Iterable[Calibrator]) -> Iterator[None
     yield
     for hook in hooks:
         run.remove_hook(hook)
-
-
-def _credits(hooks: dict[str, Calibrator]) -> dict[str, np.ndarray]:
-    return {name: hook.credit.double().cpu().numpy() for name, hook in hooks.items() if hook.credit is not None}
 
 
 def _correlations(samples: list[dict[str, np.ndarray]], name: str) -> dict[str, float | None]:

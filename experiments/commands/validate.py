@@ -90,7 +90,8 @@ def compare(recorded: dict[str, Any], again: dict[str, Any], tolerance: float, i
     """
     checks = []
     for name in recorded:
-        if name in _SURROUNDINGS or name not in again or name in ("settings", "config_hash") or _is_time(name):
+        is_elsewhere = name in (*_SURROUNDINGS, "settings", "config_hash") or name.endswith(("seconds", "_ms"))
+        if is_elsewhere or name not in again:
             continue
         old, new = recorded[name], again[name]
         if name.endswith("_accuracy") and is_tolerant and None not in (old, new):
@@ -119,10 +120,6 @@ def _settings_and_files(recorded: dict[str, Any], folder: Path) -> list[Check]:
             found = tensors_hash(read_tensors(folder / name)[0])
             checks.append(Check(name, recorded[key], found, recorded[key] == found))
     return checks
-
-
-def _is_time(name: str) -> bool:
-    return name.endswith(("seconds", "_ms"))
 
 
 def _print(checks: list[Check], reasons: list[str], tolerance: float) -> None:

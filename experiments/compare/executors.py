@@ -26,8 +26,6 @@ Executor = Callable[[Sequence[PlannedRun], CompareOptions, CountEpochs], Generat
 
 Closing the generator stops the runs under way."""
 
-_LOOK_SECONDS = 0.5
-
 
 class WorkersLost(Exception):  # noqa: N818 (not an error in the program)
     """A worker process was killed, for instance because memory ran out."""
@@ -47,7 +45,7 @@ def in_processes(
     try:
         waiting: set[Future[Outcome]] = {pool.submit(_work, run, options.threads) for run in runs}
         while waiting:
-            done, waiting = wait(waiting, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
+            done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
             count(epochs.value - seen)
             seen = epochs.value
             for future in done:

@@ -15,7 +15,6 @@ from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.utils.files import read_json
 from rlkd_env.utils.options import renamed
 
-RUNS_FOLDER = "runs"
 _OPTIONS_OF = {
     "agent": "agent_options",
     "rule": "rule_options",
@@ -145,5 +144,5 @@ def _laid_over_choices(below: Options, above: Options) -> Options:
 
 
 def _with_seed(config: CompareConfig, distill: DistillConfig, path: str, seed: int) -> DistillConfig:
-    folder = config.folder / RUNS_FOLDER / path / f"seed{seed}"
+    folder = config.folder / "runs" / path / f"seed{seed}"
     return distill.replaced(seed=seed, out=str(folder), progress=False, tensorboard=config.comparison.tensorboard)

@@ -14,7 +14,6 @@ import numpy as np
 from scipy import stats
 
 LEVEL = 0.95
-_RESAMPLES = 9999
 
 
 @dataclass(frozen=True)
@@ -49,10 +48,8 @@ def student_interval(sample: np.ndarray) -> tuple[float, float]:
 def bootstrap_interval(sample: np.ndarray) -> tuple[float, float]:
     """Return the percentile bootstrap interval of the mean, always with the same random numbers."""
     draws = np.random.default_rng(0)
-    result = stats.bootstrap(
-        (sample,), np.mean, n_resamples=_RESAMPLES, confidence_level=LEVEL, method="percentile", random_state=draws
-    )
-    low, high = result.confidence_interval
+    found = stats.bootstrap((sample,), np.mean, confidence_level=LEVEL, method="percentile", random_state=draws)
+    low, high = found.confidence_interval
     return float(low), float(high)
 
 

@@ -15,8 +15,6 @@ from experiments.report.style import Drawing
 from experiments.session.folder import REPORT_FILE, REPORT_FOLDER
 from rlkd_env.utils.files import write_atomically
 
-_TEMPLATE = "page.html"
-
 
 @dataclass(frozen=True)
 class Tile:
@@ -82,7 +80,7 @@ class Page:
         loader = PackageLoader("experiments.report", ".")
         environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
         figures = {drawing.name: Markup(drawing.svg()) for drawing in self.drawings}
-        return environment.get_template(_TEMPLATE).render(page=self, figures=figures)
+        return environment.get_template("page.html").render(page=self, figures=figures)
 
 
 def write_page(page: Page, folder: Path) -> list[Path]:

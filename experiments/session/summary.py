@@ -207,15 +207,12 @@ def print_summary(summary: dict[str, Any], folder: object) -> None:
             table.add_row(name, *(_percent(summary[f"{key}_{part}_accuracy"]) for part in ("val", "test")))
     console = Console()
     console.print(table)
-    duplicates = summary["data"]["test_duplicates"]
-    if duplicates:
-        console.print(
-            f"{duplicates} of the {summary['data']['test']} test images are training images too", highlight=False
-        )
+    if duplicates := summary["data"]["test_duplicates"]:
+        told = f"{duplicates} of the {summary['data']['test']} test images are training images too"
+        console.print(told, highlight=False)
     total = summary["seconds"] or 1.0
-    shares = ", ".join(
-        f"{part} {summary[f'{part}_seconds'] / total:.0%}" for part in ("environment", "agent", "evaluation", "logging")
-    )
+    parts = ("environment", "agent", "evaluation", "logging")
+    shares = ", ".join(f"{part} {summary[f'{part}_seconds'] / total:.0%}" for part in parts)
     console.print(f"{summary['steps']} updates in {total:.1f} s: {shares}", highlight=False)
     if summary["fixed_step_ms"] is not None and summary["step_ms"] is not None:
         extra = summary["step_ms"] - summary["fixed_step_ms"]

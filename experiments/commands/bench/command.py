@@ -26,7 +26,6 @@ from rlkd_env.utils.files import write_json
 
 BENCH_FILE = "bench.json"
 BASELINE = "plain_kd"
-_MIB = 2**20
 
 
 def run_bench(config: BenchConfig) -> int:
@@ -94,7 +93,7 @@ def _peak_memory(name: str, config: BenchConfig) -> float:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         ARMS[name](config)(config.bench.steps)
-        return torch.cuda.max_memory_allocated() / _MIB
+        return torch.cuda.max_memory_allocated() / 2**20
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_measure_memory, (name, config))
 
@@ -129,9 +128,5 @@ def _print_tables(result: dict[str, Any], folder: Path) -> None:
     console.print(table)
     parts = ", ".join(f"{name} {milliseconds:.2f}" for name, milliseconds in result["parts_ms"].items())
     console.print(f"parts of a step in ms: {parts}", highlight=False)
-    console.print(
-        f"gymnasium's benchmark_vector_step: {result['gymnasium_vector_steps_per_s']:.0f} slot steps/s; "
-        f"written to {folder / BENCH_FILE}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    slots = f"gymnasium's benchmark_vector_step: {result['gymnasium_vector_steps_per_s']:.0f} slot steps/s"
+    console.print(f"{slots}; written to {folder / BENCH_FILE}", highlight=False, soft_wrap=True)

@@ -37,7 +37,6 @@ from rlkd_env.utils.files import read_json, write_json
 from rlkd_env.utils.options import renamed
 
 EVOLUTION = "cma"
-FIGURE_FILE = "policy.png"
 _NEVER = 2**30  # reward interval of runs whose rewards are not used
 _EVALUATED = 16  # held-out runs of an instance that are evaluated during training
 
@@ -71,7 +70,10 @@ class TrainingSession:
 
     def __init__(self, config: TrainAgentConfig, instances: InstanceSet) -> None:
         self.config, self._options, self.folder = config, config.training, config.folder
-        _check(config)
+        if not self._options.sweep:
+            raise UsageError("the sweep needs at least one temperature")
+        for bound in self._options.sweep:
+            check_temperature(parse_bound(bound, 1.0))
         self._rule = CoefficientRule(self._options.coefficient_features)
         self._held_out = [HeldOutRuns(one, self._options.device, self._options.run_mode) for one in instances.held_out]
         self._sets = [self._runs(instance) for instance in instances.train]
@@ -116,7 +118,7 @@ class TrainingSession:
                 rows.append(runs.compare(on_device, options.sweep, bar.update))
         for runs in self._held_out[:1]:
             on_device = deepcopy(policy).to(runs.template.device)
-            draw_policy(on_device, runs.template, runs.instance.seeds.start, self.folder / FIGURE_FILE)
+            draw_policy(on_device, runs.template, runs.instance.seeds.start, self.folder / "policy.png")
         summary = {
             "settings": self.config.settings(),
             "updates": self._step,
@@ -195,12 +197,3 @@ class TrainingSession:
             policy, seeds = self.training.policy().to(runs.template.device), list(runs.instance.seeds)[:_EVALUATED]
             accuracy = runs.accuracies(policy, runs.template.splits.validation, seeds).mean()
             writer.add_scalar(f"held_out/{runs.instance.name}/validation_accuracy", accuracy, self._step)
-
-
-def _check(config: TrainAgentConfig) -> None:
-    """Raise a UsageError if an option is invalid that is not checked elsewhere before the folder is changed."""
-    options = config.training
-    if not options.sweep:
-        raise UsageError("the sweep needs at least one temperature")
-    for bound in options.sweep:
-        check_temperature(parse_bound(bound, 1.0))
