@@ -24,9 +24,6 @@ class LastLayer(Calibrator):
     If the reward evaluates all probe images after every update, G is computed from all of them at every update, too.
     Otherwise that would cost more than the update itself, so every fourth update forwards the next N/4 of them, and G
     is a moving average.
-
-    Raises:
-        UsageError: if the student has no linear layer that gives its logits.
     """
 
     SHARE = 1 / 4

@@ -56,15 +56,7 @@ class ReturnDecomposition:
         self.metrics: dict[str, float] = {}
 
     def credit(self, states: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        """Credit the instances of a step, which joins the interval that is not measured yet.
-
-        Args:
-            states: ``(N, d)``.
-            actions: ``(N, a)`` in ``[-1, 1]``.
-
-        Returns:
-            ``(N,)`` in units of the reward.
-        """
+        """Credit instances ``(N,)`` for states ``(N, d)`` and actions ``(N, a)``; the step joins the open interval."""
         features = _credit_features(states.astype(np.float64), actions.astype(np.float64))
         mean_state = states.mean(axis=0, dtype=np.float64)
         self.pending = self.pending + np.concatenate([[1.0], mean_state, mean_state**2, features.mean(axis=0)])

@@ -20,11 +20,6 @@ def check_vector_env(env: VectorEnv[Any, Any, Any], seed: int = 0, max_steps: in
     Held against the contract: batched spaces and their bounds, shapes and types of everything returned, arrays that
     belong to the caller, the same trajectory from the same seed, finite rewards, and the declared autoreset.
 
-    Args:
-        env: the environment; it is reset and stepped, not closed.
-        seed: the seed of the resets and the actions.
-        max_steps: after which an episode that does not end is no longer followed.
-
     Raises:
         VectorEnvError: where the environment breaks the contract.
     """

@@ -130,11 +130,7 @@ class CoefficientVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
 
 def check_decisions(decisions: int, total_steps: int) -> int:
-    """Return the number of decisions a run.
-
-    Raises:
-        UsageError: if it is below 1, or above the number of updates.
-    """
+    """Return the number of decisions a run."""
     if not 1 <= decisions <= total_steps:
         raise UsageError(f"a run of {total_steps} updates has room for 1 to {total_steps} decisions, not {decisions}")
     return decisions
@@ -147,11 +143,7 @@ def next_decision(step: int, total_steps: int, decisions: int) -> int:
 
 
 def check_scale(scale: float) -> float:
-    """Return the coefficient at an action of 1.
-
-    Raises:
-        UsageError: if it is not positive.
-    """
+    """Return the coefficient at an action of 1."""
     if not scale > 0:
         raise UsageError(f"the scale of coefficients must be positive, not {scale:g}")
     return scale
@@ -164,11 +156,7 @@ def coefficient_spaces(rule: CoefficientRule) -> tuple[spaces.Box, spaces.Box]:
 
 
 def coefficients_of(actions: np.ndarray, rule: CoefficientRule, scale: float, device: torch.device) -> Tensor:
-    """Return the coefficients ``(K, n)`` on the device of actions ``(K, n)``, which are clipped to ``[-1, 1]``.
-
-    Raises:
-        ValueError: if the shape is wrong or an action is not a number.
-    """
+    """Return the coefficients ``(K, n)`` on the device of actions ``(K, n)``, which are clipped to ``[-1, 1]``."""
     values = np.asarray(actions, dtype=np.float32)
     if values.ndim != 2 or values.shape[1] != rule.num_coefficients:
         raise ValueError(f"expected actions of {rule.num_coefficients} coefficients, got the shape {values.shape}")

@@ -18,11 +18,6 @@ class TemperaturePlot:
     """A scatter plot of temperatures that is drawn again and again with little effort.
 
     Everything but the points and the title is drawn once.
-
-    Args:
-        temperature_range: marked on the vertical axis, which is in log scale.
-        horizontal: what the horizontal axis shows.
-        colour: what the points' colour shows.
     """
 
     def __init__(self, temperature_range: TemperatureRange, horizontal: str, colour: str) -> None:
@@ -52,17 +47,7 @@ class TemperaturePlot:
         self._background = self._canvas.copy_from_bbox(figure.bbox)
 
     def draw(self, horizontal: np.ndarray, temperature: np.ndarray, colour: np.ndarray, title: str) -> np.ndarray:
-        """Draw n instances.
-
-        Args:
-            horizontal: ``(n,)`` position in ``[0, 1]``, in logit scale, clipped to 0.001 from the ends.
-            temperature: ``(n,)`` vertical position.
-            colour: ``(n,)`` in ``[0, 1]``.
-            title: above the plot.
-
-        Returns:
-            ``(height, width, 3)`` uint8.
-        """
+        """Draw n points, ``(n,)`` each, horizontals and colours in ``[0, 1]``, as ``(height, width, 3)`` uint8."""
         inside = np.clip(horizontal, _NEAREST, 1.0 - _NEAREST)
         self._points.set_offsets(np.column_stack([inside, temperature]))
         self._points.set_array(colour)

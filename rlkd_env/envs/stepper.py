@@ -49,17 +49,7 @@ class RunStepper:
     Args:
         keywords: fields of :class:`~rlkd_env.runs.config.RunConfig`; besides its names, ``dataset`` may be a
             :class:`~rlkd_env.data.DataSource`, ``teacher`` a network and ``student`` a function that creates one.
-        run: a run that is built already, in place of the keywords.
-        render_mode: ``"rgb_array"`` or None.
-        num_runs: number of runs K, of B instances each.
-        run_mode: how more than one are computed, see :func:`~rlkd_env.runs.parallel.create_parallel_runs`.
-
-    Attributes:
-        run: the only run, or the template of K.
-        runs: the K runs, or None if there is one.
-
-    Raises:
-        UsageError: if a setting is unknown or invalid.
+        run: a run that is built already, in place of the keywords; the template, if there are K runs.
     """
 
     def __init__(
@@ -120,15 +110,7 @@ class RunStepper:
         return state.cpu().numpy().copy()
 
     def step(self, action: np.ndarray | Temperature) -> Transition:
-        """Update the students.
-
-        Args:
-            action: temperatures ``(K·B, 1)`` or ``(K·B, 2)`` as in the action space, which are clipped to the range; or
-                the temperatures of a policy, on the runs' device, which are taken as they are.
-
-        Raises:
-            ValueError: if the shape is wrong or a value is not a number.
-        """
+        """Update the students with temperatures ``(K·B, 1)`` or ``(K·B, 2)``, which are clipped, or a policy's own."""
         temperature = action if isinstance(action, Temperature) else self._read(action)
         result = self._last_result = self._source.step(temperature)
         rewards, diverged = result.reward.reshape(-1), result.diverged.reshape(-1)
@@ -150,11 +132,7 @@ class RunStepper:
         return Temperature.of_columns(clipped)
 
     def render(self) -> np.ndarray:
-        """Draw the last batch's temperatures against its difficulty as ``(height, width, 3)`` uint8.
-
-        Raises:
-            RuntimeError: before the first reset.
-        """
+        """Draw the last batch's temperatures against its difficulty as ``(height, width, 3)`` uint8."""
         if not hasattr(self._source, "outputs"):
             raise RuntimeError("there is nothing to render: call reset()")
         if self._plot is None:

@@ -87,11 +87,7 @@ class KDVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     @property
     def run(self) -> DistillationRun:
-        """The run behind the slots.
-
-        Raises:
-            UsageError: if there are several.
-        """
+        """The run behind the slots; a UsageError if there are several."""
         if self._stepper.runs is not None:
             raise UsageError(f"this needs a single run, but there are num_runs={self.num_runs} of them")
         return self._stepper.run
@@ -103,11 +99,7 @@ class KDVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     @property
     def runs(self) -> ParallelRuns:
-        """The several runs behind the slots.
-
-        Raises:
-            UsageError: if there is only one.
-        """
+        """The several runs behind the slots; a UsageError if there is only one."""
         if self._stepper.runs is None:
             raise UsageError("this needs several runs: pass num_runs")
         return self._stepper.runs
@@ -180,11 +172,7 @@ class KDVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
 
 def _slots(num_envs: int | None, num_runs: int, batch_size: int | None, per_image: int = 1) -> tuple[int, int]:
-    """Return the number of slots and of images in a batch, of which one follows from the other.
-
-    Raises:
-        UsageError: if the two do not match.
-    """
+    """Return the number of slots and of images in a batch, of which one follows from the other."""
     if num_runs < 1:
         raise UsageError(f"the number of runs must be at least 1, not {num_runs}")
     if batch_size is None:

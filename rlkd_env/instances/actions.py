@@ -43,12 +43,7 @@ class ActionMap:
         return low + (high - low) * share
 
     def temperature(self, action: Tensor, outputs: InstanceOutputs) -> Temperature:  # noqa: ARG002
-        """Return the temperatures of N instances.
-
-        Args:
-            action: ``(N, 1)``, or ``(N, 2)`` for teacher and student apart.
-            outputs: the instances' outputs, which this map does not need.
-        """
+        """Return N instances' temperatures for actions ``(N, 1)``, or ``(N, 2)`` for teacher and student apart."""
         return Temperature.of_columns(self.to_temperature(action))
 
 
@@ -87,12 +82,7 @@ class ResidualMap:
         return bool(getattr(self.around, "has_gradient", False))
 
     def temperature(self, action: Tensor, outputs: InstanceOutputs) -> Temperature:
-        """Return the temperatures of N instances.
-
-        Args:
-            action: ``(N, 1)``, or ``(N, 2)`` for teacher and student apart; clipped to ``[-1, 1]``.
-            outputs: the instances' outputs, for the rule.
-        """
+        """Return N instances' temperatures for actions ``(N, 1)``, or ``(N, 2)`` for teacher and student apart."""
         rule = self.around(outputs)
         teacher = rule.teacher.detach().unsqueeze(-1)
         lowest, highest = (self.range.minimum / teacher).clamp(max=1.0), (self.range.maximum / teacher).clamp(min=1.0)

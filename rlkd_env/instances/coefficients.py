@@ -70,11 +70,7 @@ class CoefficientRule:
         """Return what a policy knows of every run: ``(K, d)`` values in ``[-1, 1]``.
 
         They are the run's progress, the logarithm of the student's mean cross-entropy in the batch (1 is that of
-        guessing, 0 a hundredth of it), and the batch means of the features.
-
-        Args:
-            outputs: the outputs of N instances of K runs.
-            inputs: their :meth:`inputs`, if they are known already.
+        guessing, 0 a hundredth of it), and the batch means of the features; ``inputs`` are those, if known already.
         """
         loss = outputs.by_run(outputs.student_cross_entropy).mean(dim=1).float() / math.log(outputs.num_classes)
         loss = 1.0 + loss.nan_to_num(nan=1.0).clamp(_LEAST_LOSS, 1.0).log10() / 2.0
@@ -83,13 +79,7 @@ class CoefficientRule:
         return torch.cat([torch.stack([progress, loss], dim=1), means], dim=1).clamp(-1.0, 1.0)
 
     def temperatures(self, coefficients: Tensor, outputs: InstanceOutputs, inputs: Tensor | None = None) -> Tensor:
-        """Return the temperatures ``(N,)`` of the batches of K runs.
-
-        Args:
-            coefficients: ``(K, n)``, of the constant and of the features.
-            outputs: the outputs of N instances.
-            inputs: their :meth:`inputs`, if they are known already.
-        """
+        """Return the temperatures ``(N,)`` of K runs for coefficients ``(K, n)``; ``inputs`` as in :meth:`context`."""
         spread = outputs.by_run(outputs.teacher_logits.float().std(dim=-1, correction=0))
         by_run = outputs.by_run(self.inputs(outputs) if inputs is None else inputs)
         weighted = coefficients[:, :1] + torch.einsum("kbf,kf->kb", by_run, coefficients[:, 1:])

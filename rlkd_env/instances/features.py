@@ -31,14 +31,7 @@ Compute = Callable[[InstanceOutputs], Tensor]
 
 @dataclass(frozen=True)
 class Feature:
-    """A number per instance and its bounds, to which values are clipped.
-
-    Attributes:
-        compute: the function from outputs to values ``(N,)``.
-        low: smallest value.
-        high: largest value.
-        needs_regions: whether the instances must be regions of images, as those of detectors are.
-    """
+    """A number per instance and its bounds, to which values are clipped; some are of detectors' regions alone."""
 
     compute: Compute
     low: float

@@ -40,23 +40,12 @@ class InstanceState:
         return InstanceState, (self.names,)
 
     def check(self, has_regions: bool) -> None:
-        """Check that the instances of a run have all the features.
-
-        Args:
-            has_regions: whether the instances are regions of images.
-
-        Raises:
-            UsageError: if a feature is one of regions, and the instances are whole images.
-        """
+        """Raise a UsageError if a feature is one of regions, and the instances are whole images."""
         if not has_regions and any(chosen.needs_regions for chosen in self._features):
             raise UsageError(NO_REGIONS)
 
     def __call__(self, outputs: InstanceOutputs) -> Tensor:
-        """Return the state ``(N, d)`` in float32, finite and within the bounds whatever the logits hold.
-
-        Raises:
-            UsageError: if a feature is one of regions, and the instances are whole images.
-        """
+        """Return the state ``(N, d)`` in float32, finite and within the bounds whatever the logits hold."""
         columns = [chosen.compute(outputs).float() for chosen in self._features]
         state = torch.stack(columns, dim=-1)
         if self.low.device != state.device:

@@ -83,16 +83,7 @@ class TemperatureRange:
 
 
 def parse_bound(bound: str | float, teacher_deviation: float) -> float:
-    """Read one end of a temperature range.
-
-    Args:
-        bound: an absolute temperature (``4``), or with the suffix ``s`` a multiple of the teacher's logit
-            deviation (``"0.125s"``).
-        teacher_deviation: mean over instances of the standard deviation of the teacher's logits.
-
-    Raises:
-        UsageError: if the text is not of that form.
-    """
+    """Read an end of a range: a temperature (``4``), or with suffix ``s`` a multiple of the deviation (``0.125s``)."""
     text = str(bound).strip().lower()
     in_deviations = text.endswith("s")
     try:

@@ -28,17 +28,7 @@ from rlkd_env.utils.randomness import seeded
 
 @torch.no_grad()
 def teacher_logit_deviation(teacher: nn.Module, splits: Splits, task: Task, images: int = 1024) -> float:
-    """Return the unit of relative temperatures: the mean over instances of the standard deviation of the logits.
-
-    Args:
-        teacher: the teacher, which is put into evaluation mode.
-        splits: the data.
-        task: how networks are forwarded.
-        images: the largest number of training images that are looked at.
-
-    Raises:
-        UsageError: if the teacher's classes are not the data's.
-    """
+    """Return the unit of relative temperatures: the mean over instances of the standard deviation of the logits."""
     teacher.eval()
     logits = task.teacher_logits(teacher, splits.train, images)
     background = task.num_logits(splits) - splits.num_classes
@@ -124,11 +114,7 @@ def build_run(
 
 
 def _check_task(task: TaskName, config: RunConfig, processes: Processes | None) -> None:
-    """Check that what is asked for goes with the task of the data.
-
-    Raises:
-        UsageError: if the method or one of its options is unknown, or something does not go with the task.
-    """
+    """Check that what is asked for goes with the task of the data."""
     method = check_method(config.distillation.method, config.distillation.method_options)
     if task not in method.tasks:
         names = ", ".join(name for name, known in METHODS.items() if task in known.tasks)
@@ -142,11 +128,7 @@ def _check_task(task: TaskName, config: RunConfig, processes: Processes | None) 
 
 
 def _check_network(network: nn.Module, role: str, task: TaskName) -> None:
-    """Check that a network is one for the task.
-
-    Raises:
-        UsageError: if it is a detector, and the task is classification, or the other way round.
-    """
+    """Check that a network is one for the task."""
     is_detector = hasattr(network, "roi_heads")
     if is_detector and task == "classification":
         raise UsageError(f"the {role} is a detector, but the data set has classes of images alone")

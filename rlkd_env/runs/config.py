@@ -75,31 +75,19 @@ class EnvironmentConfig(Options):
     """What is chosen for an instance: one temperature for teacher and student (shared), or one for each (separate)."""
 
     def state(self) -> InstanceState:
-        """Return what the agent sees.
-
-        Raises:
-            UsageError: if a feature is unknown.
-        """
+        """Return what the agent sees."""
         from rlkd_env.instances.state import InstanceState
 
         return InstanceState(self.features)
 
     def reward_meter(self) -> RewardMeter:
-        """Return what measures the reward.
-
-        Raises:
-            UsageError: if the reward is unknown.
-        """
+        """Return what measures the reward."""
         from rlkd_env.runs.reward import RewardMeter
 
         return RewardMeter(self.reward, self.reward_interval)
 
     def temperature_range(self, teacher_deviation: float) -> TemperatureRange:
-        """Return the temperatures that may be chosen, for a teacher whose logits have this standard deviation.
-
-        Raises:
-            UsageError: if an end is no temperature, or the range is empty.
-        """
+        """Return the temperatures that may be chosen, for a teacher whose logits have this standard deviation."""
         from rlkd_env.instances.temperature import resolve_range
 
         return resolve_range(self.temperature_min, self.temperature_max, teacher_deviation)
@@ -169,11 +157,7 @@ def default_batch_size(per_image: int) -> int:
 
 
 def instances_per_image(settings: Mapping[str, Any]) -> int:
-    """Return how many slots an image takes in a run of these keyword arguments: more than one in detection.
-
-    Raises:
-        UsageError: if the data set is unknown.
-    """
+    """Return how many slots an image takes in a run of these keyword arguments: more than one in detection."""
     from rlkd_env.data import DATASETS, DataSource
 
     dataset = settings.get("dataset", DataConfig.dataset)

@@ -36,23 +36,7 @@ class UpdateResult:
 
 
 class TrainingLoop:
-    """Makes updates on one batch after another and measures what each has brought.
-
-    Args:
-        update: one student, or K stacked ones.
-        next_batch: returns the batch that the next update is made on.
-        train: the training images.
-        reward: measures the student's gain; for K students it was made for as many.
-        evaluate_probe: measures the student on the probe images.
-        total_steps: number of updates in the schedule.
-        steps_per_epoch: number of updates in an epoch.
-        divergence_penalty: the reward of an update that diverges.
-        sampler: what chooses the batches, if anything does.
-        collective: the processes that share the run.
-
-    Attributes:
-        step_count: number of updates so far.
-    """
+    """Makes updates on one batch after another and measures what each has brought."""
 
     def __init__(
         self,
@@ -125,11 +109,7 @@ class TrainingLoop:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from :meth:`state_dict`, bit for bit on a CPU; the state's tensors may stay in use.
-
-        Raises:
-            UsageError: if the state has a sampler or a policy that learns along and the run has none, or vice versa.
-        """
+        """Continue from :meth:`state_dict`, bit for bit on a CPU; the state's tensors may stay in use."""
         if (state.get("sampler") is None) != (self._sampler is None):
             raise UsageError(
                 "a run's state with an exploration or curriculum needs a run with one, and a state without needs none"
@@ -186,11 +166,7 @@ class Steppable(Protocol):
 
 
 def end_of_advance(run: Steppable, steps: int | None) -> int:
-    """Return the update at which an advance by so many steps ends; None means at the end of the schedule.
-
-    Raises:
-        ValueError: if the number of steps is below 1.
-    """
+    """Return the update at which an advance by so many steps ends; None means at the end of the schedule."""
     if steps is not None and steps < 1:
         raise ValueError(f"the number of steps must be at least 1, not {steps}")
     return run.total_steps if steps is None else min(run.step_count + steps, run.total_steps)
@@ -211,11 +187,7 @@ def advance(run: Steppable, step: Callable[[Temperature], ResultT], policy: Poli
 
 
 def check_temperatures(temperature: Temperature, count: int) -> None:
-    """Check that there is a temperature for teacher and student for each instance.
-
-    Raises:
-        ValueError: if there is not.
-    """
+    """Check that there is a temperature for teacher and student for each instance."""
     if temperature.student.shape != (count,) or temperature.teacher.shape != (count,):
         raise ValueError(
             f"expected {count} temperatures each for teacher and student, "

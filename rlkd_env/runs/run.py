@@ -113,11 +113,7 @@ class DistillationRun(Ingredients):
         self._hooks.insert(0 if first else len(self._hooks), hook)
 
     def remove_hook(self, hook: RunHook[DistillationRun]) -> None:
-        """Stop a hook from watching the run.
-
-        Raises:
-            ValueError: if it does not watch the run.
-        """
+        """Stop a hook from watching the run."""
         self._hooks.remove(hook)
 
     def use_sampler(self, sampler: Sampler) -> None:
@@ -190,22 +186,13 @@ class DistillationRun(Ingredients):
         return self.collective.evaluate(partial(self.task.evaluate, self.student), self.splits.validation)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the whole run as tensors and plain values, independent of the run from now on.
-
-        Raises:
-            RuntimeError: if the run was not started.
-        """
+        """Return the whole run as tensors and plain values, independent of the run from now on."""
         if self._loop is None:
             raise RuntimeError("the run is not started: call reset()")
         return copy.deepcopy({"version": STATE_VERSION, "seed": self.seed, **self._loop.state_dict()})
 
     def load_state_dict(self, state: dict[str, Any]) -> Tensor:
-        """Continue from :meth:`state_dict`, bit for bit on a CPU, and return the waiting batch's state ``(N, d)``.
-
-        Raises:
-            UsageError: if the state is of another version, or of a run with a sampler or a policy of its own where this
-                one has none, or vice versa.
-        """
+        """Continue from :meth:`state_dict`, bit for bit on a CPU, and return the waiting batch's state ``(N, d)``."""
         if state.get("version") != STATE_VERSION:
             raise UsageError(f"a run's state of version {state.get('version')} cannot be read, only {STATE_VERSION}")
         self._begin(state["seed"]).load_state_dict(copy.deepcopy(state))
@@ -223,9 +210,7 @@ class DistillationRun(Ingredients):
     def sibling(self, train: ImageSet | None = None) -> DistillationRun:
         """Return another run of the same ingredients, not started and without hooks; what never changes is shared.
 
-        Args:
-            train: the same training images, handed out in another way; the memory of the teacher's logits is then the
-                new run's own.
+        Given ``train``, the same images handed out in another way, it has a memory of the teacher's logits of its own.
         """
         run = copy.copy(self)
         if train is not None:

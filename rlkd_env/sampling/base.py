@@ -57,12 +57,7 @@ class Sampler(ABC):
 
     @abstractmethod
     def batch(self, stream: BatchStream, step: int) -> Batch:
-        """Return the batch of a step.
-
-        Args:
-            stream: hands out the training images, and the batches of a shuffled pass.
-            step: counted from 0 over all epochs.
-        """
+        """Return the batch of a step, counted from 0 over all epochs, from what the stream hands out."""
 
     def observe(self, outputs: InstanceOutputs) -> None:  # noqa: B027
         """Take note of a whole batch that was forwarded; does not wait for the device."""

@@ -25,11 +25,6 @@ class Explorer(Sampler):
     An image's score is the mean entropy of the student's predictions on it so far. Only predictions on the image
     itself count, not those on a mix. Ranks and pairs are made anew at the start of an exploring epoch and stay until
     its end.
-
-    Args:
-        settings: ranks, shares and epochs.
-        size: number of training images n.
-        device: device of the run.
     """
 
     observes_batches = True
@@ -57,19 +52,14 @@ class Explorer(Sampler):
     def pairs(self) -> tuple[Tensor, Tensor, Tensor]:
         """The K pairs of the last exploring epoch, the most uncertain image first; none before that epoch.
 
-        Returns:
-            ``(K,)`` indices of the uncertain images, ``(K,)`` of the confident ones, ``(K,)`` shares of the former.
+        They are ``(K,)`` indices of the uncertain images, those of the confident ones, and shares of the former.
         """
         first, last = self.settings.first_share, self.settings.last_share
         shares = torch.linspace(first, last, len(self._uncertain), device=self._device)
         return self._uncertain, self._confident, shares
 
     def observe(self, outputs: InstanceOutputs) -> None:
-        """Add a batch to the history; does not wait for the device.
-
-        Raises:
-            ValueError: if the outputs do not name their training images.
-        """
+        """Add a batch to the history; does not wait for the device."""
         if outputs.indices is None:
             raise ValueError("the history needs the indices of the training images")
         entropy = torch.special.entr(outputs.student_probabilities).sum(dim=-1)
@@ -91,12 +81,7 @@ class Explorer(Sampler):
         return {"mixed_share": outputs.is_mixed.float().mean()}
 
     def batch(self, stream: BatchStream, step: int) -> Batch:
-        """Return the batch of a step, which follows from the stream's seed, the step and the history alone.
-
-        Args:
-            stream: gives the batches of epochs that do not explore or lack a history.
-            step: counted from 0 over all epochs.
-        """
+        """Return the batch of a step, which follows from the stream's seed, the step and the history alone."""
         epoch = step // stream.batches_per_epoch + 1
         if not self.settings.explores(epoch):
             return stream.batch(step)

@@ -13,11 +13,7 @@ from rlkd_env.utils.options import Bounds, Count, Options, Share
 
 @dataclass(frozen=True)
 class Curriculum(Options):
-    """How the order from easy to hard unfolds.
-
-    Raises:
-        UsageError: if a setting is out of its range.
-    """
+    """How the order from easy to hard unfolds."""
 
     phases: Annotated[int, Bounds(at_least=3, unit="phases")] = 4
     """Parts of the run, equally long up to an epoch; the first trains on all images and makes the first snapshot."""
@@ -40,9 +36,6 @@ class Exploration(Options):
     """Which instances are mixed, how, and when. The defaults are the constants of the paper's public code.
 
     Ranks are shares of the training images, sorted from uncertain (0) to confident (1).
-
-    Raises:
-        UsageError: if a setting is out of its range, or the two ranges of ranks do not fit together.
     """
 
     uncertain_ranks: tuple[float, float] = (0.1, 0.2)

@@ -33,9 +33,6 @@ class Evaluation:
 class Task(ABC):
     """How the networks of a task are forwarded, trained and evaluated.
 
-    Args:
-        engine: how networks are computed; None computes plainly, on a CPU.
-
     Attributes:
         metric: the name of what :attr:`Evaluation.accuracy` is.
         instances_per_image: number of instances in every image, each with a temperature of its own.
@@ -77,13 +74,7 @@ class Task(ABC):
 
     @abstractmethod
     def teacher_logits(self, teacher: nn.Module, images: ImageSet, limit: int) -> Tensor:
-        """Return a teacher's logits ``(n, C)`` on up to ``limit`` images, as training compares them with the student's.
-
-        Args:
-            teacher: the teacher in evaluation mode.
-            images: the images to forward, in order.
-            limit: number of images.
-        """
+        """Return the logits ``(n, C)`` on up to ``limit`` images, as training compares them with the student's."""
 
     @abstractmethod
     def evaluate(self, network: nn.Module, images: ImageSet) -> Evaluation:

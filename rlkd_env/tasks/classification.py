@@ -34,11 +34,7 @@ class Classification(Task):
             with torch.no_grad():
                 teacher_logits, teacher_features = self.engine.forward_with_features(teacher, images)
             student_logits, student_features = self.engine.forward_with_features(student, images)
-            of_features = {
-                "images": images,
-                "student_features": student_features,
-                "teacher_features": teacher_features,
-            }
+            of_features = {"images": images, "student_features": student_features, "teacher_features": teacher_features}
         else:
             if teacher_logits is None:
                 with torch.no_grad():

@@ -14,17 +14,7 @@ if TYPE_CHECKING:
 
 
 def create_task(name: TaskName, engine: Engine | None = None, proposals: int = 64) -> Task:
-    """Return the task that a data source names.
-
-    Args:
-        name: the source's ``task``.
-        engine: how networks are computed; None computes them plainly, on a CPU.
-        proposals: number of region proposals of every image that are distilled in detection.
-
-    Raises:
-        UsageError: if there are no proposals, the engine compiles what cannot be compiled, or the package that measures
-            detections is missing.
-    """
+    """Return the task that a data source names."""
     if name == "classification":
         from rlkd_env.tasks.classification import Classification
 

@@ -12,12 +12,7 @@ from rlkd_env.tasks import Evaluation
 
 
 class Collective:
-    """The processes of a run, in the form of a single process that has nobody to talk to.
-
-    Attributes:
-        rank: number of this process, from 0.
-        count: number of processes W.
-    """
+    """The processes of a run, in the form of a single process that has nobody to talk to; W is their number."""
 
     rank = 0
     count = 1

@@ -15,12 +15,6 @@ class TeacherCache:
     """Keeps a teacher's logits ``(n, C)`` of every view, which are computed when the view is first shown.
 
     They follow from teacher and data alone, so a run's snapshots need not hold them.
-
-    Args:
-        engine: how the teacher is computed.
-        teacher: the frozen teacher.
-        data: the training images.
-        stream: the stream whose views are kept.
     """
 
     def __init__(self, engine: Engine, teacher: nn.Module, data: ImageSet, stream: BatchStream) -> None:

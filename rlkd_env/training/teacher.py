@@ -29,21 +29,7 @@ TEACHER_FILE = "teacher.safetensors"
 
 
 class TeacherTraining:
-    """A teacher in training on ``splits.teacher_train``, on the device of the splits.
-
-    Args:
-        splits: the data.
-        recipe: network and training.
-        task: what the network is trained to do.
-
-    Attributes:
-        network: the teacher.
-        task: how it is trained and evaluated.
-        epoch: number of completed epochs.
-
-    Raises:
-        UsageError: if the recipe does not fit the data.
-    """
+    """A teacher in training on ``splits.teacher_train``, on the device of the splits."""
 
     def __init__(self, splits: Splits, recipe: TeacherRecipe, task: TaskName = "classification") -> None:
         self.recipe = recipe
@@ -66,11 +52,7 @@ class TeacherTraining:
         return self.epoch >= self.recipe.epochs
 
     def run_epoch(self) -> float:
-        """Train for an epoch and return its mean loss in nats.
-
-        Raises:
-            UsageError: if the training has diverged.
-        """
+        """Train for an epoch and return its mean loss in nats."""
         self.network.train()
         first_step = self.epoch * self._stream.batches_per_epoch
         losses = []
@@ -89,11 +71,7 @@ class TeacherTraining:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the rest of the training depends on, as tensors and plain values."""
-        return {
-            "epoch": self.epoch,
-            "network": self.network.state_dict(),
-            **self._optimization.state_dict(),
-        }
+        return {"epoch": self.epoch, "network": self.network.state_dict(), **self._optimization.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from :meth:`state_dict`, bit for bit on a CPU."""
@@ -108,17 +86,7 @@ def train_teacher(
     on_epoch: Callable[[int, float], None] | None = None,
     task: TaskName = "classification",
 ) -> nn.Module:
-    """Train a teacher from start to end.
-
-    Args:
-        splits: the data.
-        recipe: network and training.
-        on_epoch: called after every epoch with its number, from 1, and its mean loss.
-        task: what the network is trained to do.
-
-    Returns:
-        The teacher in evaluation mode.
-    """
+    """Train a teacher to evaluation mode; ``on_epoch`` gets each epoch's number, from 1, and mean loss."""
     training = TeacherTraining(splits, recipe, task)
     while not training.finished:
         loss = training.run_epoch()
@@ -128,20 +96,9 @@ def train_teacher(
 
 
 def load_teacher(path: Path, splits: Splits, model: str | None = None, **options: Any) -> nn.Module:
-    """Read a teacher for this data: a network's file, or ``teacher.safetensors`` in a folder.
+    """Read a teacher for this data from a network's file, or ``teacher.safetensors`` in a folder, in evaluation mode.
 
-    Args:
-        path: the file or folder.
-        splits: the data.
-        model: name of the network, for files that :func:`~rlkd_env.models.storage.load_network` needs it for.
-        options: arguments of :func:`~rlkd_env.models.create_model`.
-
-    Returns:
-        The teacher in evaluation mode, on the splits' device.
-
-    Raises:
-        UsageError: if the file is missing, damaged or no network, or the network is for other classes or images, or
-            has to be named.
+    The model need only be named for files that :func:`~rlkd_env.models.storage.load_network` needs its name for.
     """
     path = path / TEACHER_FILE if path.is_dir() else path
     return load_network(path, splits.num_classes, splits.image_shape, model, **options).to(splits.train.labels.device)

@@ -37,21 +37,10 @@ def step_randomness(needed: bool, seed: int, device: torch.device) -> contextlib
 
 
 class Optimization:
-    """The optimisers of what is trained, and the schedule of the main one.
-
-    Args:
-        recipe: optimiser and schedule.
-        parameters: what the recipe's optimiser trains.
-        total_steps: number of updates in the schedule.
-        further: an optimiser of further parameters, without a schedule, or None.
-    """
+    """The optimisers of what is trained, and the schedule of the main one; further parameters have no schedule."""
 
     def __init__(
-        self,
-        recipe: Recipe,
-        parameters: Sequence[nn.Parameter],
-        total_steps: int,
-        further: Optimizer | None = None,
+        self, recipe: Recipe, parameters: Sequence[nn.Parameter], total_steps: int, further: Optimizer | None = None
     ) -> None:
         self.optimizer = recipe.create_optimizer(parameters)
         self.further = further
@@ -113,18 +102,10 @@ class Update:
     With K students every value that is one number for a single student, such as a loss, is ``(K,)``.
 
     Args:
-        task: how networks are forwarded.
-        teacher: what the students learn from.
         student: on its device and in training mode; or what holds the weights ``(K, ...)`` of K students.
-        method: the KD method, likewise.
-        recipe: optimiser and schedule.
-        total_steps: number of updates in the schedule.
-        steps_per_epoch: number of updates in an epoch.
-        seed: seed of the random draws of the updates.
         policy: a policy that is trained along with the student, or None.
         stacked: what is called with batches ``(K · B, ...)`` in place of a student that holds stacked weights.
         num_runs: number K of students that are stacked, or None for one that is not.
-        collective: the processes that share the update.
 
     Attributes:
         batch: the batch that was forwarded last and waits for its temperatures.
@@ -169,12 +150,7 @@ class Update:
         self.optimization = Optimization(recipe, _trained(student, method, policy, further), total_steps, further)
 
     def forward(self, batch: Batch, step: int) -> InstanceOutputs:
-        """Forward a batch through student and teacher; it then waits for its temperatures.
-
-        Args:
-            batch: N images, or the batches of K runs one after another.
-            step: number of updates that were made before.
-        """
+        """Forward N images, or the batches of K runs one after another; they then wait for their temperatures."""
         draw = self._collective.draw_number(step)
         with_features, teacher = self.method.uses_features, self.teacher
         network = teacher.network if with_features else teacher.frozen
@@ -194,27 +170,13 @@ class Update:
         return self.outputs
 
     def forward_again(self, parameters: dict[str, Tensor]) -> Tensor:
-        """Forward the waiting batch through the student with other weights, leaving everything as it is.
-
-        Args:
-            parameters: the student's weights by name.
-
-        Returns:
-            Logits ``(N, C)``, with the same dropout as in :meth:`forward`.
-        """
+        """Return the waiting batch's logits ``(N, C)`` with other weights but the same dropout, and change nothing."""
         buffers = {name: buffer.clone() for name, buffer in self.student.named_buffers()}
         with step_randomness(self._is_stochastic, self.seed + self.outputs.step, self._device):
             return functional_call(self.student, {**parameters, **buffers}, (self.batch.images,))
 
     def apply(self, temperature: Temperature) -> dict[str, Tensor]:
-        """Update the student with the temperatures of the waiting batch.
-
-        Args:
-            temperature: ``(N,)`` each for teacher and student.
-
-        Returns:
-            Means over the batch by name: ``loss`` and its weighted parts ``loss_...``.
-        """
+        """Update the student with temperatures ``(N,)``; return mean ``loss`` and its weighted parts ``loss_...``."""
         outputs = self.outputs
         with step_randomness(self.method.is_stochastic, self.seed + outputs.step, self._device):
             parts = self._called_method(outputs, temperature)
@@ -241,11 +203,7 @@ class Update:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore :meth:`state_dict`; the waiting batch has then to be forwarded again under :meth:`same_statistics`.
-
-        Raises:
-            UsageError: if the state has a policy that learns along and the update has none or another, or vice versa.
-        """
+        """Restore :meth:`state_dict`; the waiting batch must be forwarded again under :meth:`same_statistics`."""
         kept = state.get("policy", {})
         if (set() if self.policy is None else self.policy.state_dict().keys()) != kept.keys():
             raise UsageError("a run's state with a policy that learns along needs a run with the same one")

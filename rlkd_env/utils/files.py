@@ -42,11 +42,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON.
-
-    Raises:
-        UsageError: if the file is missing or is not JSON.
-    """
+    """Read JSON."""
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
@@ -63,11 +59,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read tensors (on the CPU) and metadata from a safetensors file.
-
-    Raises:
-        UsageError: if the file is missing, damaged or of another format.
-    """
+    """Read tensors (on the CPU) and metadata from a safetensors file."""
     if not path.is_file():
         raise UsageError(f"{path} does not exist")
     try:
@@ -78,11 +70,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Load tensors into a module.
-
-    Raises:
-        UsageError: if names or shapes differ; the message names the first that does.
-    """
+    """Load tensors into a module."""
     expected = module.state_dict()
     for name in sorted(expected.keys() | tensors.keys()):
         if name not in tensors:

@@ -14,9 +14,6 @@ def lazy_exports(package: str) -> tuple[Callable[[str], Any], Callable[[], list[
 
     The block is the only list of the names: type checkers and editors read it, and so does this function.
 
-    Args:
-        package: the ``__name__`` of the package that is being imported.
-
     Returns:
         The package's ``__getattr__`` and ``__dir__`` (PEP 562), and its ``__all__``.
     """

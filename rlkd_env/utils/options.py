@@ -18,10 +18,7 @@ from rlkd_env.utils.registry import import_by_path
 OptionValue = int | float | bool | str
 """Value of a part's own argument, such as those of ``--method-options``."""
 
-RENAMED_OPTIONS = {
-    "sequence_phases": "curriculum_phases",
-    "sequence_first_share": "curriculum_first_share",
-}
+RENAMED_OPTIONS = {"sequence_phases": "curriculum_phases", "sequence_first_share": "curriculum_first_share"}
 """Former names of options, which files, folders and callers may still use, and their names today."""
 RENAMED_VALUES = {("executor", "sequence"): "serial", ("run_mode", "sequence"): "serial"}
 """Former values of options, likewise."""
@@ -68,11 +65,7 @@ class NameOf:
     registry: str
 
     def read(self, part: Any) -> str | None:
-        """Return the name of a part; a name and None as they are.
-
-        Raises:
-            UsageError: if it is not of the registry's kind.
-        """
+        """Return the name of a part; a name and None as they are."""
         if part is None or isinstance(part, str):
             return part
         name: str = import_by_path(self.registry, "registry").name_of(part)
@@ -107,11 +100,7 @@ class Options:
 
     @classmethod
     def from_keywords(cls: type[Self], keywords: Mapping[str, Any] | None = None, /, **more: Any) -> Self:
-        """Build from options by their flat names; the others keep their defaults.
-
-        Raises:
-            UsageError: if an option is unknown or its value invalid.
-        """
+        """Build from options by their flat names; the others keep their defaults."""
         return cls().replaced({**(keywords or {}), **more})
 
     @classmethod
@@ -131,11 +120,7 @@ class Options:
         return told
 
     def replaced(self: Self, keywords: Mapping[str, Any] | None = None, /, **more: Any) -> Self:
-        """Return the same options with other values for some of them, by their flat names.
-
-        Raises:
-            UsageError: if an option is unknown or its value invalid.
-        """
+        """Return the same options with other values for some of them, by their flat names."""
         changes, valid = renamed({**(keywords or {}), **more}), self.option_names()
         for name in changes:
             if name not in valid:
@@ -161,16 +146,7 @@ def renamed(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_value(name: str, value: Any, hint: Any) -> Any:
-    """Bring a value to a type, as the command line would read its text.
-
-    Args:
-        name: the option's name, for error messages.
-        value: the value, from a file, a caller or a default.
-        hint: the type: a scalar, a choice, a union, or a tuple or dict of them; numbers may have :class:`Bounds`.
-
-    Raises:
-        UsageError: if that cannot be done, or a number is not finite or out of its bounds.
-    """
+    """Bring a value to a type, as the command line would read its text."""
     origin, arguments, words = get_origin(hint), get_args(hint), name.replace("_", " ")
     if origin is Annotated:
         for note in arguments[1:]:

@@ -16,16 +16,7 @@ T = TypeVar("T")
 
 
 def import_by_path(path: str, kind: str, extra: str | None = None) -> Any:
-    """Import what ``package.module:name`` names; this runs the module's code.
-
-    Args:
-        path: the module is found as Python finds modules, in the working folder too.
-        kind: what the path stands for, for the error message.
-        extra: the extra of this package that installs the module, if any.
-
-    Raises:
-        UsageError: if the module cannot be imported or does not define the name.
-    """
+    """Import what ``package.module:name`` names; this runs the module's code."""
     module_name, _, name = path.partition(":")
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)  # Python does so for scripts, but not for an installed command

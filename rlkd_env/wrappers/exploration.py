@@ -49,15 +49,7 @@ class EfficientExploration(
 
 
 def explore(run: DistillationRun, settings: Exploration) -> Explorer:
-    """Let an explorer choose a run's batches; the run must be reset or restored afterwards.
-
-    Args:
-        run: the run.
-        settings: ranks, shares and epochs.
-
-    Raises:
-        UsageError: if the exploration begins after the run's end, or a curriculum chooses the batches already.
-    """
+    """Let an explorer choose a run's batches; the run must be reset or restored afterwards."""
     if run.sampler is not None and not isinstance(run.sampler, Explorer):
         raise UsageError("exploration and a curriculum both choose the images: switch one of them off")
     if settings.first_epoch > run.recipe.epochs:

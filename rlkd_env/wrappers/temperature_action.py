@@ -47,20 +47,12 @@ class TemperatureAction(
         self.action_space = batch_space(self.single_action_space, self.num_envs)
 
     def actions(self, actions: np.ndarray) -> np.ndarray:
-        """Map actions to temperatures of the same shape, ``(N, 1)`` or ``(N, 2)``.
-
-        Raises:
-            ValueError: if an action is not a number.
-        """
+        """Map actions to temperatures of the same shape, ``(N, 1)`` or ``(N, 2)``."""
         return self.action_map.to_temperature(check_numbers(actions))
 
 
 def check_numbers(actions: np.ndarray) -> np.ndarray:
-    """Return actions as float32.
-
-    Raises:
-        ValueError: if one is not a number.
-    """
+    """Return actions as float32, and refuse what is not a number."""
     actions = np.asarray(actions, dtype=np.float32)
     if np.isnan(actions).any():
         raise ValueError("an action is not a number")

@@ -11,12 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def share_norms(network: nn.Module, device: torch.device) -> None:
-    """Let the batch norms inside a network see the whole batch; the names of parameters and buffers stay.
-
-    Args:
-        network: the network whose modules are replaced.
-        device: the network's device.
-    """
+    """Let the batch norms inside a network see the whole batch; the names of parameters and buffers stay."""
     for child_name, child in network.named_children():
         setattr(network, child_name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
     if device.type != "cuda":

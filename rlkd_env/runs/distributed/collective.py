@@ -19,15 +19,7 @@ from rlkd_env.training.collective import Collective
 
 
 class ProcessCollective(Collective):
-    """The processes that share a run.
-
-    Args:
-        processes: the processes.
-        device: this process's device.
-
-    Attributes:
-        gathers_states: whether states go to the first process, which is then the one to choose the temperatures.
-    """
+    """The processes that share a run; ``gathers_states`` lets the first process, which chooses, have all states."""
 
     def __init__(self, processes: Processes, device: torch.device) -> None:
         self.rank = processes.rank

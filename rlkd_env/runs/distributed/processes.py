@@ -66,9 +66,6 @@ class Processes:
         Args:
             device: ``"auto"``, ``"cuda"`` or ``"cpu"``. Each process takes the GPU of its local rank if there are any;
                 a GPU that is named, such as ``"cuda:0"``, is shared by the processes of a machine.
-
-        Raises:
-            UsageError: if this machine has fewer GPUs than processes.
         """
         local_rank = int(os.environ.get("LOCAL_RANK", "0"))
         chosen = torch.device(
@@ -102,11 +99,7 @@ class Processes:
             dist.destroy_process_group()
 
     def check_batch(self, batch_size: int) -> None:
-        """Check that the processes can share a batch.
-
-        Raises:
-            UsageError: if the size is not a multiple of the number of processes.
-        """
+        """Check that the processes can share a batch."""
         if batch_size % self.count:
             raise UsageError(f"a batch of {batch_size} images cannot be shared equally by {self.count} processes")
 
@@ -162,11 +155,7 @@ class Processes:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Raise a UsageError in all processes if one of them raises one, so that none waits in vain for another.
-
-        Raises:
-            UsageError: that of the first process that has one.
-        """
+        """Raise a UsageError in all processes if one of them raises one, so that none waits in vain for another."""
         message = None
         try:
             yield
@@ -187,11 +176,7 @@ class Processes:
 
     @contextmanager
     def noticing_losses(self) -> Iterator[None]:
-        """Turn what PyTorch raises after another process is gone into one clear error.
-
-        Raises:
-            ProcessLost: if another process has ended or does not answer.
-        """
+        """Turn what PyTorch raises after another process is gone into one clear error."""
         try:
             yield
         except RuntimeError as error:  # PyTorch's DistError is one; gloo raises the plain class

@@ -42,12 +42,6 @@ class DistributedRun(DistillationRun):
 
     Hooks may ask the run for something that needs the other processes only in ``on_epoch_end``: during an advance the
     others are already making the next update.
-
-    Args:
-        processes: the processes that share the run.
-
-    Raises:
-        UsageError: if the batch cannot be shared equally.
     """
 
     processes: Processes
@@ -63,12 +57,7 @@ class DistributedRun(DistillationRun):
         return super().reset(seed)
 
     def step(self, temperature: Temperature) -> StepResult:
-        """Update the student with these temperatures ``(N,)`` and forward the next batch.
-
-        Raises:
-            RuntimeError: if the run was not started or its schedule is over.
-            ValueError: if there are not N temperatures, or they bring gradients or a factor.
-        """
+        """Update the student with these temperatures ``(N,)`` and forward the next batch."""
         self._ready()
         check_temperatures(temperature, self.batch_size)
         if temperature.factor is not None or temperature.student.requires_grad or temperature.teacher.requires_grad:
@@ -108,19 +97,11 @@ class DistributedRun(DistillationRun):
         return super().load_state_dict(state)
 
     def fork(self) -> DistillationRun:
-        """Refuse: the other processes hold one run.
-
-        Raises:
-            RuntimeError: always.
-        """
+        """Refuse: the other processes hold one run."""
         raise RuntimeError("a run that several processes share cannot be forked")
 
     def sibling(self, train: ImageSet | None = None) -> DistillationRun:  # noqa: ARG002
-        """Refuse, likewise.
-
-        Raises:
-            RuntimeError: always.
-        """
+        """Refuse, likewise."""
         raise RuntimeError("a run that several processes share cannot have siblings")
 
     def stop(self) -> None:

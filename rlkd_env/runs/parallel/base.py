@@ -108,17 +108,7 @@ class ParallelRuns(ABC):
         return self._outputs
 
     def reset(self, seeds: Sequence[int]) -> Tensor:
-        """Start over with fresh students.
-
-        Args:
-            seeds: one a run.
-
-        Returns:
-            The first batches' state ``(K·B, d)``.
-
-        Raises:
-            ValueError: if there are not K seeds.
-        """
+        """Start over with fresh students, one for each seed; return the first batches' state ``(K·B, d)``."""
         if len(seeds) != self.num_runs:
             raise ValueError(f"expected {self.num_runs} seeds, got {len(seeds)}")
         self.seeds, self.step_count = tuple(seeds), 0
@@ -173,11 +163,7 @@ class ParallelRuns(ABC):
         return advance(self, self.step, policy, end)
 
     def check_policy(self, policy: Policy) -> None:
-        """Check that a policy can choose the temperatures of all runs.
-
-        Raises:
-            UsageError: if its temperatures carry gradients that would not reach the students, or it learns along.
-        """
+        """Check that a policy can serve all runs: it may not learn along or carry gradients in vain."""
         if isinstance(policy, nn.Module) and any(parameter.requires_grad for parameter in policy.parameters()):
             raise UsageError("a policy that is learned along with one student cannot serve several runs")
         if getattr(policy, "has_gradient", False) and not self.keeps_gradients:
@@ -191,20 +177,13 @@ class ParallelRuns(ABC):
 
         ``state_dict()["runs"][k]`` is the state of a :class:`~rlkd_env.runs.run.DistillationRun`, so a run can go on
         alone, and runs of one mode in another.
-
-        Raises:
-            RuntimeError: if the runs were not started.
         """
         if not self.seeds:
             raise RuntimeError("the runs are not started: call reset()")
         return {"version": STATE_VERSION, "runs": self._run_states(), "diverged": self.diverged.clone()}
 
     def load_state_dict(self, state: dict[str, Any]) -> Tensor:
-        """Continue from :meth:`state_dict` and return the waiting batches' state ``(K·B, d)``.
-
-        Raises:
-            UsageError: if the state is of another version or number of runs, or its runs are not at the same step.
-        """
+        """Continue from :meth:`state_dict` and return the waiting batches' state ``(K·B, d)``."""
         if state.get("version") != STATE_VERSION:
             raise UsageError(f"runs' state of version {state.get('version')} cannot be read, only {STATE_VERSION}")
         runs = copy.deepcopy(state["runs"])
@@ -218,11 +197,7 @@ class ParallelRuns(ABC):
         return self._observe()
 
     def students(self) -> list[nn.Module]:
-        """Return independent copies of the students, in the runs' order, on the runs' device.
-
-        Raises:
-            RuntimeError: if the runs were not started.
-        """
+        """Return independent copies of the students, in the runs' order, on the runs' device."""
         students = []
         for state in self.state_dict()["runs"]:
             with seeded(0, self.device):  # the weights are replaced

@@ -22,9 +22,6 @@ class StackedStudents(nn.Module):
     Fully connected students are forwarded by one batched matrix product for each layer, which on a CPU costs as little
     as a third of ``torch.func.vmap`` if there are few students; all other networks are forwarded by the latter.
 
-    Args:
-        students: networks of one architecture; the first becomes :attr:`weights`.
-
     Attributes:
         count: number of students K.
         weights: a student's network whose parameters are those of all, ``(K, ...)`` each.

@@ -36,14 +36,6 @@ class WorkerRuns(ParallelRuns):
     """The runs divided among processes, each of which computes its runs one after another on one thread.
 
     The processes are forked, so any student and data set will do; they end with :meth:`close` or with this process.
-
-    Args:
-        template: a run of the ingredients that all share.
-        num_runs: number of runs K.
-        num_workers: number of processes; None takes one for each core, at most K.
-
-    Raises:
-        UsageError: if processes cannot be forked, or the runs are not on the CPU.
     """
 
     mode = "workers"
@@ -114,11 +106,7 @@ class WorkerRuns(ParallelRuns):
         self._outputs = InstanceOutputs.join([_unpack(part) for part in parts])
 
     def _ask(self, command: str, arguments: Sequence[Any]) -> list[Any]:
-        """Let all workers do something at once, and wait for the answers of all.
-
-        Raises:
-            RuntimeError: if a worker fails or is gone; the workers are ended then.
-        """
+        """Let all workers do something at once, and wait for the answers of all."""
         if not self._connections:
             raise RuntimeError("the runs are closed")
         try:

@@ -45,9 +45,6 @@ def average_precision(ground_truth: Mapping[str, Any], detections: Sequence[Dete
 
     Returns:
         The metrics in [0, 1] by the names in :data:`NAMES`, without those for which there are no objects.
-
-    Raises:
-        ValueError: If the numbers of detections and images differ.
     """
     # Imported here because only detection needs it.
     from pycocotools.coco import COCO

@@ -51,12 +51,7 @@ def propose(
 ) -> Proposals:
     """Run the region proposal network as torchvision's own forward does, but keep the objectness.
 
-    Args:
-        detector: The detector, in training or evaluation mode, which differ in the number of proposals.
-        engine: The engine that computes the network's head.
-        images: The images ``(B, channels, height, width)``.
-        maps: The maps of the detector's backbone by name.
-        boxes: The real boxes, for the loss, whose anchors are drawn from torch's global generator; None for no loss.
+    Given the real boxes it returns the loss too, whose anchors are drawn from torch's global generator.
     """
     network, levels = detector.rpn, list(maps.values())
     sizes = [(images.shape[-2], images.shape[-1])] * len(images)
@@ -82,14 +77,7 @@ def sample_regions(
     """Draw equally many proposals per image, with the share of objects that the detector's head asks for.
 
     Real boxes are proposals too. If an image has too few proposals, they are drawn more than once; an image without any
-    contributes itself as a whole.
-
-    Args:
-        detector: The detector whose matcher, sampler and box coder are used.
-        proposals: The proposals of B images.
-        boxes: The real boxes of the same images.
-        count: The number of proposals per image, drawn with torch's global generator.
-        image_size: The height and width of the images.
+    contributes itself as a whole. Draws are from torch's global generator.
     """
     head = detector.roi_heads
     drawn: list[tuple[Tensor, ...]] = []

@@ -35,15 +35,9 @@ class Detection(Task):
     """Detection of boxes and their classes by torchvision's Faster R-CNN with a feature pyramid, measured by COCO's AP.
 
     The student proposes regions, to which training adds the real boxes, and the heads of both networks classify the
-    same ones. The student's own loss is torchvision's: cross-entropy and box regression of the proposals, objectness
-    and box regression of the anchors. It is distributed over the instances so that their mean is torchvision's sum.
-
-    Args:
-        engine: The engine that computes the networks; by default a plain one on the CPU.
-        proposals: The number P of proposals per image that are classified in training.
-
-    Raises:
-        UsageError: If there are no proposals, or the networks are to be compiled.
+    same P proposals of every image. The student's own loss is torchvision's: cross-entropy and box regression of the
+    proposals, objectness and box regression of the anchors. It is distributed over the instances so that their mean is
+    torchvision's sum.
     """
 
     metric = "AP"
@@ -73,10 +67,7 @@ class Detection(Task):
         with torch.no_grad():
             teacher_maps = self._maps(_detector(teacher), images)
             teacher_logits, _, teacher_pooled = self._classify(
-                _detector(teacher),
-                images,
-                teacher_maps,
-                list(sampled.regions.corners.split(self.instances_per_image)),
+                _detector(teacher), images, teacher_maps, list(sampled.regions.corners.split(self.instances_per_image))
             )
         by_instance = sampled.regions.images
         of_features: dict[str, Any] = {}
