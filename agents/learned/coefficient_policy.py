@@ -60,11 +60,6 @@ class CoefficientPolicy(NetworkPolicy):
 
     @classmethod
     def from_description(cls, layers: Sequence[nn.Module], description: dict[str, Any]) -> Self:
-        """Make the policy that a description tells.
-
-        Raises:
-            KeyError: if it lacks a value.
-            TypeError: if one is of another type.
-        """
+        """Make the policy that a description tells."""
         rule = description["rule"]
         return cls(layers, CoefficientRule(tuple(rule["features"]), rule["low"], rule["high"]))

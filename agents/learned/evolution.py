@@ -20,7 +20,6 @@ from rlkd_env.runs.parallel import ParallelRuns
 from rlkd_env.tasks import Evaluation
 from rlkd_env.utils.choices import PolicyForm
 
-"""What a policy's coefficients depend on, as :class:`CoefficientForm` has it."""
 FITNESS: dict[str, Callable[[Evaluation], Tensor]] = {
     "loss": lambda probe: probe.loss.log(),
     "confidence": lambda probe: (1.0 - probe.confidence).log(),
@@ -38,9 +37,6 @@ class CoefficientForm:
         name: ``"constant"``: the same coefficients all through; ``"linear"``: linear in the run's progress;
             ``"context"``: also, that of the constant linear in all of the context.
         rule: the rule whose contexts and coefficients they are.
-
-    Raises:
-        UsageError: if the name is unknown.
     """
 
     def __init__(self, name: PolicyForm, rule: CoefficientRule) -> None:
@@ -73,13 +69,7 @@ class CoefficientForm:
 
 
 class Candidates:
-    """P candidates as the policy of K runs: run k follows candidate k // (K / P).
-
-    Args:
-        form: the form of their parameters.
-        parameters: ``(P, D)``.
-        num_runs: number of runs K.
-    """
+    """P candidates with parameters ``(P, D)`` as the policy of K runs: run k follows candidate k // (K / P)."""
 
     def __init__(self, form: CoefficientForm, parameters: Tensor, num_runs: int) -> None:
         self._rule = form.rule
@@ -107,9 +97,6 @@ class Evolution:
         deviation: the standard deviation of the first candidates around 0.
         fitness: name in :data:`FITNESS`.
         seed: the seed of all draws.
-
-    Attributes:
-        generation: number of generations so far.
 
     Raises:
         UsageError: if pycma is not installed, the fitness is unknown or a number does not fit.

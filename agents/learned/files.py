@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +23,7 @@ UNTOLD_KIND = "temperature"
 
 
 class Affine(nn.Module):
-    """Scale and shift every feature: a frozen normalisation.
-
-    Args:
-        num_features: width of the input ``(N, num_features)``.
-    """
+    """Scale and shift every feature of ``(N, num_features)``: a frozen normalisation."""
 
     scale: Tensor
     shift: Tensor
@@ -43,39 +39,20 @@ class Affine(nn.Module):
         return values * self.scale + self.shift
 
 
-LAYERS: Registry[Callable[..., nn.Module]] = Registry("layer")
-"""The layers a saved policy may have, by the name in its description."""
-for _layer in (nn.Linear, Affine, nn.Hardtanh, nn.Tanh, nn.ReLU, nn.ELU, nn.LeakyReLU, nn.SiLU, nn.GELU):
-    LAYERS.register(_layer.__name__)(_layer)
 _LAYER_ARGUMENTS: dict[type[nn.Module], tuple[str, ...]] = {
     nn.Linear: ("in_features", "out_features"),
     Affine: ("num_features",),
     nn.Hardtanh: ("min_val", "max_val"),
     nn.ELU: ("alpha",),
     nn.LeakyReLU: ("negative_slope",),
+    **dict.fromkeys((nn.Tanh, nn.ReLU, nn.SiLU, nn.GELU), ()),
 }
-
-
-class HasNetwork(Protocol):
-    """A policy whose weights are those of one network."""
-
-    network: nn.Sequential
-
-
-P = TypeVar("P", bound=HasNetwork)
+LAYERS: Registry[Callable[..., nn.Module]] = Registry("layer", {kind.__name__: kind for kind in _LAYER_ARGUMENTS})
+"""The layers a saved policy may have, by the name in its description."""
 
 
 def write_policy(folder: Path, network: nn.Sequential, description: dict[str, Any]) -> None:
-    """Write a policy's two files into a folder, each atomically.
-
-    Args:
-        folder: the folder, which is made if it is missing.
-        network: layers of :data:`LAYERS`.
-        description: what the policy is besides its network, as plain values.
-
-    Raises:
-        UsageError: if a layer is of another kind.
-    """
+    """Write a network of :data:`LAYERS` and what the policy is besides into two files, each atomically."""
     layers = [_describe(layer) for layer in network]
     write_tensors(folder / WEIGHTS_FILE, network.state_dict())
     content = {
@@ -88,17 +65,8 @@ def write_policy(folder: Path, network: nn.Sequential, description: dict[str, An
     write_json(folder / DESCRIPTION_FILE, content)
 
 
-def read_policy(path: Path | str, kind: str, create: Callable[[Sequence[nn.Module], dict[str, Any]], P]) -> P:
-    """Read a policy of one kind; nothing is unpickled.
-
-    Args:
-        path: the folder, or one of its two files.
-        kind: the kind that the description must tell; one that tells none is of :data:`UNTOLD_KIND`.
-        create: makes the policy from its layers, whose weights are read afterwards, and its description.
-
-    Raises:
-        UsageError: if a file is missing, damaged, of another format or kind, or does not belong to the other.
-    """
+def read_policy(path: Path | str, kind: str, create: Callable[[list[nn.Module], dict[str, Any]], Any]) -> Any:
+    """Read a policy of one kind; ``create`` makes it of its layers, which are filled later, and its description."""
     folder = policy_folder(path)
     description, weights = read_description(folder), folder / WEIGHTS_FILE
     if description["kind"] != kind:
@@ -124,11 +92,8 @@ def policy_folder(path: Path | str) -> Path:
 def read_description(folder: Path) -> dict[str, Any]:
     """Read what a policy is, with its ``"kind"``.
 
-    A feature or a rule from outside the package is named as ``package.module:name``. Its module must have been
-    imported already, as a file alone must never run code.
-
-    Raises:
-        UsageError: if there is no description, it is of another format, or it names code that has not been imported.
+    The module of a part from outside, named as ``package.module:name``, must have been imported already, as a file
+    alone must never run code.
     """
     description = read_json(folder / DESCRIPTION_FILE)
     if not isinstance(description, dict) or description.get("format") != POLICY_FORMAT:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from agents.learned.coefficient_policy import CoefficientPolicy
@@ -13,9 +12,9 @@ from rlkd_env.utils.registry import Registry
 PRETRAINED = "pretrained"
 _PRETRAINED_FOLDER = Path(__file__).parent / "pretrained"
 
-KINDS: Registry[Callable[[Path], TemperaturePolicy | CoefficientPolicy]] = Registry("kind of policy")
-KINDS.register(TemperaturePolicy.kind)(TemperaturePolicy.load)
-KINDS.register(CoefficientPolicy.kind)(CoefficientPolicy.load)
+KINDS: Registry[type[TemperaturePolicy | CoefficientPolicy]] = Registry(
+    "kind of policy", {kind.kind: kind for kind in (TemperaturePolicy, CoefficientPolicy)}
+)
 
 
 def load_policy(path: Path | str) -> TemperaturePolicy | CoefficientPolicy:
@@ -28,4 +27,4 @@ def load_policy(path: Path | str) -> TemperaturePolicy | CoefficientPolicy:
         UsageError: if a file is missing, damaged, of another format, or does not belong to the other.
     """
     folder = _PRETRAINED_FOLDER if str(path) == PRETRAINED else policy_folder(path)
-    return KINDS[str(read_description(folder)["kind"])](folder)
+    return KINDS[str(read_description(folder)["kind"])].load(folder)

@@ -19,14 +19,7 @@ if TYPE_CHECKING:
 
 
 class NetworkPolicy(nn.Module, ABC):
-    """A policy that acts, and does not learn.
-
-    Args:
-        layers: the layers of its network.
-
-    Attributes:
-        kind: word by which its description tells it from other policies.
-    """
+    """A policy that acts, and does not learn; ``kind`` is the word by which its description tells it from others."""
 
     kind: ClassVar[str]
 
@@ -47,12 +40,7 @@ class NetworkPolicy(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def from_description(cls, layers: Sequence[nn.Module], description: dict[str, Any]) -> Self:
-        """Make the policy that a description tells.
-
-        Raises:
-            KeyError: if it lacks a value.
-            TypeError: if one is of another type.
-        """
+        """Make the policy that a description tells; a KeyError or TypeError means that it is damaged."""
 
     def choose(
         self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, progress: float = 0.0
@@ -80,17 +68,7 @@ class NetworkPolicy(nn.Module, ABC):
     ) -> Tensor:
         """Choose the temperatures of a batch in any KD code, where they are the same for teacher and student.
 
-        Args:
-            student_logits: as :meth:`choose` takes them, like the other arguments.
-            teacher_logits: likewise.
-            labels: likewise.
-            progress: likewise.
-
-        Returns:
-            ``(N,)``.
-
-        Raises:
-            ValueError: if teacher and student have different ones, or the loss a factor of its own.
+        The arguments are those of :meth:`choose`; the result is ``(N,)``.
         """
         chosen = self.choose(student_logits, teacher_logits, labels, progress)
         if not chosen.is_shared:
@@ -103,12 +81,5 @@ class NetworkPolicy(nn.Module, ABC):
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
-        """Read a saved policy; nothing is unpickled.
-
-        Args:
-            path: the folder, or one of its two files.
-
-        Raises:
-            UsageError: if a file is missing, damaged, of another format or kind, or does not belong to the other.
-        """
+        """Read a saved policy from its folder, or named by one of its two files; nothing is unpickled."""
         return read_policy(path, cls.kind, cls.from_description)

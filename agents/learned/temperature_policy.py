@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from agents.learned.files import DESCRIPTION_FILE, LAYERS, UNTOLD_KIND, WEIGHTS_FILE, Affine
+from agents.learned.files import UNTOLD_KIND
 from agents.learned.network_policy import NetworkPolicy
 from agents.rules.create import check_function, recreate_rule
 from rlkd_env.errors import UsageError
@@ -62,11 +62,7 @@ class TemperaturePolicy(NetworkPolicy):
         return isinstance(self.action_map, ResidualMap) and self.action_map.has_gradient
 
     def temperatures_from_state(self, state: Tensor) -> Tensor:
-        """Return the temperatures for states ``(N, d)``: ``(N,)``, or ``(N, 2)`` for teacher and student apart.
-
-        Raises:
-            ValueError: if the policy acts around a rule, for which a state is not enough.
-        """
+        """Return the temperatures for states ``(N, d)``: ``(N,)``, or ``(N, 2)`` for teacher and student apart."""
         if isinstance(self.action_map, ResidualMap):
             raise ValueError("this policy acts around a rule, which reads more than the state: use choose()")
         return self.action_map.to_temperature(self.network(state).squeeze(-1))
@@ -79,21 +75,12 @@ class TemperaturePolicy(NetworkPolicy):
             return self.action_map.temperature(action, outputs)
 
     def description(self) -> dict[str, Any]:
-        """Return features and action map as plain values.
-
-        Raises:
-            UsageError: if the policy acts around what is no rule with a name.
-        """
+        """Return features and action map as plain values; what is acted around must be a rule with a name."""
         return {"features": list(self.features), "action_map": _describe_map(self.action_map)}
 
     @classmethod
     def from_description(cls, layers: Sequence[nn.Module], description: dict[str, Any]) -> Self:
-        """Make the policy that a description tells.
-
-        Raises:
-            KeyError: if it lacks a value.
-            TypeError: if one is of another type.
-        """
+        """Make the policy that a description tells."""
         return cls(layers, description["features"], _recreate_map(description["action_map"]))
 
     @classmethod
@@ -128,6 +115,3 @@ def _recreate_map(description: dict[str, Any]) -> ActionMap | ResidualMap:
     if "around" not in description:
         return ActionMap(bounds, description["scale"])
     return ResidualMap(check_function(recreate_rule(description["around"])), bounds, description["width"])
-
-
-__all__ = ["DESCRIPTION_FILE", "LAYERS", "WEIGHTS_FILE", "Affine", "TemperaturePolicy"]

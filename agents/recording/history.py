@@ -23,9 +23,7 @@ class RunHistory(RunHook):
 
     The epoch's tensors stay on the device until its end, so a step costs no round trip to the host.
 
-    Args:
-        selection: provides the validation metrics; it must be called before this hook.
-        timer: the run's clock; the time of this hook counts as the part ``logging``.
+    The hook ``selection`` must be called before this one, whose time counts as the part ``logging``.
 
     Attributes:
         epochs: one dictionary an epoch, in order: ``epoch`` from 1, ``step`` that ended it, ``seconds`` since the run's
@@ -72,11 +70,10 @@ class RunHistory(RunHook):
 
     def _current(self) -> dict[str, Tensor]:
         """Return the values of the current epoch so far, ``(n,)`` each, on the run's device."""
-        nothing = torch.empty(0)
         return {
-            "temperature": torch.cat(self._temperatures) if self._temperatures else nothing,
-            "correct": torch.cat(self._correct) if self._correct else nothing,
-            "reward": torch.stack(self._rewards) if self._rewards else nothing,
+            "temperature": torch.cat(self._temperatures) if self._temperatures else torch.empty(0),
+            "correct": torch.cat(self._correct) if self._correct else torch.empty(0),
+            "reward": torch.stack(self._rewards) if self._rewards else torch.empty(0),
         }
 
     def scalars(self) -> dict[str, float]:

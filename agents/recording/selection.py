@@ -20,18 +20,8 @@ class StudentSelection(RunHook):
     The best epoch is the one with the highest accuracy and, among equals, the lowest loss. A student whose validation
     loss is not finite is never kept, so after a divergence both are good ones.
 
-    Args:
-        timer: the time of the evaluations counts as the part ``evaluation``.
-
-    Attributes:
-        best_student: state dict of the best student, or None before the first epoch's end.
-        last_student: state dict of the last one, likewise.
-        best_epoch: its epoch, from 1; 0 before the first.
-        best_accuracy: its validation accuracy.
-        best_loss: its validation loss in nats.
-        last_accuracy: validation accuracy of the last student.
-        last_loss: its validation loss in nats.
-        last_epoch: its epoch, from 1; 0 before the first.
+    Their attributes are a state dict (None before the first epoch's end), the epoch from 1, and accuracy and loss (in
+    nats) on the validation images. The time of the evaluations counts as the part ``evaluation``.
     """
 
     def __init__(self, timer: PartTimer) -> None:

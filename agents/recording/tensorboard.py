@@ -26,21 +26,12 @@ _PICTURES = 12
 class TensorBoardCurves(RunHook):
     """Writes a run's curves once an epoch, at the KD step that ends it, and a few pictures.
 
-    Tensors of the epoch stay on the device until then.
-
-    Args:
-        writer: writes the run's event file.
-        history: provides the epoch's metrics; it must be called before this hook.
-        timer: the seconds that are drawn; the time of this hook counts as the part ``logging``.
-        extra: returns further scalars by tag; it is called at the end of every epoch.
+    Tensors of the epoch stay on the device until then. The hook ``history`` must be called before this one; ``extra``
+    returns further scalars by tag at the end of every epoch. The time of this hook counts as the part ``logging``.
     """
 
     def __init__(
-        self,
-        writer: SummaryWriter,
-        history: RunHistory,
-        timer: PartTimer,
-        extra: Callable[[], dict[str, float]] = dict,
+        self, writer: SummaryWriter, history: RunHistory, timer: PartTimer, extra: Callable[[], dict[str, float]] = dict
     ) -> None:
         self._extra = extra
         self._writer = writer
@@ -88,11 +79,8 @@ class TensorBoardCurves(RunHook):
 
     def _draw(self, run: DistillationRun, temperature: Tensor) -> Any:
         if self._plot is None:
-            self._plot = TemperaturePlot(
-                run.temperature_range,
-                horizontal="teacher's p of the true class",
-                colour="student's p of the true class",
-            )
+            axes = {"horizontal": "teacher's p of the true class", "colour": "student's p of the true class"}
+            self._plot = TemperaturePlot(run.temperature_range, **axes)
         return self._plot.draw(
             horizontal=torch.cat(self._values["confidence"]).cpu().numpy(),
             temperature=temperature.cpu().numpy(),

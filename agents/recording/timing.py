@@ -13,11 +13,7 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 
 
 class PartTimer:
-    """Counts wall-clock seconds by part; while a part runs inside another, the outer clock stands still.
-
-    Attributes:
-        seconds: the seconds of each part by name.
-    """
+    """Counts wall-clock seconds by part; while a part runs inside another, the outer clock stands still."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
@@ -43,12 +39,7 @@ class PartTimer:
 
 
 class TimedVectorEnv(VectorWrapper):
-    """Counts the time of a vector environment's steps as the part ``environment``.
-
-    Args:
-        env: any vector environment.
-        timer: counts the time.
-    """
+    """Counts the time of a vector environment's steps as the part ``environment``."""
 
     def __init__(self, env: VectorEnv[Any, Any, np.ndarray], timer: PartTimer) -> None:
         super().__init__(env)

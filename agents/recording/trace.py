@@ -31,13 +31,10 @@ _COLUMNS = {
 
 
 class InstanceTrace(RunHook):
-    """Notes whole batches that are spread evenly over the run, without a round trip to the host.
+    """Notes whole batches, ``rows`` instances at most, spread evenly over the run without a round trip to the host.
 
     The updates are divided into stretches of equal length, and one update of each stretch is noted. Its place in the
     stretch follows from the golden ratio, so that it does not fall into step with epochs or anything else periodic.
-
-    Args:
-        rows: the largest number of instances.
     """
 
     def __init__(self, rows: int = TRACE_ROWS) -> None:
@@ -73,17 +70,16 @@ class InstanceTrace(RunHook):
     def add_rewards(self, rewards: np.ndarray) -> None:
         """Add the instances' own rewards ``(N,)`` of the latest update, if it is noted."""
         if self._awaits_rewards:
-            last = self._noted[-1]
-            count = len(last["label"])  # of a run that is shared, this process knows its share
-            last["reward"] = torch.from_numpy(rewards[:count].copy())
+            count = len(self._noted[-1]["label"])  # of a run that is shared, this process knows its share
+            self._noted[-1]["reward"] = torch.from_numpy(rewards[:count].copy())
             self._awaits_rewards = False
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the content of ``trace.safetensors``: tensors ``(n,)`` of one length on the CPU.
 
-        ``epoch`` and ``step`` (int32, from 1), ``index`` in the training set (int64), ``label`` (int32),
-        the student's ``temperature``, ``teacher_confidence`` (probability of the true class), ``student_margin`` (top-1
-        minus top-2 probability, before the update) and the instance's own ``reward``, NaN if it had none (float32).
+        ``epoch`` and ``step`` count from 1, ``index`` is that in the training set, ``temperature`` the student's,
+        ``teacher_confidence`` the probability of the true class, ``student_margin`` the top-1 minus top-2 probability
+        before the update, and ``reward`` the instance's own, NaN if it had none.
         """
         pieces = [_as_columns(noted) for noted in self._noted]
         if self._earlier is not None:
@@ -109,12 +105,7 @@ def _as_columns(noted: dict[str, Any]) -> dict[str, Tensor]:
 
 
 class TracedRewards(VectorWrapper):
-    """Adds every slot's reward to a trace, as the agent gets it.
-
-    Args:
-        env: an environment whose slots have rewards of their own.
-        trace: the trace of the run that the environment steps.
-    """
+    """Adds the rewards of an environment whose slots have their own to a trace, as the agent gets them."""
 
     def __init__(self, env: VectorEnv[Any, Any, np.ndarray], trace: InstanceTrace) -> None:
         super().__init__(env)

@@ -19,7 +19,7 @@ class Rule(nn.Module, ABC):
     """Maps the outputs of a batch to temperatures on the outputs' device, as a learned policy does.
 
     A rule that learns by gradient holds its parameters. A run trains them with the student's optimiser if the rule is
-    the run's own (``run.create_policy``).
+    the run's own (``run.create_policy``). Every rule refuses options out of their range with a ``UsageError``.
 
     Attributes:
         has_gradient: whether the temperatures carry gradients, to the student's logits or to the rule's parameters.
@@ -55,20 +55,12 @@ def repeat(value: float, outputs: InstanceOutputs) -> Tensor:
 
 
 def check_temperature(value: float) -> float:
-    """Return a temperature that is positive and finite.
-
-    Raises:
-        UsageError: if it is not.
-    """
+    """Return a temperature that is positive and finite."""
     return check_positive("temperature", value)
 
 
 def check_positive(name: str, value: float, zero: bool = False) -> float:
-    """Return an option that is a positive and finite number; with ``zero`` it may be 0, too.
-
-    Raises:
-        UsageError: if it is not.
-    """
+    """Return an option that is a positive and finite number; with ``zero`` it may be 0, too."""
     words = "not be negative and must be finite" if zero else "be positive and finite"
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UsageError(f"a rule's {name} must be a number, not {value!r}")
@@ -78,33 +70,21 @@ def check_positive(name: str, value: float, zero: bool = False) -> float:
 
 
 def check_count(name: str, value: int, smallest: int = 1) -> int:
-    """Return an option that is a whole number.
-
-    Raises:
-        UsageError: if it is not, or too small.
-    """
+    """Return an option that is a whole number."""
     if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
         raise UsageError(f"a rule's {name} must be a whole number of at least {smallest}, not {value!r}")
     return value
 
 
 def check_choice(name: str, value: object, valid: Sequence[str]) -> str:
-    """Return an option that is one of some words.
-
-    Raises:
-        UsageError: if it is not.
-    """
+    """Return an option that is one of some words."""
     if value not in valid:
         raise unknown_name(f"value for {name}", value, valid)
     return str(value)
 
 
 def check_flag(name: str, value: object) -> bool:
-    """Return an option that is True or False.
-
-    Raises:
-        UsageError: if it is neither.
-    """
+    """Return an option that is True or False."""
     if not isinstance(value, bool):
         raise UsageError(f"a rule's {name} must be True or False, not {value!r}")
     return value

@@ -115,11 +115,7 @@ def recreate_rule(description: Mapping[str, Any]) -> Rule:
 
 
 def check_function(rule: Rule) -> Rule:
-    """Return a rule that an agent can act around: one whose temperatures follow from the batch alone.
-
-    Raises:
-        UsageError: if they do not; the message names the rules whose temperatures do.
-    """
+    """Return a rule that an agent can act around: one whose temperatures follow from the batch alone."""
     if rule.is_function:
         return rule
     name = type(rule).__name__ if rule.description is None else rule.description["rule"]

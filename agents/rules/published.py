@@ -29,11 +29,7 @@ _SMALLEST_SHARE = 1e-4
 
 
 class _LogitRule(Rule):
-    """A rule whose student temperature is a function of the student's logits.
-
-    Args:
-        gradient: whether the student's gradient also goes through its temperature, as in the authors' code.
-    """
+    """A rule of the logits; with ``gradient`` the student's gradient also goes through its temperature."""
 
     def __init__(self, gradient: bool) -> None:
         super().__init__()
@@ -60,9 +56,6 @@ class LSKD(_LogitRule):
         tau: the base temperature τ.
         correction: 0 for the standard deviation of the paper, 1 for that of the authors' code (over C - 1).
         gradient: whether the student's gradient goes through its standard deviation.
-
-    Raises:
-        UsageError: if an option is out of its range.
     """
 
     def __init__(self, tau: float = 2.0, correction: int = 0, gradient: bool = True) -> None:
@@ -99,9 +92,6 @@ class DTKD(_LogitRule):
     Args:
         tau: the reference temperature τ.
         gradient: whether the student's gradient goes through the temperatures.
-
-    Raises:
-        UsageError: if an option is out of its range.
     """
 
     def __init__(self, tau: float = 4.0, gradient: bool = True) -> None:
@@ -125,9 +115,6 @@ class TTM(Rule):
     Args:
         temperature: the teacher's temperature, 1/γ; 4 by default.
         gamma: γ, instead of the temperature.
-
-    Raises:
-        UsageError: if a number is not positive, or both are given.
     """
 
     temperatures = ("temperature",)
@@ -174,9 +161,6 @@ class CTKD(Rule):
         curriculum_epochs: epochs until λ is -1; with 0 it is -1 from the start.
         hidden: width of the instance's network.
         num_classes: C, for the instance's network.
-
-    Raises:
-        UsageError: if an option is out of its range.
     """
 
     has_gradient = True

@@ -22,14 +22,7 @@ _RANDOM_RULE = 0x7E39
 
 
 class FixedTemperature(Rule):
-    """The same temperature for every instance: plain KD.
-
-    Args:
-        temperature: positive and finite.
-
-    Raises:
-        UsageError: if it is not.
-    """
+    """The same temperature for every instance: plain KD."""
 
     temperatures = ("temperature",)
 
@@ -48,9 +41,6 @@ class LinearSchedule(Rule):
     Args:
         first: temperature of the run's first update.
         last: temperature at its end.
-
-    Raises:
-        UsageError: if a temperature is not positive and finite.
     """
 
     temperatures = ("first", "last")
@@ -107,9 +97,6 @@ class RandomTemperature(_Drawn):
         high: highest temperature.
         scale: ``"log"`` (log-uniform) or ``"linear"`` (uniform).
         seed: the seed of the draws, together with the step.
-
-    Raises:
-        UsageError: if the range is empty or the scale unknown.
     """
 
     temperatures = ("low", "high")
@@ -134,9 +121,6 @@ class PublicAgent(_Drawn):
         maximum: largest temperature; 10 in the public code.
         deviation: standard deviation of x.
         seed: the seed of the draws, together with the step.
-
-    Raises:
-        UsageError: if a number is out of its range.
     """
 
     temperatures = ("maximum",)
@@ -156,18 +140,7 @@ class PublicAgent(_Drawn):
 
 
 class _ByNumber(Rule):
-    """T goes from low to high as a number in [0, 1] about the instance goes from 0 to 1 (rising), or from 1 to 0.
-
-    Args:
-        low: lowest temperature.
-        high: highest temperature.
-        of: the network whose prediction at temperature 1 counts: ``"teacher"`` or ``"student"``.
-        direction: ``"rising"`` or ``"falling"``.
-        scale: ``"linear"``, or ``"log"`` for equal ratios of the temperature.
-
-    Raises:
-        UsageError: if the range is empty or a word unknown.
-    """
+    """T goes from low to high as a number in [0, 1] about the instance goes from 0 to 1 (rising), or from 1 to 0."""
 
     temperatures = ("low", "high")
 
@@ -209,9 +182,6 @@ class DifficultyRule(_ByNumber):
         of: the network for which the instance is difficult: ``"student"`` or ``"teacher"``.
         direction: ``"rising"`` or ``"falling"``.
         scale: ``"linear"``, or ``"log"`` for equal ratios of the temperature.
-
-    Raises:
-        UsageError: if the range is empty or a word unknown.
     """
 
     def __init__(

@@ -6,6 +6,7 @@ stable-baselines3's own ``save`` pickles objects; what is kept here can be read 
 from __future__ import annotations
 
 from copy import deepcopy
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ def agent_state(agent: BaseAlgorithm) -> dict[str, Any]:
     """
     state = {
         "parameters": agent.get_parameters(),
-        "variables": {name: _read(agent, name) for name in agent._get_torch_save_params()[1]},
+        "variables": {name: attrgetter(name)(agent) for name in agent._get_torch_save_params()[1]},
         "counters": {name: getattr(agent, name) for name in _COUNTERS},
         "last_observation": _tensor(agent._last_obs),
         "last_episode_starts": _tensor(agent._last_episode_starts),
@@ -40,23 +41,15 @@ def load_agent_state(agent: BaseAlgorithm, state: dict[str, Any]) -> None:
     state = deepcopy(state)
     agent.set_parameters(state["parameters"], device=agent.device)
     for name, value in state["variables"].items():
-        _read(agent, name).data.copy_(value)
+        attrgetter(name)(agent).data.copy_(value)
     for name, value in state["counters"].items():
         setattr(agent, name, value)
-    agent._last_obs = _array(state["last_observation"])
-    agent._last_original_obs = _array(state["last_observation"])
+    agent._last_obs, agent._last_original_obs = _array(state["last_observation"]), _array(state["last_observation"])
     agent._last_episode_starts = _array(state["last_episode_starts"])
     agent.action_space.np_random.bit_generator.state = state["action_space"]
     _load_normalizer_state(agent, state["normalizer"])
     if isinstance(agent, OffPolicyAlgorithm):
         _load_replay_state(agent, state["replay_buffer"])
-
-
-def _read(agent: BaseAlgorithm, dotted_name: str) -> Any:
-    value: Any = agent
-    for name in dotted_name.split("."):
-        value = getattr(value, name)
-    return value
 
 
 def _tensor(array: Any) -> torch.Tensor | None:

@@ -29,12 +29,6 @@ class CoefficientTraining:
         discount: the discount from one decision to the next.
         options: arguments of the agent's class.
         seed: the seed of the agent and of the choice of seeds.
-
-    Attributes:
-        generation: number of episodes so far.
-
-    Raises:
-        UsageError: if the agent or an option is unknown.
     """
 
     def __init__(

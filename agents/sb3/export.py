@@ -13,7 +13,8 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
 from agents.learned.coefficient_policy import CoefficientPolicy
-from agents.learned.temperature_policy import Affine, TemperaturePolicy
+from agents.learned.files import Affine
+from agents.learned.temperature_policy import TemperaturePolicy
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.actions import ActionMap, ResidualMap
 from rlkd_env.instances.coefficients import CoefficientRule
@@ -22,15 +23,12 @@ from rlkd_env.instances.coefficients import CoefficientRule
 def export_policy(
     agent: BaseAlgorithm, features: Sequence[str], action_map: ActionMap | ResidualMap
 ) -> TemperaturePolicy:
-    """Copy an agent's deterministic policy out of stable-baselines3.
+    """Copy an agent's policy, whose temperatures are those of ``agent.predict(observation, deterministic=True)``.
 
     Args:
         agent: any agent of :data:`agents.sb3.make.AGENTS`, trained on states of these features.
         features: names of the features, in the order of the observation.
         action_map: the map from the agent's actions to temperatures.
-
-    Returns:
-        A policy whose temperatures are those of ``agent.predict(observation, deterministic=True)``.
 
     Raises:
         UsageError: if the agent's network is of a kind that cannot be exported.
@@ -39,19 +37,10 @@ def export_policy(
 
 
 def export_coefficient_policy(agent: BaseAlgorithm, rule: CoefficientRule, scale: float) -> CoefficientPolicy:
-    """Copy the deterministic policy out of an agent that chooses coefficients.
+    """Copy the policy of an agent trained on a :class:`~rlkd_env.envs.coefficient_env.CoefficientVectorEnv`.
 
-    Args:
-        agent: any agent of :data:`agents.sb3.make.AGENTS`, trained on a
-            :class:`~rlkd_env.envs.coefficient_env.CoefficientVectorEnv`.
-        rule: the environment's rule.
-        scale: likewise.
-
-    Returns:
-        A policy whose coefficients are ``scale`` times ``agent.predict(observation, deterministic=True)``.
-
-    Raises:
-        UsageError: if the agent's network is of a kind that cannot be exported.
+    Its coefficients are ``scale`` times ``agent.predict(observation, deterministic=True)``; rule and scale are those of
+    the environment.
     """
     scales = torch.full((rule.num_coefficients,), scale)
     return CoefficientPolicy([*_network(agent), _affine(scales, torch.zeros_like(scales))], rule)
@@ -69,8 +58,7 @@ def _observation_layers(agent: BaseAlgorithm) -> list[nn.Module]:
     if normalizer is None or not normalizer.norm_obs:
         return []
     statistics = cast(RunningMeanStd, normalizer.obs_rms)
-    mean = torch.as_tensor(statistics.mean, dtype=torch.float64)
-    variance = torch.as_tensor(statistics.var, dtype=torch.float64)
+    mean, variance = (torch.as_tensor(value, dtype=torch.float64) for value in (statistics.mean, statistics.var))
     deviation = (variance + normalizer.epsilon).sqrt()
     return [_affine(1.0 / deviation, -mean / deviation), nn.Hardtanh(-normalizer.clip_obs, normalizer.clip_obs)]
 

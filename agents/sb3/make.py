@@ -100,11 +100,7 @@ class AgentFamily:
         return {"gamma": 0.0, "gae_lambda": 0.0} if self.is_on_policy else {"gamma": 0.0}
 
     def load(self) -> type[BaseAlgorithm]:
-        """Import the class.
-
-        Raises:
-            UsageError: if it cannot be imported.
-        """
+        """Import the class."""
         if not isinstance(self.algorithm, str):
             return self.algorithm
         found: type[BaseAlgorithm] = import_by_path(self.algorithm, "agent", self.extra)
@@ -152,11 +148,7 @@ AGENTS: Registry[AgentFamily] = Registry(
 
 
 def default_options(name: str | type[BaseAlgorithm], num_envs: int) -> dict[str, Any]:
-    """Return the arguments that :func:`make_agent` gives an agent's class for this number of slots.
-
-    Raises:
-        UsageError: if the agent is unknown.
-    """
+    """Return the arguments that :func:`make_agent` gives an agent's class for this number of slots."""
     return AGENTS[AGENTS.name_of(name)].defaults(num_envs)
 
 
@@ -186,9 +178,7 @@ def make_agent(
     name = AGENTS.name_of(agent)
     family = AGENTS[name]
     agent_class = family.load()
-    valid = [
-        argument for argument in inspect.signature(agent_class.__init__).parameters if argument not in ("self", "env")
-    ]
+    valid = [name for name in inspect.signature(agent_class.__init__).parameters if name not in ("self", "env")]
     for override in overrides:
         if override not in valid:
             raise unknown_name(f"option of agent {name!r}", override, valid)
@@ -213,14 +203,8 @@ def make_agent(
 
 
 def continue_from(agent: BaseAlgorithm, observation: np.ndarray) -> None:
-    """Let an agent's next ``learn(..., reset_num_timesteps=False)`` continue from here, without a reset.
-
-    Args:
-        agent: made by :func:`make_agent`.
-        observation: ``(N, d)`` current observation of its environment.
-    """
-    agent._last_obs = observation.copy()
-    agent._last_original_obs = observation.copy()
+    """Let an agent's next ``learn(..., reset_num_timesteps=False)`` continue from an observation ``(N, d)``."""
+    agent._last_obs, agent._last_original_obs = observation.copy(), observation.copy()
     agent._last_episode_starts = np.ones(len(observation), dtype=bool)
     normalizer = agent.get_vec_normalize_env()
     if normalizer is not None:

@@ -113,11 +113,7 @@ class VectorEnvAdapter(VecEnv):
         return list(frames)
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """Return an attribute of every slot; slots of one environment share it.
-
-        Raises:
-            AttributeError: if there is none of this name.
-        """
+        """Return an attribute of every slot; slots of one environment share it."""
         chosen = list(self._get_indices(indices))
         base = self.env.unwrapped
         if isinstance(base, SyncVectorEnv | AsyncVectorEnv) and attr_name != "render_mode":
@@ -126,11 +122,7 @@ class VectorEnvAdapter(VecEnv):
         return [self._find_attribute(attr_name)] * len(chosen)
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Set an attribute of every slot.
-
-        Raises:
-            ValueError: if only some slots are meant.
-        """
+        """Set an attribute of every slot."""
         if indices is not None and len(list(self._get_indices(indices))) != self.num_envs:
             raise ValueError("an attribute can be set for all slots only")
         base = self.env.unwrapped

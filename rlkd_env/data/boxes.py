@@ -27,10 +27,7 @@ class Boxes:
     @classmethod
     def of_images(cls, images: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Boxes:
         """Join images, each given as corners ``(m, 4)``, classes ``(m,)`` and crowds ``(m,)``."""
-        corners, classes, is_crowd = (
-            pad_sequence(list(values), batch_first=True) for values in zip(*images, strict=True)
-        )
-        return cls(corners, classes, is_crowd)
+        return cls(*(pad_sequence(list(values), batch_first=True) for values in zip(*images, strict=True)))
 
     def __len__(self) -> int:
         return len(self.classes)

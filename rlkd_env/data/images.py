@@ -101,20 +101,15 @@ class ImageSet(ABC):
         """The channels, height and width of an image."""
 
     @property
-    @abstractmethod
     def is_random(self) -> bool:
         """Whether training views differ from the images."""
+        return self.preprocessing.is_random
 
     @abstractmethod
     def take(self, positions: Tensor, view: int | None = None) -> Tensor:
-        """Return preprocessed images ``(N, channels, height, width)``.
+        """Return the preprocessed images ``(N, channels, height, width)`` at positions ``(N,)``.
 
-        Args:
-            positions: The images' positions ``(N,)`` in the set.
-            view: The seed of the random views, which defines one view of every image; None for the plain images.
-
-        Raises:
-            UsageError: If an image cannot be read.
+        A ``view`` is a seed that defines one random view of every image; None gives the plain images.
         """
 
     @abstractmethod
@@ -156,13 +151,7 @@ class ImageSet(ABC):
 
 @dataclass(frozen=True, eq=False)
 class MemoryImages(ImageSet):
-    """Images kept in memory, on the device.
-
-    Attributes:
-        pixels: The pixels ``(n, channels, height, width)``, uint8, or float32 in ``[0, 1]``.
-        labels: The classes ``(n,)``, int64.
-        preprocessing: The preprocessing of the images.
-    """
+    """Images kept on the device: pixels ``(n, channels, height, width)``, uint8, or float32 in ``[0, 1]``."""
 
     pixels: Tensor
     labels: Tensor
@@ -173,11 +162,6 @@ class MemoryImages(ImageSet):
         """The channels, height and width of an image."""
         channels, height, width = self.pixels.shape[1:]
         return channels, height, width
-
-    @property
-    def is_random(self) -> bool:
-        """Whether training views differ from the images."""
-        return self.preprocessing.is_random
 
     def take(self, positions: Tensor, view: int | None = None) -> Tensor:
         """Return preprocessed images ``(N, channels, height, width)``."""

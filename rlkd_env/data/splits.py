@@ -56,8 +56,7 @@ class Splits:
 class DataSource(ABC):
     """A data set: its parts for a run and, separately, its test set.
 
-    Args:
-        config: The options of the data.
+    Loading raises a ``UsageError`` if the data are missing or damaged, or have fewer images than the parts need.
 
     Attributes:
         default_teacher: The name of the teacher if the user names none.
@@ -84,19 +83,11 @@ class DataSource(ABC):
 
     @abstractmethod
     def splits(self) -> Splits:
-        """Load the parts that a run may see; the same at every call.
-
-        Raises:
-            UsageError: If the data are missing or damaged, or have fewer images than the parts need.
-        """
+        """Load the parts that a run may see; the same at every call."""
 
     @abstractmethod
     def test_set(self) -> ImageSet | None:
-        """Load the test set, which is only for the evaluation at the end, or None if there is none.
-
-        Raises:
-            UsageError: If the data are missing or damaged, or do not fit the training images.
-        """
+        """Load the test set, which is only for the evaluation at the end, or None if there is none."""
 
 
 class LabelledSource(DataSource):
@@ -104,11 +95,7 @@ class LabelledSource(DataSource):
 
     @abstractmethod
     def training_images(self) -> tuple[ImageSet, int]:
-        """Load all images that are not for testing or validation, and the number of classes.
-
-        Raises:
-            UsageError: If the data are missing, damaged or not labelled as expected.
-        """
+        """Load all images that are not for testing or validation, and the number of classes."""
 
     def validation_set(self) -> ImageSet | None:
         """Load the data's own validation images, or None if they are to be drawn from the training images."""
@@ -157,20 +144,10 @@ def _part(images: ImageSet, positions: np.ndarray) -> ImageSet:
 def stratified(
     positions: np.ndarray, labels: np.ndarray, size: int, seed: int, part: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw a part of ``size`` positions out of ``(m,)`` in which every class has its share.
+    """Draw a part in which every class has its share, and return it with the rest.
 
-    Args:
-        positions: The positions ``(m,)`` to draw from.
-        labels: The classes ``(n,)`` of the whole set.
-        size: The size of the part.
-        seed: The seed of the draw.
-        part: The name of the part, for the error message.
-
-    Returns:
-        The drawn positions and the rest.
-
-    Raises:
-        UsageError: If there are too few positions.
+    The ``size`` positions are drawn from ``(m,)``; the labels ``(n,)`` are those of the whole set. ``part`` names it in
+    the message.
     """
     if not 1 <= size <= len(positions):
         raise UsageError(f"the {part} part cannot have {size} images: {len(positions)} are there to draw from")

@@ -78,6 +78,7 @@ class BatchStream:
 
     Attributes:
         batches_per_epoch: The number of batches in a pass over the data.
+        order: Returns the positions ``(n,)`` in the order of an epoch, which is cut into batches from the start.
 
     Raises:
         UsageError: If a batch would be empty or larger than the data, or ``views`` is less than 1.
@@ -92,13 +93,10 @@ class BatchStream:
             raise UsageError(f"a batch of {batch_size} is larger than the training set of {len(data)} images")
         if views is not None and views < 1:
             raise UsageError(f"every image needs at least 1 view, not {views}")
-        self._data = data
-        self.batch_size = batch_size
-        self.seed = seed
-        self.views = views
-        self.share = share
+        self._data, self.batch_size, self.seed = data, batch_size, seed
+        self.views, self.share = views, share
         self.batches_per_epoch = len(data) // batch_size
-        self._order = lru_cache(maxsize=2)(self._shuffle)
+        self.order = lru_cache(maxsize=2)(self._shuffle)
         self._ahead: Iterator[Tensor] = iter(())
         self._next_step = -1
 
@@ -114,11 +112,7 @@ class BatchStream:
     def indices(self, step: int) -> Tensor:
         """Return the positions ``(N,)`` in the training set of the images of a step's whole batch."""
         epoch, position = divmod(step, self.batches_per_epoch)
-        return self._order(epoch)[position * self.batch_size : (position + 1) * self.batch_size]
-
-    def order(self, epoch: int) -> Tensor:
-        """Return the positions ``(n,)`` in the order of an epoch, which is cut into batches from the start."""
-        return self._order(epoch)
+        return self.order(epoch)[position * self.batch_size : (position + 1) * self.batch_size]
 
     def view(self, step: int) -> int:
         """Return the number of the random views, less than ``views``, that a step's epoch shows."""
@@ -126,12 +120,9 @@ class BatchStream:
         return epoch if self.views is None else epoch % self.views
 
     def take(self, indices: Tensor, step: int, purpose: int = 0) -> Batch:
-        """Return this share of chosen images, in the random views of a step's epoch.
+        """Return this share of the images at a whole batch's positions ``(N,)``, in the views of a step's epoch.
 
-        Args:
-            indices: The positions ``(N,)`` in the training set of a whole batch.
-            step: The step, counted from 0 over all epochs.
-            purpose: A number other than 0 gives other random views.
+        A ``purpose`` other than 0 gives other random views.
         """
         indices, view = self.share.of(indices), self.view(step)
         seed = self.view_seed(view, purpose)

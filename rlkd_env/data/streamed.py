@@ -107,11 +107,7 @@ class FileReader(PathReader):
 
 
 class DatasetReader(Reader):
-    """A reader of a torch ``Dataset`` of ``(image, label)``, whose images are tensors or PIL images of one shape.
-
-    Raises:
-        UsageError: If the first image is neither.
-    """
+    """A reader of a torch ``Dataset`` of ``(image, label)``, whose images are tensors or PIL images of one shape."""
 
     def __init__(self, dataset: Dataset[tuple[Any, int]]) -> None:
         self._dataset = dataset
@@ -172,8 +168,7 @@ class StreamedImages(ImageSet):
 
     def take(self, positions: Tensor, view: int | None = None) -> Tensor:
         """Read images ``(N, channels, height, width)`` in this process."""
-        pixels = _Reading(self.reader)[(self.positions[positions.cpu()], view)]
-        return self._finish(pixels)
+        return self._finish(_Reading(self.reader)[(self.positions[positions.cpu()], view)])
 
     def follow(self, requests: Iterator[Request]) -> Iterator[Tensor]:
         """Read batches ahead in worker processes, which end when the iterator is dropped."""
@@ -211,26 +206,16 @@ class StreamedImages(ImageSet):
 
 def read_in_order(reader: Reader, count: int) -> Iterator[Tensor | Unreadable]:
     """Yield a reader's first images without random views, decoded by threads, as decoding releases Python's lock."""
-    block = 512
     with ThreadPoolExecutor() as pool:
-        for first in range(0, count, block):
-            positions = range(first, min(first + block, count))
+        for first in range(0, count, 512):
+            positions = range(first, min(first + 512, count))
             yield from pool.map(lambda position: reader.read(position, is_augmented=False), positions)
 
 
 def readable(reader: PathReader, config: DataConfig, pixels: list[Tensor] | None = None) -> Tensor:
-    """Find the files that can be read by reading all of them, in order.
+    """Return the positions of the files that can be read, by reading all in order; append the images to ``pixels``.
 
-    Args:
-        reader: The reader of the files.
-        config: Says whether damaged files are skipped, with a message, or refused.
-        pixels: A list that the images are appended to, if given.
-
-    Returns:
-        The positions of the files that can be read.
-
-    Raises:
-        UsageError: If a file cannot be read and is not to be skipped, or none can be read.
+    The config says whether damaged files are skipped, with a message, or refused.
     """
     good = []
     for position, image in enumerate(read_in_order(reader, len(reader.paths))):

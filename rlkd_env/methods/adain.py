@@ -44,9 +44,6 @@ class AdaIN(FeatureMethod):
         statistics_weight: The weight of the squared errors of the statistics.
         stage: The stage of both networks' taps. The default, the last but one, leaves the teacher a whole stage to
             evaluate with; behind the last (-1) there are mostly average pooling and the classifier, which see no std.
-
-    Raises:
-        UsageError: If a network has no such stage.
     """
 
     def __init__(
@@ -65,8 +62,7 @@ class AdaIN(FeatureMethod):
             count = len(shapes.stages)
             if not -count <= stage < count:
                 raise UsageError(f"method 'adain' takes stage {stage}, but the {network} has only {count}: set stage")
-        self.statistics_weight = statistics_weight
-        self.stage = stage
+        self.statistics_weight, self.stage = statistics_weight, stage
         self.adapter = nn.Conv2d(pair.student.stages[stage][0], pair.teacher.stages[stage][0], kernel_size=1)
         self._pair = pair  # not a module, so the teacher does not become a part of this one
 

@@ -37,18 +37,9 @@ class Pair:
 
     @classmethod
     def of(
-        cls,
-        student: nn.Module,
-        teacher: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        object_classes: int | None = None,
+        cls, student: nn.Module, teacher: nn.Module, images: Tensor, labels: Tensor, object_classes: int | None = None
     ) -> Pair:
-        """Describe two networks by the features they compute for images ``(N, channels, height, width)``.
-
-        Raises:
-            UsageError: If a network has no taps.
-        """
+        """Describe two networks by the features they compute for images ``(N, channels, height, width)``."""
         student_shapes, teacher_shapes = feature_shapes(student, images), feature_shapes(teacher, images)
         return cls(student_shapes, teacher_shapes, teacher, labels, object_classes)
 
@@ -99,11 +90,7 @@ class Method(nn.Module, ABC):
         logit_losses = self.logit_losses(outputs, temperature)
         if self.equal_gradients:
             logit_losses = with_equal_gradients(logit_losses, outputs.student_logits, self.mean_gradient_norm)
-        return {
-            "task": self.task_weight * outputs.task_loss,
-            **logit_losses,
-            **self.feature_losses(outputs),
-        }
+        return {"task": self.task_weight * outputs.task_loss, **logit_losses, **self.feature_losses(outputs)}
 
     def mean_gradient_norm(self, norm: Tensor) -> Tensor:
         """Return the mean gradient norm of its run's whole batch for each instance of this process's share ``(n,)``."""
@@ -123,22 +110,14 @@ def _itself(values: Tensor) -> Tensor:
 
 
 def features_of(outputs: InstanceOutputs) -> tuple[Features, Features]:
-    """Return the student's and the teacher's features.
-
-    Raises:
-        ValueError: If the outputs hold no features.
-    """
+    """Return the student's and the teacher's features."""
     if outputs.student_features is None or outputs.teacher_features is None:
         raise ValueError("this method needs outputs with features: see forward_with_features")
     return outputs.student_features, outputs.teacher_features
 
 
 def regions_of(outputs: InstanceOutputs) -> Regions:
-    """Return the image regions that the instances stand for.
-
-    Raises:
-        ValueError: If the instances are whole images.
-    """
+    """Return the image regions that the instances stand for."""
     if outputs.regions is None:
         raise ValueError("this method needs outputs whose instances are regions of images")
     return outputs.regions

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -44,9 +43,6 @@ class NegativeSampler(nn.Module):
 
     The images, given by their classes ``(n,)``, are sorted by class; a position among the images of other classes skips
     the block of the own class.
-
-    Raises:
-        UsageError: If all images are of one class.
     """
 
     order: Tensor
@@ -100,16 +96,6 @@ class MemoryBank(nn.Module):
         self.log_normalizer.copy_(log_normalizer)
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """What the last loss was computed from; the memories take it over after the update."""
-
-    student: Tensor
-    teacher: Tensor
-    student_log_normalizer: Tensor
-    teacher_log_normalizer: Tensor
-
-
 class CRD(FeatureMethod):
     """KD + ``feature_weight`` · contrast of pooled features with memories of all training images.
 
@@ -129,9 +115,6 @@ class CRD(FeatureMethod):
         momentum: The share of the old entry when the memory is updated.
         contrast_temperature: Divides the products of embeddings; unrelated to the temperature of the logits.
         width: The width of the embeddings.
-
-    Raises:
-        UsageError: If the training images are all of one class or an option is out of range.
     """
 
     is_stochastic = True
@@ -163,14 +146,11 @@ class CRD(FeatureMethod):
         self.teacher_embedding = nn.Linear(pair.teacher.pooled, width)
         self.student_memory = MemoryBank(len(pair.labels), width, momentum)
         self.teacher_memory = MemoryBank(len(pair.labels), width, momentum)
-        self._seen: _Seen | None = None
+        # For each memory the embeddings and log Z of the last loss, which it takes over after the update.
+        self._seen: list[tuple[MemoryBank, Tensor, Tensor]] = []
 
     def feature_losses(self, outputs: InstanceOutputs) -> dict[str, Tensor]:
-        """Draw the negatives and return the term ``crd`` ``(N,)``.
-
-        Raises:
-            ValueError: If the outputs have no features or indices.
-        """
+        """Draw the negatives and return the term ``crd`` ``(N,)``."""
         negatives = self.sampler(outputs.labels, self.negatives)
         entries = torch.cat([_indices_of(outputs).unsqueeze(-1), negatives], dim=-1)
         return {"crd": self.feature_weight * self.contrast(outputs, entries)}
@@ -182,25 +162,21 @@ class CRD(FeatureMethod):
         teacher = F.normalize(self.teacher_embedding(teacher_features.pooled), dim=-1)
         student_loss, teacher_log_normalizer = self._tell_apart(student, self.teacher_memory, entries)
         teacher_loss, student_log_normalizer = self._tell_apart(teacher, self.student_memory, entries)
-        self._seen = _Seen(student.detach(), teacher.detach(), student_log_normalizer, teacher_log_normalizer)
+        self._seen = [
+            (self.student_memory, student.detach(), student_log_normalizer),
+            (self.teacher_memory, teacher.detach(), teacher_log_normalizer),
+        ]
         return student_loss + teacher_loss
 
     def after_update(self, outputs: InstanceOutputs) -> None:
-        """Move the memories towards the embeddings that the update's loss was computed from.
-
-        Raises:
-            RuntimeError: If no loss was computed since the last update.
-        """
-        if self._seen is None:
+        """Move the memories towards the embeddings that the update's loss was computed from."""
+        if not self._seen:
             raise RuntimeError("after_update() without a loss before it")
-        seen, self._seen = self._seen, None
         indices = self.gather(_indices_of(outputs))
-        for memory, embeddings, log_normalizer in (
-            (self.student_memory, seen.student, seen.student_log_normalizer),
-            (self.teacher_memory, seen.teacher, seen.teacher_log_normalizer),
-        ):
+        for memory, embeddings, log_normalizer in self._seen:
             estimates = self.gather(log_normalizer.reshape(1))  # one per process; Z is a mean, so they are averaged
             memory.remember(indices, self.gather(embeddings), estimates.logsumexp(dim=0) - math.log(len(estimates)))
+        self._seen = []
 
     def _tell_apart(self, anchors: Tensor, memory: MemoryBank, entries: Tensor) -> tuple[Tensor, Tensor]:
         """Return the anchors' losses ``(N,)`` and log Z."""

@@ -32,11 +32,7 @@ METHODS: Registry[type[Method]] = Registry(
 
 
 def check_method(name: str, options: dict[str, Any]) -> type[Method]:
-    """Return the class of a method that takes these options.
-
-    Raises:
-        UsageError: if the method or one of its options is unknown.
-    """
+    """Return the class of a method that takes these options."""
     method = METHODS[name]
     valid = [option for option in inspect.signature(method).parameters if option != "pair"]
     for option in options:

@@ -64,9 +64,7 @@ class DKD(Method):
         temperature_squared: bool = True,
     ) -> None:
         super().__init__(task_weight)
-        self.alpha = alpha
-        self.beta = beta
-        self.warmup_epochs = warmup_epochs
+        self.alpha, self.beta, self.warmup_epochs = alpha, beta, warmup_epochs
         self.temperature_squared = temperature_squared
 
     def logit_losses(self, outputs: InstanceOutputs, temperature: Temperature) -> dict[str, Tensor]:

@@ -20,16 +20,9 @@ def with_equal_gradients(
 ) -> dict[str, Tensor]:
     """Scale each instance's losses so that the gradient of their sum by its logits has the target norm.
 
-    The values of the losses do not change. The extra backward only goes from the losses to the logits, so it costs
-    little. If a temperature is a function of the logits, its share of the gradient is included.
-
-    Args:
-        losses: The terms ``(N,)`` by name, functions of the logits.
-        logits: The student's logits ``(N, C)``. If they carry no gradient, the losses are returned unchanged.
-        target_of: Maps the norms of the gradients ``(N,)`` to the wanted norms, ``(N,)`` or ``(1,)``.
-
-    Returns:
-        The terms ``(N,)`` by name.
+    The values of the losses ``(N,)`` do not change. The extra backward only goes from the losses to the logits
+    ``(N, C)``, so it costs little; without a gradient there it is left out. If a temperature is a function of the
+    logits, its share of the gradient is included. ``target_of`` maps the norms ``(N,)`` to ``(N,)`` or ``(1,)``.
     """
     if not losses or not logits.requires_grad:
         return losses

@@ -44,11 +44,7 @@ class FeatureMethod(KD):
         self.prepare(pair)
 
     def prepare(self, pair: Pair) -> None:
-        """Check the networks and create the method's own parameters.
-
-        Raises:
-            UsageError: If the method does not fit the networks.
-        """
+        """Check the networks and create the method's own parameters."""
 
     def logit_losses(self, outputs: InstanceOutputs, temperature: Temperature) -> dict[str, Tensor]:
         """Return KD's KL term ``(N,)``, or no term if its weight is 0."""
@@ -56,22 +52,14 @@ class FeatureMethod(KD):
 
 
 def require_stages(pair: Pair, method: str) -> None:
-    """Check that both networks expose feature maps.
-
-    Raises:
-        UsageError: If one of them exposes none.
-    """
+    """Check that both networks expose feature maps."""
     for network, shapes in (("student", pair.student), ("teacher", pair.teacher)):
         if not shapes.stages:
             raise UsageError(f"method {method!r} needs networks with feature maps; the {network} has none")
 
 
 def require_detectors(pair: Pair, method: str) -> int:
-    """Check that the networks are detectors and return the number of object classes.
-
-    Raises:
-        UsageError: If the networks classify whole images.
-    """
+    """Check that the networks are detectors and return the number of object classes."""
     if pair.object_classes is None:
         raise UsageError(
             f"method {method!r} compares detectors: choose a data set with boxes, or a method such as kd, dkd or vid"

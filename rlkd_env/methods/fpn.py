@@ -15,16 +15,10 @@ _EPSILON = 1e-6
 
 
 def matching_levels(pair: Pair, method: str) -> list[tuple[int, int]]:
-    """Pair the levels of the two pyramids that have the same size.
+    """Return the indices of the student's and teacher's levels of the same size, from fine to coarse.
 
     Pyramids on different backbones may have different numbers of levels. Starting from the coarsest level of the
     student, each takes the coarsest unused level of the teacher that has its size.
-
-    Returns:
-        The indices of the student's and the teacher's stage of each pair, from fine to coarse.
-
-    Raises:
-        UsageError: If no two levels have the same size.
     """
     free = list(range(len(pair.teacher.stages)))
     levels = []
@@ -68,9 +62,6 @@ class FPN(FeatureMethod):
 
     Args:
         normalized: Whether maps are standardised by channel before they are compared.
-
-    Raises:
-        UsageError: If the networks are not detectors or have no two maps of the same size.
     """
 
     tasks: tuple[TaskName, ...] = ("detection",)

@@ -25,9 +25,6 @@ class SP(FeatureMethod):
 
     The loss of an instance depends on the others in its batch (:func:`sp_loss`). The batch's loss falls roughly as 1/N,
     so the published weight, 3000, holds for batches of 64.
-
-    Raises:
-        UsageError: If a network has no feature maps.
     """
 
     published_weight = 3000.0

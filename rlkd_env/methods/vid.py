@@ -34,13 +34,9 @@ class VariationalRegressor(nn.Module):
 
     def __init__(self, student_channels: int, teacher_channels: int) -> None:
         super().__init__()
-        self.mean = nn.Sequential(
-            nn.Conv2d(student_channels, teacher_channels, kernel_size=1, bias=False),
-            nn.ReLU(),
-            nn.Conv2d(teacher_channels, teacher_channels, kernel_size=1, bias=False),
-            nn.ReLU(),
-            nn.Conv2d(teacher_channels, teacher_channels, kernel_size=1, bias=False),
-        )
+        widths = (student_channels, teacher_channels, teacher_channels)
+        first, second, third = (nn.Conv2d(width, teacher_channels, kernel_size=1, bias=False) for width in widths)
+        self.mean = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), third)
         start = math.log(math.expm1(_START_VARIANCE - _SMALLEST_VARIANCE))
         self.rho = nn.Parameter(torch.full((teacher_channels,), start))
 
@@ -51,8 +47,7 @@ class VariationalRegressor(nn.Module):
 
     def forward(self, student_map: Tensor, teacher_map: Tensor) -> Tensor:
         """Return the negative log-likelihood ``(N,)`` of the teacher's map; the larger map is pooled."""
-        height = min(student_map.shape[-2], teacher_map.shape[-2])
-        width = min(student_map.shape[-1], teacher_map.shape[-1])
+        height, width = map(min, student_map.shape[-2:], teacher_map.shape[-2:])
         mean = self.mean(_pool(student_map, height, width))
         return gaussian_loss(mean, self.variance, _pool(teacher_map, height, width))
 
@@ -63,9 +58,6 @@ class VID(FeatureMethod):
     Stages are compared one to one; if one network has more stages, its first ones have no partner. The term may be
     negative where the variance is below 1. The regressors run at the resolution of every stage, which for a small
     student costs more than the student itself.
-
-    Raises:
-        UsageError: If a network has no feature maps.
     """
 
     def prepare(self, pair: Pair) -> None:

@@ -30,11 +30,7 @@ class EngineConfig(Options):
     """Device such as cpu or cuda:0; auto takes a GPU where there is one."""
 
     def select_device(self) -> torch.device:
-        """Return the device.
-
-        Raises:
-            UsageError: if this machine or this PyTorch lacks it.
-        """
+        """Return the device."""
         from rlkd_env.models.engine import select_device
 
         return select_device(self.device)

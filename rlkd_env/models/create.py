@@ -21,17 +21,6 @@ from rlkd_env.models.module_path import create_from_path, import_factory
 from rlkd_env.models.taps.features import set_taps, taps_of
 from rlkd_env.models.taps.find_taps import add_taps
 
-__all__ = [
-    "MODELS",
-    "check_model",
-    "create_model",
-    "create_to_load",
-    "file_stem",
-    "is_detector",
-    "is_module_path",
-    "is_same_model",
-]
-
 DETECTOR_PREFIX = "fasterrcnn/"
 
 
@@ -60,11 +49,7 @@ def is_detector(name: str) -> bool:
 
 
 def check_model(name: str) -> None:
-    """Check the name of a network before time is spent on anything else; a module path is imported.
-
-    Raises:
-        UsageError: if there is no such network.
-    """
+    """Check the name of a network before time is spent on anything else; a module path is imported."""
     if is_module_path(name):
         import_factory(name)
     elif is_detector(name):
@@ -115,9 +100,7 @@ def _create(
     if is_detector(name):
         from rlkd_env.models.detectors.detector import create_detector
 
-        detector = create_detector(
-            name.removeprefix(DETECTOR_PREFIX), num_classes, image_shape, options, is_filled=is_filled
-        )
+        detector = create_detector(name.removeprefix(DETECTOR_PREFIX), num_classes, image_shape, options, is_filled)
         set_taps(detector, replace(detector.taps, **taps))
         taps_of(detector)
         return detector
@@ -134,11 +117,7 @@ def _create(
 
 
 def _torchvision_name(name: str) -> str:
-    """Return the name without the prefix.
-
-    Raises:
-        UsageError: if it has none and torchvision does not know it either; the message names the closest match.
-    """
+    """Return the name without the prefix."""
     if name.startswith(PREFIX) or name in torchvision_names():
         return name.removeprefix(PREFIX)
     close = difflib.get_close_matches(name, [*MODELS, *torchvision_names()], n=1)

@@ -79,8 +79,7 @@ class Engine:
         if not self._compiled_call:
             mode = "reduce-overhead" if self.device.type == "cuda" else "default"
             self._compiled_call.append(torch.compile(_forward, mode=mode))
-        logits = self._compiled_call[0](network, images)
-        return logits.clone()  # a CUDA graph writes its next output into the same place
+        return self._compiled_call[0](network, images).clone()  # a CUDA graph reuses its output's memory
 
 
 def choose_engine(
@@ -94,9 +93,6 @@ def choose_engine(
 
     ``"auto"`` is bfloat16 for convolutional networks on devices that multiply it natively, and channels-last for
     convolutional networks; ``docs/performance.md`` says what each brings.
-
-    Raises:
-        UsageError: If a choice is unknown.
     """
     if precision not in get_args(Precision):
         raise unknown_name("precision", precision, get_args(Precision))
@@ -109,11 +105,7 @@ def choose_engine(
 
 
 def select_device(name: str) -> torch.device:
-    """Return the device of this name, or the best one there is for ``"auto"``.
-
-    Raises:
-        UsageError: if this machine or this PyTorch lacks the device.
-    """
+    """Return the device of this name, or the best one there is for ``"auto"``."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

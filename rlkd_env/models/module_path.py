@@ -13,14 +13,7 @@ from rlkd_env.utils.registry import import_by_path
 
 
 def import_factory(path: str) -> Callable[..., Any]:
-    """Import a factory; this runs the module's code.
-
-    Args:
-        path: ``package.module:factory``.
-
-    Raises:
-        UsageError: if the module cannot be imported, or lacks the factory, or it cannot be called.
-    """
+    """Import a factory; this runs the module's code."""
     factory: Callable[..., Any] = import_by_path(path, "network")
     if isinstance(factory, nn.Module):
         raise UsageError(f"network {path!r} is a network already, no function or class that makes one")
@@ -32,17 +25,7 @@ def import_factory(path: str) -> Callable[..., Any]:
 def create_from_path(
     path: str, num_classes: int, image_shape: tuple[int, int, int], options: Mapping[str, Any]
 ) -> nn.Module:
-    """Import a factory and call it.
-
-    Args:
-        path: ``package.module:factory``.
-        num_classes: number of classes C; given to the factory if it has a parameter of this name.
-        image_shape: channels, height, width; likewise.
-        options: further keyword arguments of the factory.
-
-    Raises:
-        UsageError: if there is no such factory, it takes other arguments, or gives anything but a network.
-    """
+    """Import a factory and call it with the options and, where it has parameters of these names, the other two."""
     factory = import_factory(path)
     try:
         signature = inspect.signature(factory)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -81,8 +80,7 @@ def load_network(
     return _for_images(network, card.model, card.image_shape, image_shape, path)
 
 
-@dataclass(frozen=True)
-class _Card:
+class _Card(NamedTuple):
     """The description of a network in a file's metadata."""
 
     model: str
@@ -127,11 +125,7 @@ def _repeat_channel(network: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Ten
 
 
 def _read_card(path: Path) -> _Card | None:
-    """Return the description in a file, or None if it has none.
-
-    Raises:
-        UsageError: If the file is missing or the description is damaged.
-    """
+    """Return the description in a file, or None if it has none."""
     if not path.is_file():
         raise UsageError(f"{path} does not exist")
     metadata = read_tensors(path)[1] if is_safetensors(path) else {}

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,13 +24,7 @@ COUNTER = "num_batches_tracked"
 
 @dataclass(frozen=True)
 class LoadReport:
-    """The mismatches between a file and a network.
-
-    Attributes:
-        missing: The names that the network has and the file lacks.
-        unexpected: The names that the file has and the network lacks.
-        wrong_shape: The names whose shapes differ.
-    """
+    """The names that a file lacks, those that its network lacks, and those whose shapes differ."""
 
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
@@ -76,7 +69,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise UsageError(f"{path} is damaged or not a file of PyTorch weights: {reason}") from None
     if isinstance(content, Mapping):
         for tensors in (*(content.get(key) for key in CONTAINERS), content):
-            if isinstance(tensors, Mapping) and _is_state_dict(tensors):
+            if not isinstance(tensors, Mapping) or not tensors:
+                continue
+            if all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in tensors.items()):
                 return _strip_prefixes(dict(tensors))
     raise UsageError(f"{path} holds no network's weights: neither names with tensors nor these under {CONTAINERS}")
 
@@ -124,12 +119,6 @@ def takes_colour(tensors: Mapping[str, Tensor]) -> bool:
     return next((tensor.shape[1] == 3 for tensor in tensors.values() if tensor.ndim == 4), False)
 
 
-def _is_state_dict(content: Mapping[Any, Any]) -> bool:
-    return bool(content) and all(
-        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in content.items()
-    )
-
-
 def _strip_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     for prefix in PREFIXES:
         if tensors and all(name.startswith(prefix) for name in tensors):
@@ -169,6 +158,5 @@ def _complaint(
 
 
 def _first(names: tuple[str, ...]) -> str:
-    """Return the first few names and, if there are more, their number."""
     few = ", ".join(names[:3])
     return few if len(names) <= 3 else f"{few}, … ({len(names)} names)"

@@ -20,7 +20,7 @@ from agents.rules import LSKD, FixedTemperature
 from agents.rules.base import Rule
 from experiments import DistillationResult, distill
 from experiments.cli import main
-from rlkd_env.data.sources import Digits
+from rlkd_env.data.sources.digits import Digits
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature

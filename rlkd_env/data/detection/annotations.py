@@ -115,11 +115,10 @@ class Annotations:
         }
         rows = zip(*(values.tolist() for values in columns.values()), strict=True)
         sizes = enumerate(self.sizes.tolist(), start=1)
+        described = (dict(zip(columns, row, strict=True)) for row in rows)
         return {
             "images": [{"id": number, "width": width, "height": height} for number, (width, height) in sizes],
-            "annotations": [
-                {"id": number, **dict(zip(columns, row, strict=True))} for number, row in enumerate(rows, start=1)
-            ],
+            "annotations": [{"id": number, **row} for number, row in enumerate(described, start=1)],
             "categories": [{"id": number, "name": name} for number, name in enumerate(self.class_names, start=1)],
         }
 

@@ -52,15 +52,10 @@ class COCO(DetectionFiles):
 
 
 def read_coco(path: Path, folder: Path) -> AnnotatedFiles:
-    """Read a JSON file in COCO's format whose file names are relative to a folder.
-
-    Raises:
-        UsageError: If the file is missing or not in COCO's format, lists an image, annotation or category twice, or has
-        an
-            annotation of an image or category that is not listed.
-    """
+    """Read a JSON file in COCO's format whose file names are relative to a folder."""
     content = read_json(path)
-    names = dict(sorted(_categories(content, path)))
+    categories = _rows(content, "categories", path)
+    names = dict(sorted((identity, _value(row, "name", "text", where)) for identity, row, where in categories))
     files = AnnotatedFiles(str(path), tuple(names.values()))
     places: dict[Any, int] = {}
     for identity, row, where in _rows(content, "images", path):
@@ -87,12 +82,6 @@ def read_coco(path: Path, folder: Path) -> AnnotatedFiles:
             raise UsageError(f"{where} needs 0 or 1 as iscrowd, not {is_crowd!r}")
         files.rows.append((places[image], corners, classes[category], bool(is_crowd), area))
     return files
-
-
-def _categories(content: Any, path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the id and name of every category."""
-    for identity, row, where in _rows(content, "categories", path):
-        yield identity, _value(row, "name", "text", where)
 
 
 def _rows(content: Any, table: str, path: Path) -> Iterator[tuple[int, dict[str, Any], str]]:

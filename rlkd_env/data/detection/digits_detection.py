@@ -57,11 +57,7 @@ class DigitsDetection(DataSource):
         return tuple("0123456789")
 
     def splits(self) -> Splits:
-        """Compose the parts that a run may see; the same at every call.
-
-        Raises:
-            UsageError: If a part would have no scene, or the student more than the teacher.
-        """
+        """Compose the parts that a run may see; the same at every call."""
         config = self.config
         teacher_size = TEACHER_SCENES if config.teacher_images is None else config.teacher_images
         student_size = min(STUDENT_SCENES, teacher_size) if config.train_images is None else config.train_images

@@ -68,11 +68,7 @@ class DetectionFiles(LabelledSource):
 
     @abstractmethod
     def find(self, part: Part) -> AnnotatedFiles | None:
-        """Read the files and objects of a part, or return None if the data set does not have that part.
-
-        Raises:
-            UsageError: If the annotations are missing or damaged.
-        """
+        """Read the files and objects of a part, or return None if the data set does not have that part."""
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -47,18 +47,11 @@ class DetectionSet(ImageSet):
         return boxes.mirrored(self._drawn(positions, view)[:, 2], self.image_shape[2])
 
     def ground_truth(self) -> dict[str, Any]:
-        """Return the objects as a COCO dictionary in pixels of the files: ``images``, ``annotations``, ``categories``.
-
-        Images and classes are numbered from 1 in the set's order. Boxes are clipped to their images; areas are those
-        of the annotation files.
-        """
+        """Return the dictionary in pixels of the files that COCO's evaluation reads; images count from 1 in order."""
         return self.annotations.as_coco()
 
     def in_files(self, position: int, corners: Tensor) -> Tensor:
-        """Convert corners ``(k, 4)`` from pixels of a network's image to those of the file at a position.
-
-        Corners in the padding are moved to the file's border.
-        """
+        """Convert corners ``(k, 4)`` to pixels of the file at a position; those in the padding move to its border."""
         _, height, width = self.image_shape
         size = self.annotations.sizes[position].view(1, 2)
         factors = scales(size, height, width).repeat(1, 2).to(corners)
@@ -122,10 +115,7 @@ class StreamedDetectionSet(DetectionSet, StreamedImages):
             annotations=annotations,
         )
 
-    @property
-    def is_random(self) -> bool:
-        """Whether training views differ from the images."""
-        return self.preprocessing.is_random
+    is_random = ImageSet.is_random  # that of the preprocessing, not of the reader
 
     def take(self, positions: Tensor, view: int | None = None) -> Tensor:
         """Read images ``(N, channels, height, width)`` in this process."""
@@ -153,11 +143,7 @@ def largest_classes(boxes: Boxes) -> Tensor:
 
 
 def is_flipped(config: DataConfig, usual: bool) -> bool:
-    """Return whether training images are mirrored: as requested, or as is usual for the data.
-
-    Raises:
-        UsageError: If another augmentation is requested, which would change the boxes.
-    """
+    """Return whether training images are mirrored: as requested, or as is usual for the data."""
     if config.augmentation in ("crop_flip", "resized_crop"):
         raise UsageError(f"the augmentation {config.augmentation} is not for detection; it can be none or flip")
     return usual if config.augmentation == "auto" else config.augmentation == "flip"

@@ -27,13 +27,7 @@ _MOST_CLUTTER = 5
 
 @dataclass(frozen=True)
 class Scene:
-    """A scene of m digits.
-
-    Attributes:
-        pixels: The pixels ``(size, size)``, uint8.
-        corners: Left, top, right and bottom ``(m, 4)`` of every digit's ink.
-        digits: The digits ``(m,)`` from 0.
-    """
+    """Pixels ``(size, size)`` as uint8, corners ``(m, 4)`` of each digit's ink, and the m digits ``(m,)`` from 0."""
 
     pixels: np.ndarray
     corners: np.ndarray
@@ -75,22 +69,13 @@ def _random_shape(generator: np.random.Generator, size: int) -> tuple[int, int]:
 
 
 def _drawn(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Draw an image in another height and width and return the part with ink.
-
-    Pixels with too little ink are cleared. Every border row and column of the result has ink; the result is empty if no
-    pixel has enough.
-    """
-    drawn = _enlarged(image, shape)
+    """Draw an image in another height and width, clear pixels with too little ink, and crop to those that are left."""
+    drawn = _interpolation(image.shape[0], shape[0]) @ image @ _interpolation(image.shape[1], shape[1]).T
     drawn[drawn < _INK] = 0.0
     rows, columns = np.flatnonzero(drawn.any(axis=1)), np.flatnonzero(drawn.any(axis=0))
     if not len(rows):
         return drawn[:0, :0]
     return drawn[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-
-
-def _enlarged(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Interpolate linearly between an image's pixels."""
-    return _interpolation(image.shape[0], shape[0]) @ image @ _interpolation(image.shape[1], shape[1]).T
 
 
 @lru_cache(maxsize=256)

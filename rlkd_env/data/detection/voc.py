@@ -11,28 +11,11 @@ from torchvision.datasets import VOCDetection
 from rlkd_env.data.detection.files import AnnotatedFiles, DetectionFiles, Part
 from rlkd_env.errors import UsageError
 
-CLASS_NAMES = (
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
+_NAMES = (
+    "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep "
+    "sofa train tvmonitor"
 )
+CLASS_NAMES = tuple(_NAMES.split())
 
 ImageList = tuple[str, str]
 """The year and name of one of VOC's image lists."""
@@ -103,13 +86,7 @@ def _add(files: AnnotatedFiles, image: Path, annotation: Path) -> None:
 
 
 def _object(found: dict[str, Any]) -> tuple[tuple[float, float, float, float], int, bool, float]:
-    """Return an object's corners, class, whether it is difficult, and area.
-
-    Raises:
-        KeyError: If an entry is missing.
-        TypeError: If an entry is empty.
-        ValueError: If an entry is not a number, or the class is not one of VOC's.
-    """
+    """Return an object's corners, class, whether it is difficult, and area."""
     left, top, right, bottom = (float(found["bndbox"][side]) for side in ("xmin", "ymin", "xmax", "ymax"))
     corners = (left - 1.0, top - 1.0, right, bottom)
     if found["name"] not in CLASS_NAMES:

@@ -28,6 +28,8 @@ class Arrays(LabelledSource):
     default_teacher = "resnet56"
     default_student = "resnet20"
     usual_augmentation: Augmentation = "none"
+    statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    """Mean and std of the channels; None takes those of the training images."""
 
     def training_images(self) -> tuple[ImageSet, int]:
         """Load the training images and the number of classes."""
@@ -39,17 +41,19 @@ class Arrays(LabelledSource):
         return self._parts[1]
 
     def arrays(self) -> tuple[dict[str, np.ndarray], str]:
-        """Read ``x_train``, ``y_train`` and, if there, ``x_test``, ``y_test``; return them with the file's name.
-
-        Raises:
-            UsageError: If the arrays are not found.
-        """
+        """Read ``x_train``, ``y_train`` and, if there, ``x_test``, ``y_test``; return them with the file's name."""
         return read_arrays(self.config.root), str(self.config.root)
 
     def preprocessing(self, pixels: Tensor) -> Preprocessing:
         """Return the preprocessing for the training pixels ``(n, channels, height, width)``."""
-        mean, std = channel_statistics(pixels)
-        return augmenting(Preprocessing(mean, std), self.config.augmentation, self.usual_augmentation, pixels)
+        mean, std = self.statistics or channel_statistics(pixels)
+        augmentation = self.config.augmentation
+        if augmentation == "auto":
+            augmentation = self.usual_augmentation
+        if augmentation == "resized_crop":
+            raise UsageError("the augmentation resized_crop needs image files; here it can be none, flip or crop_flip")
+        crop_padding = pixels.shape[-1] // 8 if augmentation == "crop_flip" else 0
+        return Preprocessing(mean, std, crop_padding, flip=augmentation in ("flip", "crop_flip"))
 
     @cached_property
     def _parts(self) -> tuple[MemoryImages, MemoryImages | None]:
@@ -75,11 +79,7 @@ class Arrays(LabelledSource):
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read an ``.npz`` file's arrays without unpickling anything.
-
-    Raises:
-        UsageError: If the file is missing or damaged, or lacks ``x_train`` or ``y_train``.
-    """
+    """Read an ``.npz`` file's arrays without unpickling anything."""
     if not path.is_file():
         raise UsageError(f"there is no file {path}: pass an .npz with x_train and y_train as --data-path")
     try:
@@ -94,11 +94,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def as_pixels(values: np.ndarray, name: str) -> Tensor:
-    """Return images as ``(n, channels, height, width)``, uint8 or float32 in [0, 1].
-
-    Raises:
-        UsageError: If the values are not images.
-    """
+    """Return images as ``(n, channels, height, width)``, uint8 or float32 in [0, 1]."""
     if values.ndim == 3:
         values = values[:, None]
     elif values.ndim == 4 and values.shape[-1] in _CHANNELS:
@@ -115,11 +111,7 @@ def as_pixels(values: np.ndarray, name: str) -> Tensor:
 
 
 def as_labels(values: np.ndarray, count: int, name: str, num_classes: int | None = None) -> Tensor:
-    """Return classes ``(count,)`` as int64.
-
-    Raises:
-        UsageError: If their number differs, or if they are not classes from 0 to ``num_classes`` - 1.
-    """
+    """Return classes ``(count,)`` as int64."""
     if values.size != count or not np.issubdtype(values.dtype, np.integer):
         raise UsageError(f"{name} must hold one whole number for each of the {count} images")
     labels = values.reshape(-1).astype(np.int64)
@@ -139,17 +131,3 @@ def channel_statistics(pixels: Tensor) -> tuple[tuple[float, ...], tuple[float, 
         means.append(float(values.mean()) / scale)
         stds.append(max(float(values.std()) / scale, 1e-3))
     return tuple(means), tuple(stds)
-
-
-def augmenting(preprocessing: Preprocessing, asked: Augmentation, usual: Augmentation, pixels: Tensor) -> Preprocessing:
-    """Add the requested random views, or those that are usual for the data set.
-
-    Raises:
-        UsageError: If random parts of larger images are requested, which arrays do not have.
-    """
-    augmentation = usual if asked == "auto" else asked
-    if augmentation == "resized_crop":
-        raise UsageError("the augmentation resized_crop needs image files; here it can be none, flip or crop_flip")
-    crop_padding = pixels.shape[-1] // 8 if augmentation == "crop_flip" else 0
-    is_flipped = augmentation in ("flip", "crop_flip")
-    return Preprocessing(preprocessing.mean, preprocessing.std, crop_padding, is_flipped)

@@ -15,7 +15,6 @@ from rlkd_env.data.images import ImageSet, MemoryImages, Preprocessing
 from rlkd_env.data.splits import LabelledSource
 from rlkd_env.data.streamed import MEMORY_LIMIT, SMALL_SIZE, FileReader, StreamedImages, readable
 from rlkd_env.errors import UsageError
-from rlkd_env.utils.choices import Augmentation
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _TEST_FOLDERS = ("test", "val", "validation")
@@ -58,11 +57,7 @@ class ImageFolder(LabelledSource):
         return self._image_set(samples, is_train=False)
 
     def samples(self, is_train: bool) -> tuple[list[Sample], list[str]]:
-        """List the files with their classes, and the classes' names; both are empty if there is no test set.
-
-        Raises:
-            UsageError: If there is no class folder, or one without images.
-        """
+        """List the files with their classes, and the classes' names; both are empty if there is no test set."""
         root = self.config.root
         if not root.is_dir():
             raise UsageError(f"there is no folder {root}: pass the folder with the images as --data-path")
@@ -72,19 +67,12 @@ class ImageFolder(LabelledSource):
         tests = [root / name for name in _TEST_FOLDERS if (root / name).is_dir()]
         return list_folder(tests[0]) if has_parts and tests else ([], [])
 
-    @property
-    def _size(self) -> int:
-        return self.config.image_size or self.default_size
-
-    @property
-    def _augmentation(self) -> Augmentation:
-        if self.config.augmentation != "auto":
-            return self.config.augmentation
-        return "resized_crop" if self._size > SMALL_SIZE else "crop_flip"
-
     def _image_set(self, samples: list[Sample], is_train: bool) -> ImageSet:
-        size, config = self._size, self.config
-        augmentation = self._augmentation if is_train else "none"
+        config = self.config
+        size = config.image_size or self.default_size
+        augmentation = config.augmentation if is_train else "none"
+        if augmentation == "auto":
+            augmentation = "resized_crop" if size > SMALL_SIZE else "crop_flip"
         in_memory = augmentation != "resized_crop" and len(samples) * 3 * size**2 <= MEMORY_LIMIT
         if augmentation == "crop_flip" and not in_memory:
             raise UsageError(
@@ -111,11 +99,7 @@ class ImageNet(ImageFolder):
     """
 
     def samples(self, is_train: bool) -> tuple[list[Sample], list[str]]:
-        """List the files with their classes, and the classes' names.
-
-        Raises:
-            UsageError: If there are neither folders nor archives.
-        """
+        """List the files with their classes, and the classes' names."""
         root = self.config.root if self.config.data_path != "auto" else self.config.root / "imagenet"
         split = "train" if is_train else "val"
         if not (root / split).is_dir():
@@ -138,11 +122,7 @@ class TinyImageNet(ImageFolder):
     md5 = "90528d7ca1a48142e341f4ef8d21d0de"
 
     def samples(self, is_train: bool) -> tuple[list[Sample], list[str]]:
-        """List the files with their classes, and the classes' names.
-
-        Raises:
-            UsageError: If the files are missing.
-        """
+        """List the files with their classes, and the classes' names."""
         root = self.config.root / "tiny-imagenet-200"
         if not root.is_dir():
             if not self.config.download:
@@ -161,11 +141,7 @@ class TinyImageNet(ImageFolder):
 
 
 def list_folder(root: Path) -> tuple[list[Sample], list[str]]:
-    """List the image files with their classes, one folder per class, and the classes' names in order.
-
-    Raises:
-        UsageError: If there is no class folder, or one without images.
-    """
+    """List the image files with their classes, one folder per class, and the classes' names in order."""
     try:
         found = TorchvisionFolder(str(root))
     except FileNotFoundError as error:

@@ -22,12 +22,7 @@ ARRAY_NAMES = tuple(f"{letter}_{part}" for part in _PARTS for letter in "xy")
 class ArrayObjects(Arrays):
     """Images and classes in arrays or tensors; see :class:`~rlkd_env.data.sources.arrays.Arrays` for their form.
 
-    Args:
-        config: what is asked of the data.
-        arrays: ``x_train`` and ``y_train``, and perhaps ``x_validation``, ``y_validation``, ``x_test``, ``y_test``.
-
-    Raises:
-        UsageError: if a name is unknown, or one of a pair is missing.
+    There are ``x_train`` and ``y_train``, and perhaps ``x_validation``, ``y_validation``, ``x_test``, ``y_test``.
     """
 
     def __init__(self, config: DataConfig, arrays: Mapping[str, Any]) -> None:
@@ -47,11 +42,7 @@ class ArrayObjects(Arrays):
         return self._arrays, "the data"
 
     def validation_set(self) -> ImageSet | None:
-        """Return the validation images that were given, prepared like the training images; None if there are none.
-
-        Raises:
-            UsageError: if they are no images of the training images' shape and classes.
-        """
+        """Return the validation images that were given, prepared like the training images; None if there are none."""
         if "x_validation" not in self._arrays:
             return None
         training, num_classes = self.training_images()
@@ -68,11 +59,7 @@ class ArrayObjects(Arrays):
 class DatasetObjects(UserDataset):
     """Images and classes in torch ``Dataset`` objects of ``(image, label)``; see :class:`UserDataset` for their form.
 
-    Args:
-        config: what is asked of the data.
-        train: images that are not for testing.
-        test: test images.
-        validation: validation images; None takes some of the training images.
+    Without a Dataset of validation images some of the training images are taken.
     """
 
     def __init__(
@@ -88,16 +75,10 @@ class DatasetObjects(UserDataset):
         self._validation_dataset = validation
 
     def validation_set(self) -> ImageSet | None:
-        """Load the validation images that were given; None if there are none.
-
-        Raises:
-            UsageError: if they are not labelled images.
-        """
-        return (
-            None
-            if self._validation_dataset is None
-            else DatasetObjects(self.config, self._validation_dataset).training_images()[0]
-        )
+        """Load the validation images that were given; None if there are none."""
+        if self._validation_dataset is None:
+            return None
+        return DatasetObjects(self.config, self._validation_dataset).training_images()[0]
 
 
 def _as_array(values: Any) -> np.ndarray:

@@ -6,10 +6,8 @@ from typing import Any
 
 import numpy as np
 import torchvision
-from torch import Tensor
 
-from rlkd_env.data.images import Preprocessing
-from rlkd_env.data.sources.arrays import Arrays, augmenting, read_arrays
+from rlkd_env.data.sources.arrays import Arrays, read_arrays
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.choices import Augmentation
 
@@ -28,11 +26,7 @@ class _SmallSet(Arrays):
     usual_augmentation: Augmentation = "crop_flip"
 
     def arrays(self) -> tuple[dict[str, np.ndarray], str]:
-        """Read the arrays and return them with the name of what was read.
-
-        Raises:
-            UsageError: If they are not found; the message says where they were looked for.
-        """
+        """Read the arrays and return them with the name of what was read."""
         root = self.config.root
         file = root if root.suffix == ".npz" else root / f"{self.name}.npz"
         if file.is_file():
@@ -57,10 +51,7 @@ class CIFAR10(_SmallSet):
 
     name, folder, dataset_class = "cifar10", "cifar-10-batches-py", torchvision.datasets.CIFAR10
 
-    def preprocessing(self, pixels: Tensor) -> Preprocessing:
-        """Normalise with the constants that are common for CIFAR-10."""
-        constants = Preprocessing((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
-        return augmenting(constants, self.config.augmentation, self.usual_augmentation, pixels)
+    statistics = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
 class CIFAR100(_SmallSet):
@@ -68,10 +59,7 @@ class CIFAR100(_SmallSet):
 
     name, folder, dataset_class = "cifar100", "cifar-100-python", torchvision.datasets.CIFAR100
 
-    def preprocessing(self, pixels: Tensor) -> Preprocessing:
-        """Normalise with the constants that are common for CIFAR-100, which published weights expect."""
-        constants = Preprocessing((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
-        return augmenting(constants, self.config.augmentation, self.usual_augmentation, pixels)
+    statistics = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)  # published weights expect these
 
 
 class FashionMNIST(_SmallSet):

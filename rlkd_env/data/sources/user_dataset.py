@@ -23,12 +23,6 @@ class UserDataset(LabelledSource):
     or PIL images; without a test set the factory returns None for it. The Dataset applies its own transforms; random
     ones follow the run's seed if they draw from torch's generator. Labels are read from the attribute ``targets`` or
     ``labels``, otherwise from every item.
-
-    Args:
-        config: The options of the data.
-
-    Attributes:
-        factory: The function or class that returns the Datasets; see :meth:`of`.
     """
 
     default_teacher = "resnet56"
@@ -38,11 +32,7 @@ class UserDataset(LabelledSource):
 
     @classmethod
     def of(cls, factory: Any) -> type[UserDataset]:
-        """Return the class for the Datasets of one factory.
-
-        Raises:
-            UsageError: if it cannot be called.
-        """
+        """Return the class for the Datasets of one factory."""
         if not callable(factory):
             raise UsageError("no function or class that returns a Dataset")
         return type(cls.__name__, (cls,), {"factory": staticmethod(factory)})

@@ -17,8 +17,6 @@ from rlkd_env.methods.fpn import matching_levels
 from rlkd_env.methods.icd.decoder import InstanceDecoder, position_embedding, split_heads
 from rlkd_env.methods.icd.queries import Queries, sample_queries
 
-_WEIGHT_DECAY = 1e-4
-
 
 def identification_loss(real_logits: Tensor, queries: Queries) -> Tensor:
     """Return each image's mean binary cross-entropy ``(B,)`` of its queries being real, from logits ``(B, K)``."""
@@ -67,10 +65,6 @@ class ICD(FeatureMethod):
         decoder_learning_rate: The learning rate of the decoder's AdamW.
         warmup_epochs: The epochs in which only the decoder learns and the student's maps take no part; 0.14 are the
             1,000 updates of 16 images on COCO in the authors' code.
-
-    Raises:
-        UsageError: If the networks are not detectors or have no two maps of the same size, if the teacher's maps differ
-            in width or the heads do not divide it, or if the learning rate is not positive.
     """
 
     tasks: tuple[TaskName, ...] = ("detection",)
@@ -91,8 +85,7 @@ class ICD(FeatureMethod):
     ) -> None:
         super().__init__(pair, task_weight, kd_weight, feature_weight, temperature_squared)
         num_classes = require_detectors(pair, "icd")
-        levels = matching_levels(pair, "icd")
-        self.student_levels, self.teacher_levels = zip(*levels, strict=True)
+        self.student_levels, self.teacher_levels = zip(*matching_levels(pair, "icd"), strict=True)
         shapes = [pair.teacher.stages[number] for number in self.teacher_levels]
         width = _width_of(shapes, "teacher")
         if heads < 1 or width % heads or width % 4 or width == heads:
@@ -102,18 +95,17 @@ class ICD(FeatureMethod):
             )
         if not decoder_learning_rate > 0:
             raise UsageError(f"method 'icd' needs a positive decoder_learning_rate, not {decoder_learning_rate:g}")
-        self.heads = heads
+        self.heads, self.warmup_epochs = heads, warmup_epochs
         self.decoder_learning_rate = decoder_learning_rate
-        self.warmup_epochs = warmup_epochs
         self.decoder = InstanceDecoder(num_classes, width, heads)
         student_width = _width_of([pair.student.stages[number] for number in self.student_levels], "student")
         self.student_values = nn.Linear(student_width, width)
-        sizes = [shape[1:] for shape in shapes]
-        self.register_buffer("positions", position_embedding(sizes, width), persistent=False)
+        positions = position_embedding([shape[1:] for shape in shapes], width)
+        self.register_buffer("positions", positions, persistent=False)
 
     def create_optimizer(self) -> torch.optim.Optimizer:
         """Return an AdamW for the decoder and the map of the student's values."""
-        return torch.optim.AdamW(self.parameters(), lr=self.decoder_learning_rate, weight_decay=_WEIGHT_DECAY)
+        return torch.optim.AdamW(self.parameters(), lr=self.decoder_learning_rate, weight_decay=1e-4)
 
     def feature_losses(self, outputs: InstanceOutputs) -> dict[str, Tensor]:
         """Draw fake boxes and return the terms ``icd``, ``icd_identification`` and ``icd_offsets``, each ``(N,)``."""

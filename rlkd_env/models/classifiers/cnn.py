@@ -16,26 +16,19 @@ class SmallCNN(nn.Module):
 
     The first convolution has ``width`` channels, the others twice and four times as many. With 10 classes and grey
     images there are 1,702 parameters at width 4, 6,274 at 8, 94,186 at 32 and 210,394 at 48.
-
-    Raises:
-        UsageError: If the images are smaller than 4 pixels.
     """
 
     def __init__(self, width: int, num_classes: int, image_shape: tuple[int, int, int]) -> None:
         super().__init__()
         require_size(f"cnn{width}", image_shape, smallest=4)
         widths = (width, 2 * width, 4 * width)
-        self.conv1 = convolution(image_shape[0], widths[0], 3)
-        self.bn1 = nn.BatchNorm2d(widths[0])
+        self.conv1, self.bn1 = convolution(image_shape[0], widths[0], 3), nn.BatchNorm2d(widths[0])
         self.relu1 = nn.ReLU()
-        self.conv2 = convolution(widths[0], widths[1], 3)
-        self.bn2 = nn.BatchNorm2d(widths[1])
+        self.conv2, self.bn2 = convolution(widths[0], widths[1], 3), nn.BatchNorm2d(widths[1])
         self.relu2 = nn.ReLU()
-        self.conv3 = convolution(widths[1], widths[2], 3)
-        self.bn3 = nn.BatchNorm2d(widths[2])
+        self.conv3, self.bn3 = convolution(widths[1], widths[2], 3), nn.BatchNorm2d(widths[2])
         self.relu3 = nn.ReLU()
-        self.pool = nn.MaxPool2d(2)
-        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.pool, self.avgpool = nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(widths[2], num_classes)
         activations = ("relu1", "relu2", "relu3")
         self.taps = Taps(stages=activations, preactivations=activations, classifier="fc")

@@ -13,11 +13,7 @@ from rlkd_env.models.taps.features import Taps, set_taps
 
 
 def digits_cnn(num_classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
-    """Return a network of two 3x3 convolutions, max pooling and a hidden layer, with 151,306 parameters on Digits.
-
-    Raises:
-        UsageError: If the images are smaller than 2 pixels.
-    """
+    """Return a network of two 3x3 convolutions, max pooling and a hidden layer, with 151,306 parameters on Digits."""
     require_size("digits_cnn", image_shape, smallest=2)
     channels, height, width = image_shape
     network = nn.Sequential(
@@ -37,10 +33,7 @@ def digits_cnn(num_classes: int, image_shape: tuple[int, int, int]) -> nn.Module
 def mlp(hidden_units: int, num_classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
     """Return a network of one hidden layer with ReLU, which with 12 units has 910 parameters on Digits."""
     network = nn.Sequential(
-        nn.Flatten(),
-        nn.Linear(math.prod(image_shape), hidden_units),
-        nn.ReLU(),
-        nn.Linear(hidden_units, num_classes),
+        nn.Flatten(), nn.Linear(math.prod(image_shape), hidden_units), nn.ReLU(), nn.Linear(hidden_units, num_classes)
     )
     return set_taps(network, Taps(stages=(), preactivations=(), classifier="3"))
 

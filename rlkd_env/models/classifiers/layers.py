@@ -25,11 +25,7 @@ def initialise_convolutions(network: nn.Module) -> None:
 
 
 def require_size(network: str, image_shape: tuple[int, int, int], smallest: int) -> None:
-    """Check that images are large enough for a network that halves them without padding.
-
-    Raises:
-        UsageError: If height or width is below ``smallest``.
-    """
+    """Check that images are large enough for a network that halves them without padding."""
     _, height, width = image_shape
     if min(height, width) < smallest:
         raise UsageError(

@@ -61,9 +61,7 @@ class MobileNetV2(nn.Module):
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         linear = nn.Linear(1280, num_classes)
         self.classifier = nn.Sequential(linear)
-        self.taps = Taps(
-            stages=("blocks.1", "blocks.2", "blocks.4", "blocks.6"), preactivations=(), classifier="classifier.0"
-        )
+        self.taps = Taps(("blocks.1", "blocks.2", "blocks.4", "blocks.6"), (), "classifier.0")
         initialise_convolutions(self)
         nn.init.normal_(linear.weight, std=0.01)
         nn.init.zeros_(linear.bias)

@@ -15,8 +15,7 @@ from rlkd_env.models.classifiers.vgg import VGGS
 from rlkd_env.models.classifiers.wide_resnet import WIDE_RESNETS
 from rlkd_env.utils.registry import Registry
 
-MODELS: Registry[Callable[[int, tuple[int, int, int]], nn.Module]] = Registry("network")
+MODELS: Registry[Callable[[int, tuple[int, int, int]], nn.Module]] = Registry(
+    "network", {**DIGITS_NETWORKS, **CNNS, **RESNETS, **WIDE_RESNETS, **VGGS, **MOBILENETS, **SHUFFLENETS}
+)
 """Functions that take the number of classes and the images' shape."""
-for _family in (DIGITS_NETWORKS, CNNS, RESNETS, WIDE_RESNETS, VGGS, MOBILENETS, SHUFFLENETS):
-    for _name, _factory in _family.items():
-        MODELS.register(_name)(_factory)

@@ -22,11 +22,9 @@ class BasicBlock(nn.Module):
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = convolution(channels, width, 3, stride)
-        self.bn1 = nn.BatchNorm2d(width)
+        self.conv1, self.bn1 = convolution(channels, width, 3, stride), nn.BatchNorm2d(width)
         self.relu1 = nn.ReLU()
-        self.conv2 = convolution(width, width, 3)
-        self.bn2 = nn.BatchNorm2d(width)
+        self.conv2, self.bn2 = convolution(width, width, 3), nn.BatchNorm2d(width)
         self.downsample = shortcut(channels, width, stride)
         self.relu = nn.ReLU()
 
@@ -43,15 +41,13 @@ class Bottleneck(nn.Module):
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = convolution(channels, width, 1)
-        self.bn1 = nn.BatchNorm2d(width)
+        out_channels = width * self.expansion
+        self.conv1, self.bn1 = convolution(channels, width, 1), nn.BatchNorm2d(width)
         self.relu1 = nn.ReLU()
-        self.conv2 = convolution(width, width, 3, stride)
-        self.bn2 = nn.BatchNorm2d(width)
+        self.conv2, self.bn2 = convolution(width, width, 3, stride), nn.BatchNorm2d(width)
         self.relu2 = nn.ReLU()
-        self.conv3 = convolution(width, width * self.expansion, 1)
-        self.bn3 = nn.BatchNorm2d(width * self.expansion)
-        self.downsample = shortcut(channels, width * self.expansion, stride)
+        self.conv3, self.bn3 = convolution(width, out_channels, 1), nn.BatchNorm2d(out_channels)
+        self.downsample = shortcut(channels, out_channels, stride)
         self.relu = nn.ReLU()
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -75,7 +71,6 @@ class ResNet(nn.Module):
     """
 
     weight_renames: ClassVar[Mapping[str, str]] = {}
-    """Maps regular expressions for parameter names in published files to the names used here."""
 
     def __init__(
         self,
@@ -87,8 +82,7 @@ class ResNet(nn.Module):
         channels: int,
     ) -> None:
         super().__init__()
-        self.conv1 = convolution(channels, stem_channels, 3)
-        self.bn1 = nn.BatchNorm2d(stem_channels)
+        self.conv1, self.bn1 = convolution(channels, stem_channels, 3), nn.BatchNorm2d(stem_channels)
         self.relu = nn.ReLU()
         self.stages = tuple(f"layer{stage + 1}" for stage in range(len(widths)))
         current = stem_channels

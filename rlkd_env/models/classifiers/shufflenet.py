@@ -30,12 +30,9 @@ class GroupedBlock(nn.Module):
         width = own_channels // 4
         # The stem's 24 channels are too few to group.
         self.first_groups = 1 if channels == STEM_CHANNELS else groups
-        self.conv1 = convolution(channels, width, 1, groups=self.first_groups)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = convolution(width, width, 3, stride, groups=width)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = convolution(width, own_channels, 1, groups=groups)
-        self.bn3 = nn.BatchNorm2d(own_channels)
+        self.conv1, self.bn1 = convolution(channels, width, 1, groups=self.first_groups), nn.BatchNorm2d(width)
+        self.conv2, self.bn2 = convolution(width, width, 3, stride, groups=width), nn.BatchNorm2d(width)
+        self.conv3, self.bn3 = convolution(width, own_channels, 1, groups=groups), nn.BatchNorm2d(own_channels)
         self.pool = nn.AvgPool2d(3, stride=2, padding=1) if stride == 2 else None
         self.relu = nn.ReLU()
 
@@ -56,12 +53,9 @@ class SplitBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         width = channels // 2
-        self.conv1 = convolution(width, width, 1)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = convolution(width, width, 3, groups=width)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = convolution(width, width, 1)
-        self.bn3 = nn.BatchNorm2d(width)
+        self.conv1, self.bn1 = convolution(width, width, 1), nn.BatchNorm2d(width)
+        self.conv2, self.bn2 = convolution(width, width, 3, groups=width), nn.BatchNorm2d(width)
+        self.conv3, self.bn3 = convolution(width, width, 1), nn.BatchNorm2d(width)
         self.relu = nn.ReLU()
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -77,16 +71,11 @@ class DownsamplingBlock(nn.Module):
     def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__()
         width = out_channels // 2
-        self.conv1 = convolution(channels, channels, 3, 2, groups=channels)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = convolution(channels, width, 1)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = convolution(channels, width, 1)
-        self.bn3 = nn.BatchNorm2d(width)
-        self.conv4 = convolution(width, width, 3, 2, groups=width)
-        self.bn4 = nn.BatchNorm2d(width)
-        self.conv5 = convolution(width, width, 1)
-        self.bn5 = nn.BatchNorm2d(width)
+        self.conv1, self.bn1 = convolution(channels, channels, 3, 2, groups=channels), nn.BatchNorm2d(channels)
+        self.conv2, self.bn2 = convolution(channels, width, 1), nn.BatchNorm2d(width)
+        self.conv3, self.bn3 = convolution(channels, width, 1), nn.BatchNorm2d(width)
+        self.conv4, self.bn4 = convolution(width, width, 3, 2, groups=width), nn.BatchNorm2d(width)
+        self.conv5, self.bn5 = convolution(width, width, 1), nn.BatchNorm2d(width)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Map ``(N, channels, H, W)`` to ``(N, out_channels, H / 2, W / 2)``."""
@@ -103,15 +92,10 @@ class _ShuffleNet(nn.Module):
     """
 
     def __init__(
-        self,
-        widths: tuple[int, int, int],
-        head_width: int | None,
-        num_classes: int,
-        image_shape: tuple[int, int, int],
+        self, widths: tuple[int, int, int], head_width: int | None, num_classes: int, image_shape: tuple[int, int, int]
     ) -> None:
         super().__init__()
-        self.conv1 = convolution(image_shape[0], STEM_CHANNELS, 1)
-        self.bn1 = nn.BatchNorm2d(STEM_CHANNELS)
+        self.conv1, self.bn1 = convolution(image_shape[0], STEM_CHANNELS, 1), nn.BatchNorm2d(STEM_CHANNELS)
         self.layer1 = self._stage(STEM_CHANNELS, widths[0], blocks=4)
         self.layer2 = self._stage(widths[0], widths[1], blocks=8)
         self.layer3 = self._stage(widths[1], widths[2], blocks=4)

@@ -22,11 +22,7 @@ def torchvision_names() -> frozenset[str]:
 
 
 def check_torchvision(name: str) -> None:
-    """Check a name without the prefix.
-
-    Raises:
-        UsageError: If torchvision has no such classifier.
-    """
+    """Check a name without the prefix."""
     if name not in torchvision_names():
         raise unknown_name("torchvision network", name, torchvision_names())
 
@@ -34,38 +30,27 @@ def check_torchvision(name: str) -> None:
 def create_torchvision(
     name: str, num_classes: int, image_shape: tuple[int, int, int], options: dict[str, Any]
 ) -> nn.Module:
-    """Create one of torchvision's classifiers.
+    """Create one of torchvision's classifiers; the options are further arguments, such as ``dropout``.
 
     Auxiliary outputs are left out, so that it returns plain logits in training too. Networks of a fixed image size are
     built for the size of the images.
-
-    Args:
-        name: torchvision's name of the network.
-        num_classes: The number of classes C.
-        image_shape: The channels, height and width of the images.
-        options: Further arguments of torchvision's function, such as ``dropout``.
-
-    Raises:
-        UsageError: If the name or an option is unknown, or the options do not fit the images.
     """
     check_torchvision(name)
     from torchvision import models
 
-    for option in ("weights", "pretrained"):
-        if option in options:
-            raise UsageError(
-                f"networks are created untrained: load weights from a file instead of using the option {option!r}"
-            )
+    if found := {"weights", "pretrained"} & options.keys():
+        raise UsageError(
+            f"networks are created untrained: load weights from a file instead of using the option {max(found)!r}"
+        )
     channels, height, width = image_shape
-    settings: dict[str, Any] = {}
     if name in ("googlenet", "inception_v3"):
-        settings = {"aux_logits": False, "init_weights": True}
+        options = {"aux_logits": False, "init_weights": True, **options}
     elif name.startswith("vit_"):
-        settings = {"image_size": height}
+        options = {"image_size": height, **options}
     elif name.startswith("maxvit_"):
-        settings = {"input_size": (height, width)}
+        options = {"input_size": (height, width), **options}
     try:
-        network = models.get_model(name, weights=None, num_classes=num_classes, **{**settings, **options})
+        network = models.get_model(name, weights=None, num_classes=num_classes, **options)
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(f"torchvision's {name} cannot be built for images of shape {image_shape}: {reason}") from error

@@ -20,9 +20,6 @@ class VGG(nn.Module):
     """Five blocks of 3x3 convolutions with max pooling between them, average pooling and a linear layer.
 
     The last max pooling, between the fourth and the fifth block, exists only for images of at least 64 pixels.
-
-    Raises:
-        UsageError: If the images are smaller than 8 pixels.
     """
 
     def __init__(self, convolutions: tuple[int, ...], num_classes: int, image_shape: tuple[int, int, int]) -> None:

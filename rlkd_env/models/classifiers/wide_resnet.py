@@ -19,11 +19,9 @@ class PreactivationBlock(nn.Module):
 
     def __init__(self, channels: int, width: int, stride: int) -> None:
         super().__init__()
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.relu1 = nn.ReLU()
+        self.bn1, self.relu1 = nn.BatchNorm2d(channels), nn.ReLU()
         self.conv1 = convolution(channels, width, 3, stride)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.relu2 = nn.ReLU()
+        self.bn2, self.relu2 = nn.BatchNorm2d(width), nn.ReLU()
         self.conv2 = convolution(width, width, 3)
         # The name is that in the published weights.
         self.convShortcut = convolution(channels, width, 1, stride) if channels != width else None
@@ -65,9 +63,7 @@ class WideResNet(nn.Module):
         self.block1 = Stage(blocks, 16, widths[0], 1)
         self.block2 = Stage(blocks, widths[0], widths[1], 2)
         self.block3 = Stage(blocks, widths[1], widths[2], 2)
-        self.bn1 = nn.BatchNorm2d(widths[2])
-        self.relu = nn.ReLU()
-        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.bn1, self.relu, self.avgpool = nn.BatchNorm2d(widths[2]), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(widths[2], num_classes)
         activations = ("block2.layer.0.relu1", "block3.layer.0.relu1", "relu")
         self.taps = Taps(stages=activations, preactivations=activations, classifier="fc")

@@ -32,9 +32,6 @@ def create_pyramid(
 
     If it is frozen, batch norms and the first layers are never trained, as torchvision does for pretrained weights; if
     it is filled, torchvision's ImageNet weights are loaded. The other arguments are those of :class:`Pyramid`.
-
-    Raises:
-        UsageError: If requested weights do not exist or cannot be loaded.
     """
     channels = image_shape[0]
     if backbone in OWN_BACKBONES:

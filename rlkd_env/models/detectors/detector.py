@@ -26,9 +26,6 @@ from rlkd_env.models.detectors.pretrained import PRETRAINED, fit_weights, load_c
 from rlkd_env.models.detectors.pyramid import Pyramid
 from rlkd_env.models.taps.features import Taps
 
-ASPECT_RATIOS = (0.5, 1.0, 2.0)
-"""The ratios of the anchors' heights to their widths."""
-
 
 @dataclass(frozen=True)
 class DetectorOptions:
@@ -68,9 +65,6 @@ class DetectorOptions:
 
         torchvision's backbones have torchvision's defaults, but fewer proposals for small images: in training one per
         32 pixels of the image, of which one per 128 pixels is sampled, and at least 64 of each.
-
-        Raises:
-            UsageError: If an option is unknown or its value is invalid.
         """
         pixels = image_shape[1] * image_shape[2]
         proposals = max(64, min(2000, pixels // 32))
@@ -104,9 +98,6 @@ class Detector(FasterRCNN):
     It computes C + 1 logits per proposal, the background's first. In evaluation, it maps images ``(B, channels, H, W)``
     to a list of dictionaries with ``boxes``, ``labels`` (from 1) and ``scores``; in training, images and targets to
     losses. The size of a map's anchors is ``anchor_scale`` strides.
-
-    Raises:
-        UsageError: If the images are smaller than two pixels of the coarsest stage.
     """
 
     weight_renames: ClassVar[Mapping[str, str]] = {
@@ -134,7 +125,7 @@ class Detector(FasterRCNN):
         channels = options.fpn_channels
         super().__init__(
             pyramid,
-            rpn_anchor_generator=AnchorGenerator(sizes, (ASPECT_RATIOS,) * len(sizes)),
+            rpn_anchor_generator=AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes)),
             rpn_pre_nms_top_n_train=options.training_proposals,
             rpn_post_nms_top_n_train=options.training_proposals,
             rpn_pre_nms_top_n_test=options.testing_proposals,
@@ -201,11 +192,7 @@ def _region_pooling(strides: tuple[int, ...], size: int, anchor_scale: float) ->
 
 
 def check_detector(backbone: str) -> None:
-    """Check the name of a backbone.
-
-    Raises:
-        UsageError: If the name is unknown.
-    """
+    """Check the name of a backbone."""
     if backbone not in OWN_BACKBONES and backbone not in TORCHVISION_BACKBONES:
         raise unknown_name("backbone of a detector", backbone, {*OWN_BACKBONES, *TORCHVISION_BACKBONES})
 
@@ -213,20 +200,15 @@ def check_detector(backbone: str) -> None:
 def create_detector(
     backbone: str, num_classes: int, image_shape: tuple[int, int, int], given: Mapping[str, Any], is_filled: bool = True
 ) -> Detector:
-    """Create a detector.
+    """Create a detector of C classes, not counting the background.
 
     Args:
         backbone: One of our convolutional networks, or torchvision's ``resnet18``, ``resnet34``, ``resnet50``,
             ``resnet101``, ``mobilenet_v2``, ``mobilenet_v3_large`` or ``mobilenet_v3_small``.
-        num_classes: The number of classes C, without the background.
+        num_classes: The number of classes C.
         image_shape: The channels, height and width of the images.
         given: The :class:`DetectorOptions` that differ from the defaults.
-        is_filled: Whether pretrained weights that the options ask for are loaded, or the network is only built to
-            receive them.
-
-    Raises:
-        UsageError: If the name or an option is unknown, the images are too small, or pretrained weights do not exist or
-            cannot be loaded.
+        is_filled: Whether pretrained weights that the options ask for are loaded; they may also be filled in later.
     """
     check_detector(backbone)
     options = DetectorOptions.of(backbone, image_shape, given)
@@ -248,7 +230,6 @@ def create_detector(
 def _anchor_scale(image_shape: tuple[int, int, int], pyramid: Pyramid, pretrained: str) -> float:
     """Return the default size of anchors in strides, see :class:`DetectorOptions`."""
     scale = 8.0
-    subsampled = 2 * pyramid.strides[-1]
-    while pretrained != "coco" and scale * subsampled > 1.5 * min(image_shape[1:]):
+    while pretrained != "coco" and scale * 2 * pyramid.strides[-1] > 1.5 * min(image_shape[1:]):
         scale /= 2
     return scale

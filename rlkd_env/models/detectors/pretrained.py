@@ -23,11 +23,7 @@ PREDICTOR = "roi_heads.box_predictor."
 
 
 def fetch(weights: Any, name: str) -> dict[str, Tensor]:
-    """Return torchvision's published weights of a network from PyTorch's download cache or from the internet.
-
-    Raises:
-        UsageError: If the weights are not in the cache and cannot be downloaded, or the file there is damaged.
-    """
+    """Return torchvision's published weights of a network from PyTorch's download cache or from the internet."""
     try:
         return weights.get_state_dict(progress=True, check_hash=True, map_location="cpu", weights_only=True)
     except (OSError, EOFError, HTTPException, RuntimeError, pickle.UnpicklingError) as error:
@@ -46,6 +42,7 @@ def fit_weights(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -
     numbers its 80 classes up to 90, so published predictors have 91 logits; those of the 80 classes are kept.
     """
     fitted = dict(tensors)
+    used = [number for number, name in enumerate(COCO.meta["categories"]) if name != "N/A"]
     for name, tensor in tensors.items():
         wanted = expected.get(name)
         if wanted is None or tensor.dim() != wanted.dim():
@@ -55,22 +52,14 @@ def fit_weights(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -
         elif name.startswith(PREDICTOR):
             per_class = 4 if "bbox_pred" in name else 1
             if (tensor.shape[0], wanted.shape[0]) == (91 * per_class, 81 * per_class):
-                fitted[name] = tensor.unflatten(0, (91, per_class))[_coco_classes()].flatten(0, 1)
+                fitted[name] = tensor.unflatten(0, (91, per_class))[used].flatten(0, 1)
     return fitted
-
-
-def _coco_classes() -> list[int]:
-    """Return the numbers from 0 to 90 that stand for the background and COCO's 80 classes."""
-    return [number for number, name in enumerate(COCO.meta["categories"]) if name != "N/A"]
 
 
 def load_coco(detector: nn.Module, backbone: str, is_filled: bool) -> None:
     """Load the weights of torchvision's COCO detector, or only prepare for them if not ``is_filled``.
 
     The predictor's weights are loaded only into detectors of 90 classes or COCO's 80.
-
-    Raises:
-        UsageError: If there are no weights for the backbone or options, or they cannot be loaded.
     """
     if backbone != COCO_BACKBONE:
         raise UsageError(f"there are COCO weights only for fasterrcnn/{COCO_BACKBONE}, not for {backbone}")

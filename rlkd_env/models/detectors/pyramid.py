@@ -31,19 +31,16 @@ class Pyramid(nn.Module):
     Attributes:
         strides: The stride of each map except the coarsest, which is the one before it subsampled.
         out_channels: ``fpn_channels``, under the name that torchvision's detectors expect.
-
-    Raises:
-        UsageError: If no stage is as coarse as ``finest_stride``.
     """
 
     def __init__(
         self, network: nn.Module, stages: Iterable[str], channels: int, finest_stride: int, fpn_channels: int
     ) -> None:
         super().__init__()
-        by_stride = {
-            PROBE_SIZE // values.shape[-1]: (name, values.shape[1])
-            for name, values in _maps(network, stages, channels).items()
-        }
+        extractor = create_feature_extractor(network, list(stages)).eval()
+        with torch.no_grad():
+            maps = extractor(torch.zeros(1, channels, PROBE_SIZE, PROBE_SIZE))
+        by_stride = {PROBE_SIZE // values.shape[-1]: (name, values.shape[1]) for name, values in maps.items()}
         self.strides = tuple(sorted(stride for stride in by_stride if stride >= finest_stride))
         if not self.strides:
             raise UsageError(
@@ -61,10 +58,3 @@ class Pyramid(nn.Module):
         The last level, ``pool``, is the one before it without every other row and column.
         """
         return self.fpn(self.body(images))
-
-
-@torch.no_grad()
-def _maps(network: nn.Module, stages: Iterable[str], channels: int) -> dict[str, Tensor]:
-    """Return the stages' maps of an empty image."""
-    extractor = create_feature_extractor(network, list(stages)).eval()
-    return extractor(torch.zeros(1, channels, PROBE_SIZE, PROBE_SIZE))

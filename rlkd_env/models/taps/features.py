@@ -55,12 +55,7 @@ class Features:
 
 @dataclass(frozen=True)
 class FeatureShapes:
-    """The sizes of one image's features.
-
-    Attributes:
-        stages: The channels, height and width of every stage's map.
-        pooled: The width D of the pooled feature.
-    """
+    """The channels, height and width of each stage's map, and the width D of the pooled feature."""
 
     stages: tuple[tuple[int, int, int], ...]
     pooled: int
@@ -73,12 +68,7 @@ def set_taps(network: nn.Module, taps: Taps) -> nn.Module:
 
 
 def taps_of(network: nn.Module) -> Taps:
-    """Return a network's taps, its attribute ``taps``.
-
-    Raises:
-        UsageError: If there are none, if they name missing modules, or if the number of pre-activations differs from
-            that of stages.
-    """
+    """Return a network's taps, its attribute ``taps``."""
     taps = getattr(network, "taps", None)
     if not isinstance(taps, Taps):
         raise UsageError(
@@ -103,28 +93,22 @@ def classifier_of(network: nn.Module) -> nn.Module:
 
 
 def forward_with_features(network: nn.Module, images: Tensor) -> tuple[Tensor, Features]:
-    """Forward images ``(N, channels, height, width)`` once and keep the features.
-
-    Returns:
-        The logits ``(N, C)`` and the features, with gradients if the network's outputs have them.
-    """
+    """Forward images ``(N, channels, height, width)`` once; return logits ``(N, C)`` and features with gradients."""
     taps = taps_of(network)
-    kept: dict[tuple[str, str], Tensor] = {}
+    outputs: dict[str, Tensor] = {}
+    inputs: dict[str, Tensor] = {}
     with ExitStack() as hooks:
         for name in taps.stages:
-            module = network.get_submodule(name)
-            hooks.enter_context(module.register_forward_hook(partial(_keep_output, kept, name)))
+            hooks.enter_context(network.get_submodule(name).register_forward_hook(partial(_keep, outputs, name)))
         for name in (*taps.preactivations, taps.classifier):
-            module = network.get_submodule(name)
-            hooks.enter_context(module.register_forward_pre_hook(partial(_keep_input, kept, name)))
+            hooks.enter_context(network.get_submodule(name).register_forward_pre_hook(partial(_keep, inputs, name)))
         logits = network(images)
-    pooled = kept["input", taps.classifier]
-    features = Features(
-        tuple(kept["output", name] for name in taps.stages),
-        tuple(kept["input", name] for name in taps.preactivations),
+    pooled = inputs[taps.classifier]
+    return logits, Features(
+        tuple(outputs[name] for name in taps.stages),
+        tuple(inputs[name] for name in taps.preactivations),
         pooled.mean((2, 3)) if pooled.dim() == 4 else pooled,
     )
-    return logits, features
 
 
 @torch.no_grad()
@@ -133,11 +117,8 @@ def feature_shapes(network: nn.Module, images: Tensor) -> FeatureShapes:
     was_training = network.training
     _, features = forward_with_features(network.eval(), images)
     network.train(was_training)
-    stages = []
-    for stage in features.stages:
-        channels, height, width = stage.shape[1:]
-        stages.append((channels, height, width))
-    return FeatureShapes(tuple(stages), features.pooled.shape[-1])
+    stages = tuple((maps.shape[1], maps.shape[2], maps.shape[3]) for maps in features.stages)
+    return FeatureShapes(stages, features.pooled.shape[-1])
 
 
 def forward_from_stage(network: nn.Module, images: Tensor, stage: int, replace: Callable[[Tensor], Tensor]) -> Tensor:
@@ -147,11 +128,5 @@ def forward_from_stage(network: nn.Module, images: Tensor, stage: int, replace: 
         return network(images)
 
 
-def _keep_output(kept: dict[tuple[str, str], Tensor], name: str, *call: Any) -> None:
-    """Keep the output of a module's call (module, inputs, output)."""
-    kept["output", name] = call[2]
-
-
-def _keep_input(kept: dict[tuple[str, str], Tensor], name: str, *call: Any) -> None:
-    """Keep the first input of a module's call (module, inputs)."""
-    kept["input", name] = call[1][0]
+def _keep(kept: dict[str, Tensor], name: str, module: nn.Module, inputs: Any, output: Any = None) -> None:  # noqa: ARG001
+    kept[name] = inputs[0] if output is None else output

@@ -21,20 +21,8 @@ SEARCH_SIZE = 224
 SEARCH_IMAGES = 2
 """More than one, so that tensors that do not depend on the images are not taken for maps."""
 
-ACTIVATIONS = (
-    nn.ReLU,
-    nn.LeakyReLU,
-    nn.PReLU,
-    nn.ELU,
-    nn.CELU,
-    nn.SELU,
-    nn.GELU,
-    nn.SiLU,
-    nn.Mish,
-    nn.Hardswish,
-    nn.Hardtanh,  # ReLU6 is one
-    nn.Softplus,
-)
+RECTIFIERS = (nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.Hardtanh)  # ReLU6 is a Hardtanh
+ACTIVATIONS = (*RECTIFIERS, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Softplus)
 POOLINGS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d)
 
 
@@ -56,25 +44,13 @@ class _Call:
 
 
 def add_taps(
-    network: nn.Module,
-    num_classes: int,
-    image_shape: tuple[int, int, int],
-    given: Mapping[str, Any] | None = None,
+    network: nn.Module, num_classes: int, image_shape: tuple[int, int, int], given: Mapping[str, Any] | None = None
 ) -> nn.Module:
-    """Check that a network maps images to logits, and give it taps if it has none.
+    """Check that a network maps images ``(N, *image_shape)`` to logits ``(N, C)``, and give it taps if it has none.
 
     In-place activations are made out-of-place, because they would overwrite what the taps read. If no taps can be
-    found, :func:`~rlkd_env.models.taps.features.taps_of` reports it when they are needed.
-
-    Args:
-        network: Any module that maps images ``(N, *image_shape)`` to logits ``(N, C)``; it is returned.
-        num_classes: The number of classes C.
-        image_shape: The channels, height and width of the images.
-        given: Fields of :class:`~rlkd_env.models.taps.features.Taps` that override the network's own or found ones.
-
-    Raises:
-        UsageError: If the network cannot take the images, returns anything but logits of the classes, or lacks a module
-            that its taps name.
+    found, :func:`~rlkd_env.models.taps.features.taps_of` reports it when they are needed. The ``given`` fields of
+    :class:`~rlkd_env.models.taps.features.Taps` override the network's own or found ones.
     """
     for module in network.modules():
         if isinstance(module, ACTIVATIONS) and getattr(module, "inplace", False):
@@ -141,10 +117,7 @@ def _record(network: nn.Module, image: Tensor) -> tuple[Any, list[_Call]]:
     """
     dry: dict[int, Any] = {}
     if image.device.type == "meta":
-        dry = {
-            id(parameter): nn.Parameter(parameter.to("meta"), parameter.requires_grad)
-            for parameter in network.parameters()
-        }
+        dry = {id(weight): nn.Parameter(weight.to("meta"), weight.requires_grad) for weight in network.parameters()}
         dry |= {id(buffer): buffer.to("meta") for buffer in network.buffers()}
     twin = copy.deepcopy(network, dry).eval()
     calls: list[_Call] = []
@@ -181,7 +154,8 @@ def _stages(calls: list[_Call], image_size: tuple[int, int]) -> tuple[tuple[str,
     ends = [call for call in last.values() if id(call.given) not in pooled]
     ends.sort(key=lambda call: call.size, reverse=True)
     # Convolutions without padding crop a few pixels; a stage roughly halves its map.
-    ends = [call for call, following in zip_longest(ends, ends[1:]) if not _is_shaved(call, following)]
+    pairs = zip_longest(ends, ends[1:])
+    ends = [call for call, after in pairs if after is None or min(after.size) <= 2 / 3 * min(call.size)]
     # A block may use one activation twice; a tap reads its last use.
     final = {call.name: call for call in calls if isinstance(call.module, ACTIVATIONS)}
     activated = {id(call.given): name for name, call in final.items()}
@@ -201,10 +175,6 @@ def _is_map(tensor: Tensor, image_size: tuple[int, int]) -> bool:
     height, width = image_size
     rounding = 0 if height == width else 1.5 * max(height, width)
     return abs(tensor.shape[-2] * width - tensor.shape[-1] * height) <= rounding
-
-
-def _is_shaved(call: _Call, following: _Call | None) -> bool:
-    return following is not None and min(following.size) > 2 / 3 * min(call.size)
 
 
 def _classifier(calls: list[_Call], logits: Tensor, num_classes: int) -> str:

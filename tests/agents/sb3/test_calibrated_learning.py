@@ -143,6 +143,7 @@ def gains_of_an_update(policies: Sequence[TemperaturePolicy], teacher: nn.Module
     return gains.mean(axis=1)
 
 
+@pytest.mark.slow
 def test_ppo_on_gradient_credit_gains_more_probe_loss_per_update_than_on_the_shared_reward(
     digits_teacher: nn.Sequential,
 ) -> None:

@@ -39,6 +39,7 @@ def probe_loss(run: DistillationRun) -> float:
     return float(loss)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("create_student", [None, batch_norm_and_dropout_student])
 def test_the_counterfactual_is_what_a_fork_with_another_temperature_shows(
     make_run: MakeRun, create_student: Callable[[], nn.Module] | None
