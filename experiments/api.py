@@ -14,7 +14,7 @@ from torch import nn
 
 from agents.learned import TemperaturePolicy
 from experiments.config import DistillConfig
-from experiments.config.presets import laid_over, read_config_file, read_preset
+from experiments.config.presets import laid_over, read_layers
 from experiments.session.folder import SUMMARY_FILE, check_folder
 from experiments.session.objects import read_objects
 from experiments.session.session import DistillSession, prepare
@@ -31,8 +31,7 @@ _REGISTRIES = {
     "features": "rlkd_env.instances:FEATURES",
 }
 """Settings that name parts, and the registries that know these."""
-_SET_OTHERWISE = {"agent": "temperature", "policy": "temperature", "rule": "temperature", "dataset": "data"}
-_SET_OTHERWISE |= {"out": "folder"}
+_SET_OTHERWISE = {**dict.fromkeys(("agent", "policy", "rule"), "temperature"), "dataset": "data", "out": "folder"}
 """Options of the command line that are arguments of another name here."""
 _OPTION = re.compile(r"(rlkd [\w-]+(?: --[\w-]+ [^\s,;]+)*)|--([a-z][\w-]*)")
 """A whole command, or an option of one."""
@@ -183,12 +182,7 @@ def _config(given: dict[str, Any], settings: dict[str, Any]) -> DistillConfig:
         if name in given:
             raise UsageError(f"{name} follows from the other arguments already: leave it out")
     given = {name: _named_part(name, value) for name, value in {**given, **settings}.items()}
-    valid = DistillConfig.option_names()
-    below: dict[str, Any] = {}
-    if given.get("preset") is not None:
-        below = read_preset(str(given["preset"]), DistillConfig.presets, valid)
-    if given.get("config") is not None:
-        below = laid_over(below, read_config_file(Path(given["config"]), valid))
+    below = read_layers(given.get("preset"), given.get("config"), DistillConfig.presets, DistillConfig.option_names())
     choice: dict[str, Any] = {name: given[name] for name in ("agent", "policy", "rule") if name in given}
     return DistillConfig().replaced(laid_over(below, choice)).replaced(given)
 
@@ -233,8 +227,7 @@ def _keywords_for_options() -> Iterator[None]:
     try:
         yield
     except UsageError as error:
-        told = _OPTION.sub(lambda found: found[1] or _keyword(found[2]), str(error))
-        raise UsageError(told) from error
+        raise UsageError(_OPTION.sub(lambda found: found[1] or _keyword(found[2]), str(error))) from error
 
 
 def _keyword(option: str) -> str:

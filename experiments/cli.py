@@ -5,23 +5,13 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import tyro
 
-from experiments.config import (
-    BenchConfig,
-    CompareConfig,
-    CreditConfig,
-    DistillConfig,
-    ReportConfig,
-    TeacherConfig,
-    TrainAgentConfig,
-    ValidateConfig,
-)
+from experiments import config as configs
 from experiments.config.common import CommandConfig
-from experiments.config.presets import laid_over, read_config_file, read_preset
+from experiments.config.presets import laid_over, read_config_file, read_layers
 from experiments.parsing import named_options, parse_options, renamed_arguments
 from experiments.session.folder import CONFIG_FILE
 from experiments.shadowing import check_agents
@@ -29,14 +19,14 @@ from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.utils.torchrun import is_first_process, started_processes
 
 _COMMANDS: dict[str, type[CommandConfig]] = {
-    "distill": DistillConfig,
-    "teacher": TeacherConfig,
-    "train-agent": TrainAgentConfig,
-    "credit": CreditConfig,
-    "bench": BenchConfig,
-    "compare": CompareConfig,
-    "validate": ValidateConfig,
-    "report": ReportConfig,
+    "distill": configs.DistillConfig,
+    "teacher": configs.TeacherConfig,
+    "train-agent": configs.TrainAgentConfig,
+    "credit": configs.CreditConfig,
+    "bench": configs.BenchConfig,
+    "compare": configs.CompareConfig,
+    "validate": configs.ValidateConfig,
+    "report": configs.ReportConfig,
 }
 """Options by command. Command NAME is run by the function ``run_NAME`` of the module ``experiments.commands.NAME``,
 which is imported only then."""
@@ -81,12 +71,7 @@ def _layers(kind: type[CommandConfig], given: dict[str, str | None]) -> dict[str
 
     Where an argument names who sets the temperatures, it replaces theirs.
     """
-    valid = kind.option_names()
-    options: dict[str, Any] = {}
-    if (preset := given.get("preset")) is not None:
-        options = read_preset(preset, kind.presets, valid)
-    if (file := given.get("config")) is not None:
-        options = laid_over(options, read_config_file(Path(file), valid))
+    options = read_layers(given.get("preset"), given.get("config"), kind.presets, kind.option_names())
     choice = {name: given[name] for name in ("agent", "policy", "rule") if given.get(name, "None") != "None"}
     return {name: value for name, value in laid_over(options, choice).items() if name in options}
 
@@ -105,27 +90,20 @@ def _resumed(config: Any, chosen: set[str]) -> Any:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command.
-
-    The exit code is 0, 1 when a run diverged, 2 for bad input, 130 when interrupted.
-    """
+    """Run a command, and return 0, 1 when a run diverged, 2 for bad input, or 130 when interrupted."""
     try:
         check_agents()
         config = parse(sys.argv[1:] if arguments is None else list(arguments))
-        if started_processes() > 1 and not isinstance(config, DistillConfig):
+        if started_processes() > 1 and not isinstance(config, configs.DistillConfig):
             raise UsageError("only rlkd distill runs in several processes: start this command without torchrun")
         name = next(name for name, kind in _COMMANDS.items() if isinstance(config, kind))
         module = importlib.import_module(_MODULES.get(name, f"experiments.commands.{name}"))
         run: Callable[[Any], int] = getattr(module, f"run_{name.replace('-', '_')}")
         return run(config)
     except (UsageError, OSError) as error:
-        return _fail(str(error))
-
-
-def _fail(message: str) -> int:
-    if is_first_process():  # the others have the same error, or have told their own
-        print(f"rlkd: error: {' '.join(message.split())}", file=sys.stderr)
-    return 2
+        if is_first_process():  # the others have the same error, or have told their own
+            print(f"rlkd: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
 
 
 def entry_point() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterable
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from tqdm import tqdm
 
 from experiments.compare.analysis import analyze
 from experiments.compare.executors import EXECUTORS, WorkersLost
-from experiments.compare.plan import Plan, PlannedRun, check_folders, check_test_set, make_plan
+from experiments.compare.plan import Plan, PlannedRun, check_folders, make_plan
 from experiments.compare.rows import COMPARISON_FILE, COMPARISON_VERSION, CSV_FILE, Row, row_of, write_csv
 from experiments.compare.table import print_tables
 from experiments.compare.work import Outcome
@@ -22,8 +24,6 @@ from experiments.session.provenance import versions
 from experiments.session.session import prepare
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.files import write_json
-
-_LOCK_FILE = ".lock"
 
 
 def run_compare(config: CompareConfig) -> int:
@@ -40,7 +40,7 @@ def run_compare(config: CompareConfig) -> int:
     _check_arms(plan)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / _LOCK_FILE, timeout=0):
+        with FileLock(folder / ".lock", timeout=0):
             return _compare(config, plan)
     except Timeout:
         raise UsageError(f"another rlkd compare works in {folder}") from None
@@ -48,14 +48,15 @@ def run_compare(config: CompareConfig) -> int:
 
 def _check_arms(plan: Plan) -> None:
     """Build every arm on every task once, which tells wrong options; arms that are finished are not built."""
-    for first in plan.first_runs():
-        if all(run.summary() for run in plan.runs_of(first.task, first.arm)):
+    for task, arm in itertools.product(plan.tasks, plan.arms):
+        runs = plan.runs_of(task, arm)
+        if all(run.summary() for run in runs):
             continue
         try:
-            prepare(first.config)
-            check_test_set(first)
+            if prepare(runs[0].config).source.test_set() is None:
+                raise UsageError(f"the data of task {task} have no test images")
         except UsageError as error:
-            raise UsageError(f"arm {first.arm} on task {first.task}: {error}") from None
+            raise UsageError(f"arm {arm} on task {task}: {error}") from None
 
 
 def _compare(config: CompareConfig, plan: Plan) -> int:
@@ -131,7 +132,7 @@ def _write(config: CompareConfig, plan: Plan, outcomes: dict[str, Outcome]) -> t
         "arms": plan.arms,
         "baseline": plan.baseline,
         "planned_runs": len(plan.runs),
-        "runs": [row.as_dict() | {"folder": _folder(plan, row, config.folder)} for row in rows],
+        "runs": [asdict(row) | {"folder": _folder(plan, row, config.folder)} for row in rows],
         "statistics": statistics,
         "versions": versions(),
     }

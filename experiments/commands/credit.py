@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
@@ -29,8 +29,7 @@ from rlkd_env.utils.files import write_atomically, write_json
 from rlkd_env.wrappers import CalibratedReward, TemperatureAction
 
 SCATTER_FILE = "credit.png"
-_TIMED_STEPS = 40
-_TIMED_ROUNDS = 7
+_TIMED_STEPS, _TIMED_ROUNDS = 40, 7
 
 
 def run_credit(config: CreditConfig) -> int:
@@ -73,7 +72,9 @@ def _measure(run: DistillationRun, config: CreditConfig) -> list[dict[str, np.nd
             if run.reward.is_measured:
                 decomposition.learn(float(reward.mean()))
             if step in points:
-                samples.append({**_credits(hooks), "return_decomposition": learned})
+                credits = {name: hook.credit for name, hook in hooks.items() if hook.credit is not None}
+                found = {name: credit.double().cpu().numpy() for name, credit in credits.items()}
+                samples.append({**found, "return_decomposition": learned})
         env.step(actions)  # starts the next run
     return samples
 
@@ -86,10 +87,6 @@ def _watched(run: DistillationRun, hooks: Iterable[Calibrator]) -> Iterator[None
     yield
     for hook in hooks:
         run.remove_hook(hook)
-
-
-def _credits(hooks: dict[str, Calibrator]) -> dict[str, np.ndarray]:
-    return {name: hook.credit.double().cpu().numpy() for name, hook in hooks.items() if hook.credit is not None}
 
 
 def _correlations(samples: list[dict[str, np.ndarray]], name: str) -> dict[str, float | None]:
@@ -129,7 +126,6 @@ def _cost_ratio(run: DistillationRun, name: str, seed: int) -> dict[str, float]:
 def _draw(samples: list[dict[str, np.ndarray]], names: list[str], path: Path) -> None:
     """Scatter the credits against the truth, both in deviations of their batch."""
     figure = Figure(figsize=(3.2 * len(names), 3.4), dpi=110, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     for axes, name in zip(figure.subplots(1, len(names), sharey=True), names, strict=True):
         truth = np.concatenate([_standardized(sample["counterfactual"]) for sample in samples])
         credit = np.concatenate([_standardized(sample[name]) for sample in samples])
@@ -137,12 +133,9 @@ def _draw(samples: list[dict[str, np.ndarray]], names: list[str], path: Path) ->
         axes.set(title=name, xlabel="true effect / deviation", xlim=(-4, 4), ylim=(-4, 4))
         axes.axline((0, 0), slope=1, color="0.7", linewidth=0.8, zorder=0)
     figure.axes[0].set_ylabel("credit / deviation")
-    canvas.draw()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = path.with_suffix(".tmp")
+    content = io.BytesIO()
     figure.savefig(content, format="png")
-    write_atomically(path, content.read_bytes())
-    content.unlink()
+    write_atomically(path, content.getvalue())
 
 
 def _standardized(values: np.ndarray) -> np.ndarray:

@@ -16,10 +16,7 @@ from rlkd_env.utils.torchrun import started_processes
 
 
 def run_distill(config: DistillConfig) -> int:
-    """Make a run and print its table, alone or together with the other processes that torchrun has started.
-
-    The exit code is 0, 1 when the run diverged or a process was lost, or 130 when it was interrupted.
-    """
+    """Make a run, alone or with torchrun's other processes; return 1 if it diverged or a process was lost."""
     if started_processes() > 1:
         return distill_together(config, _finish)
     if check_run_folder(config.folder, config.output):

@@ -25,12 +25,8 @@ def run_report(config: ReportConfig) -> int:
     console = Console()
     for warning in page.warnings:
         console.print(warning, highlight=False, markup=False)
-    console.print(
-        f"written: {written[0]}, and {len(written) - 1} figures in {written[0].with_suffix('')}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    told = f"written: {written[0]}, and {len(written) - 1} figures in {written[0].with_suffix('')}"
+    console.print(told, highlight=False, markup=False, soft_wrap=True)
     return 0
 
 

@@ -26,10 +26,7 @@ CARD_FILE = "teacher.json"
 
 
 def run_teacher(config: TeacherConfig) -> int:
-    """Train a teacher, evaluate it on the test set once, and write it with a card.
-
-    The exit code is 0, or 130 when it was interrupted.
-    """
+    """Train a teacher, evaluate it on the test set once, and write it with a card."""
     recipe, folder, output = config.recipe(), config.folder, config.output
     check_model(recipe.model)  # an unknown name is told before anything else
     _check_folder(config)

@@ -23,17 +23,13 @@ from rlkd_env.errors import UsageError
 from rlkd_env.models.engine import select_device
 from rlkd_env.utils.files import read_json, read_tensors, tensors_hash
 
-_SURROUNDINGS = ("device", "processor", "threads", "processes", "versions")
-"""What a run's rounding follows from."""
+_SURROUNDINGS = ("device", "processor", "threads", "processes", "versions")  # what a run's rounding follows from
 _OF_FILE = {STUDENT_FILE: "student_sha256", LAST_STUDENT_FILE: "student_last_sha256"}
 
 
 @dataclass(frozen=True)
 class Check:
-    """One figure of a summary, and what the run that was made again says.
-
-    It holds if both are the same, or near enough.
-    """
+    """A figure of a summary, what it is in the run that was made again, and whether that is near enough."""
 
     name: str
     recorded: Any
@@ -42,10 +38,7 @@ class Check:
 
 
 def run_validate(config: ValidateConfig) -> int:
-    """Make a run again and print what differs.
-
-    The exit code is 0 if all holds, 1 if not, 130 when interrupted.
-    """
+    """Make a run again and print what differs; return 1 if anything does not hold."""
     path = Path(config.summary)
     path = path / SUMMARY_FILE if path.is_dir() else path
     recorded = read_json(path)
@@ -97,7 +90,8 @@ def compare(recorded: dict[str, Any], again: dict[str, Any], tolerance: float, i
     """
     checks = []
     for name in recorded:
-        if name in _SURROUNDINGS or name not in again or name in ("settings", "config_hash") or _is_time(name):
+        is_elsewhere = name in (*_SURROUNDINGS, "settings", "config_hash") or name.endswith(("seconds", "_ms"))
+        if is_elsewhere or name not in again:
             continue
         old, new = recorded[name], again[name]
         if name.endswith("_accuracy") and is_tolerant and None not in (old, new):
@@ -126,10 +120,6 @@ def _settings_and_files(recorded: dict[str, Any], folder: Path) -> list[Check]:
             found = tensors_hash(read_tensors(folder / name)[0])
             checks.append(Check(name, recorded[key], found, recorded[key] == found))
     return checks
-
-
-def _is_time(name: str) -> bool:
-    return name.endswith(("seconds", "_ms"))
 
 
 def _print(checks: list[Check], reasons: list[str], tolerance: float) -> None:

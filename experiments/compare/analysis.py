@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from experiments.compare.rows import STUDENTS, Row
-from experiments.compare.statistics import Estimate, estimate_mean, paired_difference, probability_of_improvement
+from experiments.compare.statistics import estimate_mean, paired_difference, probability_of_improvement
 
 
 def analyze(rows: Sequence[Row], tasks: Sequence[str], baseline: str, fixed_arms: Sequence[str]) -> dict[str, Any]:
@@ -51,15 +52,13 @@ def _of_student(by_arm: dict[str, list[Row]], student: str, baseline: str, fixed
 
 
 def _of_arm(values: dict[int, float], baseline: dict[int, float], best_fixed: dict[int, float]) -> dict[str, Any]:
-    mean = estimate_mean(list(values.values())) if values else None
-    comparable = values and baseline
+    own, others = list(values.values()), list(baseline.values())
+    mean = estimate_mean(own) if own else None
     return {
-        "mean": None if mean is None else mean.as_dict(),
+        "mean": None if mean is None else asdict(mean),
         "difference": _difference(values, baseline),
         "regret": _difference(values, best_fixed),
-        "probability_of_improvement": (
-            probability_of_improvement(list(values.values()), list(baseline.values())) if comparable else None
-        ),
+        "probability_of_improvement": probability_of_improvement(own, others) if own and others else None,
     }
 
 
@@ -67,8 +66,7 @@ def _difference(values: dict[int, float], reference: dict[int, float]) -> dict[s
     seeds = [seed for seed in values if seed in reference]
     if not seeds:
         return None
-    difference: Estimate = paired_difference([values[seed] for seed in seeds], [reference[seed] for seed in seeds])
-    return difference.as_dict()
+    return asdict(paired_difference([values[seed] for seed in seeds], [reference[seed] for seed in seeds]))
 
 
 def _by_seed(rows: list[Row], student: str) -> dict[int, float]:

@@ -11,10 +11,7 @@ from experiments.config import CompareConfig
 from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.utils.options import renamed
 
-Options = dict[str, Any]
-"""Options of ``rlkd distill`` by name, as a config file holds them."""
-ALL_RULES = "all"
-STUDENT_ALONE = "student_alone"
+Options = dict[str, Any]  # options of ``rlkd distill`` by name, as a config file holds them
 
 
 def create_arms(config: CompareConfig) -> dict[str, Options]:
@@ -22,14 +19,14 @@ def create_arms(config: CompareConfig) -> dict[str, Options]:
     options, arms = config.comparison, dict[str, Options]()
     fixed = {"rule": "fixed", "policy": None}
     temperatures: list[float | str] = list(options.fixed_temperatures)
-    rules = [name for rule in options.rules for name in (RULES if rule == ALL_RULES else (rule,))]
+    rules = [name for rule in options.rules for name in (RULES if rule == "all" else (rule,))]
     if "fixed" in rules or options.baseline == "auto":
         temperatures.append(config.agent.fixed_temperature)
     for temperature in sorted(map(str, temperatures), key=_sort_key):
         arms[arm_of(temperature)] = {**fixed, "fixed_temperature": temperature}
     for name in rules:
         if name not in RULES and ":" not in name:
-            raise unknown_name("rule", name, [*RULES, ALL_RULES])
+            raise unknown_name("rule", name, [*RULES, "all"])
         if name != "fixed":
             arms[name] = {"rule": name, "policy": None}
     for agent in options.agents:
@@ -39,7 +36,7 @@ def create_arms(config: CompareConfig) -> dict[str, Options]:
         if not options.calibrators:
             arms[agent] = learning
     policies = {name: {"policy": path, "rule": None} for name, path in options.policies.items()}
-    alone = {STUDENT_ALONE: {**fixed, "method": "cross_entropy"}} if options.student_alone else {}
+    alone = {"student_alone": {**fixed, "method": "cross_entropy"}} if options.student_alone else {}
     own = {name: read_options(f"arm {name}", text) for name, text in options.arms.items()}
     for more in (policies, alone, own):
         for name, arm in more.items():

@@ -26,8 +26,6 @@ Executor = Callable[[Sequence[PlannedRun], CompareOptions, CountEpochs], Generat
 
 Closing the generator stops the runs under way."""
 
-_LOOK_SECONDS = 0.5
-
 
 class WorkersLost(Exception):  # noqa: N818 (not an error in the program)
     """A worker process was killed, for instance because memory ran out."""
@@ -47,7 +45,7 @@ def in_processes(
     try:
         waiting: set[Future[Outcome]] = {pool.submit(_work, run, options.threads) for run in runs}
         while waiting:
-            done, waiting = wait(waiting, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
+            done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
             count(epochs.value - seen)
             seen = epochs.value
             for future in done:
@@ -95,7 +93,6 @@ def on_ray(runs: Sequence[PlannedRun], options: CompareOptions, count: CountEpoc
 
 
 EXECUTORS: dict[str, Executor] = {"processes": in_processes, "serial": one_by_one, "ray": on_ray}
-"""The executors by their names as options."""
 
 _epochs: Any = None
 
@@ -125,10 +122,6 @@ def _count(epochs: int) -> None:
         _epochs.value += epochs
 
 
-def _count_nothing(epochs: int) -> None:
-    """Leave the counting to the caller, which is on another machine."""
-
-
 def _work_on_ray(run: PlannedRun, threads: int, folder: str) -> Outcome:
     os.chdir(folder)  # for relative paths in the options
-    return make_run(run, threads, _count_nothing)
+    return make_run(run, threads, lambda _: None)  # the caller, which is on another machine, counts

@@ -5,19 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from experiments.compare.arms import Options, baseline_of, create_arms, read_options
 from experiments.config import CompareConfig, DistillConfig, config_hash
-from experiments.config.presets import laid_over, read_config_file, read_preset
+from experiments.config.presets import laid_over, read_layers
 from experiments.session.folder import CONFIG_FILE, SUMMARY_FILE
-from rlkd_env.data import create_source
 from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.utils.files import read_json
 from rlkd_env.utils.options import renamed
 
-RUNS_FOLDER = "runs"
 _OPTIONS_OF = {
     "agent": "agent_options",
     "rule": "rule_options",
@@ -80,10 +77,6 @@ class Plan:
         """Return the runs of a task and arm, seed by seed."""
         return [run for run in self.runs if (run.task, run.arm) == (task, arm)]
 
-    def first_runs(self) -> list[PlannedRun]:
-        """Return the first run of every task and arm."""
-        return [self.runs_of(task, arm)[0] for task in self.tasks for arm in self.arms]
-
     def fixed_arms(self) -> list[str]:
         """Return the arms that distil at a fixed temperature and differ in nothing else."""
         only = {"rule", "policy", "fixed_temperature"}
@@ -100,14 +93,12 @@ def make_plan(config: CompareConfig) -> Plan:
         if not re.fullmatch(r"[\w=.,+-]*\w", name):
             raise UsageError(f"{name!r} cannot name a folder: use letters, digits and any of = . , + - _")
     baseline = baseline_of(config, arms)
-    configs = {
-        (task, arm): _distill_config(config, task, tasks[task], arm, arms[arm]) for task in tasks for arm in arms
-    }
+    pairs = [(task, arm) for task in tasks for arm in arms]
+    configs = {(task, arm): _distill_config(config, task, tasks[task], arm, arms[arm]) for task, arm in pairs}
     runs = [
         PlannedRun(task, arm, _with_seed(config, configs[task, arm], f"{task}/{arm}", seed))
         for seed in range(options.first_seed, options.first_seed + options.seeds)
-        for task in tasks
-        for arm in arms
+        for task, arm in pairs
     ]
     return Plan(tasks, arms, baseline, runs)
 
@@ -122,12 +113,6 @@ def check_folders(runs: Iterable[PlannedRun], overwrite: bool) -> None:
                 f"{run.config.folder} holds a run with another {' and '.join(names)}: "
                 "add --overwrite to replace such runs, or take another --out"
             )
-
-
-def check_test_set(run: PlannedRun) -> None:
-    """Make sure that there are test images, which arms are compared on."""
-    if create_source(run.config.run.data).test_set() is None:
-        raise UsageError(f"the data of task {run.task} have no test images")
 
 
 def _distill_config(config: CompareConfig, task: str, of_task: Options, arm: str, of_arm: Options) -> DistillConfig:
@@ -146,10 +131,7 @@ def _expanded(layer: Options) -> Options:
         if name not in valid:
             raise unknown_name("option", name, valid)
     options = dict(layer)
-    preset, file = options.pop("preset", None), options.pop("config", None)
-    below: Options = read_preset(str(preset), "distill", valid) if preset is not None else {}
-    if file is not None:
-        below = laid_over(below, read_config_file(Path(str(file)), valid))
+    below = read_layers(options.pop("preset", None), options.pop("config", None), "distill", valid)
     return laid_over(below, options)
 
 
@@ -162,5 +144,5 @@ def _laid_over_choices(below: Options, above: Options) -> Options:
 
 
 def _with_seed(config: CompareConfig, distill: DistillConfig, path: str, seed: int) -> DistillConfig:
-    folder = config.folder / RUNS_FOLDER / path / f"seed{seed}"
+    folder = config.folder / "runs" / path / f"seed{seed}"
     return distill.replaced(seed=seed, out=str(folder), progress=False, tensorboard=config.comparison.tensorboard)

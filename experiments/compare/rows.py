@@ -6,18 +6,14 @@ import csv
 import io
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from experiments.compare.work import Outcome
 from experiments.session.provenance import ACCURACY, metric_of
 from rlkd_env.utils.files import write_atomically
 
-COMPARISON_FILE, CSV_FILE = "comparison.json", "comparison.csv"
-"""The files in a comparison's folder."""
-COMPARISON_VERSION = 1
-"""The version of the format of ``comparison.json``."""
-LAST, CHOSEN = "last", "chosen"
-"""The student of the last epoch and the one with the best validation accuracy."""
+COMPARISON_FILE, COMPARISON_VERSION = "comparison.json", 1
+CSV_FILE = "comparison.csv"
+LAST, CHOSEN = "last", "chosen"  # the student of the last epoch and the one with the best validation accuracy
 STUDENTS = (LAST, CHOSEN)
 
 
@@ -48,10 +44,6 @@ class Row:
         """Return the test accuracy of the student ``"last"`` or ``"chosen"``."""
         return self.last_test_accuracy if student == LAST else self.chosen_test_accuracy
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
-
 
 def row_of(outcome: Outcome) -> Row:
     """Return the row of a run that is over."""
@@ -81,5 +73,5 @@ def write_csv(rows: list[Row], path: Path) -> None:
     content = io.StringIO()
     writer = csv.DictWriter(content, [column.name for column in fields(Row)], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(row.as_dict() for row in rows)
+    writer.writerows(asdict(row) for row in rows)
     write_atomically(path, content.getvalue().encode())

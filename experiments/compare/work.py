@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,16 +18,12 @@ from rlkd_env.errors import UsageError
 from rlkd_env.runs.hooks import RunHook
 from rlkd_env.runs.run import DistillationRun
 
-CountEpochs = Callable[[int], None]
-"""Called with the number of further epochs that are over, to estimate the remaining time."""
+CountEpochs = Callable[[int], None]  # told the number of further epochs that are over, to estimate the remaining time
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a run.
-
-    Without a summary it has failed, for the reason in ``error``. A run that diverged has a summary.
-    """
+    """The summary of a run, also of one that diverged; or the error for which it failed."""
 
     run: PlannedRun
     summary: dict[str, Any] | None
@@ -58,7 +54,7 @@ def make_run(run: PlannedRun, threads: int, count: CountEpochs) -> Outcome:
     counter = EpochCounter(run.config.run.recipe.epochs, count)
     with using_threads(threads):
         try:
-            outcome = Outcome(run, _resume(run, counter) or _make(_with(run, overwrite=True), counter))
+            outcome = Outcome(run, _resume(run, counter) or _make(run.config.replaced(overwrite=True), counter))
         except Exception as error:  # a user's network or data may raise anything; the other runs continue
             outcome = Outcome(run, None, f"{type(error).__name__}: {' '.join(str(error).split())}")
     counter.end()
@@ -70,13 +66,9 @@ def _resume(run: PlannedRun, counter: EpochCounter) -> dict[str, Any] | None:
     if run.has_other_settings() or not (run.config.folder / CHECKPOINT_FOLDER).is_dir():
         return None
     try:
-        return _make(_with(run, resume=True), counter)
+        return _make(run.config.replaced(resume=True), counter)
     except UsageError:
         return None
-
-
-def _with(run: PlannedRun, overwrite: bool = False, resume: bool = False) -> DistillConfig:
-    return replace(run.config, output=replace(run.config.output, overwrite=overwrite, resume=resume))
 
 
 def _make(config: DistillConfig, counter: EpochCounter) -> dict[str, Any]:

@@ -43,8 +43,3 @@ class BenchConfig(CommandConfig):
     bench: BenchOptions = field(default_factory=BenchOptions)
 
     presets = "distill"
-
-    @property
-    def output(self) -> BenchOptions:
-        """Where a preset and a config file are named."""
-        return self.bench

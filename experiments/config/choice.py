@@ -29,10 +29,7 @@ PRETRAINED = "pretrained"
 
 @dataclass(frozen=True)
 class RuleChoice:
-    """A rule acts.
-
-    The fixed temperature may have the suffix s: in standard deviations of the teacher's logits.
-    """
+    """A rule acts; a fixed temperature with the suffix s is in standard deviations of the teacher's logits."""
 
     name: str
     options: Mapping[str, OptionValue]
@@ -66,10 +63,7 @@ class RuleChoice:
 
 @dataclass(frozen=True)
 class SavedPolicy:
-    """A saved policy acts frozen.
-
-    Its path may be ``"pretrained"``.
-    """
+    """A saved policy, by its path or the name ``"pretrained"``, acts frozen."""
 
     path: str
     label: str = "policy"

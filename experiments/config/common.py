@@ -13,26 +13,13 @@ from rlkd_env.utils.options import RENAMED_OPTIONS, Options, renamed
 
 PresetName = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
 FileName = Annotated[str | None, tyro.conf.arg(metavar="FILE")]
-_NOT_SETTINGS = (
-    "out",
-    "overwrite",
-    "resume",
-    "config",
-    "preset",
-    "checkpoint_seconds",
-    "progress",
-    "tensorboard",
-    "download",
-    "workers",
-)
+_NOT_SETTINGS = ["out", "overwrite", "resume", "config", "preset", "checkpoint_seconds"]
+_NOT_SETTINGS += ["progress", "tensorboard", "download", "workers"]
 """Options that do not change what a run computes; they are neither stored nor compared on --resume."""
 
 
 class CommandConfig(Options):
-    """Options of a command, in groups.
-
-    ``presets`` names the command whose presets it takes; none if it takes no options from files.
-    """
+    """Options of a command, in groups; ``presets`` names the command whose presets it takes, if it reads files."""
 
     presets: ClassVar[str] = ""
 

@@ -77,11 +77,6 @@ class CompareConfig(CommandConfig):
 
     presets = "compare"
 
-    @property
-    def output(self) -> CompareOptions:
-        """Where a preset and a config file are named."""
-        return self.comparison
-
     def common(self) -> dict[str, Any]:
         """Return the options of ``rlkd distill`` that hold for all tasks and arms."""
         return {**self.agent.as_keywords(), **self.run.as_keywords(), **self.exploration.as_keywords()}

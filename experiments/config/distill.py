@@ -184,14 +184,9 @@ class DistillConfig(CommandConfig):
         _ = self.agent.choice
 
     @property
-    def chooser(self) -> str:
-        """Short name of who sets the temperatures."""
-        return self.agent.choice.label
-
-    @property
     def folder(self) -> Path:
         """Folder of the run."""
         if self.output.out != "auto":
             return Path(self.output.out)
         dataset, method = (name.rpartition(":")[2] for name in (self.run.data.dataset, self.run.distillation.method))
-        return Path("runs") / f"{dataset}-{method}-{self.chooser}-seed{self.output.seed}"
+        return Path("runs") / f"{dataset}-{method}-{self.agent.choice.label}-seed{self.output.seed}"

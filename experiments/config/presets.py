@@ -33,6 +33,13 @@ def preset_names(command: str) -> list[str]:
     return [*others, *(f".../{method}" for method in methods)]
 
 
+def read_layers(preset: Any, file: Any, command: str, valid: Iterable[str]) -> dict[str, Any]:
+    """Return the options of a preset and, over them, of a config file; either may be None."""
+    valid = list(valid)
+    options = {} if preset is None else read_preset(str(preset), command, valid)
+    return options if file is None else laid_over(options, read_config_file(Path(str(file)), valid))
+
+
 def read_preset(name: str, command: str, valid: Iterable[str]) -> dict[str, Any]:
     """Read the options of a preset.
 

@@ -33,16 +33,12 @@ class TeacherOutputConfig(Options):
     """Show a progress bar."""
 
 
-def _training() -> TeacherRecipe:
-    return TeacherRecipe(precision="auto")
-
-
 @dataclass(frozen=True)
 class TeacherConfig(CommandConfig):
     """Train a teacher and save it for `rlkd distill --teacher`."""
 
     data: DataConfig = field(default_factory=DataConfig)
-    training: TeacherRecipe = field(default_factory=_training)
+    training: TeacherRecipe = field(default_factory=lambda: TeacherRecipe(precision="auto"))
     output: TeacherOutputConfig = field(default_factory=TeacherOutputConfig)
 
     presets = "teacher"

@@ -15,8 +15,6 @@ from experiments.report.style import Drawing
 from experiments.session.folder import REPORT_FILE, REPORT_FOLDER
 from rlkd_env.utils.files import write_atomically
 
-_TEMPLATE = "page.html"
-
 
 @dataclass(frozen=True)
 class Tile:
@@ -44,10 +42,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with a table and figures.
-
-    Drawings that are None are left out. A gallery has small pictures, of which four fit into a row.
-    """
+    """A heading with a table and figures (not those that are None); those of a gallery are four to a row."""
 
     title: str
     drawings: Sequence[Drawing | None]
@@ -63,10 +58,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """The content of a report.
-
-    Warnings come first; notes say what is not shown, and why. Tables that are None are left out.
-    """
+    """The content of a report; notes say what is not shown, and tables that are None are left out."""
 
     kind: str
     title: str
@@ -88,7 +80,7 @@ class Page:
         loader = PackageLoader("experiments.report", ".")
         environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
         figures = {drawing.name: Markup(drawing.svg()) for drawing in self.drawings}
-        return environment.get_template(_TEMPLATE).render(page=self, figures=figures)
+        return environment.get_template("page.html").render(page=self, figures=figures)
 
 
 def write_page(page: Page, folder: Path) -> list[Path]:

@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from scipy.special import expit, logit
@@ -32,19 +33,14 @@ which people with any kind of colour vision can distinguish."""
 HUES = ("blue", "vermilion", "green", "purple", "orange", "sky")
 DASHES: tuple[Any, ...] = ("-", "--", "-.", (0, (3, 1, 1, 1, 1, 1)), (0, (5, 1)), ":")
 """Dashes that distinguish curves without colour, as many as hues."""
-_WIDTH = 4.7
-"""The width of a figure in inches; at 72 units per inch about that of a phone, so text keeps its size there."""
-_PICTURE_WIDTH = 3.6
-"""The width of a picture in inches, several of which fit side by side."""
-_FRAME = 0.01
-"""The margin of a picture in inches, for half of the line around it."""
+_WIDTH = 4.7  # inches; at 72 units per inch about the width of a phone, so text keeps its size there
+_PICTURE_WIDTH = 3.6  # inches, so that several fit side by side
+_FRAME = 0.01  # inches around a picture, for half of the line around it
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "font.family": "sans-serif",
     "font.size": 11,
-    "axes.edgecolor": COLOURS["muted"],
-    "axes.labelcolor": COLOURS["ink"],
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -52,27 +48,19 @@ _SETTINGS: dict[Any, Any] = {
     "axes.unicode_minus": True,
     "grid.color": COLOURS["grid"],
     "grid.linewidth": 0.8,
-    "text.color": COLOURS["ink"],
-    "xtick.color": COLOURS["muted"],
-    "ytick.color": COLOURS["muted"],
-    "xtick.labelcolor": COLOURS["ink"],
-    "ytick.labelcolor": COLOURS["ink"],
+    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), COLOURS["muted"]),
+    **dict.fromkeys(("axes.labelcolor", "text.color", "xtick.labelcolor", "ytick.labelcolor"), COLOURS["ink"]),
     "legend.frameon": False,
     "legend.fontsize": 10,
     "lines.linewidth": 2.0,
 }
-NEAREST_TO_0, NEAREST_TO_1 = 3e-3, 3e-5
-"""Probabilities are clipped to this distance from 0 and 1; most are close to 1."""
-_LINEAR_SPAN = 3.0
-"""The ratio of temperatures below which their axis is linear, because a log scale would have too few ticks."""
+NEAREST_TO_0, NEAREST_TO_1 = 3e-3, 3e-5  # where probabilities, most of which are close to 1, are clipped
+_LINEAR_SPAN = 3.0  # below this ratio of temperatures their axis is linear: a log scale would have too few ticks
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure with its title and caption.
-
-    ``name`` is that of its PNG without the ending; ``caption`` has the numbers that matter and is the alternative text.
-    """
+    """A figure, the name of its PNG without the ending, its title, and its caption: also the alternative text."""
 
     name: str
     title: str
@@ -164,9 +152,14 @@ def set_temperature_scale(axes: Axes, values: Any) -> None:
         return
     axes.set_yscale("log")
     axes.set_ylim(low / 1.15, high * 1.15)
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    set_log_ticks(axes.yaxis)
+
+
+def set_log_ticks(axis: Axis) -> None:
+    """Put plain numbers at 1, 2 and 5 times the powers of ten of a logarithmic axis."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def set_probability_scale(axes: Axes, values: np.ndarray) -> None:

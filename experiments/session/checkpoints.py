@@ -59,13 +59,8 @@ class SafePoints:
         parts: Mapping[str, Stateful],
         timer: PartTimer,
     ) -> None:
-        self._folder, self._interval, self._settings, self._parts, self._timer = (
-            folder,
-            interval,
-            settings,
-            parts,
-            timer,
-        )
+        self._folder, self._interval = folder, interval
+        self._settings, self._parts, self._timer = settings, parts, timer
         self._last = time.monotonic()
         self.stop_requested = False
 

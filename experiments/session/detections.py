@@ -25,10 +25,8 @@ if TYPE_CHECKING:
     from rlkd_env.tasks.detection.task import Detection
 
 DETECTIONS_VERSION = "1"
-MOST_IMAGES = 6
-"""The largest number of images in a file."""
-LONGEST_SIDE = 320
-"""The longest side in pixels; larger images are scaled down, with everything drawn on them."""
+MOST_IMAGES = 6  # in a file
+LONGEST_SIDE = 320  # pixels; larger images are scaled down, with everything drawn on them
 _COLUMNS = {
     "real": ("corners", "classes"),
     "teacher": ("corners", "scores", "classes"),

@@ -19,22 +19,9 @@ STUDENT_FILE = "student.safetensors"
 LAST_STUDENT_FILE = "student_last.safetensors"
 CHECKPOINT_FOLDER = "checkpoint"
 TENSORBOARD_FOLDER = "tensorboard"
-_CONTENT = (
-    CONFIG_FILE,
-    SUMMARY_FILE,
-    HISTORY_FILE,
-    TRACE_FILE,
-    DETECTIONS_FILE,
-    REPORT_FILE,
-    REPORT_FOLDER,
-    STUDENT_FILE,
-    LAST_STUDENT_FILE,
-    "policy.safetensors",
-    "policy.json",
-    "policy.png",
-    CHECKPOINT_FOLDER,
-    TENSORBOARD_FOLDER,
-)
+_CONTENT = [CONFIG_FILE, SUMMARY_FILE, HISTORY_FILE, TRACE_FILE, DETECTIONS_FILE, STUDENT_FILE, LAST_STUDENT_FILE]
+_CONTENT += [REPORT_FILE, REPORT_FOLDER, CHECKPOINT_FOLDER, TENSORBOARD_FOLDER]
+_CONTENT += ["policy.safetensors", "policy.json", "policy.png"]
 
 
 def check_folder(folder: Path, overwrite: bool, resume: bool) -> None:

@@ -29,10 +29,7 @@ _MODULE_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 @dataclass(frozen=True)
 class GivenObjects:
-    """What Python code gives as objects in place of what options name; None leaves a part to the options.
-
-    The teacher is the run's from now on; ``student`` returns a fresh one.
-    """
+    """What Python code gives as objects in place of what options name; None leaves a part to the options."""
 
     teacher: nn.Module | None = None
     student: Callable[[], nn.Module] | None = None

@@ -11,8 +11,7 @@ from experiments.session.records import Records
 from rlkd_env.instances.temperature import Policy
 from rlkd_env.runs.run import DistillationRun
 
-SafePoint = Callable[[], None]
-"""Is called where the run may be saved and stopped."""
+SafePoint = Callable[[], None]  # is called where the run may be saved and stopped
 
 
 class Phases(ABC):
@@ -66,10 +65,7 @@ class Phases(ABC):
 
 
 class PolicyPhases(Phases):
-    """A frozen policy or a rule sets the temperatures of every update.
-
-    If the run has a policy of its own, such as a rule that learns along, that acts.
-    """
+    """A policy or rule sets all temperatures: the run's own, such as a rule that learns along, or the given one."""
 
     def __init__(self, run: DistillationRun, records: Records, policy: Policy) -> None:
         super().__init__(run, records)

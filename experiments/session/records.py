@@ -26,10 +26,7 @@ if TYPE_CHECKING:
 
 
 class Records:
-    """Watches a run, and keeps what is to be known of it.
-
-    ``timer`` counts the seconds of environment, agent, evaluation, logging and checkpoint.
-    """
+    """Watches a run, and keeps what is to be known of it."""
 
     def __init__(self, run: DistillationRun, folder: Path | None) -> None:
         self._run, self._folder = run, folder

@@ -116,30 +116,22 @@ def prepare(
     config: DistillConfig, objects: GivenObjects = _NO_OBJECTS, processes: Processes | None = None, writes: bool = True
 ) -> DistillSession:
     """Build a run and what drives it; nothing is written except, perhaps, a cached teacher."""
-    bar = _TeacherBar(config.output.progress and (processes is None or processes.is_first))
+    is_shown = config.output.progress and (processes is None or processes.is_first)
+    bar: tqdm | None = None
+
+    def follow_teacher(epoch: int, loss: float) -> None:
+        """Show the training of a teacher that is not cached yet; epochs count from 1."""
+        nonlocal bar
+        if bar is None:
+            bar = tqdm(desc="teacher", unit="epoch", disable=not is_shown)
+        bar.update(epoch - bar.n)
+        bar.set_postfix(loss=f"{loss:.4f}")
+
     source = (objects.data or create_source)(config.run.data)
-    run = build_run(config.run, source, objects.teacher, objects.student, bar.show, processes)
-    bar.close()
+    run = build_run(config.run, source, objects.teacher, objects.student, follow_teacher, processes)
+    if bar is not None:
+        bar.close()
     return DistillSession(config, run, source, config.folder if writes else None, objects)
-
-
-class _TeacherBar:
-    """Shows the training of a teacher that is not cached yet."""
-
-    def __init__(self, is_shown: bool) -> None:
-        self._is_shown = is_shown
-        self._bar: tqdm | None = None
-
-    def show(self, epoch: int, loss: float) -> None:
-        """Follow an epoch, counted from 1."""
-        if self._bar is None:
-            self._bar = tqdm(desc="teacher", unit="epoch", disable=not self._is_shown)
-        self._bar.update(epoch - self._bar.n)
-        self._bar.set_postfix(loss=f"{loss:.4f}")
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
 
 
 def _create_phases(config: DistillConfig, choice: Choice, run: DistillationRun, records: Records) -> Phases:

@@ -29,6 +29,8 @@ from rlkd_env.sampling.exploration import Explorer
 from rlkd_env.tasks import Evaluation
 from rlkd_env.utils.files import read_json, tensors_hash, write_json
 
+_PARTS = ("agent", "environment", "evaluation", "logging", "checkpoint")
+
 
 def train_student_alone(session: DistillSession) -> StudentSelection:
     """Train a session's student without distillation, from the same start on the same batches."""
@@ -44,10 +46,7 @@ def train_student_alone(session: DistillSession) -> StudentSelection:
 def complete(
     session: DistillSession, leading: Callable[[DistillSession], AbstractContextManager[Any]] = nullcontext
 ) -> dict[str, Any]:
-    """Make a prepared run, and write and return its summary.
-
-    The run is made, but not summarized, in the context ``leading``.
-    """
+    """Make a prepared run in the context ``leading``, and then write and return its summary."""
     with leading(session):
         session.execute()
     show_results(session)
@@ -92,9 +91,7 @@ def summarize(session: DistillSession) -> dict[str, Any]:
         "steps": records.steps,
         "seconds": sum(seconds.values()),
         "cpu_seconds": records.cpu_seconds,
-        **{
-            f"{part}_seconds": seconds[part] for part in ("agent", "environment", "evaluation", "logging", "checkpoint")
-        },
+        **{f"{part}_seconds": seconds[part] for part in _PARTS},
         **_step_costs(session),
         "seed": config.output.seed,
         "device": str(run.device),
@@ -156,9 +153,8 @@ def show_results(session: DistillSession) -> None:
     run, weights = session.run, session.records.selection.best_student
     if session.folder is None or run.task.metric != "AP" or weights is None:
         return
-    student = session.network(weights)
-    class_names = session.source.class_names
-    show_detections(session.folder, run, student, session.phases.acting_policy(), class_names)
+    policy, class_names = session.phases.acting_policy(), session.source.class_names
+    show_detections(session.folder, run, session.network(weights), policy, class_names)
 
 
 def _evaluate(session: DistillSession, student: dict[str, Tensor] | None, test: ImageSet | None) -> Evaluation | None:
@@ -205,33 +201,18 @@ def print_summary(summary: dict[str, Any], folder: object) -> None:
     for column in ("", "validation", "test"):
         table.add_column(column, justify="left" if not column else "right")
     table.add_row("teacher", "", _percent(summary["teacher_test_accuracy"]))
-    if "student_alone_test_accuracy" in summary:
-        table.add_row(
-            "student alone",
-            _percent(summary["student_alone_val_accuracy"]),
-            _percent(summary["student_alone_test_accuracy"]),
-        )
-    table.add_row(
-        f"student, best epoch ({summary['student_epoch']})",
-        _percent(summary["student_val_accuracy"]),
-        _percent(summary["student_test_accuracy"]),
-    )
-    table.add_row(
-        "student, last epoch",
-        _percent(summary["student_last_val_accuracy"]),
-        _percent(summary["student_last_test_accuracy"]),
-    )
+    best = f"student, best epoch ({summary['student_epoch']})"
+    for name, key in (("student alone", "student_alone"), (best, "student"), ("student, last epoch", "student_last")):
+        if f"{key}_test_accuracy" in summary:
+            table.add_row(name, *(_percent(summary[f"{key}_{part}_accuracy"]) for part in ("val", "test")))
     console = Console()
     console.print(table)
-    duplicates = summary["data"]["test_duplicates"]
-    if duplicates:
-        console.print(
-            f"{duplicates} of the {summary['data']['test']} test images are training images too", highlight=False
-        )
+    if duplicates := summary["data"]["test_duplicates"]:
+        told = f"{duplicates} of the {summary['data']['test']} test images are training images too"
+        console.print(told, highlight=False)
     total = summary["seconds"] or 1.0
-    shares = ", ".join(
-        f"{part} {summary[f'{part}_seconds'] / total:.0%}" for part in ("environment", "agent", "evaluation", "logging")
-    )
+    parts = ("environment", "agent", "evaluation", "logging")
+    shares = ", ".join(f"{part} {summary[f'{part}_seconds'] / total:.0%}" for part in parts)
     console.print(f"{summary['steps']} updates in {total:.1f} s: {shares}", highlight=False)
     if summary["fixed_step_ms"] is not None and summary["step_ms"] is not None:
         extra = summary["step_ms"] - summary["fixed_step_ms"]

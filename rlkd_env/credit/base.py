@@ -31,19 +31,14 @@ class Calibrator(RunHook, ABC):
     Subclasses compute :attr:`credit` in :meth:`before_update` or ``on_step``, and declare what they need.
 
     Args:
-        run: the run that makes the updates.
         reference: the temperature that every instance's credit is relative to, or a rule that gives it. None takes the
             geometric mean of the run's range, which is the action 0 of :class:`~rlkd_env.wrappers.TemperatureAction`.
 
     Attributes:
         credit: ``(N,)`` of the latest update, on the run's device; None before the first.
-        forwards_images: whether it forwards images. Every image must then be one instance, and the whole update must
-            be made in one process.
+        forwards_images: whether it forwards images, each of which must be one instance, and all in one process.
         optimizers: the optimizers whose updates it can follow; None for any.
         takes_several_runs: whether it works where every run has a batch reward of its own.
-
-    Raises:
-        UsageError: if the reference is not positive and finite, or the calibrator cannot look into the run.
     """
 
     forwards_images = True

@@ -26,12 +26,9 @@ class LastLayer(Calibrator):
     is a moving average.
     """
 
-    SHARE = 1 / 4
-    """Number of probe images that are forwarded at a time, relative to the batch size."""
-    INTERVAL = 4
-    """Updates from one time to the next."""
-    DECAY = 0.9
-    """Weight of the past in the moving average, which so covers about ten gradients."""
+    SHARE = 1 / 4  # of the batch size: the number of probe images that are forwarded at a time
+    INTERVAL = 4  # updates from one time to the next
+    DECAY = 0.9  # weight of the past in the moving average, which so covers about ten gradients
 
     def __init__(self, run: DistillationRun, reference: Reference = None) -> None:
         super().__init__(run, reference)

@@ -11,8 +11,7 @@ import torch
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
-_WINDOW = 64
-"""Number of latest measured rewards that the metrics cover."""
+_WINDOW = 64  # number of latest measured rewards that the metrics cover
 _ARRAYS = ("features", "rewards", "precisions", "weights", "pending", "predicted")
 
 
@@ -29,13 +28,7 @@ class ReturnDecomposition:
     The paper trains a network instead. A run measures a few hundred rewards, each the mean of 64 instances' parts,
     which is enough to find about forty coefficients exactly, but too little to train a network.
 
-    Args:
-        num_features: width d of a state.
-        num_actions: width a of an action in ``[-1, 1]``.
-        fit_interval: measured rewards from one fit to the next.
-
     Attributes:
-        takes_several_runs: it does not: all steps of an interval share one reward.
         metrics: of the latest rewards, each predicted before it was learned from: ``loss`` (mean squared error in units
             of their mean square) and ``r2`` (share of their variance that was predicted).
     """

@@ -19,9 +19,6 @@ def check_vector_env(env: VectorEnv[Any, Any, Any], seed: int = 0, max_steps: in
 
     Held against the contract: batched spaces and their bounds, shapes and types of everything returned, arrays that
     belong to the caller, the same trajectory from the same seed, finite rewards, and the declared autoreset.
-
-    Raises:
-        VectorEnvError: where the environment breaks the contract.
     """
     mode = env.metadata.get("autoreset_mode")
     _require(isinstance(mode, AutoresetMode), f"metadata['autoreset_mode'] must be an AutoresetMode, not {mode!r}")

@@ -33,18 +33,10 @@ class CoefficientVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         runs: the K runs, or several sets of K runs, which take turns episode by episode.
         rule: the rule; None takes that of the usual features.
         decisions: number of actions in a run, each held for an equal part of its updates.
-        scale: coefficient at an action of 1.
-
-    Attributes:
-        decisions: number of actions in a run.
-
-    Raises:
-        UsageError: if a run has too few updates for the decisions, the scale is not positive, or the sets differ in
-            size.
+        scale: coefficient at an action of 1, which is positive.
 
     Example:
-        >>> from rlkd_env.runs.build import build_run
-    from rlkd_env.runs.config import RunConfig
+        >>> from rlkd_env.runs import RunConfig, build_run
         >>> from rlkd_env.runs.parallel import create_parallel_runs
         >>> run = build_run(RunConfig.from_keywords(reward="log_probe_loss", reward_interval=24))
         >>> envs = CoefficientVectorEnv(create_parallel_runs(run, 8, "stacked"))

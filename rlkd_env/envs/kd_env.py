@@ -27,9 +27,6 @@ class KDEnv(gym.Env[np.ndarray, np.ndarray]):
         run: a run that is already built, in place of the settings.
         settings: fields of :class:`~rlkd_env.runs.config.RunConfig`, see :class:`~rlkd_env.envs.stepper.RunStepper`.
 
-    Raises:
-        UsageError: if a setting is unknown or invalid.
-
     Example:
         >>> import gymnasium as gym, rlkd_env
         >>> env = gym.make("rlkd/Digits-v0", batch_size=32)

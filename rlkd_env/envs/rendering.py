@@ -15,10 +15,7 @@ _TICKS = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999)
 
 
 class TemperaturePlot:
-    """A scatter plot of temperatures that is drawn again and again with little effort.
-
-    Everything but the points and the title is drawn once.
-    """
+    """A scatter plot of temperatures of which everything but the points and the title is drawn once."""
 
     def __init__(self, temperature_range: TemperatureRange, horizontal: str, colour: str) -> None:
         figure = Figure(figsize=(5.0, 3.6), dpi=100, layout="constrained")

@@ -18,18 +18,14 @@ from rlkd_env.instances.temperature import Temperature
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.hooks import StepResult
-from rlkd_env.runs.parallel import ParallelResult, RunMode, check_mode, create_parallel_runs
+from rlkd_env.runs.parallel import RunMode, check_mode, create_parallel_runs
 from rlkd_env.runs.run import DistillationRun
 
 
 class Transition(NamedTuple):
     """What the environments hand to the host after an update of K runs, 1 or more.
 
-    Attributes:
-        observation: ``(K·B, d)`` float32.
-        reward: ``(K,)`` of the runs' batches.
-        finished: whether the schedule is over.
-        diverged: ``(K,)`` whether a run has diverged, in this step or before.
+    It holds the observation ``(K·B, d)``, the batches' rewards ``(K,)`` and which runs ``(K,)`` have diverged so far.
     """
 
     observation: np.ndarray
@@ -71,7 +67,7 @@ class RunStepper:
         self._source = self.run if self.runs is None else self.runs
         self.num_instances = num_runs * self.run.batch_size
         self._plot: TemperaturePlot | None = None
-        self._last_result: StepResult | ParallelResult | None = None
+        self._last_result: StepResult | None = None
 
     @property
     def single_observation_space(self) -> spaces.Box:

@@ -129,14 +129,9 @@ class KDVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     def step(
         self, actions: np.ndarray | Temperature
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Update the students.
+        """Update the students with temperatures ``(N, 1)`` or ``(N, 2)``, which are clipped to the range.
 
-        Args:
-            actions: temperatures ``(N, 1)`` or ``(N, 2)``; or those of a policy on the runs' device, which may have a
-                factor or gradients and are not clipped to the range.
-
-        Raises:
-            ValueError: if the shape is wrong or a value is not a number.
+        Those of a policy, on the runs' device, may have a factor or gradients and are not clipped.
         """
         never = np.zeros(self.num_envs, dtype=bool)
         if self._reset_next:

@@ -21,10 +21,7 @@ ArrayOrTensor = TypeVar("ArrayOrTensor", np.ndarray, Tensor)
 class ActionMap:
     """The bijection between actions in ``[-1, 1]``, which agents see, and temperatures in a range.
 
-    Args:
-        range: the temperatures at -1 and 1.
-        scale: ``"log"`` makes equal steps of the action equal *ratios* of the temperature, ``"linear"`` equal
-            differences.
+    The scale ``"log"`` makes equal steps of the action equal *ratios* of the temperature, ``"linear"`` differences.
     """
 
     range: TemperatureRange
@@ -63,9 +60,6 @@ class ResidualMap:
         around: the rule, which must be a function of a batch's outputs alone.
         range: the range of the teacher's temperatures.
         width: logarithm of the largest m, which the action 1 gives.
-
-    Raises:
-        UsageError: if the width is not positive and finite.
     """
 
     around: Policy

@@ -19,8 +19,7 @@ from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.state import InstanceState
 from rlkd_env.utils.choices import COEFFICIENT_FEATURES
 
-_LEAST_LOSS = 1e-4
-"""Share of the loss of guessing at which the context's figure ends."""
+_LEAST_LOSS = 1e-4  # share of the loss of guessing at which the context's figure ends
 
 
 @dataclass(frozen=True)
@@ -32,9 +31,6 @@ class CoefficientRule:
             as its position between its bounds, from -1 to 1.
         low: least temperature, in units of the batch's mean deviation of the teacher's logits.
         high: greatest temperature, likewise; the logarithm approaches both softly.
-
-    Raises:
-        UsageError: if a feature is unknown or repeated, or the bounds are out of order or not positive.
 
     Example:
         >>> rule = CoefficientRule(features=("student_performance",))

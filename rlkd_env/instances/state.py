@@ -19,9 +19,6 @@ class InstanceState:
     Args:
         features: names in :data:`~rlkd_env.instances.features.FEATURES`, ``package.module:name``, or
             :class:`~rlkd_env.instances.features.Feature` objects, each at most once.
-
-    Raises:
-        UsageError: if a name is unknown or repeated, or none is given.
     """
 
     def __init__(self, features: Sequence[str | Feature] = PAPER_FEATURES) -> None:

@@ -64,11 +64,7 @@ class Temperature:
 
 @dataclass(frozen=True)
 class TemperatureRange:
-    """The temperatures that an agent may choose, ``0 < minimum <= maximum``, both finite.
-
-    Raises:
-        UsageError: if the bounds are out of order, not positive or not finite.
-    """
+    """The temperatures that an agent may choose, ``0 < minimum <= maximum``, both finite."""
 
     minimum: float
     maximum: float

@@ -12,12 +12,15 @@ from torch import nn
 
 from rlkd_env.data import BatchStream, DataSource, Splits, TaskName, create_source
 from rlkd_env.errors import UsageError
+from rlkd_env.instances.state import InstanceState
+from rlkd_env.instances.temperature import resolve_range
 from rlkd_env.methods import METHODS, Method, Pair, check_method, create_method
 from rlkd_env.models import check_model, create_model
 from rlkd_env.models.taps.find_taps import add_taps
 from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.distributed.processes import Processes
 from rlkd_env.runs.distributed.run import DistributedRun
+from rlkd_env.runs.reward import RewardMeter
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.sampling.curriculum import CurriculumSampler
 from rlkd_env.tasks import Task, create_task
@@ -53,10 +56,8 @@ def build_run(
         dataset: a data source in place of the one that the config names.
         teacher: a network in place of the teacher that the config names; it maps images to logits ``(N, C)``.
         student: a function that creates a fresh student in place of the one that the config names.
-        on_teacher_epoch: a function of epoch, from 1, and mean loss, which follows the training of a teacher that is
-            not cached yet.
-        processes: the processes that share the run. Each of them builds it, and their devices are used instead of the
-            config's. None is a run of this process alone.
+        on_teacher_epoch: follows the training of a teacher that is not cached yet, by epoch, from 1, and mean loss.
+        processes: the processes that share the run, each of which builds it; their devices replace the config's.
 
     Raises:
         UsageError: if a setting is invalid; nothing has been written then but, perhaps, a cached teacher.
@@ -66,7 +67,7 @@ def build_run(
         if config.engine.compile and processes.count > 1:
             raise UsageError("compiled networks cannot be shared by several processes: leave compile away")
     environment = config.environment
-    state, reward = environment.state(), environment.reward_meter()
+    state, reward = InstanceState(environment.features), RewardMeter(environment.reward, environment.reward_interval)
     source = dataset or create_source(config.data)
     _check_task(source.task, config, processes)
     state.check(has_regions=source.task == "detection")
@@ -78,7 +79,8 @@ def build_run(
     if teacher is None:
         teacher = _find_teacher(config, source, splits, on_teacher_epoch)
     teacher = teacher.to(splits.train.labels.device)
-    create_student = student or _student_factory(config, student_name, splits)
+    options: dict[str, Any] = dict(config.networks.student_options)
+    create_student = student or partial(create_model, student_name, splits.num_classes, splits.image_shape, **options)
     create_its_method = _method_factory(config, teacher, splits, source.task)
     device = splits.train.labels.device
     with seeded(0, device):  # networks that cannot be made or do not fit are told now
@@ -89,6 +91,7 @@ def build_run(
     engine = config.engine.engine(device, trial)
     task = create_task(source.task, engine, config.batches.proposals)
     deviation = teacher_logit_deviation(teacher, splits, task)
+    bounds = (environment.temperature_min, environment.temperature_max)
     run_class = partial(DistributedRun, processes=processes) if processes else DistillationRun
     run = run_class(
         task=task,
@@ -98,7 +101,7 @@ def build_run(
         create_method=create_its_method,
         state=state,
         reward=reward,
-        temperature_range=environment.temperature_range(deviation),
+        temperature_range=resolve_range(*bounds, deviation),
         recipe=config.recipe,
         probe_size=config.data.probe_size,
         divergence_penalty=environment.divergence_penalty,
@@ -134,12 +137,6 @@ def _check_network(network: nn.Module, role: str, task: TaskName) -> None:
         raise UsageError(f"the {role} is a detector, but the data set has classes of images alone")
     if not is_detector and task == "detection":
         raise UsageError(f"the {role} is no detector, such as fasterrcnn/resnet18, but the data set has boxes")
-
-
-def _student_factory(config: RunConfig, name: str, splits: Splits) -> Callable[[], nn.Module]:
-    """Return what creates the student."""
-    options: dict[str, Any] = dict(config.networks.student_options)
-    return lambda: create_model(name, splits.num_classes, splits.image_shape, **options)
 
 
 def _find_teacher(

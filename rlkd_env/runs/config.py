@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from rlkd_env.data.config import DataConfig
 from rlkd_env.models.config import EngineConfig
@@ -16,11 +16,6 @@ from rlkd_env.sampling.settings import Curriculum
 from rlkd_env.training.recipe import Recipe
 from rlkd_env.utils.choices import PAPER_FEATURES, Temperatures
 from rlkd_env.utils.options import Bounds, Finite, NameOf, NonNegativeInt, Options, OptionValue, Share
-
-if TYPE_CHECKING:
-    from rlkd_env.instances.state import InstanceState
-    from rlkd_env.instances.temperature import TemperatureRange
-    from rlkd_env.runs.reward import RewardMeter
 
 
 @dataclass(frozen=True)
@@ -74,24 +69,6 @@ class EnvironmentConfig(Options):
     temperatures: Temperatures = "shared"
     """What is chosen for an instance: one temperature for teacher and student (shared), or one for each (separate)."""
 
-    def state(self) -> InstanceState:
-        """Return what the agent sees."""
-        from rlkd_env.instances.state import InstanceState
-
-        return InstanceState(self.features)
-
-    def reward_meter(self) -> RewardMeter:
-        """Return what measures the reward."""
-        from rlkd_env.runs.reward import RewardMeter
-
-        return RewardMeter(self.reward, self.reward_interval)
-
-    def temperature_range(self, teacher_deviation: float) -> TemperatureRange:
-        """Return the temperatures that may be chosen, for a teacher whose logits have this standard deviation."""
-        from rlkd_env.instances.temperature import resolve_range
-
-        return resolve_range(self.temperature_min, self.temperature_max, teacher_deviation)
-
 
 @dataclass(frozen=True)
 class BatchesConfig(Options):
@@ -141,11 +118,7 @@ class RunConfig(Options):
 
     @classmethod
     def from_keywords(cls, keywords: Mapping[str, Any] | None = None, /, **more: Any) -> RunConfig:
-        """Build from settings by their flat names; the batch size, unless given, is :func:`default_batch_size`.
-
-        Raises:
-            UsageError: if a setting is unknown or its value invalid.
-        """
+        """Build from settings by their flat names; the batch size, unless given, is :func:`default_batch_size`."""
         settings = {**(keywords or {}), **more}
         usual = {} if "batch_size" in settings else {"batch_size": default_batch_size(instances_per_image(settings))}
         return cls().replaced(settings, **usual)

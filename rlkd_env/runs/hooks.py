@@ -39,8 +39,8 @@ class StepResult:
 
     @property
     def done(self) -> bool:
-        """Whether the run has ended, finished or diverged; waits for the device."""
-        return self.finished or bool(self.diverged)
+        """Whether the run, or every one of several, has finished or diverged; waits for the device."""
+        return self.finished or bool(self.diverged.all())
 
 
 class RunHook(Generic[RunT]):

@@ -41,21 +41,11 @@ class Ingredients:
         probe_size: number of probe images that the reward is measured on, the same throughout.
         divergence_penalty: the reward of an update that diverges.
         teacher_deviation: mean std of the teacher's logits, the unit of relative temperatures.
-        views: number of random views of every training image, which are shown in turn; None shows new ones in every
-            epoch.
-        teacher_cache_bytes: memory for the teacher's logits on views that come back; with 0 the teacher is forwarded
-            every time.
+        views: number of random views of every image, shown in turn; None shows new ones in every epoch.
+        teacher_cache_bytes: memory for the teacher's logits on views that come back; 0 keeps none.
         temperatures: whether agents choose one temperature for an instance, or one each for teacher and student.
         sampler: chooses the batches in place of a shuffled pass.
-        create_policy: returns a policy of the run's own for a seed, with fresh parameters, which the run's optimiser
-            trains.
-
-    Attributes:
-        device: the device of the run.
-        frozen_teacher: the teacher in its leaner form, see :meth:`~rlkd_env.models.engine.Engine.freeze`.
-        probe: the images that the reward is measured on.
-        steps_per_epoch: number of updates in an epoch.
-        total_steps: number of updates in the schedule.
+        create_policy: returns a fresh policy of the run's own for a seed, which the run's optimiser trains.
 
     Raises:
         UsageError: if a batch is larger than the training set.
@@ -119,8 +109,11 @@ class Ingredients:
         self._cache = self._create_cache(self.create_stream(0))
 
     def _create_cache(self, stream: BatchStream) -> TeacherCache | None:
-        if not self.task.follows_logits:
+        """Return a memory of the teacher's logits if views come back in the run and their logits fit into it."""
+        train = self.splits.train
+        views = stream.views if train.is_random else 1
+        if not self.task.follows_logits or views is None or views >= self.recipe.epochs:
             return None
-        splits, epochs, limit = self.splits, self.recipe.epochs, self.teacher_cache_bytes
-        engine, teacher = self.task.engine, self.frozen_teacher
-        return TeacherCache.if_it_pays(engine, teacher, splits.train, stream, splits.num_classes, epochs, limit)
+        size = views * len(train) * self.splits.num_classes * 4
+        fits = size <= self.teacher_cache_bytes
+        return TeacherCache(self.task.engine, self.frozen_teacher, train, stream) if fits else None

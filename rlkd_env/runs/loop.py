@@ -9,12 +9,14 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from rlkd_env.data import Batch, ImageSet
+from rlkd_env.data import Batch
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Policy, Temperature
+from rlkd_env.runs.hooks import StepResult
+from rlkd_env.runs.ingredients import Ingredients
 from rlkd_env.runs.reward import Measurement, RewardMeter
-from rlkd_env.sampling.base import SampledRun, Sampler
+from rlkd_env.sampling.base import SampledRun
 from rlkd_env.tasks import Evaluation
 from rlkd_env.training.collective import Collective
 from rlkd_env.training.update import Update
@@ -22,13 +24,7 @@ from rlkd_env.training.update import Update
 
 @dataclass(frozen=True)
 class UpdateResult:
-    """What one update did; no tensor has dimensions, or with K stacked students each is ``(K,)``.
-
-    Attributes:
-        reward: the reward of the update; the divergence penalty if it diverged.
-        diverged: whether the loss, the student's logits or the reward are no longer finite.
-        metrics: means over the batch by name, as in :class:`~rlkd_env.runs.hooks.StepResult`.
-    """
+    """What one update did, as in :class:`~rlkd_env.runs.hooks.StepResult`; with K stacked students all is ``(K,)``."""
 
     reward: Tensor
     diverged: Tensor
@@ -40,27 +36,23 @@ class TrainingLoop:
 
     def __init__(
         self,
+        ingredients: Ingredients,
         update: Update,
         next_batch: Callable[[SampledRun], Batch],
-        train: ImageSet,
         reward: RewardMeter,
         evaluate_probe: Callable[[], Evaluation],
-        total_steps: int,
-        steps_per_epoch: int,
-        divergence_penalty: float,
-        sampler: Sampler | None = None,
         collective: Collective | None = None,
     ) -> None:
         self.update = update
-        self.train = train
+        self.train = ingredients.splits.train
         self.reward = reward
-        self.total_steps = total_steps
-        self.steps_per_epoch = steps_per_epoch
+        self.total_steps = ingredients.total_steps
+        self.steps_per_epoch = ingredients.steps_per_epoch
         self.step_count = 0
         self._next_batch = next_batch
         self._evaluate_probe = evaluate_probe
-        self._penalty = divergence_penalty
-        self._sampler = sampler
+        self._penalty = ingredients.divergence_penalty
+        self._sampler = ingredients.sampler
         self._collective = collective or Collective()
 
     @property
@@ -134,15 +126,7 @@ class TrainingLoop:
         return Measurement(self.update.outputs, self._evaluate_probe, self._collective.mean)
 
 
-class Result(Protocol):
-    """The result of a step, of one run or several."""
-
-    @property
-    def done(self) -> bool:
-        """Whether the run has ended, or all of them have; waits for the device."""
-
-
-ResultT = TypeVar("ResultT", bound=Result)
+ResultT = TypeVar("ResultT", bound=StepResult)
 
 
 class Steppable(Protocol):

@@ -21,10 +21,6 @@ from rlkd_env.tasks import Evaluation
 from rlkd_env.utils.registry import Registry, instance_of
 
 
-def _itself(mean: Tensor) -> Tensor:
-    return mean
-
-
 @dataclass(frozen=True)
 class Measurement:
     """What a potential may look at after an update.
@@ -38,7 +34,7 @@ class Measurement:
 
     outputs: InstanceOutputs
     evaluate_probe: Callable[[], Evaluation]
-    average: Callable[[Tensor], Tensor] = _itself
+    average: Callable[[Tensor], Tensor] = lambda mean: mean
 
 
 Potential = Callable[[Measurement], Tensor]
@@ -46,11 +42,9 @@ Potential = Callable[[Measurement], Tensor]
 
 @dataclass(frozen=True)
 class Reward:
-    """A potential, whose fall is the reward, and what it needs.
+    """A potential, whose fall is the reward; smaller is better.
 
-    Attributes:
-        potential: the function from a measurement to a tensor without dimensions; smaller is better.
-        needs_probe: whether it evaluates the probe images, which costs a forward pass of all of them.
+    One that evaluates the probe images needs a forward pass of all of them, and ``needs_probe`` says so.
     """
 
     potential: Potential
@@ -103,16 +97,9 @@ class RewardMeter:
 
     Args:
         reward: a name in :data:`REWARDS`, ``package.module:name``, or a :class:`Reward`.
-        interval: updates between two measurements; the updates between earn 0 and their gain comes with the next
-            measurement. The last update of a run is always measured.
-        num_runs: number K of runs whose students are stacked and measured at once, which gives rewards ``(K,)``; None
-            for one run.
-
-    Attributes:
-        is_measured: whether the latest update's reward was measured, or is 0 because it comes later.
-
-    Raises:
-        UsageError: if the name is unknown or the interval is below 1.
+        interval: updates between two measurements, in which the rewards are 0 (``is_measured`` is false); their gain
+            comes with the next measurement. The last update of a run is always measured.
+        num_runs: number K of runs whose students are stacked and measured at once, which gives rewards ``(K,)``.
     """
 
     def __init__(self, reward: str | Reward = "probe_loss", interval: int = 1, num_runs: int | None = None) -> None:

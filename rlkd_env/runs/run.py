@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -31,12 +31,7 @@ class DistillationRun(Ingredients):
 
     The forward of the student that makes a state is the one whose loss the next step takes, so a step costs one forward
     of each network and one backward, like plain KD. The arguments are those of
-    :class:`~rlkd_env.runs.ingredients.Ingredients`.
-
-    Attributes:
-        seed: the seed of the run; -1 before the first reset.
-        update: the student, its method and its optimisers, from the first reset on.
-        collective: the processes that share the run.
+    :class:`~rlkd_env.runs.ingredients.Ingredients`. The seed is -1 before the first reset.
     """
 
     seed: int = field(init=False, default=-1)
@@ -143,15 +138,8 @@ class DistillationRun(Ingredients):
         for hook in self._hooks:
             hook.before_update(self, watched)
         done = loop.step(temperature)
-        result = StepResult(
-            reward=done.reward,
-            state=self._observe(),
-            finished=loop.finished,
-            diverged=done.diverged,
-            metrics=done.metrics,
-            outputs=outputs,
-            temperature=watched,
-        )
+        state = self._observe()
+        result = StepResult(done.reward, state, loop.finished, done.diverged, done.metrics, outputs, watched)
         for hook in self._hooks:
             hook.on_step(self, result)
         if loop.step_count % self.steps_per_epoch == 0:
@@ -160,19 +148,12 @@ class DistillationRun(Ingredients):
         return result
 
     def advance(self, policy: Policy | None = None, steps: int | None = None) -> StepResult:
-        """Step with a policy on the device, without a round trip to the host.
+        """Step with a policy on the device, without a round trip to the host, and return the last step's result.
 
         Args:
-            policy: chooses the temperatures of every batch from its outputs; None takes the run's own. Its attribute
-                ``has_gradient`` says whether they carry gradients.
-            steps: number of updates, at most to the end of the schedule; None means to the end.
-
-        Returns:
-            The last step's result. After a divergence the advance ends with the epoch at the latest.
-
-        Raises:
-            ValueError: if ``steps`` is below 1, or there is no policy.
-            RuntimeError: if the run was not started or its schedule is over.
+            policy: chooses the temperatures of every batch from its outputs; None takes the run's own.
+            steps: number of updates, at least 1 and at most to the end of the schedule; None means to the end. After a
+                divergence the advance ends with the epoch at the latest.
         """
         end = end_of_advance(self, steps)
         return advance(self, self.step, self._policy_or_own(policy), end)
@@ -229,15 +210,11 @@ class DistillationRun(Ingredients):
         self.seed, self.update = seed, self.create_update(seed, stream, collective)
         evaluate = partial(self.task.evaluate_probe, self.student)
         self._loop = TrainingLoop(
+            self,
             self.update,
             partial(sampler.next_batch, stream) if sampler is not None else lambda run: stream.batch(run.step_count),
-            self.splits.train,
             self.reward,
             lambda: collective.evaluate(evaluate, self.probe),
-            self.total_steps,
-            self.steps_per_epoch,
-            self.divergence_penalty,
-            sampler,
             collective,
         )
         return self._loop
@@ -251,13 +228,7 @@ class DistillationRun(Ingredients):
         if policy is None and self.create_policy is None:
             raise ValueError("the run has no policy of its own: give one")
         self._ready()
-        chosen: Policy | None = self.policy if policy is None else policy
-        if chosen is None:
-            raise ValueError("the run has no policy of its own: give one")
-        return chosen
+        return cast(Policy, self.policy) if policy is None else policy
 
     def _observe(self) -> Tensor:
         return self.collective.to_first(self.state(self.outputs))
-
-
-__all__ = ["DistillationRun", "Policy", "RunHook", "StepResult"]

@@ -37,8 +37,7 @@ class SampledRun(Protocol):
 class Sampler(ABC):
     """Chooses the images of every batch; its choices follow from the stream's seed, the step and its own state alone.
 
-    Attributes:
-        observes_batches: whether :meth:`observe` wants to be shown the batches.
+    One that ``observes_batches`` wants to be shown them by :meth:`observe`.
     """
 
     observes_batches = False

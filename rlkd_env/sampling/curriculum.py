@@ -15,8 +15,7 @@ from rlkd_env.sampling.base import SampledRun, Sampler
 from rlkd_env.sampling.settings import Curriculum
 from rlkd_env.utils.seeds import seeded_generator
 
-_DRAW = 5
-"""This keeps the draws apart from those of the stream and of exploration."""
+_DRAW = 5  # keeps the draws apart from those of the stream and of exploration
 _SNAPSHOT_BATCH = 512
 
 
@@ -41,12 +40,7 @@ class CurriculumSampler(Sampler):
     def reset(self) -> None:
         """Forget the order, as at the start of a run."""
         self._phase, self._ordered_epoch = 0, -1
-        self._pool = torch.arange(self._size, device=self._device)
-
-    @property
-    def pool(self) -> Tensor:
-        """``(m,)`` indices of the images that the current phase trains on, from easy to hard."""
-        return self._pool
+        self.pool = torch.arange(self._size, device=self._device)  # of the phase's images, from easy to hard
 
     def prepare(self, run: SampledRun) -> None:
         """Order the images anew if a phase begins; waits for the device then."""
@@ -57,7 +51,7 @@ class CurriculumSampler(Sampler):
             return
         self._phase = phase
         count = max(round(self.settings.share(phase) * self._size), 1)
-        self._pool = run.same_everywhere(self._difficulty(run)).argsort(stable=True)[:count]
+        self.pool = run.same_everywhere(self._difficulty(run)).argsort(stable=True)[:count]
 
     def batch(self, stream: BatchStream, step: int) -> Batch:
         """Return the batch of a step, from the images of the phase."""
@@ -70,19 +64,19 @@ class CurriculumSampler(Sampler):
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that later batches depend on, independent of this object from now on."""
-        return {"phase": self._phase, "pool": self._pool.clone()}
+        return {"phase": self._phase, "pool": self.pool.clone()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
         self._phase, self._ordered_epoch = state["phase"], -1
-        self._pool = state["pool"].to(self._device, copy=True)
+        self.pool = state["pool"].to(self._device, copy=True)
 
     def _shuffle(self, stream: BatchStream, epoch: int) -> Tensor:
         """Return the images of an epoch: passes over the pool."""
         generator = seeded_generator(stream.seed, epoch, _DRAW)
-        passes = math.ceil(stream.batches_per_epoch * stream.batch_size / len(self._pool))
-        order = torch.cat([torch.randperm(len(self._pool), generator=generator) for _ in range(passes)])
-        return self._pool[order.to(self._device)]
+        passes = math.ceil(stream.batches_per_epoch * stream.batch_size / len(self.pool))
+        order = torch.cat([torch.randperm(len(self.pool), generator=generator) for _ in range(passes)])
+        return self.pool[order.to(self._device)]
 
     @staticmethod
     @torch.no_grad()

@@ -15,8 +15,7 @@ from rlkd_env.sampling.base import SampledRun, Sampler
 from rlkd_env.sampling.settings import Exploration
 from rlkd_env.utils.seeds import seeded_generator
 
-_DRAW, _LARGER_VIEW, _SMALLER_VIEW = 1, 1, 2
-"""These keep the draws apart from each other and from the stream's."""
+_DRAW, _LARGER_VIEW, _SMALLER_VIEW = 1, 1, 2  # keep the draws apart from each other and from the stream's
 
 
 class Explorer(Sampler):
@@ -108,15 +107,8 @@ class Explorer(Sampler):
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that later batches depend on, independent of this object from now on."""
-        return copy.deepcopy(
-            {
-                "entropy_sum": self._entropy_sum,
-                "count": self._count,
-                "paired_epoch": self._paired_epoch,
-                "uncertain": self._uncertain,
-                "confident": self._confident,
-            }
-        )
+        names = ("entropy_sum", "count", "paired_epoch", "uncertain", "confident")
+        return copy.deepcopy({name: getattr(self, f"_{name}") for name in names})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict`."""

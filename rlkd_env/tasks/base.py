@@ -58,14 +58,10 @@ class Task(ABC):
         with_features: bool = False,
         teacher_logits: Tensor | None = None,
     ) -> InstanceOutputs:
-        """Forward a batch through both networks, once each.
+        """Forward a batch through both networks, once each, the teacher in evaluation mode and without gradients.
 
-        Args:
-            student: its outputs carry gradients.
-            teacher: the teacher in evaluation mode; it is forwarded without gradients.
-            batch: images with ``instances_per_image`` instances each.
-            with_features: whether the outputs hold images and features too.
-            teacher_logits: ``(N, C)`` if they are already known, in which case the teacher is not forwarded.
+        With features, the outputs hold images and features too. If the teacher's logits ``(N, C)`` are known already,
+        it is not forwarded.
         """
 
     @abstractmethod

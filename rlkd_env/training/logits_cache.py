@@ -24,22 +24,6 @@ class TeacherCache:
         self._stream = stream
         self._logits: dict[int, Tensor] = {}
 
-    @classmethod
-    def if_it_pays(
-        cls,
-        engine: Engine,
-        teacher: nn.Module,
-        data: ImageSet,
-        stream: BatchStream,
-        num_classes: int,
-        epochs: int,
-        limit: int,
-    ) -> TeacherCache | None:
-        """Return a cache if views come back in a run of so many epochs and their logits fit into so many bytes."""
-        views = stream.views if data.is_random else 1
-        pays = views is not None and epochs > views and views * len(data) * num_classes * 4 <= limit
-        return cls(engine, teacher, data, stream) if pays else None
-
     def logits(self, batch: Batch) -> Tensor | None:
         """Return the teacher's logits ``(N, C)`` on a batch, or None if its images are mixed or not from the stream."""
         if batch.view is None:
@@ -52,6 +36,5 @@ class TeacherCache:
     @torch.no_grad()
     def _forward(self, seed: int) -> Tensor:
         positions = torch.arange(len(self._data), device=self._data.labels.device)
-        requests = ((chunk, seed) for chunk in positions.split(_CHUNK))
-        images = self._data.follow(requests)
+        images = self._data.follow((chunk, seed) for chunk in positions.split(_CHUNK))
         return torch.cat([self._engine.forward(self._teacher, self._engine.images(chunk)) for chunk in images])

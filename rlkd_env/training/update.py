@@ -53,16 +53,14 @@ class Optimization:
 
     def backward(self, loss: Tensor) -> None:
         """Compute the gradients of a loss, or of the sum of losses ``(K,)``."""
-        self.optimizer.zero_grad(set_to_none=True)
-        if self.further is not None:
-            self.further.zero_grad(set_to_none=True)
+        for optimizer in filter(None, (self.optimizer, self.further)):
+            optimizer.zero_grad()
         loss.backward(torch.ones_like(loss))
 
     def step(self) -> None:
         """Update the parameters along their gradients."""
-        self.optimizer.step()
-        if self.further is not None:
-            self.further.step()
+        for optimizer in filter(None, (self.optimizer, self.further)):
+            optimizer.step()
         self._schedule.step()
 
     def state_dict(self) -> dict[str, Any]:
@@ -83,13 +81,7 @@ class Optimization:
 
 @dataclass(frozen=True)
 class TeacherForward:
-    """The teacher in the forms in which a batch may need it.
-
-    Attributes:
-        network: as it was given, for methods that compare features.
-        frozen: its leaner form, see :meth:`~rlkd_env.models.engine.Engine.freeze`.
-        cache: its logits that are kept, or None.
-    """
+    """The teacher as it was given, for methods that compare features, its leaner form, and those of its logits kept."""
 
     network: nn.Module
     frozen: nn.Module
@@ -99,17 +91,9 @@ class TeacherForward:
 class Update:
     """One student, or K whose weights are stacked, and everything that an update of it is made of.
 
-    With K students every value that is one number for a single student, such as a loss, is ``(K,)``.
-
-    Args:
-        student: on its device and in training mode; or what holds the weights ``(K, ...)`` of K students.
-        policy: a policy that is trained along with the student, or None.
-        stacked: what is called with batches ``(K · B, ...)`` in place of a student that holds stacked weights.
-        num_runs: number K of students that are stacked, or None for one that is not.
-
-    Attributes:
-        batch: the batch that was forwarded last and waits for its temperatures.
-        outputs: its outputs.
+    With K students, ``student`` and ``method`` hold weights ``(K, ...)``, ``stacked`` is called with batches
+    ``(K · B, ...)``, and every value that is one number for a single student, such as a loss, is ``(K,)``. A policy is
+    trained along with the student. The batch that was forwarded last, and its outputs, wait for its temperatures.
     """
 
     batch: Batch
@@ -157,16 +141,9 @@ class Update:
         known = None if with_features or teacher.cache is None else teacher.cache.logits(batch)
         with step_randomness(self._is_stochastic, self.seed + draw, self._device):
             outputs = self.task.forward(self._called_student, network, batch, with_features, known)
-        self.batch, self.outputs = (
-            batch,
-            replace(
-                outputs,
-                progress=step / self._total_steps,
-                epoch=step / self._steps_per_epoch,
-                step=draw,
-                num_runs=self.num_runs or 1,
-            ),
-        )
+        progress, epoch = step / self._total_steps, step / self._steps_per_epoch
+        self.batch = batch
+        self.outputs = replace(outputs, progress=progress, epoch=epoch, step=draw, num_runs=self.num_runs or 1)
         return self.outputs
 
     def forward_again(self, parameters: dict[str, Tensor]) -> Tensor:

@@ -12,10 +12,8 @@ from typing import Any
 def lazy_exports(package: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """Export what the ``if TYPE_CHECKING:`` block of a package's ``__init__.py`` imports, each name on first use.
 
-    The block is the only list of the names: type checkers and editors read it, and so does this function.
-
-    Returns:
-        The package's ``__getattr__`` and ``__dir__`` (PEP 562), and its ``__all__``.
+    The block is the only list of the names: type checkers and editors read it, and so does this function. It returns
+    the package's ``__getattr__`` and ``__dir__`` (PEP 562), and its ``__all__``.
     """
     module = sys.modules[package]
     source = module.__loader__.get_source(package)  # type: ignore[union-attr]

@@ -57,9 +57,7 @@ class Bounds:
 class NameOf:
     """What a text is: the name of a part. In its place the part itself may be given, which is read as its name.
 
-    Attributes:
-        registry: the :class:`~rlkd_env.utils.registry.Registry` of the part, as ``package.module:NAME``; it is imported
-            only if a part is given.
+    The registry, written as ``package.module:NAME``, is imported only if a part is given.
     """
 
     registry: str
@@ -88,9 +86,6 @@ class Options:
     Where one is made its values are brought to the types of their fields, and checked: numbers are finite and within
     their :class:`Bounds`, choices are known. No two options of a class and its groups have the same name, so that they
     can be read from, and written as, one flat mapping.
-
-    Raises:
-        UsageError: if a value is of the wrong type, out of its range or no known choice.
     """
 
     def __post_init__(self) -> None:

@@ -67,10 +67,8 @@ class Registry(Mapping[str, T]):
 
     Args:
         kind: what the parts are, for error messages, such as ``"reward"``.
-        parts: the parts by name. A string ``"package.module:name"`` says where a part is defined; it is imported on
-            first use.
-        adopt: turns an object from outside into a part, or raises a UsageError that says what is wrong with it. None
-            accepts no parts from outside.
+        parts: the parts by name; one given as ``"package.module:name"`` is imported on first use.
+        adopt: turns an object from outside into a part, or raises a UsageError that says why not; None accepts none.
     """
 
     def __init__(
@@ -82,11 +80,9 @@ class Registry(Mapping[str, T]):
         self._adopted: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Return a decorator that adds its function or class under ``name``.
+        """Return a decorator that adds its function or class under ``name``, which no other part may have.
 
-        Raises:
-            ValueError: if the name is taken by another part. Defining the same part again, as a notebook's cell does
-                that is run twice, replaces it.
+        Defining the same part again, as a notebook's cell does that is run twice, replaces it.
         """
 
         def add(part: T) -> T:
@@ -98,14 +94,9 @@ class Registry(Mapping[str, T]):
         return add
 
     def name_of(self, part: Any) -> str:
-        """Return the name of a part, under which this registry finds it.
+        """Return the name of a part, under which this registry finds it; a name is returned as it is.
 
-        Args:
-            part: a name, which is returned as it is, or a part itself. One from outside is remembered under its
-                ``module:qualname``; another process finds it if it can import that.
-
-        Raises:
-            UsageError: if the object is not of this registry's kind.
+        A part from outside is remembered as ``module:qualname``; another process finds it if it can import that.
         """
         if isinstance(part, str):
             return part

@@ -37,9 +37,7 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
             ``return_decomposition`` it is always the action 0.
 
     Attributes:
-        hook: looks at the run's updates; None for ``return_decomposition``.
-        metrics: ``reward_spread``, the standard deviation of the latest credits over the batch; for
-            ``return_decomposition`` also its ``loss`` and ``r2``.
+        metrics: ``reward_spread``, the std of the latest credits over the batch, and what a decomposition reports.
 
     Raises:
         UsageError: if the calibrator is unknown or does not suit the environment.
@@ -120,11 +118,13 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
             self.start_from(observation)
             return observation, rewards, terminated, truncated, info
         observation, rewards, terminated, truncated, info = self.env.step(actions)
-        learned = None  # only now, so that nothing is remembered of actions that the environment refuses
+        found = None  # only now, so that nothing is remembered of actions that the environment refuses
         if self._decomposition is not None:
-            learned = self._decomposition.credit(self._observation, np.clip(actions, -1.0, 1.0))
+            found = self._decomposition.credit(self._observation, np.clip(actions, -1.0, 1.0))
+        elif self.hook is not None and self.hook.credit is not None:
+            found = self.hook.credit.double().cpu().numpy()
         diverged = bool(np.any(info.get("diverged", False)))
-        credit = self._usable(learned if self.hook is None else self._seen(self.hook), diverged)
+        credit = self._usable(found, diverged)
         calibrated = self._calibrate(credit, float(np.mean(rewards, dtype=np.float64)), learns=not diverged)
         self._observation = observation.copy()
         over = bool((terminated | truncated).any())
@@ -149,10 +149,6 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
         if credit is None or diverged or not np.isfinite(credit).all():
             return np.zeros(self.num_envs)
         return credit
-
-    @staticmethod
-    def _seen(hook: Calibrator) -> np.ndarray | None:
-        return None if hook.credit is None else hook.credit.double().cpu().numpy()
 
     def watch(self) -> None:
         """Look at every update of the run again, before its other hooks do, after :meth:`pause`."""

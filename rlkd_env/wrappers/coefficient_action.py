@@ -30,11 +30,8 @@ class CoefficientAction(gym.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarr
     Args:
         env: a :class:`~rlkd_env.envs.kd_env.KDEnv`, whose range clips the rule's temperatures.
         rule: the rule; None takes that of the usual features.
-        decisions: actions a run, each held for an equal part of its updates.
-        scale: coefficient at an action of 1.
-
-    Raises:
-        UsageError: if the run has no room for the decisions, or the scale is not positive.
+        decisions: actions a run, each held for an equal part of its updates, for which there must be room.
+        scale: coefficient at an action of 1, which is positive.
 
     Example:
         >>> import gymnasium as gym, rlkd_env

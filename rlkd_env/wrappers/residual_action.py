@@ -36,8 +36,7 @@ class ResidualAction(
         width: logarithm of the largest multiple of the rule's temperatures, which the action 1 gives.
 
     Raises:
-        UsageError: if there is no such environment inside or its actions are mapped already, the width is not positive
-            and finite, or the rule cannot serve several runs.
+        UsageError: if the environment, the width or the rule does not suit; the message says why.
 
     Example:
         >>> import gymnasium as gym, rlkd_env, torch

@@ -21,7 +21,7 @@ from experiments.config import BenchConfig
 from rlkd_env.data import BatchStream, DataConfig, DataSource, ImageSet, MemoryImages, Preprocessing, Splits
 from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import UsageError
-from rlkd_env.instances.temperature import Policy, Temperature
+from rlkd_env.instances.temperature import Temperature
 from rlkd_env.models import create_model
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.reward import Measurement
@@ -29,10 +29,8 @@ from rlkd_env.runs.run import DistillationRun
 from rlkd_env.utils.registry import Registry
 from rlkd_env.wrappers import CalibratedReward, TemperatureAction
 
-Arm = Callable[[int], None]
-"""Makes the given number of updates."""
-_EPOCHS = 100_000
-"""So many that no run of a benchmark ends."""
+Arm = Callable[[int], object]  # makes the given number of updates
+_EPOCHS = 100_000  # so many that no run of a benchmark ends
 _CLASSES, _SHAPE, _IMAGES = 100, (3, 32, 32), 4096
 _LOGIT_STD = 4.0
 
@@ -83,11 +81,6 @@ def _untrained_teacher(name: str, source: RandomImages) -> torch.nn.Module:
     return teacher
 
 
-def build_arm(name: str, config: BenchConfig) -> Arm:
-    """Return an arm by name, ready to run."""
-    return ARMS[name](config)
-
-
 ARMS: Registry[Callable[[BenchConfig], Arm]] = Registry("arm")
 
 
@@ -119,9 +112,7 @@ _register_lever("both_folded_compiled", precision="bfloat16", memory_format="cha
 @ARMS.register("fixed")
 def fixed(config: BenchConfig) -> Arm:
     """A run with the rule that gives every instance the same temperature."""
-    run = _started(config)
-    policy = FixedTemperature(TEMPERATURE)
-    return partial(_advance, run, policy)
+    return partial(_started(config).advance, FixedTemperature(TEMPERATURE))
 
 
 @ARMS.register("ppo_acting")
@@ -130,8 +121,7 @@ def ppo_acting(config: BenchConfig) -> Arm:
     run = _started(config)
     env = TemperatureAction(KDVectorEnv(run=run))
     policy = export_policy(make_agent(_learner(config), env, seed=0), run.state.names, env.action_map)
-    policy = policy.to(run.device)
-    return partial(_advance, run, policy)
+    return partial(run.advance, policy.to(run.device))
 
 
 def _learner(config: BenchConfig) -> str:
@@ -160,12 +150,7 @@ ARMS.register("ppo_learning")(partial(_learning, calibrator="uniform"))
 for _calibrator in ("return_decomposition", "last_layer", "gradient"):
     ARMS.register(f"ppo_learning_{_calibrator}")(partial(_learning, calibrator=_calibrator))
 
-DEFAULT_ARMS = tuple(name for name in ARMS if not name.startswith("plain_kd_"))
-"""All arms except those that vary the engine."""
-
-
-def _advance(run: DistillationRun, policy: Policy, steps: int) -> None:
-    run.advance(policy, steps)
+DEFAULT_ARMS = tuple(name for name in ARMS if not name.startswith("plain_kd_"))  # all but those that vary the engine
 
 
 def _started(config: BenchConfig) -> DistillationRun:

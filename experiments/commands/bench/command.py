@@ -17,7 +17,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments.commands.bench.arms import ARMS, DEFAULT_ARMS, Arm, build_arm, build_bench_run, cost_by_part
+from experiments.commands.bench.arms import ARMS, DEFAULT_ARMS, Arm, build_bench_run, cost_by_part
 from experiments.config import BenchConfig
 from experiments.session.provenance import versions
 from rlkd_env.envs.vector_env import KDVectorEnv
@@ -26,7 +26,6 @@ from rlkd_env.utils.files import write_json
 
 BENCH_FILE = "bench.json"
 BASELINE = "plain_kd"
-_MIB = 2**20
 
 
 def run_bench(config: BenchConfig) -> int:
@@ -39,7 +38,7 @@ def run_bench(config: BenchConfig) -> int:
         if name not in ARMS:
             raise unknown_name("arm", name, ARMS)
     names = list(dict.fromkeys((BASELINE, *(options.arms or DEFAULT_ARMS))))
-    seconds = _interleave({name: build_arm(name, config) for name in names}, options.rounds, options.steps)
+    seconds = _interleave({name: ARMS[name](config) for name in names}, options.rounds, options.steps)
     arms = {name: _metrics(times, seconds[BASELINE], config) for name, times in seconds.items()}
     if options.memory:
         for name, metrics in arms.items():
@@ -52,7 +51,7 @@ def run_bench(config: BenchConfig) -> int:
         "settings": config.settings(),
         "engine": str(run.task.engine),
         "threads": torch.get_num_threads(),
-        "device": _device_name(run.device),
+        "device": torch.cuda.get_device_name(run.device) if run.device.type == "cuda" else "cpu",
         "versions": versions(),
     }
     write_json(folder / BENCH_FILE, result)
@@ -68,7 +67,8 @@ def _interleave(arms: dict[str, Arm], rounds: int, steps: int) -> dict[str, np.n
         for name in names[number % len(names) :] + names[: number % len(names)]:
             started = time.perf_counter()
             arms[name](steps)
-            _synchronize()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
             if number > 0:
                 seconds[name].append(time.perf_counter() - started)
     return {name: np.array(times) for name, times in seconds.items()}
@@ -92,24 +92,18 @@ def _peak_memory(name: str, config: BenchConfig) -> float:
     if config.run.engine.select_device().type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-        build_arm(name, config)(config.bench.steps)
-        return torch.cuda.max_memory_allocated() / _MIB
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
+        ARMS[name](config)(config.bench.steps)
+        return torch.cuda.max_memory_allocated() / 2**20
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_measure_memory, (name, config))
 
 
 def _measure_memory(name: str, config: BenchConfig) -> float:
-    arm = build_arm(name, config)
-    _forget_peak()  # building needs memory for many images at once, whatever the arm
+    arm = ARMS[name](config)
+    with suppress(OSError):  # building needs memory for many images at once, whatever the arm: forget that peak
+        Path("/proc/self/clear_refs").write_text("5")
     arm(config.bench.steps)
     return _peak_kib() / 1024
-
-
-def _forget_peak() -> None:
-    """Reset the process's peak memory, if the system supports that."""
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
 
 
 def _peak_kib() -> float:
@@ -118,15 +112,6 @@ def _peak_kib() -> float:
         return float(next(row for row in Path("/proc/self/status").open() if row.startswith("VmHWM")).split()[1])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, on macOS bytes
     return peak / (1024 if sys.platform == "darwin" else 1)
-
-
-def _synchronize() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 def _print_tables(result: dict[str, Any], folder: Path) -> None:
@@ -143,9 +128,5 @@ def _print_tables(result: dict[str, Any], folder: Path) -> None:
     console.print(table)
     parts = ", ".join(f"{name} {milliseconds:.2f}" for name, milliseconds in result["parts_ms"].items())
     console.print(f"parts of a step in ms: {parts}", highlight=False)
-    console.print(
-        f"gymnasium's benchmark_vector_step: {result['gymnasium_vector_steps_per_s']:.0f} slot steps/s; "
-        f"written to {folder / BENCH_FILE}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    slots = f"gymnasium's benchmark_vector_step: {result['gymnasium_vector_steps_per_s']:.0f} slot steps/s"
+    console.print(f"{slots}; written to {folder / BENCH_FILE}", highlight=False, soft_wrap=True)

@@ -16,8 +16,7 @@ from rlkd_env.runs.run import DistillationRun
 from rlkd_env.tasks import Classification
 
 TEMPERATURE = 4.0
-_WEIGHTS = (0.1, 0.9)
-"""The usual weights in classification of the cross-entropy and of the KL term."""
+_WEIGHTS = (0.1, 0.9)  # the usual ones in classification, of the cross-entropy and of the KL term
 
 _Loss = Callable[[Any, Any, Batch, Engine, int], Tensor]
 

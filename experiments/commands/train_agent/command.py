@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from copy import deepcopy
-from typing import Any, Protocol
+from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from agents.learned.coefficient_policy import CoefficientPolicy
 from agents.learned.evolution import CoefficientForm, Evolution
 from agents.rules.base import check_temperature
 from agents.sb3.coefficient_training import CoefficientTraining
@@ -38,40 +37,12 @@ from rlkd_env.utils.files import read_json, write_json
 from rlkd_env.utils.options import renamed
 
 EVOLUTION = "cma"
-FIGURE_FILE = "policy.png"
-_NEVER = 2**30
-"""The reward interval of runs whose rewards are not used."""
-_EVALUATED = 16
-"""The number of held-out runs per instance that are evaluated during training."""
-
-
-class Training(Protocol):
-    """The learner: evolution or an agent."""
-
-    generation: int
-
-    def update(self) -> dict[str, float]:
-        """Learn from one more set of runs and return metrics."""
-        ...
-
-    def policy(self) -> CoefficientPolicy:
-        """Return the policy that has been learned."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return everything that the rest of the training depends on."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state."""
-        ...
+_NEVER = 2**30  # reward interval of runs whose rewards are not used
+_EVALUATED = 16  # held-out runs of an instance that are evaluated during training
 
 
 def run_train_agent(config: TrainAgentConfig) -> int:
-    """Train a policy, save it, and compare it on the held-out runs.
-
-    The exit code is 0, or 130 if the training was interrupted.
-    """
+    """Train a policy, save it, and compare it on the held-out runs."""
     folder, output = config.folder, config.output
     check_folder(folder, output.overwrite, output.resume)
     if output.resume and (folder / SUMMARY_FILE).is_file():
@@ -99,7 +70,10 @@ class TrainingSession:
 
     def __init__(self, config: TrainAgentConfig, instances: InstanceSet) -> None:
         self.config, self._options, self.folder = config, config.training, config.folder
-        _check(config)
+        if not self._options.sweep:
+            raise UsageError("the sweep needs at least one temperature")
+        for bound in self._options.sweep:
+            check_temperature(parse_bound(bound, 1.0))
         self._rule = CoefficientRule(self._options.coefficient_features)
         self._held_out = [HeldOutRuns(one, self._options.device, self._options.run_mode) for one in instances.held_out]
         self._sets = [self._runs(instance) for instance in instances.train]
@@ -142,9 +116,9 @@ class TrainingSession:
             for runs in self._held_out:
                 on_device = deepcopy(policy).to(runs.template.device)
                 rows.append(runs.compare(on_device, options.sweep, bar.update))
-        if self._held_out:
-            runs, policy_there = self._held_out[0], deepcopy(policy).to(self._held_out[0].template.device)
-            draw_policy(policy_there, runs.template, runs.instance.seeds.start, self.folder / FIGURE_FILE)
+        for runs in self._held_out[:1]:
+            on_device = deepcopy(policy).to(runs.template.device)
+            draw_policy(on_device, runs.template, runs.instance.seeds.start, self.folder / "policy.png")
         summary = {
             "settings": self.config.settings(),
             "updates": self._step,
@@ -155,9 +129,8 @@ class TrainingSession:
         write_json(self.folder / SUMMARY_FILE, summary)
         if rows:
             print_held_out(rows)
-        print(
-            f"{self._step} updates in {self._seconds:.0f} s; use the policy with: rlkd distill --policy {self.folder}"
-        )
+        told = f"{self._step} updates in {self._seconds:.0f} s"
+        print(f"{told}; use the policy with: rlkd distill --policy {self.folder}")
 
     def close(self) -> None:
         """Stop the processes that compute the runs, if there are any."""
@@ -179,10 +152,8 @@ class TrainingSession:
         options = self._options
         widest = {"temperature_min": f"{self._rule.low}s", "temperature_max": f"{self._rule.high}s"}
         run = instance.build(options.probe_images, device=options.device, features=("progress",), **widest)
-        if options.agent == EVOLUTION:
-            run.reward = RewardMeter("log_probe_loss", _NEVER)
-        else:
-            run.reward = RewardMeter("log_probe_loss", max(1, run.total_steps // options.decisions))
+        interval = _NEVER if options.agent == EVOLUTION else max(1, run.total_steps // options.decisions)
+        run.reward = RewardMeter("log_probe_loss", interval)
         return create_parallel_runs(run, options.num_runs, options.run_mode)
 
     def _evolution(self, seeds: list[range]) -> Evolution:
@@ -226,12 +197,3 @@ class TrainingSession:
             policy, seeds = self.training.policy().to(runs.template.device), list(runs.instance.seeds)[:_EVALUATED]
             accuracy = runs.accuracies(policy, runs.template.splits.validation, seeds).mean()
             writer.add_scalar(f"held_out/{runs.instance.name}/validation_accuracy", accuracy, self._step)
-
-
-def _check(config: TrainAgentConfig) -> None:
-    """Raise a UsageError if an option is invalid that is not checked elsewhere before the folder is changed."""
-    options = config.training
-    if not options.sweep:
-        raise UsageError("the sweep needs at least one temperature")
-    for bound in options.sweep:
-        check_temperature(parse_bound(bound, 1.0))

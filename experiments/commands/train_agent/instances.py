@@ -20,7 +20,6 @@ from rlkd_env.training.recipe import TeacherRecipe
 from rlkd_env.training.teacher import cached_teacher
 
 INSTANCE_SETS = Path(__file__).parents[2] / "presets" / "instances"
-"""The folder of the package's own instance sets, one YAML file each."""
 _OWN_KEYS = ("name", "seeds", "teacher_recipe")
 
 

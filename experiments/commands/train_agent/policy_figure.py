@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import NullFormatter
 
+from experiments.report.style import set_log_ticks
 from rlkd_env.instances.temperature import Policy
 from rlkd_env.runs.hooks import RunHook, StepResult
 from rlkd_env.runs.run import DistillationRun
@@ -18,8 +18,7 @@ from rlkd_env.utils.files import write_atomically
 
 _MOMENTS = {0.1: "after a tenth of the run", 0.5: "half-way", 1.0: "at the end"}
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-_NEAREST = 1e-3
-"""The distance from 0 and 1 at which the logit scale ends."""
+_NEAREST = 1e-3  # distance from 0 and 1 at which the logit scale ends
 _TICKS = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99)
 
 
@@ -50,16 +49,13 @@ def draw_policy(policy: Policy, run: DistillationRun, seed: int, path: Path) -> 
     run.advance(policy)
     run.remove_hook(record)
     figure = Figure(figsize=(13.0, 3.4), dpi=110, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     over_time, *moments = figure.subplots(1, 1 + len(_MOMENTS), sharey=True)
     steps, quantiles = np.arange(len(record.quantiles)), np.array(record.quantiles).T
     for (low, high), alpha in (((0, 4), 0.2), ((1, 3), 0.4)):
         over_time.fill_between(steps, quantiles[low], quantiles[high], color="C0", alpha=alpha, linewidth=0)
     over_time.plot(steps, quantiles[2], color="C0")
     over_time.set(xlabel="update", ylabel="temperature", title="median, 50 % and 90 % of a batch", yscale="log")
-    over_time.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    over_time.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    over_time.yaxis.set_minor_formatter(NullFormatter())
+    set_log_ticks(over_time.yaxis)
     for axes, (moment, title) in zip(moments, _MOMENTS.items(), strict=True):
         difficulty, temperature, confidence = np.concatenate([np.empty((3, 0)), *record.instances[moment]], axis=1)
         axes.set(xscale="logit", xlabel="difficulty, 1 − student's p", title=title)
@@ -69,7 +65,6 @@ def draw_policy(policy: Policy, run: DistillationRun, seed: int, path: Path) -> 
         axes.set_xticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
         axes.xaxis.set_minor_formatter(NullFormatter())
     figure.colorbar(points, ax=moments[-1], label="teacher's p of the true class")
-    canvas.draw()
     content = io.BytesIO()
     figure.savefig(content, format="png")
     write_atomically(path, content.getvalue())

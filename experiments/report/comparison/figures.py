@@ -8,29 +8,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from scipy import stats
 
+from experiments.report import style
 from experiments.report.comparison.loading import ArmRecord, Interval, TaskRecord
 from experiments.report.formatting import capitalized, signed
-from experiments.report.style import (
-    COLOURS,
-    DASHES,
-    HUES,
-    Drawing,
-    add_legend,
-    figure_of,
-    file_name,
-    hide_row_ticks,
-    new_axes,
-    set_accuracy_limits,
-    set_count_scale,
-    set_temperature_scale,
-)
+from experiments.report.style import COLOURS, HUES, Drawing, add_legend, figure_of, file_name, new_axes
 
-_HIGHLIGHTED = 5
-"""The number of arms with a colour besides the baseline; the others are grey, as many colours look alike."""
-_FAR_OFF = 2.0
-"""An arm whose difference exceeds this many times the 0.75 quantile of all is left outside of an axis."""
-_BANDS = 3
-"""The number of arms, with the baseline, whose curves have interval bands; more would hide each other."""
+_HIGHLIGHTED = 5  # arms with a colour besides the baseline; the others are grey, as many colours look alike
+_FAR_OFF = 2.0  # a difference beyond so many times the 0.75 quantile of all is left outside of an axis
+_BANDS = 3  # arms, with the baseline, whose curves have interval bands; more would hide each other
 
 
 def draw_differences(task: TaskRecord) -> Drawing | None:
@@ -49,7 +34,7 @@ def draw_differences(task: TaskRecord) -> Drawing | None:
             _point_outside(axes, place, arm)
     axes.set_yticks(range(len(arms)), [arm.name for arm in arms])
     axes.set_ylim(len(arms) - 0.5, -0.5)
-    hide_row_ticks(axes)
+    style.hide_row_ticks(axes)
     last = {arm.name: arm.students["last"].difference for arm in arms}
     clear = [f"{name} ({signed(found.mean)})" for name, found in last.items() if found and found.is_clear_of_zero]
     caption = (
@@ -144,7 +129,7 @@ def draw_accuracies(task: TaskRecord) -> Drawing | None:
     if not drawn:
         return None
     means, tops = zip(*drawn, strict=True)
-    is_cut = set_accuracy_limits(axes, means, [float(top[-1]) for top in tops if np.isfinite(top[-1])])
+    is_cut = style.set_accuracy_limits(axes, means, [float(top[-1]) for top in tops if np.isfinite(top[-1])])
     caption = (
         f"Means over the seeds. {_bands_in_words(task)} (Student's t) of each epoch. They are unpaired, so arms whose "
         "bands overlap can still differ in the paired comparison above." + _greys_in_words(task)
@@ -162,7 +147,7 @@ def draw_temperatures(task: TaskRecord) -> Drawing | None:
     drawn = _draw_curves(axes, task, "temperature_mean", left_out=without)
     if not drawn:
         return None
-    set_temperature_scale(axes, np.concatenate([curve for curves in drawn for curve in curves]))
+    style.set_temperature_scale(axes, np.concatenate([curve for curves in drawn for curve in curves]))
     caption = (
         "Means over all instances of an epoch and over the seeds; of the student's temperature if teacher and student "
         f"have different ones. {_bands_in_words(task)} over the seeds." + _greys_in_words(task)
@@ -213,14 +198,14 @@ def _draw_curves(
         if arm.name == task.baseline:
             colour, dash, label = COLOURS["ink"], "-", f"{arm.name} (baseline)"
         elif arm.name in chosen:
-            colour, dash, label = COLOURS[chosen[arm.name]], DASHES[HUES.index(chosen[arm.name])], arm.name
+            colour, dash, label = COLOURS[chosen[arm.name]], style.DASHES[HUES.index(chosen[arm.name])], arm.name
         else:
             axes.plot(epochs, mean, color=COLOURS["muted"], linewidth=0.8, alpha=0.6)
             continue
         axes.plot(epochs, mean, color=colour, linestyle=dash, label=label)
         axes.fill_between(epochs, mean - half, mean + half, color=colour, alpha=0.14, linewidth=0)
     if drawn:
-        set_count_scale(axes)
+        style.set_count_scale(axes)
         add_legend(axes)
     return drawn
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from experiments.report.comparison.loading import ArmRecord, TaskRecord
+from experiments.report.comparison.loading import TaskRecord
 from experiments.session.provenance import ACCURACY
 
 
@@ -12,8 +12,12 @@ def describe(task: TaskRecord) -> str:
     known = {name: found for name, found in differences.items() if found is not None and found.is_known}
     base = task.arm(task.baseline)
     mean = base.students["last"].mean
-    words = f"On {task.name}, over {_seeds_in_words(base)}, {task.baseline} reaches"
-    words += " no result." if mean is None else f" {_result(mean.mean, task.metric)} on the test images (last epoch)."
+    result = "no result"
+    if mean is not None:
+        unit = "" if task.metric == ACCURACY else f"an {task.metric} of "
+        result = f"{unit}{mean.mean:.2f} % on the test images (last epoch)"
+    seeds = "1 seed" if base.count == 1 else f"{base.count} seeds"
+    words = f"On {task.name}, over {seeds}, {task.baseline} reaches {result}."
     above = [f"{name} {one.in_words()}" for name, one in known.items() if one.low > 0.0]
     below = [f"{name} {one.in_words()}" for name, one in known.items() if one.high < 0.0]
     rest = [name for name, one in known.items() if not one.is_clear_of_zero]
@@ -34,10 +38,6 @@ def describe(task: TaskRecord) -> str:
     return words + _regret_in_words(task) + _chance_in_words(len(known), len(above) + len(below))
 
 
-def _result(percent: float, metric: str) -> str:
-    return f"{percent:.2f} %" if metric == ACCURACY else f"an {metric} of {percent:.2f} %"
-
-
 def _regret_in_words(task: TaskRecord) -> str:
     best = task.best_fixed["last"]
     if best is None or best == task.baseline:
@@ -56,7 +56,3 @@ def _chance_in_words(comparisons: int, found: int) -> str:
         f" If all {comparisons} arms were as good as the baseline, {0.05 * comparisons:.1f} of them would on average "
         "seem to differ by chance."
     )
-
-
-def _seeds_in_words(arm: ArmRecord) -> str:
-    return "1 seed" if arm.count == 1 else f"{arm.count} seeds"

@@ -19,7 +19,6 @@ from rlkd_env.errors import UsageError
 from rlkd_env.utils.files import read_json
 
 STUDENTS = {LAST: "last epoch", CHOSEN: "chosen by validation"}
-"""The students that there are statistics of: the key in the file, and a description."""
 
 
 @dataclass(frozen=True)

@@ -60,10 +60,11 @@ def _tiles(task: TaskRecord, is_one_of_several: bool) -> list[Tile]:
         if name is not None:
             remarks.setdefault(name, []).append(remark)
     means = {name: mean for name in remarks if (mean := task.arm(name).students["last"].mean) is not None}
-    return [
-        Tile(f"{prefix}{name}", f"{mean.mean:.2f} %", f"{_bounds(mean)}; {', '.join(remarks[name])}")
-        for name, mean in means.items()
-    ]
+    tiles = []
+    for name, mean in means.items():
+        bounds = f"{number(mean.low)} to {number(mean.high)}" if mean.is_known else "a single run"
+        tiles.append(Tile(f"{prefix}{name}", f"{mean.mean:.2f} %", f"{bounds}; {', '.join(remarks[name])}"))
+    return tiles
 
 
 def _result_table(task: TaskRecord) -> Table:
@@ -84,13 +85,13 @@ def _result_table(task: TaskRecord) -> Table:
     )
 
 
-Cell = tuple[str, float | str | None]
-"""The text of a cell and the value that it is sorted by."""
+Cell = tuple[str, float | str | None]  # the text and the value that it is sorted by
 
 
 def _row(arm: ArmRecord, task: TaskRecord) -> list[Cell]:
     last, chosen = (arm.students[student] for student in STUDENTS)
     is_baseline = arm.name == task.baseline
+    marks = [f"{count} {kind}" for count, kind in ((arm.diverged, "diverged"), (arm.failed, "failed")) if count]
     cells = [
         (arm.name, arm.name),
         _estimate(last.mean, sign=False),
@@ -104,22 +105,13 @@ def _row(arm: ArmRecord, task: TaskRecord) -> list[Cell]:
         ("–", None) if arm.mean_temperature is None else (f"{arm.mean_temperature:.2f}", arm.mean_temperature),
         _estimate(chosen.mean, sign=False),
         ("baseline", 0.0) if is_baseline else _estimate(chosen.difference),
-        (_count(arm), arm.count),
+        (", ".join([str(arm.count), *marks]), arm.count),
     ]
     return cells
 
 
-def _count(arm: ArmRecord) -> str:
-    marks = [f"{number} {kind}" for number, kind in ((arm.diverged, "diverged"), (arm.failed, "failed")) if number]
-    return ", ".join([str(arm.count), *marks])
-
-
 def _estimate(estimate: Interval | None, sign: bool = True) -> Cell:
     return ("–", None) if estimate is None else (estimate.in_words(sign), estimate.mean)
-
-
-def _bounds(estimate: Interval) -> str:
-    return f"{number(estimate.low)} to {number(estimate.high)}" if estimate.is_known else "a single run"
 
 
 def _missing(comparison: ComparisonRecord) -> list[str]:

@@ -10,21 +10,19 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import PolyCollection
-from matplotlib.colors import Colormap, ListedColormap, LogNorm
+from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from torch import Tensor
 
-from experiments.report.style import COLOURS, HUES, Drawing, figure_of, new_picture
+from experiments.report.style import COLOURS, HUES, Drawing, figure_of, new_picture, set_log_ticks
 from experiments.session.detections import DetectedImage, DetectionRecord
 from rlkd_env.tasks.detection.average_precision import Detections
 
-LEAST_SCORE = 0.5
-"""The lowest score of a detection that is drawn."""
-_MOST_PROPOSALS = 128
-"""The number of proposals with the highest objectness that are drawn; more would hide each other."""
-_NAMED = 6
-"""The number of boxes that a caption names."""
+LEAST_SCORE = 0.5  # of a detection that is drawn
+_MOST_PROPOSALS = 128  # those with the highest objectness; more would hide each other
+_NAMED = 6  # boxes in a caption
+_TEMPERATURE_COLOURS = ListedColormap(colormaps["plasma"](np.linspace(0.25, 0.9, 48)))
+"""Colours from cold to hot that are distinguishable for everybody, on light and dark pages."""
 
 
 @dataclass(frozen=True)
@@ -94,24 +92,11 @@ def _draw_box(axes: Axes, box: _Box, width: int, height: int) -> None:
     """Draw a box with its label above it, or inside if there is no room."""
     left, top, right, bottom = box.corners
     colour = COLOURS[HUES[(box.number - 1) % len(HUES)]]
-    for line_width, edge in (
-        (3.4, COLOURS["paper"]),
-        (1.8, colour),
-    ):  # the wide line makes the frame visible on any image
-        frame = Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=edge, linewidth=line_width)
-        axes.add_patch(frame)
-    is_right = (left + right) / 2 > 0.6 * width
-    is_below = top < 0.08 * height
-    text = axes.text(
-        right if is_right else left,
-        top,
-        box.label,
-        ha="right" if is_right else "left",
-        va="top" if is_below else "bottom",
-        fontsize=9,
-        color=COLOURS["paper"],
-        clip_on=True,
-    )
+    for line, edge in ((3.4, COLOURS["paper"]), (1.8, colour)):  # the wide line shows the frame on any image
+        axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=edge, linewidth=line))
+    place, align = (right, "right") if (left + right) / 2 > 0.6 * width else (left, "left")
+    text = axes.text(place, top, box.label, ha=align, va="top" if top < 0.08 * height else "bottom", clip_on=True)
+    text.set(fontsize=9, color=COLOURS["paper"])
     text.set_bbox({"facecolor": colour, "edgecolor": "none", "boxstyle": "square,pad=0.12"})
 
 
@@ -126,7 +111,7 @@ def _draw_proposals(number: int, image: DetectedImage, norm: LogNorm | None) -> 
         return Drawing(f"detections_{number}_proposals", f"Image {number}: proposals", caption, figure_of(axes))
     left, top, right, bottom = image.proposals.corners[order].double().numpy().T
     outlines = np.stack([left, top, right, top, right, bottom, left, bottom], axis=1).reshape(-1, 4, 2)
-    colours = _temperature_colours()(norm(temperatures[order]))
+    colours = _TEMPERATURE_COLOURS(norm(temperatures[order]))
     widths = 0.6 + 1.4 * objectness[order].clip(0.0, 1.0)
     axes.add_collection(PolyCollection(list(outlines), facecolors="none", edgecolors=colours, linewidths=widths))
     axes.set(xlim=(0, image.pixels.shape[2]), ylim=(image.pixels.shape[1], 0))
@@ -145,18 +130,11 @@ def _add_colour_bar(axes: Axes, norm: LogNorm) -> None:
     figure = figure_of(axes)
     image_bottom = axes.get_position().y0
     place = figure.add_axes((0.04, 0.72 * image_bottom, 0.92, 0.16 * image_bottom))
-    bar = figure.colorbar(ScalarMappable(norm, _temperature_colours()), cax=place, orientation="horizontal")
-    bar.ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    bar.ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    bar.ax.xaxis.set_minor_formatter(NullFormatter())
+    bar = figure.colorbar(ScalarMappable(norm, _TEMPERATURE_COLOURS), cax=place, orientation="horizontal")
+    set_log_ticks(bar.ax.xaxis)
     bar.ax.tick_params(labelsize=9.5, color=COLOURS["muted"], labelcolor=COLOURS["ink"])
     bar.set_label("temperature", fontsize=9.5, color=COLOURS["ink"], labelpad=1)
     bar.outline.set_visible(False)
-
-
-def _temperature_colours() -> Colormap:
-    """Return colours from cold to hot that are distinguishable for everybody, on light and dark pages."""
-    return ListedColormap(colormaps["plasma"](np.linspace(0.25, 0.9, 48)))
 
 
 def _temperature_norm(temperatures: np.ndarray) -> LogNorm | None:

@@ -5,19 +5,10 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 
+from experiments.report import style
 from experiments.report.formatting import capitalized, number, percent
 from experiments.report.run.loading import RunRecord
-from experiments.report.style import (
-    COLOURS,
-    Drawing,
-    add_legend,
-    figure_of,
-    hide_row_ticks,
-    new_axes,
-    set_accuracy_limits,
-    set_count_scale,
-    set_temperature_scale,
-)
+from experiments.report.style import COLOURS, Drawing, add_legend, figure_of, new_axes
 from experiments.session.provenance import ACCURACY
 
 PARTS = ("environment", "agent", "evaluation", "logging", "checkpoint")
@@ -37,8 +28,8 @@ def draw_accuracy_over_epochs(run: RunRecord) -> Drawing | None:
         shown.append(float(np.nanmax(training)))
     axes.plot(history["epoch"], validation, color=COLOURS["blue"], label="validation")
     marks = _mark_tests(axes, run, float(history["epoch"][-1]))
-    is_cut = set_accuracy_limits(axes, [validation], [*marks, *shown])
-    set_count_scale(axes)
+    is_cut = style.set_accuracy_limits(axes, [validation], [*marks, *shown])
+    style.set_count_scale(axes)
     add_legend(axes)
     caption = _validation_in_words(run)
     if marks:
@@ -59,7 +50,7 @@ def draw_accuracy_over_time(run: RunRecord) -> Drawing | None:
     axes = new_axes(f"wall-clock time since the start, {unit}", f"{run.metric}, %")
     axes.plot(seconds, validation, color=COLOURS["blue"], label="validation")
     marks = _mark_tests(axes, run, float(seconds[-1]), with_chosen=False)
-    is_cut = set_accuracy_limits(axes, [validation], marks)
+    is_cut = style.set_accuracy_limits(axes, [validation], marks)
     add_legend(axes)
     caption = f"{len(seconds)} epochs took {seconds[-1]:.3g} {unit}."
     if np.isfinite(validation).any():
@@ -80,12 +71,12 @@ def draw_temperature_over_epochs(run: RunRecord) -> Drawing | None:
         return None
     axes = new_axes("epoch", "temperature")
     draw_temperature_bands(axes, history["epoch"], history["temperature_quantiles"])
-    set_temperature_scale(axes, history["temperature_quantiles"])
+    style.set_temperature_scale(axes, history["temperature_quantiles"])
     if 0 < run.warmup_epochs < history["epoch"][-1]:
         axes.axvline(
             run.warmup_epochs + 0.5, color=COLOURS["muted"], linewidth=1.2, linestyle=":", label="agent begins"
         )
-    set_count_scale(axes)
+    style.set_count_scale(axes)
     add_legend(axes)
     low, _, median, _, high = history["temperature_quantiles"][-1]
     caption = (
@@ -125,7 +116,7 @@ def draw_time(run: RunRecord) -> Drawing | None:
         )
     axes.set_xlim(0, 1.38 * values.max())
     axes.invert_yaxis()
-    hide_row_ticks(axes)
+    style.hide_row_ticks(axes)
     longest = max(seconds, key=lambda part: seconds[part])
     caption = (
         f"The largest part is the {longest}, {percent(seconds[longest] / total)}. Environment: forwards, backwards and "
@@ -151,7 +142,7 @@ def draw_credit(run: RunRecord) -> Drawing | None:
     axes.set_yticks(places, names)
     axes.invert_yaxis()
     axes.set_xlim(min(0.0, *(row[kind] for row in known.values() for kind in ("pearson", "spearman"))), 1.0)
-    hide_row_ticks(axes)
+    style.hide_row_ticks(axes)
     add_legend(axes)
     words = [f"{name} {number(row['pearson'])} (a step costs {row['cost_ratio']:.2f} ×)" for name, row in known.items()]
     caption = (

@@ -6,26 +6,16 @@ import numpy as np
 from scipy import stats
 
 from experiments.compare.statistics import student_interval
+from experiments.report import style
 from experiments.report.formatting import number
 from experiments.report.run.loading import RunRecord
-from experiments.report.style import (
-    COLOURS,
-    NEAREST_TO_0,
-    NEAREST_TO_1,
-    Drawing,
-    add_legend,
-    figure_of,
-    new_axes,
-    set_probability_scale,
-    set_temperature_scale,
-)
+from experiments.report.style import COLOURS, Drawing, add_legend, figure_of, new_axes
 from experiments.session.provenance import ACCURACY
 
 _POINTS = 600
 _BINS = 8
 _FEW_CLASSES = 20
-_LEAST = 40
-"""The smallest number of instances that is drawn; bins of a handful would show noise."""
+_LEAST = 40  # instances that are drawn; bins of a handful would show noise
 _REWARD_UNITS = {"probe_loss": "fall of the probe loss, nats", "probe_accuracy": "gain of probe accuracy"}
 
 
@@ -66,7 +56,7 @@ def draw_temperature_by_class(run: RunRecord) -> Drawing | None:
         axes.fill_between(places, lower, upper, color=COLOURS["blue"], alpha=0.3, linewidth=0, label="quartiles")
         axes.plot(places, median, color=COLOURS["blue"], label="median")
         add_legend(axes)
-    set_temperature_scale(axes, quartiles)
+    style.set_temperature_scale(axes, quartiles)
     coldest, hottest = int(np.argmin(quartiles[:, 1])), int(np.argmax(quartiles[:, 1]))
     caption = (
         f"Medians and quartiles. They go from {quartiles[coldest, 1]:.3g} (class {classes[coldest]:.0f}) to "
@@ -123,7 +113,7 @@ def _draw_against(run: RunRecord, column: str, label: str, title: str, ends: tup
     and upper end. Returns None if there are too few instances.
     """
     sample = _second_half(run)
-    places, temperature = np.clip(sample[column], NEAREST_TO_0, 1.0 - NEAREST_TO_1), sample["temperature"]
+    places, temperature = np.clip(sample[column], style.NEAREST_TO_0, 1.0 - style.NEAREST_TO_1), sample["temperature"]
     if len(temperature) < _LEAST:
         return None
     axes = new_axes(label, "temperature")
@@ -135,9 +125,9 @@ def _draw_against(run: RunRecord, column: str, label: str, title: str, ends: tup
     lower, median, upper = np.array([np.quantile(temperature[rows], (0.25, 0.5, 0.75)) for rows in bins]).T
     axes.fill_between(middle, lower, upper, color=COLOURS["blue"], alpha=0.3, linewidth=0, label="25 to 75 %")
     axes.plot(middle, median, "o-", color=COLOURS["blue"], markersize=5, label="median")
-    set_temperature_scale(axes, temperature)
+    style.set_temperature_scale(axes, temperature)
     add_legend(axes, columns=3)
-    set_probability_scale(axes, places)
+    style.set_probability_scale(axes, places)
     low, high = ends
     if np.ptp(temperature) < 1e-6:
         words = f"All instances have the temperature {temperature[0]:.3g}, those {low} and those {high}."

@@ -17,36 +17,9 @@ from experiments.session.provenance import metric_of
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.files import read_json, read_tensors
 
-_HISTORY_NUMBERS = (
-    "epoch",
-    "step",
-    "seconds",
-    "validation_accuracy",
-    "validation_loss",
-    "training_accuracy",
-    "temperature_mean",
-    "reward",
-)
-_SUMMARY_NUMBERS = (
-    "teacher_test_accuracy",
-    "student_test_accuracy",
-    "student_epoch",
-    "student_last_test_accuracy",
-    "student_val_accuracy",
-    "student_last_val_accuracy",
-    "student_alone_val_accuracy",
-    "student_alone_test_accuracy",
-    "student_alone_last_test_accuracy",
-    "seconds",
-    "environment_seconds",
-    "agent_seconds",
-    "evaluation_seconds",
-    "logging_seconds",
-    "checkpoint_seconds",
-    "fixed_step_ms",
-    "step_ms",
-    "steps",
-)
+_HISTORY_NUMBERS = ["epoch", "step", "seconds", "validation_accuracy", "validation_loss", "training_accuracy"]
+_HISTORY_NUMBERS += ["temperature_mean", "reward"]
+_NUMBERS_END = ("_accuracy", "_epoch", "seconds", "_ms", "steps")  # of names in the summary
 _DETAILS = {
     "teacher_test_details": "teacher",
     "student_alone_test_details": "student alone, chosen by validation",
@@ -64,10 +37,7 @@ History = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The content of a run's folder.
-
-    The summary is None if the run has not finished; history and trace have no rows if none were recorded.
-    """
+    """The content of a run's folder; history and trace have no rows if none were recorded."""
 
     folder: Path
     config: dict[str, Any]
@@ -174,8 +144,9 @@ def _read_credit(folder: Path, given: Path | None) -> dict[str, dict[str, Any]] 
 def _summary(path: Path) -> dict[str, Any]:
     summary = _dictionary(path)
     try:
-        numbers = {name: _number(summary[name]) for name in _SUMMARY_NUMBERS if summary.get(name) is not None}
-        details = {key: _numbers(summary[key]) for key in _DETAILS if summary.get(key) is not None}
+        known = {name: value for name, value in summary.items() if value is not None}
+        numbers = {name: _number(value) for name, value in known.items() if name.endswith(_NUMBERS_END)}
+        details = {key: _numbers(summary[key]) for key in _DETAILS if key in known}
         return summary | numbers | details
     except (AttributeError, TypeError) as error:
         raise UsageError(f"{path} is damaged: {error}") from None

@@ -7,20 +7,8 @@ from typing import Any
 
 from experiments.report.formatting import capitalized
 from experiments.report.page import Page, Section, Table, Tile, settings_table
+from experiments.report.run import figures, instance_figures
 from experiments.report.run.detection_figures import LEAST_SCORE, draw_detections
-from experiments.report.run.figures import (
-    draw_accuracy_over_epochs,
-    draw_accuracy_over_time,
-    draw_credit,
-    draw_temperature_over_epochs,
-    draw_time,
-)
-from experiments.report.run.instance_figures import (
-    draw_reward_against_temperature,
-    draw_temperature_against_confidence,
-    draw_temperature_against_margin,
-    draw_temperature_by_class,
-)
 from experiments.report.run.loading import RunRecord
 from experiments.session.provenance import ACCURACY
 
@@ -29,19 +17,19 @@ def run_page(run: RunRecord) -> Page:
     """Return the report of a run from the content of its folder."""
     config = run.config
     sections = [
-        Section("How well, and when", [draw_accuracy_over_epochs(run), draw_accuracy_over_time(run)]),
+        Section("How well, and when", [figures.draw_accuracy_over_epochs(run), figures.draw_accuracy_over_time(run)]),
         *_detection_sections(run),
         Section(
             "Which temperatures",
             [
-                draw_temperature_over_epochs(run),
-                draw_temperature_against_confidence(run),
-                draw_temperature_against_margin(run),
-                draw_temperature_by_class(run),
+                figures.draw_temperature_over_epochs(run),
+                instance_figures.draw_temperature_against_confidence(run),
+                instance_figures.draw_temperature_against_margin(run),
+                instance_figures.draw_temperature_by_class(run),
             ],
         ),
-        Section("What they earned", [draw_reward_against_temperature(run), draw_credit(run)]),
-        Section("What it cost", [draw_time(run)]),
+        Section("What they earned", [instance_figures.draw_reward_against_temperature(run), figures.draw_credit(run)]),
+        Section("What it cost", [figures.draw_time(run)]),
     ]
     return Page(
         kind="run",

@@ -28,8 +28,6 @@ _DATA_TIMEOUT = timedelta(seconds=45)
 _CONTROL_TIMEOUT = timedelta(days=1)
 """Longest wait for the first process. If it dies, its connections close, which ends the wait."""
 _LOST = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "timed out", "connection refused")
-
-
 _MEETINGS = itertools.count()
 
 
@@ -39,16 +37,10 @@ class ProcessLost(Exception):  # noqa: N818 (not an error of this process)
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes that share one run; :meth:`join` makes it.
+    """The processes that share one run; :meth:`join` makes it. The first one, of rank 0, leads.
 
-    Attributes:
-        rank: number of this process, from 0; the first one leads.
-        count: number of processes W.
-        local_rank: number of this process on its machine, from 0.
-        device: device of this process.
-        backend: backend of the data group, ``"nccl"`` or ``"gloo"``.
-        control: the control group.
-        store: torchrun's store, which outlives the processes.
+    Training goes over the default group of the ``backend``, the rest over the group ``control``; torchrun's ``store``
+    outlives the processes.
     """
 
     rank: int
@@ -63,9 +55,7 @@ class Processes:
     def join(cls, device: str = "auto") -> Processes:
         """Meet the other processes that torchrun has started.
 
-        Args:
-            device: ``"auto"``, ``"cuda"`` or ``"cpu"``. Each process takes the GPU of its local rank if there are any;
-                a GPU that is named, such as ``"cuda:0"``, is shared by the processes of a machine.
+        Each process takes the GPU of its local rank if there are any; one that is named, as ``"cuda:0"``, is shared.
         """
         local_rank = int(os.environ.get("LOCAL_RANK", "0"))
         chosen = torch.device(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,38 +17,19 @@ from rlkd_env.data.streamed import StreamedImages
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Policy, Temperature
+from rlkd_env.runs.hooks import StepResult
 from rlkd_env.runs.loop import UpdateResult, advance, check_temperatures, end_of_advance
 from rlkd_env.runs.run import STATE_VERSION, DistillationRun
 from rlkd_env.tasks import Evaluation
 from rlkd_env.utils.randomness import seeded
 
 
-@dataclass(frozen=True)
-class ParallelResult:
-    """What one step did to K runs of B instances each. Tensors stay on the runs' device; nothing was synchronised.
+class ParallelResult(StepResult):
+    """What one step did to K runs of B instances each: all rows of the runs' batches, one run after another.
 
-    Attributes:
-        reward: ``(K,)`` rewards; the divergence penalty in the step in which a run diverges, 0 from then on.
-        state: ``(K·B, d)`` state of the next batches.
-        finished: whether the schedule is over, for all runs alike.
-        diverged: ``(K,)`` whether a run has diverged, in this step or before.
-        metrics: means over a run's batch by name, as in :class:`~rlkd_env.runs.hooks.StepResult`, ``(K,)`` each.
-        outputs: the outputs of the K·B instances that the updates were made on.
-        temperature: the temperatures that the updates were made with, ``(K·B,)`` each.
+    The rewards, divergences and metrics are ``(K,)`` each. A run that has diverged stays so, and earns its penalty in
+    that step and 0 from then on.
     """
-
-    reward: Tensor
-    state: Tensor
-    finished: bool
-    diverged: Tensor
-    metrics: dict[str, Tensor]
-    outputs: InstanceOutputs
-    temperature: Temperature
-
-    @property
-    def done(self) -> bool:
-        """Whether the runs have ended: the schedule is over or all have diverged; waits for the device."""
-        return self.finished or bool(self.diverged.all())
 
 
 class ParallelRuns(ABC):
@@ -59,25 +40,18 @@ class ParallelRuns(ABC):
     diverges stays in the lock-step, as an absorbing state: it earns the penalty once and 0 from then on, whatever its
     temperatures, until all runs end.
 
-    Args:
-        template: a run of the ingredients that all share; it is neither started nor changed.
-        num_runs: number of runs K.
-
     Attributes:
-        mode: how the runs are computed: ``"stacked"``, ``"workers"`` or ``"sequence"``.
+        template: a run of the ingredients that all share; it is neither started nor changed.
+        mode: how the runs are computed: ``"stacked"``, ``"workers"`` or ``"serial"``.
         keeps_gradients: whether the outputs' student logits carry gradients to the students.
-        seeds: the runs' seeds, in their order.
-        step_count: updates so far, the same for all.
         diverged: ``(K,)`` whether a run has diverged.
-
-    Raises:
-        UsageError: if there is less than one run, or the mode cannot compute them.
+        outputs: those of the K·B instances that wait for their temperatures.
     """
 
     mode: str
     keeps_gradients = False
     diverged: Tensor
-    _outputs: InstanceOutputs
+    outputs: InstanceOutputs
 
     def __init__(self, template: DistillationRun, num_runs: int) -> None:
         if num_runs < 1:
@@ -102,11 +76,6 @@ class ParallelRuns(ABC):
         """Whether the schedule is over."""
         return self.step_count >= self.total_steps
 
-    @property
-    def outputs(self) -> InstanceOutputs:
-        """The outputs of the K·B instances that wait for their temperatures."""
-        return self._outputs
-
     def reset(self, seeds: Sequence[int]) -> Tensor:
         """Start over with fresh students, one for each seed; return the first batches' state ``(K·B, d)``."""
         if len(seeds) != self.num_runs:
@@ -117,45 +86,21 @@ class ParallelRuns(ABC):
         return self._observe()
 
     def step(self, temperature: Temperature) -> ParallelResult:
-        """Update every student with its instances' temperatures and forward the next batches.
-
-        Args:
-            temperature: ``(K·B,)`` positive values each for teacher and student, on the runs' device.
-
-        Raises:
-            RuntimeError: if the runs were not started or their schedule is over.
-            ValueError: if there are not K·B temperatures.
-        """
+        """Update every student with its instances' temperatures ``(K·B,)``, and forward the next batches."""
         self._check_ready()
         check_temperatures(temperature, self.num_instances)
         outputs, had_diverged = self.outputs, self.diverged
         self.step_count += 1
         update = self._update(temperature)
         self.diverged = had_diverged | update.diverged
-        return ParallelResult(
-            reward=torch.where(had_diverged, 0.0, update.reward),
-            state=self._observe(),
-            finished=self.finished,
-            diverged=self.diverged,
-            metrics=update.metrics,
-            outputs=outputs,
-            temperature=temperature.detach(),
-        )
+        reward, state = torch.where(had_diverged, 0.0, update.reward), self._observe()
+        done = (self.finished, self.diverged, update.metrics)
+        return ParallelResult(reward, state, *done, outputs, temperature.detach())
 
     def advance(self, policy: Policy, steps: int | None = None) -> ParallelResult:
-        """Step with a policy that chooses the temperatures of all K·B instances from their outputs.
+        """Step with a policy for all K·B instances, as :meth:`DistillationRun.advance` does.
 
-        Args:
-            policy: a rule or a learned policy, on the device.
-            steps: number of updates, at most to the end of the schedule; None means to the end.
-
-        Returns:
-            The last step's result. Once all runs have diverged the advance ends with the epoch at the latest.
-
-        Raises:
-            ValueError: if ``steps`` is below 1.
-            RuntimeError: if the runs were not started or their schedule is over.
-            UsageError: as :meth:`check_policy`.
+        Once all runs have diverged it ends with the epoch at the latest.
         """
         self.check_policy(policy)
         end = end_of_advance(self, steps)
@@ -208,7 +153,9 @@ class ParallelRuns(ABC):
 
     def evaluate(self, images: ImageSet) -> Evaluation:
         """Measure all students on a set of images: accuracy ``(K,)`` and loss ``(K,)``, on the device."""
-        return stack_evaluations([self.template.task.evaluate(student, images) for student in self.students()])
+        found = [self.template.task.evaluate(student, images) for student in self.students()]
+        rows = [torch.stack([one.accuracy, one.loss, one.confidence]) for one in found]
+        return Evaluation(*torch.stack(rows, dim=1))
 
     def close(self) -> None:  # noqa: B027 (only processes need it)
         """End what computes the runs; they cannot be used any more."""
@@ -223,11 +170,11 @@ class ParallelRuns(ABC):
 
     @abstractmethod
     def _start(self) -> None:
-        """Create the students of the seeds, forward the first batches into ``_outputs``, measure for the reward."""
+        """Create the students of the seeds, forward the first batches into ``outputs``, measure for the reward."""
 
     @abstractmethod
     def _update(self, temperature: Temperature) -> UpdateResult:
-        """Make one update, forward the next batches into ``_outputs``, and measure; the step is counted already."""
+        """Make one update, forward the next batches into ``outputs``, and measure; the step is counted already."""
 
     @abstractmethod
     def _run_states(self) -> list[dict[str, Any]]:
@@ -246,12 +193,3 @@ def own_images(images: ImageSet, num_runs: int) -> ImageSet:
     if isinstance(images, StreamedImages):
         return replace(images, workers=images.workers // num_runs)
     return replace(images) if isinstance(images, MemoryImages) else images
-
-
-def stack_evaluations(evaluations: list[Evaluation]) -> Evaluation:
-    """Stack the evaluations of K networks into one of tensors ``(K,)``."""
-    return Evaluation(
-        torch.stack([evaluation.accuracy for evaluation in evaluations]),
-        torch.stack([evaluation.loss for evaluation in evaluations]),
-        torch.stack([evaluation.confidence for evaluation in evaluations]),
-    )

@@ -39,17 +39,13 @@ def check_mode(mode: str) -> None:
 
 
 def create_parallel_runs(template: DistillationRun, num_runs: int, mode: RunMode = "auto") -> ParallelRuns:
-    """Create K runs of the same ingredients.
+    """Create K runs of a template's ingredients; the template is neither started nor changed.
 
-    Args:
-        template: a run of these ingredients, which is neither started nor changed.
-        num_runs: number of runs K.
-        mode: how they are computed. ``"auto"`` measures a few steps in every mode that can compute them and takes the
-            fastest, once in a process for each student, number of runs, batch size and device.
+    The mode ``"auto"`` measures a few steps in every mode that can compute these runs and takes the fastest, once in a
+    process for each student, number of runs, batch size and device.
 
     Raises:
-        UsageError: if the mode is unknown or cannot compute these runs, K is below 1, or several processes share the
-            template.
+        UsageError: if the mode is unknown or cannot compute these runs, or several processes share the template.
     """
     check_mode(mode)
     if template.num_processes > 1:

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
-from rlkd_env.runs.hooks import StepResult
 from rlkd_env.runs.loop import UpdateResult
 from rlkd_env.runs.parallel.base import ParallelRuns, own_images
 from rlkd_env.runs.run import DistillationRun
@@ -37,7 +36,11 @@ class SerialRuns(ParallelRuns):
         parts = [temperature.rows(slice(start, start + self.batch_size)) for start in starts]
         results = [run.step(part) for run, part in zip(self.runs, parts, strict=True)]
         self._join([result.state for result in results])
-        return _join_results(results)
+        return UpdateResult(
+            reward=torch.stack([result.reward for result in results]),
+            diverged=torch.stack([result.diverged for result in results]),
+            metrics={name: torch.stack([result.metrics[name] for result in results]) for name in results[0].metrics},
+        )
 
     def _run_states(self) -> list[dict[str, Any]]:
         return [run.state_dict() for run in self.runs]
@@ -46,19 +49,8 @@ class SerialRuns(ParallelRuns):
         self._join([run.load_state_dict(state) for run, state in zip(self.runs, states, strict=True)])
 
     def _join(self, states: list[Tensor]) -> None:
-        self._outputs = InstanceOutputs.join([run.outputs for run in self.runs])
+        self.outputs = InstanceOutputs.join([run.outputs for run in self.runs])
         self._observed = torch.cat(states)
 
     def _observe(self) -> Tensor:
         return self._observed
-
-
-def _join_results(results: list[StepResult]) -> UpdateResult:
-    def stacked(values: list[Tensor]) -> Tensor:
-        return torch.stack(values)
-
-    return UpdateResult(
-        reward=stacked([result.reward for result in results]),
-        diverged=stacked([result.diverged for result in results]),
-        metrics={name: stacked([result.metrics[name] for result in results]) for name in results[0].metrics},
-    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from rlkd_env.data import Batch, BatchStream, ImageSet
 from rlkd_env.data.images import MemoryImages
@@ -13,7 +14,6 @@ from rlkd_env.instances.temperature import Temperature
 from rlkd_env.runs.loop import TrainingLoop, UpdateResult
 from rlkd_env.runs.parallel.base import ParallelRuns, own_images
 from rlkd_env.runs.parallel.stackable import why_not_stacked
-from rlkd_env.runs.parallel.states import stack_states, state_of_run
 from rlkd_env.runs.parallel.students import StackedStudents
 from rlkd_env.runs.run import STATE_VERSION, DistillationRun
 from rlkd_env.sampling.base import SampledRun
@@ -21,16 +21,15 @@ from rlkd_env.tasks import Evaluation
 from rlkd_env.training.update import Update
 from rlkd_env.utils.randomness import seeded
 
+_SHARED = "step"
+"""Adam's own count, which is the same for all runs."""
+
 
 class StackedRuns(ParallelRuns):
     """All students in one forward and one backward, and one ordinary optimiser of the stacked weights.
 
     SGD and Adam treat every weight by itself, so the sum of the runs' losses trains each student as its own loss would.
     If the training images have no random views, the teacher's logits are computed once for each image.
-
-    Raises:
-        UsageError: for students with buffers or random numbers, methods whose losses are not those of single instances,
-            and batches that a sampler chooses.
     """
 
     mode = "stacked"
@@ -49,24 +48,24 @@ class StackedRuns(ParallelRuns):
 
     def _start(self) -> None:
         self._begin().start()
-        self._outputs = self._loop.update.outputs
+        self.outputs = self._loop.update.outputs
 
     def _update(self, temperature: Temperature) -> UpdateResult:
         result = self._loop.step(temperature)
-        self._outputs = self._loop.update.outputs
+        self.outputs = self._loop.update.outputs
         return result
 
     def _run_states(self) -> list[dict[str, Any]]:
         state = self._loop.state_dict()
         return [
-            {"version": STATE_VERSION, "seed": seed, **state_of_run(state, run)} for run, seed in enumerate(self.seeds)
+            {"version": STATE_VERSION, "seed": seed, **_state_of_run(state, run)} for run, seed in enumerate(self.seeds)
         ]
 
     def _restore(self, states: list[dict[str, Any]]) -> None:
         if any(state["sampler"] is not None for state in states):
             raise UsageError("a run's state with an exploration or curriculum cannot be stacked")
-        self._begin().load_state_dict(stack_states(states))
-        self._outputs = self._loop.update.outputs
+        self._begin().load_state_dict(_stack_states(states))
+        self.outputs = self._loop.update.outputs
 
     def _begin(self) -> TrainingLoop:
         """Create the students and all that belongs to them, and the loop that trains them."""
@@ -76,28 +75,11 @@ class StackedRuns(ParallelRuns):
                 students.append(template.create_student().to(self.device).train())
         method = template.create_method(students[0]).to(self.device).train()
         self._students = StackedStudents(students)
-        update = Update(
-            template.task,
-            template.shared_teacher,
-            self._students.weights,
-            method,
-            template.recipe,
-            self.total_steps,
-            self.steps_per_epoch,
-            seed=self.seeds[0],  # nothing is drawn
-            stacked=self._students,
-            num_runs=self.num_runs,
-        )
-        self._loop = TrainingLoop(
-            update,
-            _StackedBatches(template, self.seeds),
-            template.splits.train,
-            self._reward,
-            lambda: self.evaluate(template.probe),
-            self.total_steps,
-            self.steps_per_epoch,
-            template.divergence_penalty,
-        )
+        steps, seed = (self.total_steps, self.steps_per_epoch), self.seeds[0]  # from which nothing is drawn
+        parts = (template.task, template.shared_teacher, self._students.weights, method, template.recipe)
+        update = Update(*parts, *steps, seed, stacked=self._students, num_runs=self.num_runs)
+        batches = _StackedBatches(template, self.seeds)
+        self._loop = TrainingLoop(template, update, batches, self._reward, lambda: self.evaluate(template.probe))
         return self._loop
 
 
@@ -126,3 +108,23 @@ class _StackedBatches:
             self._order = torch.stack([stream.order(epoch) for stream in self._streams])
         indices = self._order[:, position * self._size : (position + 1) * self._size].flatten()
         return Batch(self._train.take(indices), self._train.labels[indices], indices, view=0)
+
+
+def _state_of_run(stacked: Any, run: int) -> Any:
+    """Return one run's part of a state whose tensors are those of K runs ``(K, ...)``."""
+    if isinstance(stacked, dict):
+        return {key: value if key == _SHARED else _state_of_run(value, run) for key, value in stacked.items()}
+    if isinstance(stacked, list):
+        return [_state_of_run(value, run) for value in stacked]
+    return stacked[run].detach().clone() if isinstance(stacked, Tensor) else stacked
+
+
+def _stack_states(states: list[Any]) -> Any:
+    """Stack the states of K runs at the same step; what is no tensor is the first one's."""
+    first = states[0]
+    if isinstance(first, dict):
+        return {
+            key: value if key == _SHARED else _stack_states([state[key] for state in states])
+            for key, value in first.items()
+        }
+    return torch.stack(states) if isinstance(first, Tensor) else first

@@ -17,14 +17,10 @@ _EVALUATION_ROWS = 16384
 
 
 class StackedStudents(nn.Module):
-    """K students without buffers whose weights are stacked along a new first dimension.
+    """K students without buffers; ``weights`` is a student whose parameters are those of all, stacked to ``(K, ...)``.
 
     Fully connected students are forwarded by one batched matrix product for each layer, which on a CPU costs as little
     as a third of ``torch.func.vmap`` if there are few students; all other networks are forwarded by the latter.
-
-    Attributes:
-        count: number of students K.
-        weights: a student's network whose parameters are those of all, ``(K, ...)`` each.
     """
 
     def __init__(self, students: Sequence[nn.Module]) -> None:

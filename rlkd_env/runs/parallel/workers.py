@@ -84,7 +84,7 @@ class WorkerRuns(ParallelRuns):
 
     def _update(self, temperature: Temperature) -> UpdateResult:
         rows = [slice(part.start * self.batch_size, part.stop * self.batch_size) for part in self._parts]
-        replies = self._ask("step", [_pack_temperature(temperature.rows(chosen)) for chosen in rows])
+        replies = self._ask("step", [_pack(temperature.rows(chosen).detach()) for chosen in rows])
         self._join_outputs([reply["outputs"] for reply in replies])
 
         def joined(values: list[np.ndarray]) -> Tensor:
@@ -103,7 +103,7 @@ class WorkerRuns(ParallelRuns):
         self._join_outputs(self._ask("restore", [states[part] for part in self._parts]))
 
     def _join_outputs(self, parts: list[dict[str, Any]]) -> None:
-        self._outputs = InstanceOutputs.join([_unpack(part) for part in parts])
+        self.outputs = InstanceOutputs.join([InstanceOutputs(**_unpack(part)) for part in parts])
 
     def _ask(self, command: str, arguments: Sequence[Any]) -> list[Any]:
         """Let all workers do something at once, and wait for the answers of all."""
@@ -152,9 +152,9 @@ class _Worker:
         self._runs.reset(seeds)
         return _pack(self._runs.outputs)
 
-    def step(self, temperature: dict[str, np.ndarray]) -> dict[str, Any]:
+    def step(self, temperature: dict[str, Any]) -> dict[str, Any]:
         """Update all students."""
-        result = self._runs.step(Temperature(**{name: torch.from_numpy(value) for name, value in temperature.items()}))
+        result = self._runs.step(Temperature(**_unpack(temperature)))
         return {
             "outputs": _pack(self._runs.outputs),
             "reward": result.reward.numpy(),
@@ -198,20 +198,11 @@ def _work(
         connection.send_bytes(pickle.dumps(answer))
 
 
-def _pack(outputs: InstanceOutputs) -> dict[str, Any]:
-    """Return outputs as plain values and arrays, which are faster to send than tensors."""
-    values = {field.name: getattr(outputs, field.name) for field in fields(outputs)}
+def _pack(sent: InstanceOutputs | Temperature) -> dict[str, Any]:
+    """Return what is sent as plain values and arrays, which are faster to send than tensors."""
+    values = {field.name: getattr(sent, field.name) for field in fields(sent)}
     return {name: value.numpy() if isinstance(value, Tensor) else value for name, value in values.items()}
 
 
-def _pack_temperature(temperature: Temperature) -> dict[str, np.ndarray]:
-    """Return temperatures as arrays, without gradients."""
-    values = vars(temperature.detach())
-    return {name: value.numpy() for name, value in values.items() if value is not None}
-
-
-def _unpack(packed: dict[str, Any]) -> InstanceOutputs:
-    values: dict[str, Any] = {
-        name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in packed.items()
-    }
-    return InstanceOutputs(**values)
+def _unpack(packed: dict[str, Any]) -> dict[str, Any]:
+    return {name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in packed.items()}

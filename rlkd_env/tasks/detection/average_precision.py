@@ -19,12 +19,9 @@ NAMES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """What a detector found in an image.
+    """What a detector found in an image: k boxes' left, top, right and bottom ``(k, 4)``, scores and classes from 1.
 
-    Attributes:
-        corners: Left, top, right and bottom ``(k, 4)`` in pixels of the image's file.
-        scores: The confidences ``(k,)``.
-        classes: The classes ``(k,)``, integers from 1.
+    The corners are in pixels of the image's file.
     """
 
     corners: Tensor
@@ -33,18 +30,11 @@ class Detections:
 
 
 def average_precision(ground_truth: Mapping[str, Any], detections: Sequence[Detections]) -> dict[str, float]:
-    """Measure how well detections match the real boxes.
+    """Measure how well detections match the real boxes, in [0, 1] by the :data:`NAMES` for which there are objects.
 
     For each image and class the 100 most confident detections count. Those inside a crowd of their class count neither
-    for nor against the detector.
-
-    Args:
-        ground_truth: A COCO dictionary of ``images``, ``annotations`` (with ``bbox``, ``area`` and ``iscrowd``) and
-            ``categories``; it is not changed.
-        detections: The detections of every image in the dictionary's order, with the categories' ids as classes.
-
-    Returns:
-        The metrics in [0, 1] by the names in :data:`NAMES`, without those for which there are no objects.
+    for nor against the detector. The ground truth is a COCO dictionary of ``images``, ``annotations`` (with ``bbox``,
+    ``area`` and ``iscrowd``) and ``categories``; the detections are in its images' order, with its ids as classes.
     """
     # Imported here because only detection needs it.
     from pycocotools.coco import COCO
@@ -55,16 +45,11 @@ def average_precision(ground_truth: Mapping[str, Any], detections: Sequence[Dete
         raise ValueError(f"there are detections of {len(detections)} images, but {len(images)} images")
     # Numbered from 1, as pycocotools takes a match with id 0 for none; copied, as it writes into annotations.
     real = [{**annotation, "id": number} for number, annotation in enumerate(ground_truth["annotations"], start=1)]
-    found = [
-        {**entry, "id": number}
-        for number, entry in enumerate(
-            (entry for image, of_image in zip(images, detections, strict=True) for entry in _entries(image, of_image)),
-            start=1,
-        )
-    ]
+    entries = [entry for image, found in zip(images, detections, strict=True) for entry in _entries(image, found)]
+    detected = [{**entry, "id": number} for number, entry in enumerate(entries, start=1)]
     with redirect_stdout(io.StringIO()):  # pycocotools prints
         indices = []
-        for annotations in (real, found):
+        for annotations in (real, detected):
             index = COCO()
             index.dataset = {**ground_truth, "annotations": annotations}
             index.createIndex()

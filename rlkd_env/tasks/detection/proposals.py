@@ -19,10 +19,8 @@ from rlkd_env.models.engine import Engine
 class Proposals:
     """The output of a detector's region proposal network for B images.
 
-    Attributes:
-        corners: The corners ``(m, 4)`` of each image's proposals, the most likely first.
-        objectness: The probability ``(m,)`` of an object in each of these proposals.
-        loss: The loss of the proposal network, a scalar with gradient; None if no real boxes were given.
+    Of each image it has the corners ``(m, 4)``, the most likely first, and the probability ``(m,)`` of an object in
+    them. The loss is a scalar with gradient; None if no real boxes were given.
     """
 
     corners: list[Tensor]
@@ -32,13 +30,10 @@ class Proposals:
 
 @dataclass(frozen=True)
 class SampledRegions:
-    """Equally many proposals per image and the targets of a detector's head for them.
+    """Equally many proposals per image and the targets of a detector's head for them, N altogether.
 
-    Attributes:
-        regions: The N proposals.
-        labels: The class ``(N,)`` of the real box that a proposal was matched with, 0 for the background.
-        targets: The matched boxes ``(N, 4)`` relative to the proposals, encoded by the head's box coder; meaningless
-            for the background.
+    The labels ``(N,)`` are the classes of the matched real boxes, 0 for the background. The targets ``(N, 4)`` are
+    those boxes relative to the proposals, encoded by the head's box coder; meaningless for the background.
     """
 
     regions: Regions
@@ -89,7 +84,8 @@ def sample_regions(
             height, width = image_size
             candidates, scores = corners.new_tensor([[0.0, 0.0, width, height]]), scores.new_zeros(1)
         if len(real) == 0:
-            overlap, labels, matched = scores.new_zeros(len(scores)), _background(candidates), candidates
+            overlap, matched = scores.new_zeros(len(scores)), candidates
+            labels = torch.zeros(len(candidates), dtype=torch.int64, device=candidates.device)
         else:
             overlaps = box_iou(real, candidates)
             match = head.proposal_matcher(overlaps)
@@ -102,10 +98,6 @@ def sample_regions(
     images = torch.arange(len(boxes), device=labels.device).repeat_interleave(count)
     targets = head.box_coder.encode([matched], [corners])[0]
     return SampledRegions(Regions(corners, images, objectness, overlap, boxes), labels, targets)
-
-
-def _background(candidates: Tensor) -> Tensor:
-    return torch.zeros(len(candidates), dtype=torch.int64, device=candidates.device)
 
 
 def _balanced(labels: Tensor, count: int, positive_fraction: float) -> Tensor:

@@ -118,7 +118,7 @@ class Detection(Task):
                 maps = exact._maps(detector, chunk)
                 found += exact._detect(detector, chunk, maps)
                 metrics.append(exact._measure(detector, chunk, maps, boxes))
-        precision = average_precision(_ground_truth(images), _in_files(images, found))
+        precision = average_precision(cast(DetectionSet, images).ground_truth(), _in_files(images, found))
         _, loss, confidence = _mean(metrics)
         return Evaluation(torch.tensor(precision.get("AP", 0.0), device=loss.device), loss, confidence, precision)
 
@@ -166,9 +166,7 @@ class Detection(Task):
     ) -> tuple[SampledRegions, Tensor, Tensor, Tensor]:
         """Propose regions, draw some of them and classify those.
 
-        Returns:
-            The drawn proposals, their logits ``(N, C + 1)``, pooled features ``(N, D)``, and the losses ``(N,)`` of
-            everything except the classes.
+        With them it returns logits ``(N, C + 1)``, pooled features ``(N, D)`` and losses ``(N,)`` of the rest.
         """
         proposals = propose(detector, self.engine, images, maps, boxes)
         image_size = (images.shape[-2], images.shape[-1])
@@ -255,10 +253,6 @@ def _mean(metrics: list[tuple[int, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
     total = sum(count for count, _ in metrics)
     first, second, third = torch.stack([count / total * values for count, values in metrics]).sum(dim=0).unbind()
     return first, second, third
-
-
-def _ground_truth(images: ImageSet) -> dict[str, object]:
-    return cast(DetectionSet, images).ground_truth()
 
 
 def _in_files(images: ImageSet, found: list[Detections]) -> list[Detections]:

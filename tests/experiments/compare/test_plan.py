@@ -115,7 +115,7 @@ class _Recorder(RunHook):
 
     def before_update(self, run: DistillationRun, temperature: Temperature) -> None:
         if not self.first:
-            self.first = {name: value.clone() for name, value in run.networks.student.state_dict().items()}
+            self.first = {name: value.clone() for name, value in run.student.state_dict().items()}
         self.indices.append(run.batch.indices)
 
 
@@ -161,7 +161,7 @@ BAD_INPUT = [
     (["--baseline", "lskd"], "unknown arm as baseline: 'lskd'"),
     (["--preset", "digit"], "unknown preset 'digit'. Did you mean 'digits'?"),
     (["--seeds", "0"], "at least 1 seed"),
-    (["--jobs", "-1"], "at least 0 jobs"),
+    (["--jobs", "-1"], "jobs must not be negative, not -1"),
     (["--executor", "cluster"], "--executor"),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -86,7 +87,7 @@ def test_a_comparison_of_detectors_speaks_of_ap(tmp_path: Path, capsys: pytest.C
         "version": 1,
         "planned_runs": 7,
         "tasks": {"scenes": {}},
-        "runs": [row.as_dict() | {"folder": f"runs/{row.arm}/{row.seed}"} for row in rows],
+        "runs": [asdict(row) | {"folder": f"runs/{row.arm}/{row.seed}"} for row in rows],
         "statistics": statistics,
     }
     (tmp_path / "comparison.json").write_text(json.dumps(content))
