@@ -64,7 +64,7 @@ def test_parts_are_disjoint_stratified_and_follow_the_seed(tmp_path: Path) -> No
     [
         ({"validation_images": 1000}, "validation part cannot have 1000 images: 90 are there"),
         ({"train_images": 81}, "training part cannot have 81 images: 80 are there"),
-        ({"validation_images": 0}, "cannot have 0 images"),
+        ({"validation_images": 0}, "validation images must be at least 1 image, not 0"),
         ({"augmentation": "resized_crop"}, "needs image files"),
     ],
 )

@@ -104,7 +104,7 @@ def test_actions_that_are_no_pairs_of_temperatures_are_refused(action: np.ndarra
 
 
 def test_another_word_is_refused() -> None:
-    with pytest.raises(UsageError, match="unknown choice of temperatures 'seperate'"):
+    with pytest.raises(UsageError, match="unknown temperatures 'seperate'"):
         KDEnv(temperatures="seperate", device="cpu")
 
 

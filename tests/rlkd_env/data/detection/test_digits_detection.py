@@ -70,9 +70,9 @@ def test_scenes_follow_from_the_seed_and_test_scenes_do_not() -> None:
         ({"augmentation": "crop_flip"}, "crop_flip is not for detection; it can be none or flip"),
         ({"augmentation": "resized_crop"}, "resized_crop is not for detection"),
         ({"train_images": 41}, "training part cannot have 41 images: 40 are there"),
-        ({"train_images": 0}, "training part cannot have 0 images"),
-        ({"validation_images": 0}, "validation part cannot have 0 images"),
-        ({"probe_size": 0}, "probe part cannot have 0 images"),
+        ({"train_images": 0}, "train images must be at least 1 image, not 0"),
+        ({"validation_images": 0}, "validation images must be at least 1 image, not 0"),
+        ({"probe_size": 0}, "probe size must be at least 1 image, not 0"),
     ],
 )
 def test_impossible_scenes_are_refused(options: dict, message: str) -> None:
