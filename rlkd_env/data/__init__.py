@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from rlkd_env.utils.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from rlkd_env.data.boxes import Boxes as Boxes
+    from rlkd_env.data.boxes import Boxes as Boxes, Regions as Regions
     from rlkd_env.data.config import DataConfig as DataConfig
     from rlkd_env.data.create import DATASETS as DATASETS, create_source as create_source
     from rlkd_env.data.detection.image_sets import (
@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     )
     from rlkd_env.data.duplicates import count_duplicates as count_duplicates
     from rlkd_env.data.images import ImageSet as ImageSet, MemoryImages as MemoryImages, Preprocessing as Preprocessing
-    from rlkd_env.data.splits import DataSource as DataSource, Splits as Splits, TaskName as TaskName
+    from rlkd_env.data.splits import (
+        DataSource as DataSource,
+        LabelledSource as LabelledSource,
+        Splits as Splits,
+        TaskName as TaskName,
+    )
     from rlkd_env.data.stream import Batch as Batch, BatchStream as BatchStream, Share as Share
 else:
     __getattr__, __dir__, __all__ = lazy_exports(__name__)
