@@ -213,7 +213,7 @@ def policy(outputs: InstanceOutputs) -> Temperature:
 @pytest.mark.slow
 def test_whole_runs_end_with_the_same_students(make_run: MakeRun) -> None:
     run = make_run(epochs=120)
-    test_set = create_source(RunConfig()).test_set()
+    test_set = create_source(RunConfig().data).test_set()
     accuracies = []
     for mode in ("stacked", "serial"):
         with parallel(run, mode, 4) as runs:
