@@ -89,7 +89,7 @@ def test_equal_gradients_go_with_rules_and_agents(tmp_path: Path) -> None:
         (["--around", "ctkd"], "no agent can act around the rule 'ctkd'"),
         (["--around", "random"], "Valid: cosine, difficulty, dtkd, entropy, fixed"),
         (["--around", "lskd", "--around-options", "tua", "2"], "Did you mean 'tau'?"),
-        (["--around", "lskd", "--around-width", "0"], "width around a rule must be positive"),
+        (["--around", "lskd", "--around-width", "0"], "around width must be positive"),
         (["--around", "lskd", "--rule", "lskd"], "--around is for an agent"),
         (["--around", "lskd", "--policy", "x"], "--around is for an agent"),
         (["--around-options", "tau", "2"], "--around-options needs an --around"),
