@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from parsed import distill_config
 
 from experiments.cli import main, parse
-from experiments.config import CompareConfig, DistillConfig, TeacherConfig, TrainAgentConfig, config_hash
+from experiments.config import CompareConfig, TeacherConfig, TrainAgentConfig, config_hash
 from experiments.config.choice import AgentChoice, RuleChoice, SavedPolicy
 from experiments.config.presets import laid_over
 from experiments.session.folder import CONFIG_FILE
@@ -20,12 +21,6 @@ from rlkd_env.errors import UsageError
 
 HEAVY = ("torch", "torchvision", "gymnasium", "numpy", "stable_baselines3", "matplotlib", "sklearn", "scipy")
 ROOT = Path(__file__).parents[2]
-
-
-def distill_config(*arguments: str) -> DistillConfig:
-    config = parse(["distill", *arguments])
-    assert isinstance(config, DistillConfig)
-    return config
 
 
 def run_python(code: str, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -7,30 +7,15 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from coefficient_runs import RULE, SEEDS, make_runs, outputs
 
 from agents.learned.evolution import Candidates, CoefficientForm, Evolution
 from rlkd_env.errors import UsageError
-from rlkd_env.instances.coefficients import CoefficientRule
 from rlkd_env.instances.outputs import InstanceOutputs
-from rlkd_env.runs.parallel import ParallelRuns, create_parallel_runs
+from rlkd_env.runs.parallel import ParallelRuns
 from rlkd_env.runs.run import DistillationRun
 
 MakeRun = Callable[..., DistillationRun]
-
-RULE = CoefficientRule(("student_performance", "teacher_uncertainty"))
-
-SEEDS = range(100, 200)
-
-
-def outputs(num_runs: int, progress: float = 0.25) -> InstanceOutputs:
-    generator = torch.Generator().manual_seed(0)
-    student, teacher = torch.randn(2, 16 * num_runs, 10, generator=generator)
-    labels = torch.randint(10, (16 * num_runs,), generator=generator)
-    return InstanceOutputs(student, 4.0 * teacher, labels, progress, num_runs=num_runs)
-
-
-def make_runs(make_run: MakeRun, num_runs: int = 8, **settings: object) -> ParallelRuns:
-    return create_parallel_runs(make_run(features=("progress",), **settings), num_runs, "stacked")
 
 
 def make_evolution(runs: ParallelRuns, form: str = "linear", fitness: str = "confidence", seed: int = 0) -> Evolution:

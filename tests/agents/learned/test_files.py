@@ -7,29 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from saved_policies import BOUNDS, batch, policy, small_policy
 from torch import nn
 
 from agents.learned.temperature_policy import TemperaturePolicy
 from agents.rules.create import create_rule
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.actions import ActionMap, ResidualMap
-from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature, TemperatureRange
-
-BOUNDS = TemperatureRange(0.5, 20.0)
-
-
-def batch(count: int = 9) -> InstanceOutputs:
-    generator = torch.Generator().manual_seed(1)
-    student, teacher = 4.0 * torch.randn(2, count, 10, generator=generator)
-    return InstanceOutputs(student, teacher, torch.arange(count) % 10, progress=0.25)
-
-
-def policy(action_map: ActionMap | ResidualMap, columns: int = 1) -> TemperaturePolicy:
-    torch.manual_seed(0)
-    layers = [nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, columns), nn.Hardtanh()]
-    return TemperaturePolicy(layers, ("student_performance", "progress"), action_map)
 
 
 def test_a_rule_without_a_name_cannot_be_saved(tmp_path: Path) -> None:
@@ -74,12 +59,6 @@ def test_a_network_of_another_width_is_refused(tmp_path: Path) -> None:
             path.write_text(path.read_text().replace('"progress"', '"progress", "teacher_entropy"'))
         with pytest.raises(UsageError, match="one or two actions"):
             TemperaturePolicy.load(tmp_path)
-
-
-def small_policy() -> TemperaturePolicy:
-    torch.manual_seed(0)
-    layers = [nn.Linear(2, 4), nn.LeakyReLU(0.2), nn.Linear(4, 1), nn.Hardtanh()]
-    return TemperaturePolicy(layers, ("student_performance", "progress"), ActionMap(TemperatureRange(1.0, 9.0)))
 
 
 def test_damaged_or_foreign_policy_files_are_refused(tmp_path: Path) -> None:

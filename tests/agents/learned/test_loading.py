@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from coefficient_runs import RULE, outputs
 from torch import nn
 
 from agents.learned.coefficient_policy import CoefficientPolicy
@@ -18,18 +19,8 @@ from agents.learned.temperature_policy import TemperaturePolicy
 from agents.rules import create_rule
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.actions import ActionMap, ResidualMap
-from rlkd_env.instances.coefficients import CoefficientRule
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import TemperatureRange
-
-RULE = CoefficientRule(("student_performance", "teacher_uncertainty"))
-
-
-def outputs(num_runs: int, progress: float = 0.25) -> InstanceOutputs:
-    generator = torch.Generator().manual_seed(0)
-    student, teacher = torch.randn(2, 16 * num_runs, 10, generator=generator)
-    labels = torch.randint(10, (16 * num_runs,), generator=generator)
-    return InstanceOutputs(student, 4.0 * teacher, labels, progress, num_runs=num_runs)
 
 
 def test_policies_are_loaded_by_their_kind(tmp_path: Path) -> None:

@@ -8,18 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from saved_policies import small_policy
 
 from agents.learned.temperature_policy import TemperaturePolicy
-from rlkd_env.instances.actions import ActionMap
 from rlkd_env.instances.outputs import InstanceOutputs
-from rlkd_env.instances.temperature import TemperatureRange
-
-
-def small_policy() -> TemperaturePolicy:
-    torch.manual_seed(0)
-    layers = [nn.Linear(2, 4), nn.LeakyReLU(0.2), nn.Linear(4, 1), nn.Hardtanh()]
-    return TemperaturePolicy(layers, ("student_performance", "progress"), ActionMap(TemperatureRange(1.0, 9.0)))
 
 
 def test_a_policy_reads_its_features_out_of_the_logits(tmp_path: Path) -> None:

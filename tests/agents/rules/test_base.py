@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import torch
 from losses import dkd_loss
+from rule_outputs import SETTING, outputs
 
-from agents.rules.create import RULES, RuleSetting, create_rule
-from rlkd_env.instances.outputs import InstanceOutputs
-from rlkd_env.instances.temperature import Temperature, TemperatureRange
+from agents.rules.create import RULES, create_rule
+from rlkd_env.instances.temperature import Temperature
 from rlkd_env.methods import create_method, kd_loss
-
-SETTING = RuleSetting(TemperatureRange(0.5, 8.0), 3.0, teacher_deviation=2.0, num_classes=10, seed=7)
-
-
-def outputs(count: int = 50, seed: int = 0, dtype: torch.dtype = torch.float64, **fields: Any) -> InstanceOutputs:
-    random = np.random.default_rng(seed)
-    student, teacher = random.normal(1.0, 2.0, (count, 10)), random.normal(2.0, 5.0, (count, 10))
-    labels = torch.from_numpy(random.integers(0, 10, count))
-    given = {"progress": 0.3, "epoch": 4.25, "step": 17, **fields}
-    return InstanceOutputs(torch.tensor(student, dtype=dtype), torch.tensor(teacher, dtype=dtype), labels, **given)
 
 
 def test_a_factor_stands_in_for_the_product_of_the_temperatures() -> None:

@@ -9,32 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rule_outputs import SETTING, outputs, own_rule, softmax
 from torch import Tensor
 
-from agents.rules.base import Rule
-from agents.rules.create import RuleSetting, create_rule
+from agents.rules.create import create_rule
 from rlkd_env.instances.outputs import InstanceOutputs
-from rlkd_env.instances.temperature import Temperature, TemperatureRange
+from rlkd_env.instances.temperature import Temperature
 from rlkd_env.methods import kd_loss
 from rlkd_env.runs.run import DistillationRun
 
-SETTING = RuleSetting(TemperatureRange(0.5, 8.0), 3.0, teacher_deviation=2.0, num_classes=10, seed=7)
-
 MakeRun = Callable[..., DistillationRun]
-
-
-def outputs(count: int = 50, seed: int = 0, dtype: torch.dtype = torch.float64, **fields: Any) -> InstanceOutputs:
-    random = np.random.default_rng(seed)
-    student, teacher = random.normal(1.0, 2.0, (count, 10)), random.normal(2.0, 5.0, (count, 10))
-    labels = torch.from_numpy(random.integers(0, 10, count))
-    given = {"progress": 0.3, "epoch": 4.25, "step": 17, **fields}
-    return InstanceOutputs(torch.tensor(student, dtype=dtype), torch.tensor(teacher, dtype=dtype), labels, **given)
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Of one instance."""
-    exponentials = np.exp(logits - logits.max())
-    return exponentials / exponentials.sum()
 
 
 def standardised(logits: Tensor) -> Tensor:
@@ -130,16 +114,6 @@ def test_ctkds_gradient_is_the_losses_own_times_lambda_and_spares_the_student(sc
         rule.zero_grad()
     slope = 20 * math.exp(-1) / (1 + math.exp(-1)) ** 2 * 50
     assert gradients == pytest.approx([-0.5 * slope, -slope], rel=1e-5)
-
-
-def own_rule(run: DistillationRun, name: str, **options: Any) -> DistillationRun:
-    setting = RuleSetting(run.temperature_range, 4.0, run.teacher_deviation, run.splits.num_classes)
-
-    def create(seed: int) -> Rule:
-        return create_rule(name, options, RuleSetting(**{**vars(setting), "seed": seed}))
-
-    run.create_policy = create
-    return run
 
 
 def test_the_runs_optimiser_trains_ctkd_from_a_fresh_start_each_time(make_run: MakeRun) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rule_outputs import SETTING, outputs
 
 from agents.rules.create import RuleSetting, create_rule
 from agents.rules.simple import FixedTemperature
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
-from rlkd_env.instances.temperature import TemperatureRange
 
 
 def test_the_fixed_rule_gives_every_instance_the_same_temperature() -> None:
@@ -24,17 +24,6 @@ def test_the_fixed_rule_gives_every_instance_the_same_temperature() -> None:
     for impossible in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(UsageError):
             FixedTemperature(impossible)
-
-
-SETTING = RuleSetting(TemperatureRange(0.5, 8.0), 3.0, teacher_deviation=2.0, num_classes=10, seed=7)
-
-
-def outputs(count: int = 50, seed: int = 0, dtype: torch.dtype = torch.float64, **fields: Any) -> InstanceOutputs:
-    random = np.random.default_rng(seed)
-    student, teacher = random.normal(1.0, 2.0, (count, 10)), random.normal(2.0, 5.0, (count, 10))
-    labels = torch.from_numpy(random.integers(0, 10, count))
-    given = {"progress": 0.3, "epoch": 4.25, "step": 17, **fields}
-    return InstanceOutputs(torch.tensor(student, dtype=dtype), torch.tensor(teacher, dtype=dtype), labels, **given)
 
 
 def drawn(name: str, options: dict[str, Any], steps: int = 40) -> np.ndarray:

@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from saved_policies import assert_same
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
@@ -16,16 +17,7 @@ from agents.rules.create import create_rule
 from agents.sb3.export import export_policy
 from agents.sb3.make import AGENTS, VectorEnvAdapter, make_agent
 from rlkd_env.errors import UsageError
-from rlkd_env.instances.temperature import Temperature
 from rlkd_env.wrappers import ResidualAction, TemperatureAction
-
-
-def assert_same(left: Temperature, right: Temperature) -> None:
-    for name in ("teacher", "student", "factor"):
-        one, other = getattr(left, name), getattr(right, name)
-        assert (one is None) == (other is None)
-        if one is not None:
-            torch.testing.assert_close(one, other, rtol=1e-6, atol=0.0)
 
 
 @pytest.mark.slow

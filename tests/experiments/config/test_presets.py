@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from parsed import distill_config
 
 from experiments.cli import main, parse
 from experiments.config import BenchConfig, DistillConfig, TeacherConfig
@@ -27,12 +28,6 @@ PAIRS = {
     "resnet32x4-shufflenet_v2": ("resnet32x4", "shufflenet_v2", 0.01, 8),
     "wrn_40_2-shufflenet_v1": ("wrn_40_2", "shufflenet_v1", 0.01, 8),
 }
-
-
-def distill_config(*arguments: str) -> DistillConfig:
-    config = parse(["distill", *arguments])
-    assert isinstance(config, DistillConfig)
-    return config
 
 
 def test_every_usual_pair_has_a_preset_and_no_other() -> None:

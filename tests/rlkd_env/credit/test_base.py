@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from credited import batch_norm_and_dropout_student, random_temperatures
 from watching import watch
 
 from rlkd_env.credit.base import Calibrator
@@ -21,16 +21,6 @@ from rlkd_env.wrappers import CalibratedReward, TemperatureAction
 MakeRun = Callable[..., DistillationRun]
 
 WATCHING = sorted(name for name, kind in CALIBRATORS.items() if issubclass(kind, Calibrator))
-
-
-def random_temperatures(count: int, seed: int) -> torch.Tensor:
-    return 10.0 ** torch.rand(count, generator=torch.Generator().manual_seed(seed))
-
-
-def batch_norm_and_dropout_student() -> nn.Module:
-    return nn.Sequential(
-        nn.Flatten(), nn.Linear(64, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Dropout(0.2), nn.Linear(12, 10)
-    )
 
 
 def test_what_a_delayed_reward_leaves_unpaid_is_a_plain_number(make_run: MakeRun) -> None:

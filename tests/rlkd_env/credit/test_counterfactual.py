@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
+from credited import REFERENCE, batch_norm_and_dropout_student, probe_loss, random_temperatures
 from torch import nn
 from watching import watch
 
@@ -17,26 +17,6 @@ from rlkd_env.instances.temperature import Temperature
 from rlkd_env.runs.run import DistillationRun
 
 MakeRun = Callable[..., DistillationRun]
-
-REFERENCE = 4.0
-
-
-def random_temperatures(count: int, seed: int) -> torch.Tensor:
-    return 10.0 ** torch.rand(count, generator=torch.Generator().manual_seed(seed))
-
-
-def batch_norm_and_dropout_student() -> nn.Module:
-    return nn.Sequential(
-        nn.Flatten(), nn.Linear(64, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Dropout(0.2), nn.Linear(12, 10)
-    )
-
-
-def probe_loss(run: DistillationRun) -> float:
-    run.student.eval()
-    with torch.no_grad():
-        loss = F.cross_entropy(run.student(run.probe.images).double(), run.probe.labels)
-    run.student.train()
-    return float(loss)
 
 
 @pytest.mark.slow

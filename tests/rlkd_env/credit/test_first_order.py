@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from credited import REFERENCE, random_temperatures
 from watching import watch
 
 from rlkd_env.credit.base import Calibrator
@@ -22,21 +23,8 @@ from rlkd_env.runs.run import DistillationRun
 
 MakeRun = Callable[..., DistillationRun]
 
-REFERENCE = 4.0
 
 WATCHING = sorted(name for name, kind in CALIBRATORS.items() if issubclass(kind, Calibrator))
-
-
-def random_temperatures(count: int, seed: int) -> torch.Tensor:
-    return 10.0 ** torch.rand(count, generator=torch.Generator().manual_seed(seed))
-
-
-def probe_loss(run: DistillationRun) -> float:
-    run.student.eval()
-    with torch.no_grad():
-        loss = F.cross_entropy(run.student(run.probe.images).double(), run.probe.labels)
-    run.student.train()
-    return float(loss)
 
 
 @pytest.mark.slow

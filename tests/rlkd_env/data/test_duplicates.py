@@ -6,33 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from image_files import arrays_source, pixels, write_npz
 
 import rlkd_env  # noqa: F401 (registers the environments)
 from rlkd_env.data import (
-    DataConfig,
-    DataSource,
     count_duplicates,
-    create_source,
 )
-
-
-def pixels(count: int, size: int = 8, channels: int = 3, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (count, size, size, channels), dtype=np.uint8)
-
-
-def write_npz(path: Path, **changes: np.ndarray | None) -> Path:
-    arrays = {
-        "x_train": pixels(100),
-        "y_train": np.arange(100) % 4,
-        "x_test": pixels(20, seed=1),
-        "y_test": np.arange(20) % 4,
-    }
-    np.savez(path, **{name: array for name, array in (arrays | changes).items() if array is not None})
-    return path
-
-
-def arrays_source(path: Path, **options: object) -> DataSource:
-    return create_source(DataConfig(dataset="arrays", data_path=str(path), **options))
 
 
 def test_duplicates_between_training_and_test_are_counted(tmp_path: Path) -> None:

@@ -4,40 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from image_files import folder_source, write_folder
 
 import rlkd_env  # noqa: F401 (registers the environments)
-from rlkd_env.data import (
-    DataConfig,
-    DataSource,
-    create_source,
-)
 from rlkd_env.data.sources import image_folder as image_folder_module
 from rlkd_env.data.streamed import StreamedImages
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.config import RunConfig
-
-
-def pixels(count: int, size: int = 8, channels: int = 3, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (count, size, size, channels), dtype=np.uint8)
-
-
-def write_folder(root: Path, counts: dict[str, int], size: int = 20) -> Path:
-    for number, (name, count) in enumerate(counts.items()):
-        (root / name).mkdir(parents=True)
-        for index in range(count):
-            Image.fromarray(pixels(1, size, seed=1000 * number + index)[0]).save(root / name / f"{index:02d}.png")
-    return root
-
-
-def folder_source(root: Path, **options: object) -> DataSource:
-    settings = {"dataset": "image_folder", "data_path": str(root), "image_size": 16, "workers": 0, **options}
-    return create_source(DataConfig(**settings))
 
 
 def test_streamed_images_are_those_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
-from PIL import Image
+from image_files import write_folder, write_npz
 from stable_baselines3.common.env_checker import check_env as check_env_for_sb3
 
 import rlkd_env  # noqa: F401 (registers the environments)
@@ -20,29 +20,6 @@ from rlkd_env.envs.kd_env import KDEnv
 from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.run import DistillationRun
-
-
-def pixels(count: int, size: int = 8, channels: int = 3, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (count, size, size, channels), dtype=np.uint8)
-
-
-def write_npz(path: Path, **changes: np.ndarray | None) -> Path:
-    arrays = {
-        "x_train": pixels(100),
-        "y_train": np.arange(100) % 4,
-        "x_test": pixels(20, seed=1),
-        "y_test": np.arange(20) % 4,
-    }
-    np.savez(path, **{name: array for name, array in (arrays | changes).items() if array is not None})
-    return path
-
-
-def write_folder(root: Path, counts: dict[str, int], size: int = 20) -> Path:
-    for number, (name, count) in enumerate(counts.items()):
-        (root / name).mkdir(parents=True)
-        for index in range(count):
-            Image.fromarray(pixels(1, size, seed=1000 * number + index)[0]).save(root / name / f"{index:02d}.png")
-    return root
 
 
 @pytest.mark.slow

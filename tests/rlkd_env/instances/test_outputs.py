@@ -11,13 +11,6 @@ import torch.nn.functional as F
 from rlkd_env.instances.outputs import InstanceOutputs, log_softmax
 
 
-def logits(n: int, c: int, seed: int = 0, scale: float = 3.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    student = scale * torch.randn(n, c, generator=generator, dtype=torch.float64)
-    teacher = scale * torch.randn(n, c, generator=generator, dtype=torch.float64)
-    return student, teacher, torch.randint(c, (n,), generator=generator)
-
-
 @pytest.mark.parametrize(("rows", "classes"), [(300, 10), (300, 2), (300, 40), (20, 10)])
 def test_many_narrow_rows_have_the_same_log_softmax(rows: int, classes: int) -> None:
     logits = (10.0 * torch.randn(rows, classes, generator=torch.Generator().manual_seed(0))).requires_grad_()

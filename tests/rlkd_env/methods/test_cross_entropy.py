@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import torch
+from random_logits import logits
 
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.methods import create_method
-
-
-def logits(n: int, c: int, seed: int = 0, scale: float = 3.0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    student = scale * torch.randn(n, c, generator=generator, dtype=torch.float64)
-    teacher = scale * torch.randn(n, c, generator=generator, dtype=torch.float64)
-    return student, teacher, torch.randint(c, (n,), generator=generator)
 
 
 def test_cross_entropy_method_ignores_the_teacher() -> None:

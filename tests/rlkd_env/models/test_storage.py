@@ -7,29 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
+from stored_networks import SHAPE, network, same_weights
 from torch import nn
 
 from rlkd_env.errors import UsageError
 from rlkd_env.models import create_model
 from rlkd_env.models.storage import load_network, save_network
 from rlkd_env.utils.files import read_tensors, write_tensors
-
-SHAPE = (3, 16, 16)
-
-
-def network(name: str = "resnet8", classes: int = 10) -> nn.Module:
-    torch.manual_seed(3)
-    created = create_model(name, classes, SHAPE)
-    for tensor in created.state_dict().values():
-        if tensor.is_floating_point():
-            tensor.add_(torch.rand_like(tensor) * 0.1)
-    return created
-
-
-def same_weights(first: nn.Module, second: nn.Module) -> bool:
-    others = second.state_dict()
-    return all(torch.equal(tensor, others[name]) for name, tensor in first.state_dict().items())
 
 
 @pytest.mark.slow

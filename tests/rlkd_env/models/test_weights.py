@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from stored_networks import SHAPE, network, same_weights
 
 from rlkd_env.data import DATASETS
 from rlkd_env.errors import UsageError
@@ -19,22 +19,6 @@ from rlkd_env.models import create_model
 from rlkd_env.models.storage import load_network, save_network
 from rlkd_env.models.weights import LoadReport, load_shared_weights, read_state_dict
 from rlkd_env.training.teacher import TeacherRecipe, cached_teacher
-
-SHAPE = (3, 16, 16)
-
-
-def network(name: str = "resnet8", classes: int = 10) -> nn.Module:
-    torch.manual_seed(3)
-    created = create_model(name, classes, SHAPE)
-    for tensor in created.state_dict().values():
-        if tensor.is_floating_point():
-            tensor.add_(torch.rand_like(tensor) * 0.1)
-    return created
-
-
-def same_weights(first: nn.Module, second: nn.Module) -> bool:
-    others = second.state_dict()
-    return all(torch.equal(tensor, others[name]) for name, tensor in first.state_dict().items())
 
 
 def prefixed(weights: dict[str, Any], prefix: str = "module.") -> dict[str, Any]:

@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from small_bench import bench_config
 
-from experiments.cli import parse
 from experiments.commands.bench.arms import build_bench_run
-from experiments.config import BenchConfig
-
-
-def bench_config(*arguments: str) -> BenchConfig:
-    config = parse(["bench", "--device", "cpu", *arguments])
-    assert isinstance(config, BenchConfig)
-    return config
 
 
 @pytest.mark.slow

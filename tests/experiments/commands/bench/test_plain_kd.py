@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from small_bench import bench_config
 
 from agents.rules.simple import FixedTemperature
-from experiments.cli import parse
 from experiments.commands.bench.arms import build_bench_run
 from experiments.commands.bench.plain_kd import plain_kd
-from experiments.config import BenchConfig
-
-
-def bench_config(*arguments: str) -> BenchConfig:
-    config = parse(["bench", "--device", "cpu", *arguments])
-    assert isinstance(config, BenchConfig)
-    return config
 
 
 def test_plain_kd_is_what_a_run_at_one_temperature_does() -> None:

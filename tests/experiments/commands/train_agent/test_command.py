@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from small_training import train
 
 from experiments.cli import main
 from experiments.commands.train_agent import command as train_agent
-
-QUICK = ("--no-progress", "--device", "cpu", "--num-runs", "4", "--population", "4", "--run-mode", "stacked")
 
 
 @pytest.fixture
@@ -33,11 +32,6 @@ def tiny_set(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(entries))
     return path
-
-
-def train(instances: Path, out: Path, *options: str, updates: int = 2) -> int:
-    given = ("--instances", str(instances), "--out", str(out), "--updates", str(updates), "--sweep", "2", "4", "1s")
-    return main(["train-agent", *given, *QUICK, *options])
 
 
 @pytest.mark.slow

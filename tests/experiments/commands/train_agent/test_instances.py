@@ -6,17 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from small_training import train
 
-from experiments.cli import main
 from experiments.commands.train_agent.instances import INSTANCE_SETS, Instance, read_instance_set
 from experiments.config.presets import PRESETS
-
-QUICK = ("--no-progress", "--device", "cpu", "--num-runs", "4", "--population", "4", "--run-mode", "stacked")
-
-
-def train(instances: Path, out: Path, *options: str, updates: int = 2) -> int:
-    given = ("--instances", str(instances), "--out", str(out), "--updates", str(updates), "--sweep", "2", "4", "1s")
-    return main(["train-agent", *given, *QUICK, *options])
 
 
 def test_the_probe_grows_by_images_that_the_student_does_not_train_on() -> None:

@@ -6,23 +6,17 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from scenes import digits_source
 
 import rlkd_env  # noqa: F401 (registers the environments)
 from rlkd_env.data import (
     DataConfig,
-    DataSource,
     MemoryDetectionSet,
     count_duplicates,
     create_source,
 )
 from rlkd_env.data.sources.digits import Digits
 from rlkd_env.errors import UsageError
-
-SMALL = {"teacher_images": 40, "train_images": 15, "validation_images": 12}
-
-
-def digits_source(**options: object) -> DataSource:
-    return create_source(DataConfig(**{"dataset": "digits_detection", **SMALL, **options}))
 
 
 @pytest.mark.slow

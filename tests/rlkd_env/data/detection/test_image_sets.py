@@ -5,26 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from scenes import digits_source
 
 import rlkd_env  # noqa: F401 (registers the environments)
 from rlkd_env.data import (
     BatchStream,
     Boxes,
-    DataConfig,
-    DataSource,
     DetectionSet,
     MemoryDetectionSet,
     Share,
-    create_source,
 )
 from rlkd_env.data.detection.annotations import Annotations, Objects
 from rlkd_env.data.images import Preprocessing
-
-SMALL = {"teacher_images": 40, "train_images": 15, "validation_images": 12}
-
-
-def digits_source(**options: object) -> DataSource:
-    return create_source(DataConfig(**{"dataset": "digits_detection", **SMALL, **options}))
 
 
 def flipped_set() -> MemoryDetectionSet:

@@ -3,51 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
+from coco_files import BOX, HEIGHT, WIDTH, source_of, write_image
 
 from rlkd_env.data import (
-    DataConfig,
     DataSource,
-    create_source,
 )
 from rlkd_env.errors import UsageError
-
-WIDTH, HEIGHT = 40, 20
-
-BOX = [10, 4, 6, 8]
-"""Left, top, width and height of the white object in every image."""
-
-CATEGORIES = [{"id": 7, "name": "dog"}, {"id": 3, "name": "cat"}]
-
-
-def write_image(path: Path, size: tuple[int, int] = (WIDTH, HEIGHT)) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.zeros((size[1], size[0], 3), dtype=np.uint8)
-    left, top, width, height = BOX
-    pixels[top : top + height, left : left + width] = 255
-    Image.fromarray(pixels).save(path)
-
-
-def coco(count: int, first: int = 1) -> dict[str, Any]:
-    """As many images with one object each, dogs and cats in turn."""
-    numbers = range(first, first + count)
-    return {
-        "images": [{"id": n, "file_name": f"{n:03d}.png", "width": WIDTH, "height": HEIGHT} for n in numbers],
-        "annotations": [
-            {"id": n, "image_id": n, "category_id": 7 if n % 2 else 3, "bbox": list(BOX), "area": 40.5, "iscrowd": 0}
-            for n in numbers
-        ],
-        "categories": CATEGORIES,
-    }
-
-
-def source_of(root: Path, **options: object) -> DataSource:
-    settings = {"dataset": "coco", "data_path": str(root), "image_size": 20, "workers": 0, "probe_size": 2, **options}
-    return create_source(DataConfig(**settings))
 
 
 def voc_object(name: str, difficult: str | None = "0", box: tuple[float, ...] = (11, 5, 16, 12)) -> str:

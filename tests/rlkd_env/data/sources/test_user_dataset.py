@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-import numpy as np
 import pytest
 import torch
+from image_files import pixels
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
@@ -16,10 +16,6 @@ from rlkd_env.data import (
     create_source,
 )
 from rlkd_env.errors import UsageError
-
-
-def pixels(count: int, size: int = 8, channels: int = 3, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (count, size, size, channels), dtype=np.uint8)
 
 
 class LabelledTensors(TensorDataset):

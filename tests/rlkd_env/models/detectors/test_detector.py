@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_detectors import COLOUR, GREY, SMALL, STRIDES, TARGETS, detect, detector
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, fasterrcnn_resnet50_fpn
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
@@ -17,42 +18,6 @@ from rlkd_env.models.create import create_to_load, is_same_model
 from rlkd_env.models.storage import load_network, save_network
 from rlkd_env.models.taps.features import forward_with_features
 from rlkd_env.tasks.detection.average_precision import Detections, average_precision
-
-GREY = (1, 64, 64)
-
-COLOUR = (3, 64, 64)
-
-TARGETS = [
-    {"boxes": torch.tensor([[4.0, 6.0, 24.0, 20.0], [30.0, 30.0, 50.0, 60.0]]), "labels": torch.tensor([1, 3])},
-    {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)},
-]
-
-STRIDES = {
-    "resnet8": (2, 4),
-    "resnet20": (2, 4),
-    "resnet18_cifar": (2, 4, 8),
-    "wrn_16_1": (2, 4),
-    "cnn8": (2, 4),
-    "cnn32": (2, 4),
-    "vgg8": (2, 4, 8, 16),
-    "shufflenet_v1": (2, 4, 8),
-    "shufflenet_v2": (2, 4, 8),
-    "mobilenet_v2_half": (2, 4, 8, 16),
-    "resnet18": (4, 8, 16, 32),
-    "resnet34": (4, 8, 16, 32),
-    "mobilenet_v2": (4, 8, 16, 32),
-    "mobilenet_v3_large": (4, 8, 16, 32),
-    "mobilenet_v3_small": (4, 8, 16, 32),
-}
-
-SMALL = {"fpn_channels": 16, "head_width": 16, "roi_size": 3}
-
-
-def detector(
-    backbone: str = "cnn4", classes: int = 3, shape: tuple[int, int, int] = GREY, **options: object
-) -> nn.Module:
-    torch.manual_seed(0)
-    return create_model(f"fasterrcnn/{backbone}", classes, shape, **{**SMALL, **options})
 
 
 def number_of_parameters(network: nn.Module) -> int:
@@ -222,12 +187,6 @@ def test_taps_can_be_named() -> None:
     network = detector(stages="backbone.fpn.inner_blocks.1")
     _, features = forward_with_features(network.eval(), torch.randn(2, *GREY))
     assert [tuple(stage.shape) for stage in features.stages] == [(2, 16, 16, 16)]
-
-
-def detect(network: nn.Module, images: Tensor) -> list[Tensor]:
-    network.eval().roi_heads.score_thresh = 0.0
-    with torch.no_grad():
-        return [value for found in network(images) for value in found.values()]
 
 
 def test_copies_and_files_are_the_same_network(tmp_path: Path) -> None:

@@ -8,34 +8,15 @@ from urllib.error import URLError
 
 import pytest
 import torch
+from small_detectors import COLOUR, SMALL, detect, detector
 from torch import Tensor, nn
 from torchvision import models
 from torchvision.ops import FrozenBatchNorm2d
 
 from rlkd_env.errors import UsageError
-from rlkd_env.models import create_model
 from rlkd_env.models.create import create_to_load
 from rlkd_env.models.detectors import pretrained as pretrained_detectors
 from rlkd_env.models.storage import load_network, save_network
-
-GREY = (1, 64, 64)
-
-COLOUR = (3, 64, 64)
-
-SMALL = {"fpn_channels": 16, "head_width": 16, "roi_size": 3}
-
-
-def detector(
-    backbone: str = "cnn4", classes: int = 3, shape: tuple[int, int, int] = GREY, **options: object
-) -> nn.Module:
-    torch.manual_seed(0)
-    return create_model(f"fasterrcnn/{backbone}", classes, shape, **{**SMALL, **options})
-
-
-def detect(network: nn.Module, images: Tensor) -> list[Tensor]:
-    network.eval().roi_heads.score_thresh = 0.0
-    with torch.no_grad():
-        return [value for found in network(images) for value in found.values()]
 
 
 @pytest.fixture

@@ -2,51 +2,14 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from one_process import Recording
+from torch import nn
 
 from rlkd_env.runs.distributed.batch_norm import DistributedBatchNorm, share_norms
-from rlkd_env.runs.distributed.processes import Processes
-
-
-class Recording(Processes):
-    """Keeps what the first process tells the others."""
-
-    told: list[Any]
-
-    def tell(self, message: Tensor) -> Tensor:
-        self.told.append(message.clone())
-        return super().tell(message)
-
-    def tell_object(self, value: Any = None) -> Any:
-        self.told.append(super().tell_object(value))
-        return self.told[-1]
-
-    def tell_state(self, state: dict[str, Any] | None = None) -> dict[str, Any]:
-        before = len(self.told)
-        super().tell_state(state)
-        del self.told[before:]
-        self.told.append(state)
-        return state or {}
-
-
-@pytest.fixture
-def processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recording]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    for name, value in (("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", port), ("WORLD_SIZE", 1), ("RANK", 0)):
-        monkeypatch.setenv(name, str(value))
-    joined = Recording.join("cpu")
-    object.__setattr__(joined, "told", [])
-    yield joined
-    joined.leave()
-    joined.leave()  # a second time does nothing
 
 
 @pytest.mark.parametrize("options", [{}, {"momentum": None}, {"affine": False}, {"track_running_stats": False}])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
 import pytest
 import torch
+from one_process import Recording
 from torch import Tensor, nn
 
 from agents.rules.simple import FixedTemperature
@@ -23,27 +23,6 @@ from rlkd_env.sampling.settings import Exploration
 from rlkd_env.wrappers.exploration import explore
 
 
-class Recording(Processes):
-    """Keeps what the first process tells the others."""
-
-    told: list[Any]
-
-    def tell(self, message: Tensor) -> Tensor:
-        self.told.append(message.clone())
-        return super().tell(message)
-
-    def tell_object(self, value: Any = None) -> Any:
-        self.told.append(super().tell_object(value))
-        return self.told[-1]
-
-    def tell_state(self, state: dict[str, Any] | None = None) -> dict[str, Any]:
-        before = len(self.told)
-        super().tell_state(state)
-        del self.told[before:]
-        self.told.append(state)
-        return state or {}
-
-
 class Replaying(Recording):
     """Hears what another has told."""
 
@@ -55,20 +34,6 @@ class Replaying(Recording):
 
     def tell_state(self, state: dict[str, Any] | None = None) -> dict[str, Any]:
         return self.told.pop(0)
-
-
-@pytest.fixture
-def processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recording]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    for name, value in (("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", port), ("WORLD_SIZE", 1), ("RANK", 0)):
-        monkeypatch.setenv(name, str(value))
-    joined = Recording.join("cpu")
-    object.__setattr__(joined, "told", [])
-    yield joined
-    joined.leave()
-    joined.leave()  # a second time does nothing
 
 
 @pytest.fixture
