@@ -9,7 +9,11 @@ from rlkd_env.errors import UsageError
 
 
 def check_agents() -> None:
-    """Make sure that the package ``agents`` is ours, without importing it."""
+    """Make sure that the package ``agents`` is ours, without importing it.
+
+    Raises:
+        UsageError: if another package has taken its name.
+    """
     spec = find_spec("agents")
     found = [] if spec is None else list(spec.submodule_search_locations or [str(spec.origin)])
     if any((Path(folder) / "rules" / "create.py").is_file() for folder in found):

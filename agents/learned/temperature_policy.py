@@ -62,7 +62,11 @@ class TemperaturePolicy(NetworkPolicy):
         return isinstance(self.action_map, ResidualMap) and self.action_map.has_gradient
 
     def temperatures_from_state(self, state: Tensor) -> Tensor:
-        """Return the temperatures for states ``(N, d)``: ``(N,)``, or ``(N, 2)`` for teacher and student apart."""
+        """Return the temperatures for states ``(N, d)``: ``(N,)``, or ``(N, 2)`` for teacher and student apart.
+
+        Raises:
+            ValueError: if the policy acts around a rule, for which a state is not enough.
+        """
         if isinstance(self.action_map, ResidualMap):
             raise ValueError("this policy acts around a rule, which reads more than the state: use choose()")
         return self.action_map.to_temperature(self.network(state).squeeze(-1))

@@ -109,7 +109,11 @@ def recreate_rule(description: Mapping[str, Any]) -> Rule:
 
 
 def check_function(rule: Rule) -> Rule:
-    """Return a rule that an agent can act around: one whose temperatures follow from the batch alone."""
+    """Return a rule that an agent can act around: one whose temperatures follow from the batch alone.
+
+    Raises:
+        UsageError: if they do not; the message names the rules whose temperatures do.
+    """
     if rule.is_function:
         return rule
     name = type(rule).__name__ if rule.description is None else rule.description["rule"]

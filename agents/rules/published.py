@@ -49,6 +49,9 @@ class LSKD(_LogitRule):
         tau: the base temperature τ.
         correction: 0 for the standard deviation of the paper, 1 for that of the authors' code (over C - 1).
         gradient: whether the student's gradient goes through its standard deviation.
+
+    Raises:
+        UsageError: if an option is out of its range.
     """
 
     def __init__(self, tau: float = 2.0, correction: int = 0, gradient: bool = True) -> None:
@@ -108,6 +111,9 @@ class TTM(Rule):
     Args:
         temperature: the teacher's temperature, 1/γ; 4 by default.
         gamma: γ, instead of the temperature.
+
+    Raises:
+        UsageError: if a number is not positive, or both are given.
     """
 
     temperatures = ("temperature",)
@@ -153,6 +159,9 @@ class CTKD(Rule):
         curriculum_epochs: epochs until λ is -1; with 0 it is -1 from the start.
         hidden: width of the instance's network.
         num_classes: C, for the instance's network.
+
+    Raises:
+        UsageError: if an option is out of its range.
     """
 
     has_gradient = True

@@ -27,6 +27,9 @@ class VectorEnvAdapter(VecEnv):
       and no reward, so that no value leaks from one episode into another (``info["autoreset"]`` marks it).
 
     The environment must declare its mode in ``metadata["autoreset_mode"]``, as Gymnasium 1.1 asks for.
+
+    Raises:
+        ValueError: if the environment does not declare its autoreset mode.
     """
 
     def __init__(self, env: VectorEnv[Any, Any, Any]) -> None:
@@ -118,7 +121,11 @@ class VectorEnvAdapter(VecEnv):
         return [self._find_attribute(attr_name)] * len(chosen)
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Set an attribute of every slot."""
+        """Set an attribute of every slot.
+
+        Raises:
+            ValueError: if only some slots are meant.
+        """
         if indices is not None and len(list(self._get_indices(indices))) != self.num_envs:
             raise ValueError("an attribute can be set for all slots only")
         base = self.env.unwrapped

@@ -39,6 +39,9 @@ class Calibrator(RunHook, ABC):
         forwards_images: whether it forwards images, each of which must be one instance, and all in one process.
         optimizers: the optimizers whose updates it can follow; None for any.
         takes_several_runs: whether it works where every run has a batch reward of its own.
+
+    Raises:
+        UsageError: if the reference is not positive and finite, or the calibrator cannot look into the run.
     """
 
     forwards_images = True

@@ -35,6 +35,10 @@ class CoefficientVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         decisions: number of actions in a run, each held for an equal part of its updates.
         scale: coefficient at an action of 1, which is positive.
 
+    Raises:
+        UsageError: if a run has too few updates for the decisions, the scale is not positive, or the sets differ in
+            size.
+
     Example:
         >>> from rlkd_env.runs import RunConfig, build_run
         >>> from rlkd_env.runs.parallel import create_parallel_runs

@@ -87,7 +87,11 @@ class KDVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     @property
     def run(self) -> DistillationRun:
-        """The run behind the slots; a UsageError if there are several."""
+        """The run behind the slots; a UsageError if there are several.
+
+        Raises:
+            UsageError: if there are several.
+        """
         if self._stepper.runs is not None:
             raise UsageError(f"this needs a single run, but there are num_runs={self.num_runs} of them")
         return self._stepper.run
@@ -99,7 +103,11 @@ class KDVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     @property
     def runs(self) -> ParallelRuns:
-        """The several runs behind the slots; a UsageError if there is only one."""
+        """The several runs behind the slots; a UsageError if there is only one.
+
+        Raises:
+            UsageError: if there is only one.
+        """
         if self._stepper.runs is None:
             raise UsageError("this needs several runs: pass num_runs")
         return self._stepper.runs

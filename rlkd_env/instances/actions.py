@@ -60,6 +60,9 @@ class ResidualMap:
         around: the rule, which must be a function of a batch's outputs alone.
         range: the range of the teacher's temperatures.
         width: logarithm of the largest m, which the action 1 gives.
+
+    Raises:
+        UsageError: if the width is not positive and finite.
     """
 
     around: Policy

@@ -32,6 +32,9 @@ class CoefficientRule:
         low: least temperature, in units of the batch's mean deviation of the teacher's logits.
         high: greatest temperature, likewise; the logarithm approaches both softly.
 
+    Raises:
+        UsageError: if a feature is unknown or repeated, or the bounds are out of order or not positive.
+
     Example:
         >>> rule = CoefficientRule(features=("student_performance",))
         >>> teacher_logits = torch.tensor([[6.0, 0.0], [0.0, 2.0]])  # deviations 3 and 1, 2 in the mean

@@ -19,6 +19,9 @@ class InstanceState:
     Args:
         features: names in :data:`~rlkd_env.instances.features.FEATURES`, ``package.module:name``, or
             :class:`~rlkd_env.instances.features.Feature` objects, each at most once.
+
+    Raises:
+        UsageError: if a name is unknown or repeated, or none is given.
     """
 
     def __init__(self, features: Sequence[str | Feature] = PAPER_FEATURES) -> None:
@@ -37,7 +40,11 @@ class InstanceState:
         return InstanceState, (self.names,)
 
     def check(self, has_regions: bool) -> None:
-        """Raise a UsageError if a feature is one of regions, and the instances are whole images."""
+        """Raise a UsageError if a feature is one of regions, and the instances are whole images.
+
+        Raises:
+            UsageError: if a feature is one of regions, and the instances are whole images.
+        """
         if not has_regions and any(chosen.needs_regions for chosen in self._features):
             raise UsageError(NO_REGIONS)
 

@@ -64,7 +64,11 @@ class Temperature:
 
 @dataclass(frozen=True)
 class TemperatureRange:
-    """The temperatures that an agent may choose, ``0 < minimum <= maximum``, both finite."""
+    """The temperatures that an agent may choose, ``0 < minimum <= maximum``, both finite.
+
+    Raises:
+        UsageError: if the bounds are out of order, not positive or not finite.
+    """
 
     minimum: float
     maximum: float
@@ -79,7 +83,11 @@ class TemperatureRange:
 
 
 def parse_bound(bound: str | float, teacher_deviation: float) -> float:
-    """Read an end of a range: a temperature (``4``), or with suffix ``s`` a multiple of the deviation (``0.125s``)."""
+    """Read an end of a range: a temperature (``4``), or with suffix ``s`` a multiple of the deviation (``0.125s``).
+
+    Raises:
+        UsageError: if the text is not of that form.
+    """
     text = str(bound).strip().lower()
     in_deviations = text.endswith("s")
     try:

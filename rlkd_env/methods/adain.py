@@ -46,6 +46,9 @@ class AdaIN(FeatureMethod):
         statistics_weight: The weight of the squared errors of the statistics.
         stage: The stage of both networks' taps. The default, the last but one, leaves the teacher a whole stage to
             evaluate with; behind the last (-1) there are mostly average pooling and the classifier, which see no std.
+
+    Raises:
+        UsageError: If a network has no such stage.
     """
 
     def __init__(

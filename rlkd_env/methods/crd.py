@@ -108,6 +108,9 @@ class CRD(FeatureMethod):
         momentum: The share of the old entry when the memory is updated.
         contrast_temperature: Divides the products of embeddings; unrelated to the temperature of the logits.
         width: The width of the embeddings.
+
+    Raises:
+        UsageError: If the training images are all of one class or an option is out of range.
     """
 
     is_stochastic = True
@@ -162,7 +165,11 @@ class CRD(FeatureMethod):
         return student_loss + teacher_loss
 
     def after_update(self, outputs: InstanceOutputs) -> None:
-        """Move the memories towards the embeddings that the update's loss was computed from."""
+        """Move the memories towards the embeddings that the update's loss was computed from.
+
+        Raises:
+            RuntimeError: If no loss was computed since the last update.
+        """
         if not self._seen:
             raise RuntimeError("after_update() without a loss before it")
         indices = self.gather(_indices_of(outputs))

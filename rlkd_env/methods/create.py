@@ -32,7 +32,11 @@ METHODS: Registry[type[Method]] = Registry(
 
 
 def check_method(name: str, options: dict[str, Any]) -> type[Method]:
-    """Return the class of a method that takes these options."""
+    """Return the class of a method that takes these options.
+
+    Raises:
+        UsageError: if the method or one of its options is unknown.
+    """
     method = METHODS[name]
     valid = [option for option in inspect.signature(method).parameters if option != "pair"]
     for option in options:

@@ -93,6 +93,9 @@ def choose_engine(
 
     ``"auto"`` is bfloat16 for convolutional networks on devices that multiply it natively, and channels-last for
     convolutional networks; ``docs/performance.md`` says what each brings.
+
+    Raises:
+        UsageError: If a choice is unknown.
     """
     if precision not in get_args(Precision):
         raise unknown_name("precision", precision, get_args(Precision))

@@ -87,6 +87,9 @@ def load_shared_weights(
 
     With ``strict`` everything must match, or nothing is loaded and a ``UsageError`` names the ``source``; otherwise
     whatever matches is loaded, and the mismatches are returned.
+
+    Raises:
+        UsageError: If something does not match although it must; nothing has been loaded then.
     """
     expected = network.state_dict()
     tensors = _rename(tensors, expected, getattr(network, "weight_renames", {}))

@@ -100,6 +100,9 @@ class RewardMeter:
         interval: updates between two measurements, in which the rewards are 0 (``is_measured`` is false); their gain
             comes with the next measurement. The last update of a run is always measured.
         num_runs: number K of runs whose students are stacked and measured at once, which gives rewards ``(K,)``.
+
+    Raises:
+        UsageError: if the name is unknown or the interval is below 1.
     """
 
     def __init__(self, reward: str | Reward = "probe_loss", interval: int = 1, num_runs: int | None = None) -> None:

@@ -167,13 +167,22 @@ class DistillationRun(Ingredients):
         return self.collective.evaluate(partial(self.task.evaluate, self.student), self.splits.validation)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the whole run as tensors and plain values, independent of the run from now on."""
+        """Return the whole run as tensors and plain values, independent of the run from now on.
+
+        Raises:
+            RuntimeError: if the run was not started.
+        """
         if self._loop is None:
             raise RuntimeError("the run is not started: call reset()")
         return copy.deepcopy({"version": STATE_VERSION, "seed": self.seed, **self._loop.state_dict()})
 
     def load_state_dict(self, state: dict[str, Any]) -> Tensor:
-        """Continue from :meth:`state_dict`, bit for bit on a CPU, and return the waiting batch's state ``(N, d)``."""
+        """Continue from :meth:`state_dict`, bit for bit on a CPU, and return the waiting batch's state ``(N, d)``.
+
+        Raises:
+            UsageError: if the state is of another version, or of a run with a sampler or a policy of its own where this
+                one has none, or vice versa.
+        """
         if state.get("version") != STATE_VERSION:
             raise UsageError(f"a run's state of version {state.get('version')} cannot be read, only {STATE_VERSION}")
         self._begin(state["seed"]).load_state_dict(copy.deepcopy(state))

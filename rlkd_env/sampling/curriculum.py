@@ -26,6 +26,9 @@ class CurriculumSampler(Sampler):
     An image is the easier the lower its cross-entropy. The phase draws from the easiest of them, each as often as any
     other; an epoch keeps its number of updates. The paper's abstract names the snapshots and the phases; what makes an
     image easy, the phases' number and their shares are our choice. A phase costs one forward of all training images.
+
+    Raises:
+        UsageError: if the run has fewer epochs than phases.
     """
 
     def __init__(self, settings: Curriculum, size: int, epochs: int, device: torch.device) -> None:

@@ -58,7 +58,11 @@ class Explorer(Sampler):
         return self._uncertain, self._confident, shares
 
     def observe(self, outputs: InstanceOutputs) -> None:
-        """Add a batch to the history; does not wait for the device."""
+        """Add a batch to the history; does not wait for the device.
+
+        Raises:
+            ValueError: if the outputs do not name their training images.
+        """
         if outputs.indices is None:
             raise ValueError("the history needs the indices of the training images")
         entropy = torch.special.entr(outputs.student_probabilities).sum(dim=-1)

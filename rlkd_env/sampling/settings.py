@@ -36,6 +36,9 @@ class Exploration(Options):
     """Which instances are mixed, how, and when. The defaults are the constants of the paper's public code.
 
     Ranks are shares of the training images, sorted from uncertain (0) to confident (1).
+
+    Raises:
+        UsageError: if a setting is out of its range, or the two ranges of ranks do not fit together.
     """
 
     uncertain_ranks: tuple[float, float] = (0.1, 0.2)

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 
 def create_task(name: TaskName, engine: Engine | None = None, proposals: int = 64) -> Task:
-    """Return the task that a data source names."""
+    """Return the task that a data source names.
+
+    Raises:
+        UsageError: if there are no proposals, the engine compiles what cannot be compiled, or the package that measures
+            detections is missing.
+    """
     if name == "classification":
         from rlkd_env.tasks.classification import Classification
 

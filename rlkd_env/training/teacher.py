@@ -52,7 +52,11 @@ class TeacherTraining:
         return self.epoch >= self.recipe.epochs
 
     def run_epoch(self) -> float:
-        """Train for an epoch and return its mean loss in nats."""
+        """Train for an epoch and return its mean loss in nats.
+
+        Raises:
+            UsageError: if the training has diverged.
+        """
         self.network.train()
         first_step = self.epoch * self._stream.batches_per_epoch
         losses = []

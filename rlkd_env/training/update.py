@@ -180,7 +180,11 @@ class Update:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore :meth:`state_dict`; the waiting batch must be forwarded again under :meth:`same_statistics`."""
+        """Restore :meth:`state_dict`; the waiting batch must be forwarded again under :meth:`same_statistics`.
+
+        Raises:
+            UsageError: if the state has a policy that learns along and the update has none or another, or vice versa.
+        """
         kept = state.get("policy", {})
         if (set() if self.policy is None else self.policy.state_dict().keys()) != kept.keys():
             raise UsageError("a run's state with a policy that learns along needs a run with the same one")

@@ -42,7 +42,11 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON."""
+    """Read JSON.
+
+    Raises:
+        UsageError: if the file is missing or is not JSON.
+    """
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
@@ -59,7 +63,11 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read tensors (on the CPU) and metadata from a safetensors file."""
+    """Read tensors (on the CPU) and metadata from a safetensors file.
+
+    Raises:
+        UsageError: if the file is missing, damaged or of another format.
+    """
     if not path.is_file():
         raise UsageError(f"{path} does not exist")
     try:

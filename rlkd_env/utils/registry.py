@@ -16,7 +16,11 @@ T = TypeVar("T")
 
 
 def import_by_path(path: str, kind: str, extra: str | None = None) -> Any:
-    """Import what ``package.module:name`` names; this runs the module's code."""
+    """Import what ``package.module:name`` names; this runs the module's code.
+
+    Raises:
+        UsageError: if the module cannot be imported or does not define the name.
+    """
     module_name, _, name = path.partition(":")
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)  # Python does so for scripts, but not for an installed command
@@ -83,6 +87,10 @@ class Registry(Mapping[str, T]):
         """Return a decorator that adds its function or class under ``name``, which no other part may have.
 
         Defining the same part again, as a notebook's cell does that is run twice, replaces it.
+
+        Raises:
+            ValueError: if the name is taken by another part. Defining the same part again, as a notebook's cell does
+                that is run twice, replaces it.
         """
 
         def add(part: T) -> T:

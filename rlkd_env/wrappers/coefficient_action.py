@@ -33,6 +33,9 @@ class CoefficientAction(gym.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarr
         decisions: actions a run, each held for an equal part of its updates, for which there must be room.
         scale: coefficient at an action of 1, which is positive.
 
+    Raises:
+        UsageError: if the run has no room for the decisions, or the scale is not positive.
+
     Example:
         >>> import gymnasium as gym, rlkd_env
         >>> env = gym.make("rlkd/Digits-v0", reward="log_probe_loss", reward_interval=24)

@@ -64,7 +64,11 @@ class ResidualAction(
         self.action_space = batch_space(self.single_action_space, self.num_envs)
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Update the students with the temperatures that the actions ``(N, 1)`` or ``(N, 2)`` make of the rule's."""
+        """Update the students with the temperatures that the actions ``(N, 1)`` or ``(N, 2)`` make of the rule's.
+
+        Raises:
+            ValueError: if the shape is wrong or an action is not a number.
+        """
         actions = check_numbers(actions)
         if actions.shape != self.action_space.shape:
             raise ValueError(f"expected actions of shape {self.action_space.shape}, got {actions.shape}")

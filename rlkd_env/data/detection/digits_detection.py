@@ -57,7 +57,11 @@ class DigitsDetection(DataSource):
         return tuple("0123456789")
 
     def splits(self) -> Splits:
-        """Compose the parts that a run may see; the same at every call."""
+        """Compose the parts that a run may see; the same at every call.
+
+        Raises:
+            UsageError: If a part would have no scene, or the student more than the teacher.
+        """
         config = self.config
         teacher_size = config.teacher_images or TEACHER_SCENES
         student_size = config.train_images or min(STUDENT_SCENES, teacher_size)

@@ -57,7 +57,11 @@ class ImageFolder(LabelledSource):
         return self._image_set(samples, is_train=False)
 
     def samples(self, is_train: bool) -> tuple[list[Sample], list[str]]:
-        """List the files with their classes, and the classes' names; both are empty if there is no test set."""
+        """List the files with their classes, and the classes' names; both are empty if there is no test set.
+
+        Raises:
+            UsageError: If there is no class folder, or one without images.
+        """
         root = self.config.root
         if not root.is_dir():
             raise UsageError(f"there is no folder {root}: pass the folder with the images as --data-path")
@@ -99,7 +103,11 @@ class ImageNet(ImageFolder):
     """
 
     def samples(self, is_train: bool) -> tuple[list[Sample], list[str]]:
-        """List the files with their classes, and the classes' names."""
+        """List the files with their classes, and the classes' names.
+
+        Raises:
+            UsageError: If there are neither folders nor archives.
+        """
         root = self.config.root if self.config.data_path != "auto" else self.config.root / "imagenet"
         split = "train" if is_train else "val"
         if not (root / split).is_dir():
@@ -122,7 +130,11 @@ class TinyImageNet(ImageFolder):
     md5 = "90528d7ca1a48142e341f4ef8d21d0de"
 
     def samples(self, is_train: bool) -> tuple[list[Sample], list[str]]:
-        """List the files with their classes, and the classes' names."""
+        """List the files with their classes, and the classes' names.
+
+        Raises:
+            UsageError: If the files are missing.
+        """
         root = self.config.root / "tiny-imagenet-200"
         if not root.is_dir():
             if not self.config.download:

@@ -32,7 +32,11 @@ class UserDataset(LabelledSource):
 
     @classmethod
     def of(cls, factory: Any) -> type[UserDataset]:
-        """Return the class for the Datasets of one factory."""
+        """Return the class for the Datasets of one factory.
+
+        Raises:
+            UsageError: if it cannot be called.
+        """
         if not callable(factory):
             raise UsageError("no function or class that returns a Dataset")
         return type(cls.__name__, (cls,), {"factory": staticmethod(factory)})

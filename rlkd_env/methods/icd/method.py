@@ -65,6 +65,10 @@ class ICD(FeatureMethod):
         decoder_learning_rate: The learning rate of the decoder's AdamW.
         warmup_epochs: The epochs in which only the decoder learns and the student's maps take no part; 0.14 are the
             1,000 updates of 16 images on COCO in the authors' code.
+
+    Raises:
+        UsageError: If the networks are not detectors or have no two maps of the same size, if the teacher's maps differ
+            in width or the heads do not divide it, or if the learning rate is not positive.
     """
 
     tasks: tuple[TaskName, ...] = ("detection",)

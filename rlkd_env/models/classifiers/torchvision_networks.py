@@ -34,6 +34,9 @@ def create_torchvision(
 
     Auxiliary outputs are left out, so that it returns plain logits in training too. Networks of a fixed image size are
     built for the size of the images.
+
+    Raises:
+        UsageError: If the name or an option is unknown, or the options do not fit the images.
     """
     check_torchvision(name)
     from torchvision import models

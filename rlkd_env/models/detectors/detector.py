@@ -65,6 +65,9 @@ class DetectorOptions:
 
         torchvision's backbones have torchvision's defaults, but fewer proposals for small images: in training one per
         32 pixels of the image, of which one per 128 pixels is sampled, and at least 64 of each.
+
+        Raises:
+            UsageError: If an option is unknown or its value is invalid.
         """
         pixels = image_shape[1] * image_shape[2]
         proposals = max(64, min(2000, pixels // 32))
@@ -98,6 +101,9 @@ class Detector(FasterRCNN):
     It computes C + 1 logits per proposal, the background's first. In evaluation, it maps images ``(B, channels, H, W)``
     to a list of dictionaries with ``boxes``, ``labels`` (from 1) and ``scores``; in training, images and targets to
     losses. The size of a map's anchors is ``anchor_scale`` strides.
+
+    Raises:
+        UsageError: If the images are smaller than two pixels of the coarsest stage.
     """
 
     weight_renames: ClassVar[Mapping[str, str]] = {

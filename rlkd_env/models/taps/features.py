@@ -65,7 +65,12 @@ def set_taps(network: nn.Module, taps: Taps) -> nn.Module:
 
 
 def taps_of(network: nn.Module) -> Taps:
-    """Return a network's taps, its attribute ``taps``."""
+    """Return a network's taps, its attribute ``taps``.
+
+    Raises:
+        UsageError: If there are none, if they name missing modules, or if the number of pre-activations differs from
+            that of stages.
+    """
     taps = getattr(network, "taps", None)
     if not isinstance(taps, Taps):
         raise UsageError(

@@ -51,6 +51,10 @@ def add_taps(
     In-place activations are made out-of-place, because they would overwrite what the taps read. If no taps can be
     found, :func:`~rlkd_env.models.taps.features.taps_of` reports it when they are needed. The ``given`` fields of
     :class:`~rlkd_env.models.taps.features.Taps` override the network's own or found ones.
+
+    Raises:
+        UsageError: If the network cannot take the images, returns anything but logits of the classes, or lacks a module
+            that its taps name.
     """
     for module in network.modules():
         if isinstance(module, ACTIVATIONS) and getattr(module, "inplace", False):

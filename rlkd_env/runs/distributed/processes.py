@@ -56,6 +56,9 @@ class Processes:
         """Meet the other processes that torchrun has started.
 
         Each process takes the GPU of its local rank if there are any; one that is named, as ``"cuda:0"``, is shared.
+
+        Raises:
+            UsageError: if this machine has fewer GPUs than processes.
         """
         local_rank = int(os.environ.get("LOCAL_RANK", "0"))
         chosen = torch.device(
@@ -89,7 +92,11 @@ class Processes:
             dist.destroy_process_group()
 
     def check_batch(self, batch_size: int) -> None:
-        """Check that the processes can share a batch."""
+        """Check that the processes can share a batch.
+
+        Raises:
+            UsageError: if the size is not a multiple of the number of processes.
+        """
         if batch_size % self.count:
             raise UsageError(f"a batch of {batch_size} images cannot be shared equally by {self.count} processes")
 
@@ -145,7 +152,11 @@ class Processes:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Raise a UsageError in all processes if one of them raises one, so that none waits in vain for another."""
+        """Raise a UsageError in all processes if one of them raises one, so that none waits in vain for another.
+
+        Raises:
+            UsageError: that of the first process that has one.
+        """
         message = None
         try:
             yield
@@ -166,7 +177,11 @@ class Processes:
 
     @contextmanager
     def noticing_losses(self) -> Iterator[None]:
-        """Turn what PyTorch raises after another process is gone into one clear error."""
+        """Turn what PyTorch raises after another process is gone into one clear error.
+
+        Raises:
+            ProcessLost: if another process has ended or does not answer.
+        """
         try:
             yield
         except RuntimeError as error:  # PyTorch's DistError is one; gloo raises the plain class

@@ -57,7 +57,12 @@ class DistributedRun(DistillationRun):
         return super().reset(seed)
 
     def step(self, temperature: Temperature) -> StepResult:
-        """Update the student with these temperatures ``(N,)`` and forward the next batch."""
+        """Update the student with these temperatures ``(N,)`` and forward the next batch.
+
+        Raises:
+            RuntimeError: if the run was not started or its schedule is over.
+            ValueError: if there are not N temperatures, or they bring gradients or a factor.
+        """
         self._ready()
         check_temperatures(temperature, self.batch_size)
         if temperature.factor is not None or temperature.student.requires_grad or temperature.teacher.requires_grad:
@@ -97,11 +102,19 @@ class DistributedRun(DistillationRun):
         return super().load_state_dict(state)
 
     def fork(self) -> DistillationRun:
-        """Refuse: the other processes hold one run."""
+        """Refuse: the other processes hold one run.
+
+        Raises:
+            RuntimeError: always.
+        """
         raise RuntimeError("a run that several processes share cannot be forked")
 
     def sibling(self, train: ImageSet | None = None) -> DistillationRun:  # noqa: ARG002
-        """Refuse, likewise."""
+        """Refuse, likewise.
+
+        Raises:
+            RuntimeError: always.
+        """
         raise RuntimeError("a run that several processes share cannot have siblings")
 
     def stop(self) -> None:

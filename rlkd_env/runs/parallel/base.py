@@ -46,6 +46,9 @@ class ParallelRuns(ABC):
         keeps_gradients: whether the outputs' student logits carry gradients to the students.
         diverged: ``(K,)`` whether a run has diverged.
         outputs: those of the K·B instances that wait for their temperatures.
+
+    Raises:
+        UsageError: if there is less than one run, or the mode cannot compute them.
     """
 
     mode: str
@@ -77,7 +80,11 @@ class ParallelRuns(ABC):
         return self.step_count >= self.total_steps
 
     def reset(self, seeds: Sequence[int]) -> Tensor:
-        """Start over with fresh students, one for each seed; return the first batches' state ``(K·B, d)``."""
+        """Start over with fresh students, one for each seed; return the first batches' state ``(K·B, d)``.
+
+        Raises:
+            ValueError: if there are not K seeds.
+        """
         if len(seeds) != self.num_runs:
             raise ValueError(f"expected {self.num_runs} seeds, got {len(seeds)}")
         self.seeds, self.step_count = tuple(seeds), 0
@@ -108,7 +115,11 @@ class ParallelRuns(ABC):
         return advance(self, self.step, policy, end)
 
     def check_policy(self, policy: Policy) -> None:
-        """Check that a policy can serve all runs: it may not learn along or carry gradients in vain."""
+        """Check that a policy can serve all runs: it may not learn along or carry gradients in vain.
+
+        Raises:
+            UsageError: if its temperatures carry gradients that would not reach the students, or it learns along.
+        """
         if isinstance(policy, nn.Module) and any(parameter.requires_grad for parameter in policy.parameters()):
             raise UsageError("a policy that is learned along with one student cannot serve several runs")
         if getattr(policy, "has_gradient", False) and not self.keeps_gradients:
@@ -122,13 +133,20 @@ class ParallelRuns(ABC):
 
         ``state_dict()["runs"][k]`` is the state of a :class:`~rlkd_env.runs.run.DistillationRun`, so a run can go on
         alone, and runs of one mode in another.
+
+        Raises:
+            RuntimeError: if the runs were not started.
         """
         if not self.seeds:
             raise RuntimeError("the runs are not started: call reset()")
         return {"version": STATE_VERSION, "runs": self._run_states(), "diverged": self.diverged.clone()}
 
     def load_state_dict(self, state: dict[str, Any]) -> Tensor:
-        """Continue from :meth:`state_dict` and return the waiting batches' state ``(K·B, d)``."""
+        """Continue from :meth:`state_dict` and return the waiting batches' state ``(K·B, d)``.
+
+        Raises:
+            UsageError: if the state is of another version or number of runs, or its runs are not at the same step.
+        """
         if state.get("version") != STATE_VERSION:
             raise UsageError(f"runs' state of version {state.get('version')} cannot be read, only {STATE_VERSION}")
         runs = copy.deepcopy(state["runs"])

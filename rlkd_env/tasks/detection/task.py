@@ -38,6 +38,9 @@ class Detection(Task):
     same P proposals of every image. The student's own loss is torchvision's: cross-entropy and box regression of the
     proposals, objectness and box regression of the anchors. It is distributed over the instances so that their mean is
     torchvision's sum.
+
+    Raises:
+        UsageError: If there are no proposals, or the networks are to be compiled.
     """
 
     metric = "AP"
