@@ -202,6 +202,7 @@ CROSS_CUTTING = {
     "rlkd_env/methods/detection_runs",
     "rlkd_env/methods/losses_of_proposals",
     "rlkd_env/methods/method_runs",
+    "rlkd_env/methods/similarities",
     "rlkd_env/runs/parallel/equality",
     "rlkd_env/runs/parallel/policies",
     "rlkd_env/tasks/detection/runs",
