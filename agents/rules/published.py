@@ -116,7 +116,7 @@ class TTM(Rule):
         UsageError: if a number is not positive, or both are given.
     """
 
-    temperatures = ("temperature",)
+    temperature_options = ("temperature",)
 
     def __init__(self, temperature: float | None = None, gamma: float | None = None) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ class CTKD(Rule):
 
     has_gradient = True
     is_function = False
-    temperatures = ("low", "high")
+    temperature_options = ("low", "high")
     from_run = ("num_classes",)
 
     def __init__(
