@@ -56,9 +56,7 @@ class CoefficientPolicy(NetworkPolicy):
     def description(self) -> dict[str, Any]:
         """Return the rule as plain values."""
         rule = self.rule
-        return {
-            "rule": {"features": list(rule.features), "width": rule.width, "first": rule.first, "last": rule.last}
-        }
+        return {"rule": {"features": list(rule.features), "width": rule.width, "first": rule.first, "last": rule.last}}
 
     @classmethod
     def from_description(cls, layers: Sequence[nn.Module], description: dict[str, Any]) -> Self:

@@ -1,4 +1,4 @@
-"""Temperatures of all instances from a few coefficients, around the annealed schedule: a rule whose figures have no unit.
+"""Temperatures of all instances from a few coefficients, around the annealed schedule: a rule without units.
 
 The rule is ``log T_i = log T_anneal + squash(w · x_i)``. T_anneal is what
 :class:`~rlkd_env.instances.schedule.AnnealedTemperature` gives the run's batch, ``squash`` keeps the sum within a

@@ -7,8 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.coefficients import CoefficientRule
@@ -159,6 +158,10 @@ def test_the_context_tells_progress_and_how_near_the_student_is() -> None:
 
 
 def test_wrong_widths_and_schedules_are_told() -> None:
-    for wrong, message in (({"width": 0.0}, "width"), ({"first": "hot"}, "no temperature"), ({"last": 0.0}, "positive")):
+    for wrong, message in (
+        ({"width": 0.0}, "width"),
+        ({"first": "hot"}, "no temperature"),
+        ({"last": 0.0}, "positive"),
+    ):
         with pytest.raises(UsageError, match=message):
             CoefficientRule(**wrong)
