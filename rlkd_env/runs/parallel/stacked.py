@@ -50,8 +50,8 @@ class StackedRuns(ParallelRuns):
         self._begin().start()
         self.outputs = self._loop.update.outputs
 
-    def _update(self, temperature: Temperature) -> UpdateResult:
-        result = self._loop.step(temperature)
+    def _update(self, temperature: Temperature, is_rewarded: bool) -> UpdateResult:
+        result = self._loop.step(temperature, is_rewarded)
         self.outputs = self._loop.update.outputs
         return result
 
