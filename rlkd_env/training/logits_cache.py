@@ -55,7 +55,7 @@ class StoredLogits:
 class StoredTeacher(nn.Module):
     """Stands for a teacher of which only the logits on the training images are there."""
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:  # noqa: ARG002
         """Refuse to compute logits.
 
         Raises:
