@@ -35,7 +35,7 @@ def test_ready_made_arms_have_speaking_names() -> None:
         *("mine", "student_alone", "strong"),
     ]
     assert found.baseline == "T=4"
-    assert found.fixed_arms() == ["T=1", "T=4", "T=8", "T=2s"]
+    assert found.tasks["digits"].fixed_arms() == ["T=1", "T=4", "T=8", "T=2s"]
     assert [run.seed for run in found.runs_of("digits", "strong")] == [7, 8]
     strong, alone, mine = (found.runs_of("digits", arm)[0].config for arm in ("strong", "student_alone", "mine"))
     assert (strong.agent.rule, strong.run.distillation.method_options) == ("lskd", {"kd_weight": 9})
@@ -87,7 +87,7 @@ def test_a_preset_is_laid_under_the_command_line() -> None:
 @pytest.mark.parametrize("name", ["digits", "fashion_mnist", "cifar100"])
 def test_ready_made_comparisons_sweep_eight_temperatures_at_least(name: str) -> None:
     found = plan("--preset", name)
-    assert len(found.fixed_arms()) >= 8
+    assert len(found.tasks[name].fixed_arms()) >= 8
     assert {"T=4", "student_alone", "pretrained"} <= set(found.arms)
 
 
