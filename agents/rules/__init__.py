@@ -21,12 +21,16 @@ if TYPE_CHECKING:
         WTTM as WTTM,
         NormKD as NormKD,
     )
-    from agents.rules.simple import (
+    from agents.rules.schedules import (
+        DTS as DTS,
+        Anneal as Anneal,
         CosineSchedule as CosineSchedule,
+        LinearSchedule as LinearSchedule,
+    )
+    from agents.rules.simple import (
         DifficultyRule as DifficultyRule,
         EntropyRule as EntropyRule,
         FixedTemperature as FixedTemperature,
-        LinearSchedule as LinearSchedule,
         PublicAgent as PublicAgent,
         RandomTemperature as RandomTemperature,
     )

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.instances.outputs import InstanceOutputs
-from rlkd_env.instances.temperature import Temperature
+from rlkd_env.instances.policy import PolicyModule
 
 
-class Rule(nn.Module, ABC):
+class Rule(PolicyModule):
     """Maps the outputs of a batch to temperatures on the outputs' device, as a learned policy does.
 
     A rule that learns by gradient holds its parameters. A run trains them with the student's optimiser if the rule is
@@ -24,24 +23,20 @@ class Rule(nn.Module, ABC):
     Attributes:
         has_gradient: whether the temperatures carry gradients, to the student's logits or to the rule's parameters.
         is_function: whether the temperatures follow from the outputs alone, and not from anything learned or drawn.
-        temperatures: arguments that are temperatures, and so may be given in units of the teacher's logit standard
-            deviation.
+        temperature_options: arguments that are temperatures, and so may be given in units of the teacher's logit
+            standard deviation.
         from_run: arguments that are no options, as they always come from the run: ``seed`` and ``num_classes``.
         description: name and arguments of a rule that was created by name; what a file keeps of it.
     """
 
     has_gradient = False
     is_function = True
-    temperatures: tuple[str, ...] = ()
+    temperature_options: tuple[str, ...] = ()
     from_run: tuple[str, ...] = ()
     description: dict[str, Any] | None = None
 
     def __init__(self) -> None:  # without the *args of a module, as arguments are the rule's options
         super().__init__()
-
-    @abstractmethod
-    def forward(self, outputs: InstanceOutputs) -> Temperature:
-        """Return the temperatures of N instances."""
 
 
 def number_type(outputs: InstanceOutputs) -> torch.dtype:

@@ -22,8 +22,10 @@ RULES: Registry[type[Rule]] = Registry(
     "rule",
     {
         "fixed": "agents.rules.simple:FixedTemperature",
-        "linear": "agents.rules.simple:LinearSchedule",
-        "cosine": "agents.rules.simple:CosineSchedule",
+        "anneal": "agents.rules.schedules:Anneal",
+        "linear": "agents.rules.schedules:LinearSchedule",
+        "cosine": "agents.rules.schedules:CosineSchedule",
+        "dts": "agents.rules.schedules:DTS",
         "random": "agents.rules.simple:RandomTemperature",
         "public_agent": "agents.rules.simple:PublicAgent",
         "entropy": "agents.rules.simple:EntropyRule",
@@ -83,7 +85,7 @@ def create_rule(
         if option not in parameters or option in kind.from_run:
             valid = [key for key in parameters if key not in kind.from_run]
             raise unknown_name(f"option of rule {name!r}", option, valid)
-        is_temperature = option in kind.temperatures
+        is_temperature = option in kind.temperature_options
         arguments[option] = parse_bound(value, setting.teacher_deviation) if is_temperature else value
     missing = [key for key in required if key not in arguments]
     if missing:

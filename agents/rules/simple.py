@@ -1,8 +1,7 @@
-"""Rules that follow a schedule, chance, or one number about the instance."""
+"""Rules that follow chance or one number about the instance, or nothing at all."""
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import cast
@@ -25,7 +24,7 @@ _RANDOM_RULE = 0x7E39
 class FixedTemperature(Rule):
     """The same temperature for every instance: plain KD."""
 
-    temperatures = ("temperature",)
+    temperature_options = ("temperature",)
 
     def __init__(self, temperature: float) -> None:
         super().__init__()
@@ -34,38 +33,6 @@ class FixedTemperature(Rule):
     def forward(self, outputs: InstanceOutputs) -> Temperature:
         """Return the temperature N times."""
         return Temperature.shared(repeat(self.temperature, outputs))
-
-
-class LinearSchedule(Rule):
-    """T = first + progress · (last - first), for all instances alike.
-
-    Args:
-        first: temperature of the run's first update.
-        last: temperature at its end.
-    """
-
-    temperatures = ("first", "last")
-
-    def __init__(self, first: float, last: float) -> None:
-        super().__init__()
-        self.first, self.last = check_temperature(first), check_temperature(last)
-
-    def share(self, progress: float) -> float:
-        """Return how far the temperature has gone from first to last, from 0 to 1."""
-        return progress
-
-    def forward(self, outputs: InstanceOutputs) -> Temperature:
-        """Return the schedule's temperature N times."""
-        temperature = self.first + self.share(outputs.progress) * (self.last - self.first)
-        return Temperature.shared(repeat(temperature, outputs))
-
-
-class CosineSchedule(LinearSchedule):
-    """T = first + ½ (1 - cos(π · progress)) · (last - first), for all instances alike."""
-
-    def share(self, progress: float) -> float:
-        """Return how far the temperature has gone from first to last, from 0 to 1."""
-        return (1.0 - math.cos(math.pi * progress)) / 2.0
 
 
 class _Drawn(Rule):
@@ -101,7 +68,7 @@ class RandomTemperature(_Drawn):
         seed: the seed of the draws, together with the step.
     """
 
-    temperatures = ("low", "high")
+    temperature_options = ("low", "high")
 
     def __init__(self, low: float, high: float, scale: str = "log", seed: int = 0) -> None:
         super().__init__(seed)
@@ -121,7 +88,7 @@ class PublicAgent(_Drawn):
         seed: the seed of the draws, together with the step.
     """
 
-    temperatures = ("maximum",)
+    temperature_options = ("maximum",)
 
     def __init__(self, maximum: float = 10.0, deviation: float = 0.6, seed: int = 0) -> None:
         super().__init__(seed)
@@ -136,7 +103,7 @@ class PublicAgent(_Drawn):
 class _ByNumber(Rule):
     """T goes from low to high as a number in [0, 1] about the instance goes from 0 to 1 (rising), or from 1 to 0."""
 
-    temperatures = ("low", "high")
+    temperature_options = ("low", "high")
 
     def __init__(
         self, low: float, high: float, of: str = "teacher", direction: str = "rising", scale: str = "linear"

@@ -31,8 +31,8 @@ class AgentConfig(Options):
     """A saved policy (folder, policy.json or policy.safetensors) that acts frozen; pretrained is the one that comes
     with the package."""
     rule: Annotated[str | None, _RULE, _ONE_OF_THEM, tyro.conf.arg(metavar="NAME")] = None
-    """A rule: fixed (plain KD), linear, cosine, random, public_agent, entropy, difficulty, lskd, normkd, ttm, wttm,
-    dtkd or ctkd. lskd's KL weight is --method-options kd_weight 9."""
+    """A rule: anneal, fixed (plain KD), linear, cosine, dts, random, public_agent, entropy, difficulty, lskd, normkd,
+    ttm, wttm, dtkd or ctkd. lskd's KL weight is --method-options kd_weight 9."""
     rule_options: dict[str, OptionValue] = field(default_factory=dict)
     """Arguments of the rule as NAME VALUE pairs, such as tau 2 or low 0.5s high 4s; a wrong name lists all."""
     around: Annotated[str | None, _RULE, tyro.conf.arg(metavar="NAME")] = None

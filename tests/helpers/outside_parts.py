@@ -24,7 +24,7 @@ class HalfKD(KD):
 class ByMargin(Rule):
     """A rule with an option that is a temperature, and one that comes from the run."""
 
-    temperatures = ("start",)
+    temperature_options = ("start",)
     from_run = ("num_classes",)
 
     def __init__(self, low: float, start: float = 2.0, num_classes: int | None = None) -> None:

@@ -1,0 +1,87 @@
+"""Rules that follow the run's progress, for all instances alike."""
+
+from __future__ import annotations
+
+import math
+
+from agents.rules.base import Rule, check_temperature, number_type, repeat
+from rlkd_env.instances.outputs import InstanceOutputs
+from rlkd_env.instances.schedule import AnnealedTemperature
+from rlkd_env.instances.temperature import Temperature
+from rlkd_env.utils.choices import ANNEAL_FIRST, ANNEAL_LAST
+
+
+class LinearSchedule(Rule):
+    """T = first + progress · (last - first), for all instances alike.
+
+    Args:
+        first: temperature of the run's first update.
+        last: temperature at its end.
+    """
+
+    temperature_options = ("first", "last")
+
+    def __init__(self, first: float, last: float) -> None:
+        super().__init__()
+        self.first, self.last = check_temperature(first), check_temperature(last)
+
+    def share(self, progress: float) -> float:
+        """Return how far the temperature has gone from first to last, from 0 to 1."""
+        return progress
+
+    def forward(self, outputs: InstanceOutputs) -> Temperature:
+        """Return the schedule's temperature N times."""
+        temperature = self.first + self.share(outputs.progress) * (self.last - self.first)
+        return Temperature.shared(repeat(temperature, outputs))
+
+
+class CosineSchedule(LinearSchedule):
+    """T = first + ½ (1 - cos(π · progress)) · (last - first), for all instances alike."""
+
+    def share(self, progress: float) -> float:
+        """Return how far the temperature has gone from first to last, from 0 to 1."""
+        return (1.0 - math.cos(math.pi * progress)) / 2.0
+
+
+class Anneal(Rule):
+    """log T = (1 - progress) · log first + progress · log last: soft targets early, sharp ones late.
+
+    Temperatures with the suffix s are multiples of the mean standard deviation of the teacher's logits in the batch,
+    so that the defaults suit any number of classes and any teacher. Relatives are Annealing-KD (Jafari et al., EACL
+    2021), whose temperature falls linearly, and :class:`DTS`.
+
+    Args:
+        first: temperature of the run's first update.
+        last: temperature at its end.
+    """
+
+    def __init__(self, first: float | str = ANNEAL_FIRST, last: float | str = ANNEAL_LAST) -> None:
+        super().__init__()
+        self.schedule = AnnealedTemperature(first, last)
+
+    def forward(self, outputs: InstanceOutputs) -> Temperature:
+        """Return the schedule's temperature N times."""
+        return Temperature.shared(self.schedule.of(outputs).to(number_type(outputs)))
+
+
+class DTS(Rule):
+    """T = first · ½ (1 + cos(π · progress)), but at least last (Dynamic Temperature Scheduler, arXiv 2511.13767).
+
+    The published code also multiplies by loss / (loss + 1) where that is above 1, which is never so, and smooths T over
+    about ten updates; neither is done here. Its values are 8 and 4, and 4 and 2 for standardised logits.
+
+    Args:
+        first: temperature of the run's first update, T₀ = T_max.
+        last: the least temperature, T_min.
+    """
+
+    temperature_options = ("first", "last")
+
+    def __init__(self, first: float = 8.0, last: float = 4.0) -> None:
+        super().__init__()
+        self.first, self.last = check_temperature(first), check_temperature(last)
+
+    def forward(self, outputs: InstanceOutputs) -> Temperature:
+        """Return the schedule's temperature N times."""
+        temperature = max(self.last, self.first * (1.0 + math.cos(math.pi * outputs.progress)) / 2.0)
+        return Temperature.shared(repeat(temperature, outputs))

@@ -1,0 +1,68 @@
+"""Rules that follow the run's progress."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from agents.learned.loading import load_policy
+from agents.rules.create import create_rule
+from agents.rules.schedules import DTS, Anneal
+from rlkd_env.errors import UsageError
+from rlkd_env.instances.outputs import InstanceOutputs
+
+
+def at(progress: float, scale: float = 1.0, num_classes: int = 7) -> InstanceOutputs:
+    draws = torch.Generator().manual_seed(3)
+    student, teacher = (torch.randn(12, num_classes, generator=draws) for _ in range(2))
+    return InstanceOutputs(student, scale * teacher, torch.zeros(12, dtype=torch.int64), progress)
+
+
+def test_annealing_goes_geometrically_from_first_to_last() -> None:
+    rule = Anneal(8.0, 0.5)
+    found = [float(rule(at(progress)).student[0]) for progress in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    assert found == pytest.approx([8.0, 4.0, 2.0, 1.0, 0.5])
+
+
+def test_annealing_is_in_units_of_the_batchs_teacher() -> None:
+    teacher = at(0.0).teacher_logits
+    unit = float(teacher.double().std(dim=1, correction=0).mean())
+    rule = Anneal("2s", "0.5s")
+    assert rule(at(0.5)).student.tolist() == pytest.approx([unit] * 12)
+    assert rule(at(0.5, scale=10.0)).student.tolist() == pytest.approx([10 * unit] * 12)
+    half = Anneal("2s", 0.5)  # from a relative to an absolute temperature
+    assert float(half(at(0.5, scale=4.0)).student[0]) == pytest.approx(math.sqrt(2 * 4 * unit * 0.5))
+
+
+def test_annealing_takes_the_unit_of_every_run_apart() -> None:
+    one, other = at(0.3), at(0.3, scale=5.0)
+    joined = InstanceOutputs.join([one, other])
+    expected = torch.cat([Anneal()(one).student, Anneal()(other).student])
+    torch.testing.assert_close(Anneal()(joined).student, expected)
+
+
+def test_a_teacher_without_an_opinion_gives_no_temperature_of_zero() -> None:
+    assert (Anneal()(at(1.0, scale=0.0)).student > 0).all()
+
+
+@pytest.mark.parametrize("options", [{"first": 0}, {"last": "-1s"}, {"first": "hot"}, {"last": math.inf}])
+def test_impossible_temperatures_are_refused(options: dict[str, float | str]) -> None:
+    with pytest.raises(UsageError, match="temperature"):
+        create_rule("anneal", options)
+
+
+def test_dts_falls_to_its_least_temperature_and_stays() -> None:
+    found = [float(DTS()(at(progress)).student[0]) for progress in (0.0, 0.25, 0.5, 1.0)]
+    assert found == pytest.approx([8.0, 8 * (1 + math.sqrt(0.5)) / 2, 4.0, 4.0])
+
+
+def test_a_rule_is_a_policy_for_any_loop() -> None:
+    policy, batch = load_policy("anneal"), at(0.25)
+    given = (batch.student_logits, batch.teacher_logits, batch.labels)
+    torch.testing.assert_close(policy.temperatures(*given, progress=0.25), Anneal()(batch).student)
+    separate = load_policy("lskd").choose(*given)
+    assert not separate.is_shared
+    with pytest.raises(UsageError, match="drawn at random"):
+        load_policy("random")
