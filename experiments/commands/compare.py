@@ -82,7 +82,10 @@ def _compare(config: CompareConfig, plan: Plan) -> int:
     if code:
         return code
     print_tables(statistics)
-    print(f"everything is in {folder}")
+    for task in plan.tasks:
+        if task not in statistics:
+            print(f"{task}: no table, as the baseline {plan.baseline} is still missing")
+    print(f"{len(outcomes)} of {len(plan.runs)} runs are finished; everything is in {folder}")
     failed = [row for row in rows if row.error]
     for row in failed:
         print(f"rlkd: {row.task}/{row.arm}/seed{row.seed} failed: {row.error}", file=sys.stderr)

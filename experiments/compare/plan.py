@@ -112,7 +112,7 @@ def _chosen(only: Iterable[str], runs: list[PlannedRun]) -> list[PlannedRun]:
     if not only:
         return runs
     names = {run.name: [run.task, f"{run.task}/{run.arm}", run.name] for run in runs}
-    found = set(chosen("task, task/arm or task/arm/seed", only, names))
+    found = set(chosen("task (or TASK/ARM, TASK/ARM/seedN)", only, names))
     return [run for run in runs if run.name in found]
 
 

@@ -49,7 +49,7 @@ def _planned(name: str, options: Options, seeds: int, arms: Mapping[str, Options
     if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
         raise UsageError(f"task {name}: seeds must be at least 1 seed, not {seeds!r}")
     known = {**arms, **own}
-    left_out = chosen(f"task {name}: arm to be without", options.pop(WITHOUT, []), {arm: [arm] for arm in known})
+    left_out = chosen(f"arm that task {name} is without:", options.pop(WITHOUT, []), {arm: [arm] for arm in known})
     if baseline in left_out:
         raise UsageError(f"task {name} cannot be without the baseline {baseline}")
     return PlannedTask(options, seeds, {arm: known[arm] for arm in known if arm not in left_out})
@@ -66,13 +66,13 @@ def chosen(what: str, patterns: Any, names: Mapping[str, list[str]]) -> list[str
     """Return the keys one of whose names matches one of the patterns; in these ``*`` and ``?`` are wildcards.
 
     Raises:
-        UsageError: if a pattern matches nothing.
+        UsageError: if a pattern matches nothing; it lists the first name of every key.
     """
     patterns = [str(pattern) for pattern in ([patterns] if isinstance(patterns, str) else patterns)]
     matched = {pattern: [key for key in names if _is_one(names[key], pattern)] for pattern in patterns}
     for pattern, keys in matched.items():
         if not keys:
-            raise unknown_name(what, pattern, {name for known in names.values() for name in known})
+            raise unknown_name(what, pattern, {known[0] for known in names.values()})
     found = {key for keys in matched.values() for key in keys}
     return [key for key in names if key in found]
 
