@@ -14,9 +14,10 @@ from tqdm import tqdm
 
 from experiments.compare.analysis import analyze
 from experiments.compare.executors import EXECUTORS, WorkersLost
+from experiments.compare.over_tasks import analyze_over_tasks
 from experiments.compare.plan import Plan, PlannedRun, check_folders, make_plan
 from experiments.compare.rows import COMPARISON_FILE, COMPARISON_VERSION, CSV_FILE, Row, row_of, write_csv
-from experiments.compare.table import print_tables
+from experiments.compare.table import print_over_tasks, print_tables
 from experiments.compare.work import Outcome, new_memo
 from experiments.config import CompareConfig
 from experiments.session.provenance import versions
@@ -82,6 +83,8 @@ def _compare(config: CompareConfig, plan: Plan) -> int:
     if code:
         return code
     print_tables(statistics)
+    if over_tasks := analyze_over_tasks(statistics):
+        print_over_tasks(over_tasks)
     for task in plan.tasks:
         if task not in statistics:
             print(f"{task}: no table, as the baseline {plan.baseline} is still missing")
@@ -144,6 +147,7 @@ def _write(config: CompareConfig, plan: Plan, outcomes: dict[str, Outcome]) -> t
         "planned_runs": len(plan.runs),
         "runs": [asdict(row) | {"folder": _folder(plan, row, config.folder)} for row in rows],
         "statistics": statistics,
+        "over_tasks": analyze_over_tasks(statistics),
         "versions": versions(),
     }
     write_csv(rows, config.folder / CSV_FILE)
