@@ -27,6 +27,7 @@ from rlkd_env.runs.build import build_run
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.sampling.exploration import Explorer
 from rlkd_env.tasks import Evaluation
+from rlkd_env.training.logits_cache import StoredTeacher
 from rlkd_env.utils.files import read_json, tensors_hash, write_json
 
 _PARTS = ("agent", "environment", "evaluation", "logging", "checkpoint")
@@ -141,6 +142,9 @@ def _teacher_accuracy(run: DistillationRun, test: ImageSet | None) -> float | No
     """Evaluate the teacher, once in a process that makes many runs with it, as it may take longer than a run."""
     if test is None:
         return None
+    if isinstance(run.teacher, StoredTeacher):
+        logits = test.teacher_logits
+        return None if logits is None else float((logits.argmax(dim=-1) == test.labels).float().mean())
     key = (str(_hash(run.teacher.state_dict())), test.fingerprint())
     if key not in _known_teachers:
         _known_teachers[key] = float(run.task.evaluate(run.teacher, test).accuracy)

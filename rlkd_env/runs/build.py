@@ -24,6 +24,7 @@ from rlkd_env.runs.reward import RewardMeter
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.sampling.curriculum import CurriculumSampler
 from rlkd_env.tasks import Task, create_task
+from rlkd_env.training.logits_cache import StoredTeacher
 from rlkd_env.training.recipe import TeacherRecipe
 from rlkd_env.training.teacher import cached_teacher, load_teacher
 from rlkd_env.utils.memo import Memo, NoMemo
@@ -34,7 +35,8 @@ from rlkd_env.utils.randomness import seeded
 def teacher_logit_deviation(teacher: nn.Module, splits: Splits, task: Task, images: int = 1024) -> float:
     """Return the unit of relative temperatures: the mean over instances of the standard deviation of the logits."""
     teacher.eval()
-    logits = task.teacher_logits(teacher, splits.train, images)
+    stored = splits.train.teacher_logits if isinstance(teacher, StoredTeacher) else None
+    logits = task.teacher_logits(teacher, splits.train, images) if stored is None else stored[:images]
     background = task.num_logits(splits) - splits.num_classes
     known = logits.shape[-1] - background
     if known != splits.num_classes:
@@ -160,8 +162,15 @@ def _teacher_settings(config: RunConfig) -> tuple[str, ...]:
 def _find_teacher(
     config: RunConfig, source: DataSource, splits: Splits, on_epoch: Callable[[int, float], None] | None
 ) -> nn.Module:
-    """Load the teacher that the config names, or train the data set's own."""
+    """Load the teacher that the config names, take the one whose logits come with the data, or train the data's own."""
     networks, dataset = config.networks, config.data.dataset
+    if networks.teacher == "auto" and splits.train.teacher_logits is not None:
+        if check_method(config.distillation.method, dict(config.distillation.method_options)).uses_features:
+            raise UsageError(
+                f"the method {config.distillation.method!r} compares features, but only the teacher's logits come with "
+                "the data: choose a method of logits, such as kd or dkd"
+            )
+        return StoredTeacher()
     name = None if networks.teacher_model == "auto" else networks.teacher_model
     if networks.teacher != "auto":
         return load_teacher(Path(networks.teacher).expanduser(), splits, name, **networks.teacher_options)
