@@ -49,6 +49,12 @@ def analyze_over_tasks(analysis: Mapping[str, Any]) -> dict[str, Any] | None:
     return result
 
 
+def rank(of_arm: Mapping[str, Any], tasks: int) -> tuple[bool, float]:
+    """Return the key by which arms are sorted: those with all tasks first, then by mean regret, the best first."""
+    regret = of_arm["regret"]
+    return of_arm["tasks"] < tasks, math.inf if regret is None else -regret["mean"]
+
+
 def _of_arm(analysis: Mapping[str, Any], student: str, arm: str) -> dict[str, Any]:
     here = {task: of_task for task, of_task in analysis.items() if arm in of_task[student]["arms"]}
     metrics = {task: of_task[student]["arms"][arm] for task, of_task in here.items()}

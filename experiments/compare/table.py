@@ -8,6 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from experiments.compare.over_tasks import rank
 from experiments.compare.rows import CHOSEN, LAST
 
 _TITLES = {LAST: "last epoch", CHOSEN: "best epoch on validation"}
@@ -58,12 +59,6 @@ def print_over_tasks(over_tasks: dict[str, Any]) -> None:
         "these results, so that even an equal arm is a little below it. cost: geometric mean over tasks.",
         highlight=False,
     )
-
-
-def rank(of_arm: dict[str, Any], tasks: int) -> tuple[bool, float]:
-    """Return the key by which arms are sorted: those with all tasks first, then by mean regret, the best first."""
-    regret = of_arm["regret"]
-    return of_arm["tasks"] < tasks, float("inf") if regret is None else -regret["mean"]
 
 
 def _table(title: str, of_task: dict[str, Any], of_student: dict[str, Any]) -> Table:
