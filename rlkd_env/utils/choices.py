@@ -32,7 +32,7 @@ COEFFICIENT_FEATURES = ("student_performance", "teacher_uncertainty", "logit_cor
 """Features that have a coefficient in log T unless others are chosen."""
 DECISIONS = 20
 """Actions that a run takes from an agent that sets coefficients."""
-DEFAULT_WIDTH = math.log(4.0)
+DEFAULT_WIDTH = math.log(2.0)
 """Logarithm of the most that an agent around a rule multiplies or divides the rule's temperatures by."""
-ANNEAL_FIRST, ANNEAL_LAST = "2s", "0.5s"
+ANNEAL_FIRST, ANNEAL_LAST = "3s", "0.35s"
 """Temperatures at the start and the end of an annealed run, in mean standard deviations of the teacher's logits."""
