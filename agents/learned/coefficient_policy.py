@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.learned.network_policy import NetworkPolicy
+from rlkd_env.errors import UsageError
 from rlkd_env.instances.coefficients import CoefficientRule
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
 class CoefficientPolicy(NetworkPolicy):
     """Context of a run in, coefficients of its batch's temperatures out.
 
-    The coefficients are chosen anew for every batch, from what is at hand there: progress, the batch's loss and the
-    means of its features. An agent that has learned to hold them for several updates sees the same figures, only less
-    often. Nothing is kept from batch to batch.
+    The coefficients are chosen anew for every batch, from what is at hand there: progress, and how near the student is
+    to the teacher. An agent that has learned to hold them for several updates sees the same figures, only less often.
+    Nothing is kept from batch to batch.
 
     Args:
         layers: network from contexts ``(K, d)`` to coefficients ``(K, n)``.
@@ -50,16 +51,24 @@ class CoefficientPolicy(NetworkPolicy):
     @torch.no_grad()
     def forward(self, outputs: InstanceOutputs) -> Temperature:
         """Choose the temperatures of a batch of a run, or of several runs at once."""
-        inputs = self.rule.inputs(outputs)
-        coefficients = self.network(self.rule.context(outputs, inputs))
-        return Temperature.shared(self.rule.temperatures(coefficients, outputs, inputs))
+        return Temperature.shared(self.rule.temperatures(self.coefficients(outputs), outputs))
 
     def description(self) -> dict[str, Any]:
         """Return the rule as plain values."""
-        return {"rule": {"features": list(self.rule.features), "low": self.rule.low, "high": self.rule.high}}
+        rule = self.rule
+        return {"rule": {"features": list(rule.features), "width": rule.width, "first": rule.first, "last": rule.last}}
 
     @classmethod
     def from_description(cls, layers: Sequence[nn.Module], description: dict[str, Any]) -> Self:
-        """Make the policy that a description tells."""
+        """Make the policy that a description tells.
+
+        Raises:
+            UsageError: if it is that of a policy whose temperatures are not around a schedule, as before version 0.3.
+        """
         rule = description["rule"]
-        return cls(layers, CoefficientRule(tuple(rule["features"]), rule["low"], rule["high"]))
+        if "low" in rule:
+            raise UsageError(
+                "this policy was saved before version 0.3, whose coefficients meant something else: train it again "
+                "with rlkd train-agent, or use the policy of the package (pretrained)"
+            )
+        return cls(layers, CoefficientRule(tuple(rule["features"]), rule["width"], rule["first"], rule["last"]))

@@ -77,10 +77,8 @@ class Candidates:
 
     def __call__(self, outputs: InstanceOutputs) -> Temperature:
         """Choose the temperatures of the K runs' batches."""
-        inputs = self._rule.inputs(outputs)
-        context = self._rule.context(outputs, inputs)
-        coefficients = torch.einsum("knd,kd->kn", self._weights, context) + self._biases
-        return Temperature.shared(self._rule.temperatures(coefficients, outputs, inputs))
+        coefficients = torch.einsum("knd,kd->kn", self._weights, self._rule.context(outputs)) + self._biases
+        return Temperature.shared(self._rule.temperatures(coefficients, outputs))
 
 
 class Evolution:

@@ -146,7 +146,7 @@ class WTTM(TTM):
 class CTKD(Rule):
     """T = low + (high - low) · sigmoid(θ), θ learned to make the student's loss large (Li et al., arXiv 2211.16231).
 
-    The student's optimiser trains θ with its gradient multiplied by λ, which goes from 0 to -1 in the first epochs: the
+    The student's optimiser trains θ with its gradient multiplied by λ, which falls to -1 in the first epochs: the
     student descends the loss, θ ascends it. The global θ is one number. The instance's θ is the output of a two-layer
     network that reads both networks' logits; no gradient flows back into the logits, so the student does not learn to
     influence its temperature. In both cases all instances have the same T at the start.
@@ -156,7 +156,7 @@ class CTKD(Rule):
         low: lowest temperature.
         high: highest temperature.
         start: θ at the beginning; 1 gives T = 15.6.
-        curriculum_epochs: epochs until λ is -1; with 0 it is -1 from the start.
+        curriculum_epochs: first epoch in which λ is -1, counted from 1; with 0 it is -1 from the start.
         hidden: width of the instance's network.
         num_classes: C, for the instance's network.
 
@@ -209,10 +209,13 @@ class CTKD(Rule):
         return Temperature.shared(self.low + self.span * torch.sigmoid(scaled))
 
     def gradient_factor(self, epoch: float) -> float:
-        """Return λ(e) = -½ (1 - cos(π e / 10)), and -1 from e = 10; e is the number of epochs that are over."""
-        if epoch >= self.curriculum_epochs:
+        """Return λ in the epoch of the next update; ``epoch`` is the number of epochs that are over.
+
+        λ(e) = -½ (1 - cos(π e / 10)) in the e-th epoch, counted from 1 as the authors' code does, and -1 from e = 10.
+        """
+        if epoch + 1.0 >= self.curriculum_epochs:
             return -1.0
-        return -(1.0 - math.cos(math.pi * math.floor(epoch) / self.curriculum_epochs)) / 2.0
+        return -(1.0 - math.cos(math.pi * (math.floor(epoch) + 1) / self.curriculum_epochs)) / 2.0
 
 
 class _ScaledGradient(torch.autograd.Function):

@@ -45,7 +45,7 @@ class TrainingConfig(Options):
     the student nor validate nor test it."""
     decisions: Count = DECISIONS
     """Actions of an agent a run, each held for an equal part of its updates."""
-    coefficient_scale: Positive = 2.0
+    coefficient_scale: Positive = 0.5
     """Coefficient at an agent's action of 1."""
     discount: Annotated[float, Bounds(at_least=0, at_most=1)] = 1.0
     """Discount of an agent's rewards from one decision to the next."""

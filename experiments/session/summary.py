@@ -27,6 +27,7 @@ from rlkd_env.runs.build import build_run
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.sampling.exploration import Explorer
 from rlkd_env.tasks import Evaluation
+from rlkd_env.training.logits_cache import StoredTeacher
 from rlkd_env.utils.files import read_json, tensors_hash, write_json
 
 _PARTS = ("agent", "environment", "evaluation", "logging", "checkpoint")
@@ -61,8 +62,7 @@ def summarize(session: DistillSession) -> dict[str, Any]:
     config, run, records = session.config, session.run, session.records
     selection, seconds = records.selection, records.timer.seconds
     learns = session.phases.learns
-    test = session.source.test_set()
-    test = test if test is None else test.to(run.device)
+    test = session.test_set()
     best, last = (_evaluate(session, student, test) for student in (selection.best_student, selection.last_student))
     summary: dict[str, Any] = {
         "dataset": config.run.data.dataset,
@@ -142,6 +142,9 @@ def _teacher_accuracy(run: DistillationRun, test: ImageSet | None) -> float | No
     """Evaluate the teacher, once in a process that makes many runs with it, as it may take longer than a run."""
     if test is None:
         return None
+    if isinstance(run.teacher, StoredTeacher):
+        logits = test.teacher_logits
+        return None if logits is None else float((logits.argmax(dim=-1) == test.labels).float().mean())
     key = (str(_hash(run.teacher.state_dict())), test.fingerprint())
     if key not in _known_teachers:
         _known_teachers[key] = float(run.task.evaluate(run.teacher, test).accuracy)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         MemoryDetectionSet as MemoryDetectionSet,
     )
     from rlkd_env.data.duplicates import count_duplicates as count_duplicates
+    from rlkd_env.data.features import FeatureImages as FeatureImages
     from rlkd_env.data.images import ImageSet as ImageSet, MemoryImages as MemoryImages, Preprocessing as Preprocessing
     from rlkd_env.data.splits import (
         DataSource as DataSource,

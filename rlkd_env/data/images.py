@@ -87,10 +87,12 @@ class ImageSet(ABC):
         labels: The classes ``(n,)``, int64, on the device that images are returned on. For detection, the class of the
             largest object, counted from 1, or 0 for an image without objects; splits are stratified by it.
         preprocessing: The preprocessing of the images.
+        teacher_logits: A teacher's logits ``(n, C)`` on the plain images, if they come with the data, or None.
     """
 
     labels: Tensor
     preprocessing: Preprocessing
+    teacher_logits: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -179,6 +181,12 @@ class MemoryImages(ImageSet):
     def to(self, device: torch.device) -> Self:
         """Return the set on another device."""
         return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
+
+    def joined(self, other: Self) -> Self:
+        """Return the set of this set's images and then another's."""
+        return replace(
+            self, pixels=torch.cat([self.pixels, other.pixels]), labels=torch.cat([self.labels, other.labels])
+        )
 
     def fingerprint(self) -> str:
         """Return a hash of all pixels and labels."""

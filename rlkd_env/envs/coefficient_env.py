@@ -46,7 +46,7 @@ class CoefficientVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         >>> envs = CoefficientVectorEnv(create_parallel_runs(run, 8, "stacked"))
         >>> observations, infos = envs.reset(seed=0)
         >>> observations.shape, envs.action_space.shape
-        ((8, 5), (8, 4))
+        ((8, 4), (8, 4))
     """
 
     metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012 (Gymnasium's own form)
@@ -56,7 +56,7 @@ class CoefficientVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         runs: ParallelRuns | Sequence[ParallelRuns],
         rule: CoefficientRule | None = None,
         decisions: int = DECISIONS,
-        scale: float = 2.0,
+        scale: float = 0.5,
     ) -> None:
         self._sets = [runs] if isinstance(runs, ParallelRuns) else list(runs)
         self.num_envs = self._sets[0].num_runs

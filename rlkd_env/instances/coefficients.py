@@ -1,25 +1,34 @@
-"""Temperatures of all instances from a few coefficients: a rule whose figures have no unit.
+"""Temperatures of all instances from a few coefficients, around the annealed schedule: a rule without units.
 
-The rule is ``log T_i = log(unit) + squash(w · x_i)``: the unit is the mean standard deviation of the teacher's logits
-in the run's batch, and ``x_i`` holds a constant 1 and named features of the instance. Nothing in it depends on the size
-of the teacher's logits or on the number of classes, so coefficients ``w`` found on one task can be used on another.
+The rule is ``log T_i = log T_anneal + squash(w · x_i)``. T_anneal is what
+:class:`~rlkd_env.instances.schedule.AnnealedTemperature` gives the run's batch, ``squash`` keeps the sum within a
+factor of it, and ``x_i`` holds a constant 1 and named features of the instance. Neither these nor the context that
+coefficients are chosen from depend on the size of the logits, the number of classes or the length of the run, so
+coefficients ``w`` found on one task can be used on another; and without coefficients the rule is the schedule.
 Where several processes share a run, each takes the means over its own share of the batch.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from rlkd_env.errors import UsageError
+from rlkd_env.instances.features import FEATURES
 from rlkd_env.instances.outputs import InstanceOutputs
+from rlkd_env.instances.schedule import AnnealedTemperature, teacher_unit
 from rlkd_env.instances.state import InstanceState
-from rlkd_env.utils.choices import COEFFICIENT_FEATURES
+from rlkd_env.utils.choices import ANNEAL_FIRST, ANNEAL_LAST, COEFFICIENT_FEATURES, COEFFICIENT_WIDTH
 
-_LEAST_LOSS = 1e-4  # share of the loss of guessing at which the context's figure ends
+_FARTHEST = 2.0
+"""Deviations from the batch's mean at which a feature ends."""
+_LEAST_DEVIATION = 1e-3
+"""Deviation, as a share of the feature's range, below which the instances of a batch count as alike."""
+_LARGEST_RATIO = 8.0
+"""Ratio of deviations at which the context's figure ends."""
 
 
 @dataclass(frozen=True)
@@ -27,33 +36,38 @@ class CoefficientRule:
     """Coefficients of a run in, the temperatures of its batch out; and what coefficients are chosen from.
 
     Args:
-        features: names in :data:`~rlkd_env.instances.features.FEATURES`, each with a coefficient; a feature enters
-            as its position between its bounds, from -1 to 1.
-        low: least temperature, in units of the batch's mean deviation of the teacher's logits.
-        high: greatest temperature, likewise; the logarithm approaches both softly.
+        features: names in :data:`~rlkd_env.instances.features.FEATURES`, each with a coefficient. A feature is computed
+            of logits over the batch's unit, brought to mean 0 and deviation 1 in the batch, and clipped at ±2.
+        width: logarithm of the factor within which temperatures stay around the schedule, which they approach softly.
+        first: the schedule's temperature at the start: a number, or with suffix s a multiple of the mean standard
+            deviation of the teacher's logits in the batch.
+        last: its temperature at the end, likewise.
 
     Raises:
-        UsageError: if a feature is unknown or repeated, or the bounds are out of order or not positive.
+        UsageError: if a feature is unknown or repeated, or the width or a temperature is not positive and finite.
 
     Example:
-        >>> rule = CoefficientRule(features=("student_performance",))
+        >>> rule = CoefficientRule(features=("teacher_relative_spread",), first="2s", last="0.5s")
         >>> teacher_logits = torch.tensor([[6.0, 0.0], [0.0, 2.0]])  # deviations 3 and 1, 2 in the mean
         >>> outputs = InstanceOutputs(torch.zeros(2, 2), teacher_logits, torch.tensor([0, 1]))
-        >>> rule.temperatures(torch.tensor([[0.0, 1.0]]), outputs)  # the student is torn in both
-        tensor([2., 2.])
+        >>> rule.temperatures(torch.tensor([[0.0, 0.0]]), outputs)
+        tensor([4., 4.])
+        >>> rule.temperatures(torch.tensor([[0.0, 9.0]]), outputs)  # within a factor of 2
+        tensor([8., 2.])
     """
 
     features: tuple[str, ...] = COEFFICIENT_FEATURES
-    low: float = 0.125
-    high: float = 8.0
+    width: float = COEFFICIENT_WIDTH
+    first: float | str = ANNEAL_FIRST
+    last: float | str = ANNEAL_LAST
     state: InstanceState = field(init=False, repr=False, compare=False)
+    schedule: AnnealedTemperature = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not 0 < self.low < self.high < math.inf:
-            raise UsageError(
-                f"a rule's temperatures must go from a positive to a greater one, not {self.low:g} to {self.high:g}"
-            )
+        if not 0 < self.width < math.inf:
+            raise UsageError(f"the width around the schedule must be positive and finite, not {self.width:g}")
         object.__setattr__(self, "state", InstanceState(self.features))
+        object.__setattr__(self, "schedule", AnnealedTemperature(self.first, self.last))
 
     @property
     def num_coefficients(self) -> int:
@@ -63,34 +77,40 @@ class CoefficientRule:
     @property
     def context_names(self) -> tuple[str, ...]:
         """What the numbers of a context are."""
-        return ("progress", "batch_loss", *self.features)
+        return ("progress", "logit_correlation", "agreement", "relative_spread")
 
-    def context(self, outputs: InstanceOutputs, inputs: Tensor | None = None) -> Tensor:
+    def context(self, outputs: InstanceOutputs) -> Tensor:
         """Return what a policy knows of every run: ``(K, d)`` values in ``[-1, 1]``.
 
-        They are the run's progress, the logarithm of the student's mean cross-entropy in the batch (1 is that of
-        guessing, 0 a hundredth of it), and the batch means of the features; ``inputs`` are those, if known already.
+        They are the run's progress, and over its batch the mean correlation of the student's with the teacher's
+        logits, the share of instances of which both predict the same class, and the logarithm of the ratio of their
+        mean standard deviations, which is 1 where the student's is eight times the teacher's.
         """
-        loss = outputs.by_run(outputs.student_cross_entropy).mean(dim=1).float() / math.log(outputs.num_classes)
-        loss = 1.0 + loss.nan_to_num(nan=1.0).clamp(_LEAST_LOSS, 1.0).log10() / 2.0
-        progress = torch.full_like(loss, 2.0 * outputs.progress - 1.0)
-        means = outputs.by_run(self.inputs(outputs) if inputs is None else inputs).mean(dim=1)
-        return torch.cat([torch.stack([progress, loss], dim=1), means], dim=1).clamp(-1.0, 1.0)
+        correlation, agreement = (
+            outputs.by_run(FEATURES[name].compute(outputs).float()).mean(dim=1)
+            for name in ("logit_correlation", "agreement")
+        )
+        spread = outputs.by_run(outputs.student_logits.detach().float().std(dim=-1, correction=0)).mean(dim=1)
+        ratio = (spread / teacher_unit(outputs).squeeze(1)).log() / math.log(_LARGEST_RATIO)
+        progress = torch.full_like(ratio, 2.0 * outputs.progress - 1.0)
+        context = torch.stack([progress, correlation, 2.0 * agreement - 1.0, ratio], dim=1)
+        return context.nan_to_num(nan=0.0, posinf=1.0, neginf=-1.0).clamp(-1.0, 1.0)
 
-    def temperatures(self, coefficients: Tensor, outputs: InstanceOutputs, inputs: Tensor | None = None) -> Tensor:
-        """Return the temperatures ``(N,)`` of K runs for coefficients ``(K, n)``; ``inputs`` as in :meth:`context`."""
-        spread = outputs.by_run(outputs.teacher_logits.float().std(dim=-1, correction=0))
-        by_run = outputs.by_run(self.inputs(outputs) if inputs is None else inputs)
-        weighted = coefficients[:, :1] + torch.einsum("kbf,kf->kb", by_run, coefficients[:, 1:])
-        return (spread.mean(dim=1, keepdim=True) * self._squash(weighted).exp()).flatten()
+    def temperatures(self, coefficients: Tensor, outputs: InstanceOutputs) -> Tensor:
+        """Return the temperatures ``(N,)`` of K runs for coefficients ``(K, n)``."""
+        weighted = torch.einsum("kbf,kf->kb", outputs.by_run(self.inputs(outputs)), coefficients[:, 1:])
+        residual = self.width * torch.tanh((coefficients[:, :1] + weighted) / self.width)
+        return (self.schedule.log_by_run(outputs) + residual).exp().flatten()
 
     def inputs(self, outputs: InstanceOutputs) -> Tensor:
-        """Return the features ``(N, n - 1)``, from -1 to 1."""
-        values = self.state(outputs)
-        return 2.0 * (values - self.state.low) / (self.state.high - self.state.low) - 1.0
+        """Return the features ``(N, n - 1)``, of mean 0 and deviation 1 in every run's batch but for the clipping.
 
-    def _squash(self, values: Tensor) -> Tensor:
-        """Bring logarithms softly between the bounds; 0 becomes their middle, and small values add to it."""
-        low, high = math.log(self.low), math.log(self.high)
-        half = (high - low) / 2.0
-        return (low + high) / 2.0 + half * torch.tanh(values / half)
+        A feature that is the same for all instances of a batch is 0, and so is all that is not finite.
+        """
+        unit = teacher_unit(outputs).repeat_interleave(len(outputs.labels) // outputs.num_runs, dim=0)
+        student, teacher = outputs.student_logits.detach() / unit, outputs.teacher_logits / unit
+        values = outputs.by_run(self.state(replace(outputs, student_logits=student, teacher_logits=teacher)))
+        least = _LEAST_DEVIATION * (self.state.high - self.state.low)
+        centred = values - values.mean(dim=1, keepdim=True)
+        deviation = values.std(dim=1, keepdim=True, correction=0).maximum(least)
+        return (centred / deviation).clamp(-_FARTHEST, _FARTHEST).flatten(0, 1)

@@ -17,7 +17,7 @@ from rlkd_env.runs.reward import RewardMeter
 from rlkd_env.sampling.base import Sampler
 from rlkd_env.tasks import Task
 from rlkd_env.training.collective import Collective
-from rlkd_env.training.logits_cache import TeacherCache
+from rlkd_env.training.logits_cache import StoredLogits, StoredTeacher, TeacherCache
 from rlkd_env.training.recipe import Recipe
 from rlkd_env.training.update import TeacherForward, Update
 from rlkd_env.utils.choices import Temperatures
@@ -31,7 +31,8 @@ class Ingredients:
     Args:
         task: how networks are forwarded and evaluated.
         splits: train, probe and validation images, on the device.
-        teacher: the teacher on the device; it is put into evaluation mode and frozen here.
+        teacher: the teacher on the device; it is put into evaluation mode and frozen here. A
+            :class:`~rlkd_env.training.logits_cache.StoredTeacher` takes its logits from the training images.
         create_student: returns a fresh student on the CPU, drawing from torch's global generator.
         create_method: returns the KD method for a student, with fresh parameters, drawing from the same generator.
         state: the features of the instances.
@@ -86,7 +87,8 @@ class Ingredients:
     @property
     def shared_teacher(self) -> TeacherForward:
         """The teacher as runs of all seeds can share it."""
-        return TeacherForward(self.teacher, self.frozen_teacher, None if self.splits.train.is_random else self._cache)
+        views_are_own = isinstance(self._cache, TeacherCache) and self.splits.train.is_random
+        return TeacherForward(self.teacher, self.frozen_teacher, None if views_are_own else self._cache)
 
     def create_stream(self, seed: int, share: Share = WHOLE) -> BatchStream:
         """Return the shuffled batches of a seed, or a share of each."""
@@ -108,9 +110,11 @@ class Ingredients:
         """Prepare the memory of the teacher's logits that runs of all seeds share."""
         self._cache = self._create_cache(self.create_stream(0))
 
-    def _create_cache(self, stream: BatchStream) -> TeacherCache | None:
-        """Return a memory of the teacher's logits if views come back in the run and their logits fit into it."""
+    def _create_cache(self, stream: BatchStream) -> TeacherCache | StoredLogits | None:
+        """Return a memory of the teacher's logits if they are stored, or if views come back and their logits fit."""
         train = self.splits.train
+        if isinstance(self.teacher, StoredTeacher) and train.teacher_logits is not None:
+            return StoredLogits(train.teacher_logits)
         views = stream.views if train.is_random else 1
         if not self.task.follows_logits or views is None or views >= self.recipe.epochs:
             return None

@@ -77,9 +77,13 @@ class TrainingLoop:
         self._show_sampler()
         self.reward.reset(self._measurement())
 
-    def step(self, temperature: Temperature) -> UpdateResult:
-        """Update the student with the temperatures of the waiting batch, and forward the next batch."""
+    def step(self, temperature: Temperature, is_rewarded: bool = True) -> UpdateResult:
+        """Update the student with the temperatures of the waiting batch, and forward the next batch.
+
+        A reward that is delayed counts from the first update after those that nobody is rewarded for.
+        """
         outputs = self.update.outputs
+        self.reward.before_update(self._measurement(), is_rewarded)
         metrics = self.update.apply(temperature)
         self.step_count += 1
         self._forward()

@@ -95,6 +95,9 @@ REWARDS: Registry[Reward] = Registry(
 class RewardMeter:
     """Turns a potential into rewards.
 
+    Nobody is paid for some updates, such as those of a warm-up. Where such updates end in the middle of an interval, a
+    fresh measurement is taken, so that the next reward is for the updates from there on.
+
     Args:
         reward: a name in :data:`REWARDS`, ``package.module:name``, or a :class:`Reward`.
         interval: updates between two measurements, in which the rewards are 0 (``is_measured`` is false); their gain
@@ -116,6 +119,7 @@ class RewardMeter:
         self.is_measured = True
         self._last = torch.zeros(())
         self._updates = 0
+        self._was_rewarded = True
 
     @property
     def measures_probe(self) -> bool:
@@ -130,6 +134,13 @@ class RewardMeter:
         """Take the first measurement of a run, or of K."""
         self._last = self._measure(measurement)
         self._updates = 0
+        self._was_rewarded = True
+
+    def before_update(self, measurement: Measurement, is_rewarded: bool) -> None:
+        """Measure anew if somebody is rewarded from this update on and the last measurement is older than that."""
+        if is_rewarded and not self._was_rewarded and self._updates % self.interval:
+            self.reset(measurement)
+        self._was_rewarded = is_rewarded
 
     def after_update(self, measurement: Measurement, is_last: bool) -> Tensor:
         """Return the reward of an update on the run's device; no dimensions, or ``(K,)``."""
@@ -157,12 +168,13 @@ class RewardMeter:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the next rewards depend on."""
-        return {"last": self._last.clone(), "updates": self._updates}
+        return {"last": self._last.clone(), "updates": self._updates, "was_rewarded": self._was_rewarded}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
         self._last = state["last"].to(self._last.device).clone()
         self._updates = state["updates"]
+        self._was_rewarded = state.get("was_rewarded", True)  # which older states do not tell
 
 
 def _of_run(everyone: Evaluation, run: Tensor) -> Evaluation:

@@ -121,11 +121,13 @@ class DistillationRun(Ingredients):
         self._begin(seed).start()
         return self._observe()
 
-    def step(self, temperature: Temperature) -> StepResult:
+    def step(self, temperature: Temperature, is_rewarded: bool = True) -> StepResult:
         """Update the student with these temperatures and forward the next batch.
 
         Args:
             temperature: ``(N,)`` positive values each for teacher and student, on the run's device.
+            is_rewarded: whether anybody earns the reward; after updates for which nobody does, a delayed reward
+                (``reward_interval``) counts from the first one for which somebody does.
 
         Raises:
             RuntimeError: if the run was not started or its schedule is over.
@@ -137,7 +139,7 @@ class DistillationRun(Ingredients):
         watched = temperature.detach()
         for hook in self._hooks:
             hook.before_update(self, watched)
-        done = loop.step(temperature)
+        done = loop.step(temperature, is_rewarded)
         state = self._observe()
         result = StepResult(done.reward, state, loop.finished, done.diverged, done.metrics, outputs, watched)
         for hook in self._hooks:
@@ -150,13 +152,15 @@ class DistillationRun(Ingredients):
     def advance(self, policy: Policy | None = None, steps: int | None = None) -> StepResult:
         """Step with a policy on the device, without a round trip to the host, and return the last step's result.
 
+        Nobody earns the rewards of these updates.
+
         Args:
             policy: chooses the temperatures of every batch from its outputs; None takes the run's own.
             steps: number of updates, at least 1 and at most to the end of the schedule; None means to the end. After a
                 divergence the advance ends with the epoch at the latest.
         """
         end = end_of_advance(self, steps)
-        return advance(self, self.step, self._policy_or_own(policy), end)
+        return advance(self, partial(self.step, is_rewarded=False), self._policy_or_own(policy), end)
 
     def observe(self) -> Tensor:
         """Return the state of the waiting batch ``(N, d)``."""

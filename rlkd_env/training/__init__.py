@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING
 from rlkd_env.utils.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from rlkd_env.training.logits_cache import TeacherCache as TeacherCache
+    from rlkd_env.training.frozen_features import (
+        FrozenFeatures as FrozenFeatures,
+        FrozenFeaturesConfig as FrozenFeaturesConfig,
+    )
+    from rlkd_env.training.logits_cache import (
+        StoredLogits as StoredLogits,
+        StoredTeacher as StoredTeacher,
+        TeacherCache as TeacherCache,
+    )
     from rlkd_env.training.recipe import Recipe as Recipe
     from rlkd_env.training.teacher import (
         TeacherRecipe as TeacherRecipe,

@@ -1,4 +1,4 @@
-"""The teacher's logits on all training images, kept if the images come back in views that were shown before."""
+"""The teacher's logits on all training images: kept if the images' views come back, or stored with the data."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from rlkd_env.data import Batch, BatchStream, ImageSet
+from rlkd_env.errors import UsageError
 from rlkd_env.models.engine import Engine
 
 _CHUNK = 256
@@ -38,3 +39,29 @@ class TeacherCache:
         positions = torch.arange(len(self._data), device=self._data.labels.device)
         images = self._data.follow((chunk, seed) for chunk in positions.split(_CHUNK))
         return torch.cat([self._engine.forward(self._teacher, self._engine.images(chunk)) for chunk in images])
+
+
+class StoredLogits:
+    """Serves logits ``(n, C)`` that came with the training images, whatever view of an image is shown."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self._logits = logits
+
+    def logits(self, batch: Batch) -> Tensor | None:
+        """Return the teacher's logits ``(N, C)`` on a batch, or None if its images are mixed."""
+        return None if batch.partner_labels is not None else self._logits[batch.indices]
+
+
+class StoredTeacher(nn.Module):
+    """Stands for a teacher of which only the logits on the training images are there."""
+
+    def forward(self, images: Tensor) -> Tensor:  # noqa: ARG002
+        """Refuse to compute logits.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(
+            "the teacher's logits are stored with the training images: its features, and its logits on other or mixed "
+            "images, cannot be computed"
+        )

@@ -108,6 +108,13 @@ def load_teacher(path: Path, splits: Splits, model: str | None = None, **options
     return load_network(path, splits.num_classes, splits.image_shape, model, **options).to(splits.train.labels.device)
 
 
+def cache_folder() -> Path:
+    """Return, and make, the folder that the environment variable ``RLKD_CACHE`` names, else ``~/.cache/rlkd``."""
+    folder = Path(os.environ.get("RLKD_CACHE") or Path.home() / ".cache" / "rlkd")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def cached_teacher(
     dataset: str,
     splits: Splits,
@@ -115,17 +122,15 @@ def cached_teacher(
     on_epoch: Callable[[int, float], None] | None = None,
     task: TaskName = "classification",
 ) -> nn.Module:
-    """Return the teacher of this data set and recipe, trained at the first call and cached for the next ones.
+    """Return the teacher of this data set and recipe, trained at the first call and cached in :func:`cache_folder`.
 
-    The cache is the folder that the environment variable ``RLKD_CACHE`` names, else ``~/.cache/rlkd``.
     Processes that ask at the same time wait for the one that trains.
     """
-    folder = Path(os.environ.get("RLKD_CACHE") or Path.home() / ".cache" / "rlkd")
+    folder = cache_folder()
     # The images are part of the key, so that a changed split never meets a teacher that has seen its test set.
     content = hashlib.sha256(json.dumps([dataset, recipe.as_key()]).encode())
     content.update(splits.teacher_train.fingerprint().encode())
     path = folder / f"teacher-{dataset}-{file_stem(recipe.model)}-{content.hexdigest()[:12]}.safetensors"
-    folder.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if path.is_file():
             try:

@@ -23,7 +23,7 @@ from rlkd_env.instances.temperature import Temperature
 from rlkd_env.methods import Method
 from rlkd_env.tasks import Task
 from rlkd_env.training.collective import Collective
-from rlkd_env.training.logits_cache import TeacherCache
+from rlkd_env.training.logits_cache import StoredLogits, TeacherCache
 from rlkd_env.training.recipe import Recipe
 from rlkd_env.utils.randomness import is_stochastic, seeded
 
@@ -85,7 +85,7 @@ class TeacherForward:
 
     network: nn.Module
     frozen: nn.Module
-    cache: TeacherCache | None = None
+    cache: TeacherCache | StoredLogits | None = None
 
 
 class Update:

@@ -30,6 +30,8 @@ PAPER_FEATURES = ("teacher_performance", "student_performance", "student_uncerta
 """The state of arXiv 2407.00115, section 3.2, and the run's progress, which makes it Markov in time."""
 COEFFICIENT_FEATURES = ("student_performance", "teacher_uncertainty", "logit_correlation")
 """Features that have a coefficient in log T unless others are chosen."""
+COEFFICIENT_WIDTH = math.log(2.0)
+"""Logarithm of the most that coefficients multiply or divide the annealed schedule's temperatures by."""
 DECISIONS = 20
 """Actions that a run takes from an agent that sets coefficients."""
 DEFAULT_WIDTH = math.log(2.0)

@@ -42,7 +42,7 @@ class CoefficientAction(gym.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarr
         >>> env = CoefficientAction(env, decisions=20)
         >>> observation, info = env.reset(seed=0)
         >>> observation.shape, env.action_space.shape
-        ((5,), (4,))
+        ((4,), (4,))
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class CoefficientAction(gym.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarr
         env: gym.Env[np.ndarray, np.ndarray],
         rule: CoefficientRule | None = None,
         decisions: int = DECISIONS,
-        scale: float = 2.0,
+        scale: float = 0.5,
     ) -> None:
         gym.utils.RecordConstructorArgs.__init__(self, rule=rule, decisions=decisions, scale=scale)
         super().__init__(env)

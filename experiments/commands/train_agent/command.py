@@ -30,7 +30,7 @@ from experiments.session.provenance import versions
 from rlkd_env.envs.coefficient_env import CoefficientVectorEnv
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.coefficients import CoefficientRule
-from rlkd_env.instances.temperature import parse_bound
+from rlkd_env.instances.temperature import TemperatureRange, parse_bound
 from rlkd_env.runs.parallel import ParallelRuns, create_parallel_runs
 from rlkd_env.runs.reward import RewardMeter
 from rlkd_env.utils.files import read_json, write_json
@@ -38,6 +38,7 @@ from rlkd_env.utils.options import renamed
 
 EVOLUTION = "cma"
 _NEVER = 2**30  # reward interval of runs whose rewards are not used
+_LEAST_TEMPERATURE, _GREATEST_TEMPERATURE = 1e-3, 1e3
 _EVALUATED = 16  # held-out runs of an instance that are evaluated during training
 
 
@@ -150,8 +151,8 @@ class TrainingSession:
     def _runs(self, instance: Instance) -> ParallelRuns:
         """Create the runs of an instance with the rewards that the training needs."""
         options = self._options
-        widest = {"temperature_min": f"{self._rule.low}s", "temperature_max": f"{self._rule.high}s"}
-        run = instance.build(options.probe_images, device=options.device, features=("progress",), **widest)
+        run = instance.build(options.probe_images, device=options.device, features=("progress",))
+        run.temperature_range = TemperatureRange(_LEAST_TEMPERATURE, _GREATEST_TEMPERATURE)  # the rule has its own
         interval = _NEVER if options.agent == EVOLUTION else max(1, run.total_steps // options.decisions)
         run.reward = RewardMeter("log_probe_loss", interval)
         return create_parallel_runs(run, options.num_runs, options.run_mode)

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from experiments.config.presets import read_config_file
-from rlkd_env.data import ImageSet, create_source
+from rlkd_env.data import DataSource, ImageSet, create_source
 from rlkd_env.data.images import MemoryImages
 from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.run import DistillationRun
+from rlkd_env.training.frozen_features import FrozenFeatures, FrozenFeaturesConfig
 from rlkd_env.training.recipe import TeacherRecipe
 from rlkd_env.training.teacher import cached_teacher
+from rlkd_env.utils.options import Options
 
 INSTANCE_SETS = Path(__file__).parents[2] / "presets" / "instances"
-_OWN_KEYS = ("name", "seeds", "teacher_recipe")
+OptionsT = TypeVar("OptionsT", bound=Options)
+_OWN_KEYS = ("name", "seeds", "teacher_recipe", "frozen_features")
 
 
 @dataclass(frozen=True)
@@ -28,13 +31,15 @@ class Instance:
     """Runs that differ only in their seed.
 
     With a ``teacher_recipe``, fields of a :class:`~rlkd_env.training.recipe.TeacherRecipe`, a teacher is trained once
-    and cached; None uses the one in the settings.
+    and cached; None uses the one in the settings. With ``frozen_features``, fields of a
+    :class:`~rlkd_env.training.frozen_features.FrozenFeaturesConfig`, features stand in place of the images.
     """
 
     name: str
     settings: Mapping[str, Any]
     seeds: range
     teacher_recipe: Mapping[str, Any] | None = None
+    frozen_features: Mapping[str, Any] | None = None
 
     def config(self, **others: Any) -> RunConfig:
         """Return the runs' config, with other values for some options."""
@@ -42,18 +47,27 @@ class Instance:
 
     def build(self, probe_images: int, **others: Any) -> DistillationRun:
         """Build a run whose probe has the given number of images, if there are as many; the run is not started."""
-        config = self.config(**others)
+        config, source = self.config(**others), self.source()
         teacher = None
         if self.teacher_recipe is not None:
-            splits = create_source(config.data).splits().to(config.engine.select_device())
-            teacher = cached_teacher(config.data.dataset, splits, _recipe(self.teacher_recipe, self.name))
-        run = build_run(config, teacher=teacher)
+            splits = source.splits().to(config.engine.select_device())
+            teacher = cached_teacher(
+                config.data.dataset, splits, _checked(TeacherRecipe, self.teacher_recipe, "teacher", self.name)
+            )
+        run = build_run(config, source, teacher)
         run.probe = enlarged_probe(run, probe_images)
         return run
 
+    def source(self) -> DataSource:
+        """Return the data."""
+        data = self.config().data
+        if self.frozen_features is None:
+            return create_source(data)
+        return FrozenFeatures(data, _checked(FrozenFeaturesConfig, self.frozen_features, "features", self.name))
+
     def test_set(self) -> ImageSet | None:
         """Load the test images, which are only for the comparison at the end."""
-        return create_source(self.config().data).test_set()
+        return self.source().test_set()
 
 
 @dataclass(frozen=True)
@@ -69,7 +83,7 @@ def read_instance_set(name: str) -> InstanceSet:
 
     The file has the keys ``train`` and ``held_out``, which are lists of entries, and optionally ``common``, an entry
     that all others inherit from. An entry has a ``name``, ``seeds`` (the first and the one after the last), options of
-    a run and optionally a ``teacher_recipe``.
+    a run and optionally a ``teacher_recipe`` and ``frozen_features``, which are fields as :class:`Instance` says.
     """
     path = INSTANCE_SETS / f"{name}.yaml"
     if Path(name).suffix in (".yaml", ".yml", ".json"):
@@ -90,18 +104,20 @@ def _instance(entry: dict[str, Any], path: Path) -> Instance:
     if "name" not in entry or not isinstance(seeds, list) or len(seeds) != 2 or not 0 <= seeds[0] < seeds[1]:
         raise UsageError(f"{path}: every entry needs a name and seeds [FIRST, END], not {entry}")
     settings = {key: value for key, value in entry.items() if key not in _OWN_KEYS}
-    instance = Instance(str(entry["name"]), settings, range(*seeds), entry.get("teacher_recipe"))
+    parts = (entry.get("teacher_recipe"), entry.get("frozen_features"))
+    instance = Instance(str(entry["name"]), settings, range(*seeds), *parts)
     instance.config()  # reports unknown options before anything is trained
-    if instance.teacher_recipe is not None:
-        _recipe(instance.teacher_recipe, instance.name)
+    for kind, options, role in zip((TeacherRecipe, FrozenFeaturesConfig), parts, ("teacher", "features"), strict=True):
+        if options is not None:
+            _checked(kind, options, role, instance.name)
     return instance
 
 
-def _recipe(options: Mapping[str, Any], name: str) -> TeacherRecipe:
+def _checked(kind: type[OptionsT], options: Mapping[str, Any], role: str, name: str) -> OptionsT:
     try:
-        return TeacherRecipe.from_keywords(options)
+        return kind.from_keywords(options)
     except UsageError as error:
-        raise UsageError(f"the teacher of {name}: {error}") from None
+        raise UsageError(f"the {role} of {name}: {error}") from None
 
 
 def enlarged_probe(run: DistillationRun, size: int) -> ImageSet:
@@ -115,7 +131,4 @@ def enlarged_probe(run: DistillationRun, size: int) -> ImageSet:
         return probe.subset(torch.arange(size))
     if not isinstance(probe, MemoryImages) or not isinstance(reserve, MemoryImages):
         return probe
-    chosen = reserve.subset(torch.arange(min(missing, len(reserve))))
-    return replace(
-        probe, pixels=torch.cat([probe.pixels, chosen.pixels]), labels=torch.cat([probe.labels, chosen.labels])
-    )
+    return probe.joined(reserve.subset(torch.arange(min(missing, len(reserve)))))

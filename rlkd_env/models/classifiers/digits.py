@@ -32,5 +32,5 @@ def mlp(hidden_units: int, num_classes: int, image_shape: tuple[int, int, int]) 
 
 DIGITS_NETWORKS: dict[str, Callable[[int, tuple[int, int, int]], nn.Module]] = {
     "digits_cnn": digits_cnn,
-    **{f"mlp{units}": partial(mlp, units) for units in (6, 8, 12, 16, 32, 64)},
+    **{f"mlp{units}": partial(mlp, units) for units in (6, 8, 12, 16, 32, 64, 128, 256)},
 }

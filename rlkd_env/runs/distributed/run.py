@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 from typing import Any
 
 import torch
@@ -56,8 +57,10 @@ class DistributedRun(DistillationRun):
         self._tell(_Command.RESET, seed)
         return super().reset(seed)
 
-    def step(self, temperature: Temperature) -> StepResult:
+    def step(self, temperature: Temperature, is_rewarded: bool = True) -> StepResult:
         """Update the student with these temperatures ``(N,)`` and forward the next batch.
+
+        For ``is_rewarded`` see :meth:`DistillationRun.step`.
 
         Raises:
             RuntimeError: if the run was not started or its schedule is over.
@@ -68,8 +71,8 @@ class DistributedRun(DistillationRun):
         if temperature.factor is not None or temperature.student.requires_grad or temperature.teacher.requires_grad:
             raise ValueError("temperatures with gradients or a factor of their own are for a policy, in advance()")
         both = torch.stack([temperature.teacher, temperature.student]).flatten()
-        self._tell(_Command.STEP, *both.cpu().tolist())
-        return self._step_share(both)
+        self._tell(_Command.STEP, float(is_rewarded), *both.cpu().tolist())
+        return self._step_share(both, is_rewarded)
 
     def advance(self, policy: Policy | None = None, steps: int | None = None) -> StepResult:
         """Step with a policy on the device, a copy of it in every process; see :meth:`DistillationRun.advance`."""
@@ -133,7 +136,7 @@ class DistributedRun(DistillationRun):
         if command == _Command.RESET:
             super().reset(int(values[0]))
         elif command == _Command.STEP:
-            self._step_share(torch.tensor(values, device=self.device))
+            self._step_share(torch.tensor(values[1:], device=self.device), bool(values[0]))
         elif command == _Command.ADVANCE:
             policy = self._policy_or_own(self.processes.tell_object())
             self._advance_share(policy.to(self.device) if isinstance(policy, nn.Module) else policy, int(values[0]))
@@ -145,17 +148,17 @@ class DistributedRun(DistillationRun):
             super().evaluate_validation()
 
     def _tell(self, command: _Command, *values: float) -> None:
-        message = torch.zeros(1 + 2 * self.batch_size, dtype=torch.float64)
+        message = torch.zeros(2 + 2 * self.batch_size, dtype=torch.float64)
         message[: 1 + len(values)] = torch.tensor([command, *values], dtype=torch.float64)
         self.processes.tell(message)
 
     def _hear(self) -> list[float]:
-        return self.processes.tell(torch.zeros(1 + 2 * self.batch_size, dtype=torch.float64)).tolist()
+        return self.processes.tell(torch.zeros(2 + 2 * self.batch_size, dtype=torch.float64)).tolist()
 
-    def _step_share(self, both: Tensor) -> StepResult:
+    def _step_share(self, both: Tensor, is_rewarded: bool) -> StepResult:
         """Step with this process's share of the temperatures ``(2 N,)``."""
         teacher, student = self.collective.share.of(both.view(2, -1).float(), dim=1)
-        return super().step(Temperature(teacher, student))
+        return super().step(Temperature(teacher, student), is_rewarded)
 
     def _observe_whole(self) -> Tensor:
         """Return the state ``(N, d)`` on the first process, also for a hook in the middle of an advance."""
@@ -167,7 +170,7 @@ class DistributedRun(DistillationRun):
     def _advance_share(self, policy: Policy, count: int) -> StepResult:
         """Make updates of one epoch at most; the first process needs no states for them."""
         self._states.gathers_states = False
-        result = advance(self, super().step, policy, self.step_count + count)
+        result = advance(self, partial(super().step, is_rewarded=False), policy, self.step_count + count)
         self._states.gathers_states = True
         return result
 

@@ -6,6 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -92,13 +93,16 @@ class ParallelRuns(ABC):
         self._start()
         return self._observe()
 
-    def step(self, temperature: Temperature) -> ParallelResult:
-        """Update every student with its instances' temperatures ``(K·B,)``, and forward the next batches."""
+    def step(self, temperature: Temperature, is_rewarded: bool = True) -> ParallelResult:
+        """Update every student with its instances' temperatures ``(K·B,)``, and forward the next batches.
+
+        For ``is_rewarded`` see :meth:`DistillationRun.step`.
+        """
         self._check_ready()
         check_temperatures(temperature, self.num_instances)
         outputs, had_diverged = self.outputs, self.diverged
         self.step_count += 1
-        update = self._update(temperature)
+        update = self._update(temperature, is_rewarded)
         self.diverged = had_diverged | update.diverged
         reward, state = torch.where(had_diverged, 0.0, update.reward), self._observe()
         done = (self.finished, self.diverged, update.metrics)
@@ -112,7 +116,7 @@ class ParallelRuns(ABC):
         self.check_policy(policy)
         end = end_of_advance(self, steps)
         self._check_ready()
-        return advance(self, self.step, policy, end)
+        return advance(self, partial(self.step, is_rewarded=False), policy, end)
 
     def check_policy(self, policy: Policy) -> None:
         """Check that a policy can serve all runs: it may not learn along or carry gradients in vain.
@@ -191,7 +195,7 @@ class ParallelRuns(ABC):
         """Create the students of the seeds, forward the first batches into ``outputs``, measure for the reward."""
 
     @abstractmethod
-    def _update(self, temperature: Temperature) -> UpdateResult:
+    def _update(self, temperature: Temperature, is_rewarded: bool) -> UpdateResult:
         """Make one update, forward the next batches into ``outputs``, and measure; the step is counted already."""
 
     @abstractmethod

@@ -31,10 +31,10 @@ class SerialRuns(ParallelRuns):
     def _start(self) -> None:
         self._join([run.reset(seed) for run, seed in zip(self.runs, self.seeds, strict=True)])
 
-    def _update(self, temperature: Temperature) -> UpdateResult:
+    def _update(self, temperature: Temperature, is_rewarded: bool) -> UpdateResult:
         starts = range(0, self.num_instances, self.batch_size)
         parts = [temperature.rows(slice(start, start + self.batch_size)) for start in starts]
-        results = [run.step(part) for run, part in zip(self.runs, parts, strict=True)]
+        results = [run.step(part, is_rewarded) for run, part in zip(self.runs, parts, strict=True)]
         self._join([result.state for result in results])
         return UpdateResult(
             reward=torch.stack([result.reward for result in results]),

@@ -50,8 +50,8 @@ class StackedRuns(ParallelRuns):
         self._begin().start()
         self.outputs = self._loop.update.outputs
 
-    def _update(self, temperature: Temperature) -> UpdateResult:
-        result = self._loop.step(temperature)
+    def _update(self, temperature: Temperature, is_rewarded: bool) -> UpdateResult:
+        result = self._loop.step(temperature, is_rewarded)
         self.outputs = self._loop.update.outputs
         return result
 
@@ -84,14 +84,18 @@ class StackedRuns(ParallelRuns):
 
 
 class _StackedBatches:
-    """Draws the batches of all runs as one; random views are drawn run by run, as each has its own seed."""
+    """Draws the batches of all runs as one; random views are drawn seed by seed, and once for runs of one seed."""
 
     def __init__(self, template: DistillationRun, seeds: tuple[int, ...]) -> None:
         self._train, self._size = template.splits.train, template.batch_size
         self._has_plain_images = isinstance(self._train, MemoryImages) and not self._train.is_random
-        self._streams = [
-            BatchStream(own_images(self._train, len(seeds)), self._size, seed, template.views) for seed in seeds
-        ]
+        streams = {
+            seed: BatchStream(own_images(self._train, len(seeds)), self._size, seed, template.views)
+            for seed in dict.fromkeys(seeds)
+        }
+        self._streams = list(streams.values())
+        positions = {seed: position for position, seed in enumerate(streams)}
+        self._stream_of_run = torch.tensor([positions[seed] for seed in seeds], device=template.device)
         self._ordered_epoch = -1
 
     def __call__(self, run: SampledRun) -> Batch:
@@ -99,13 +103,14 @@ class _StackedBatches:
         if not self._has_plain_images:
             batches = [stream.batch(run.step_count) for stream in self._streams]
             images, labels, indices = (
-                torch.cat([getattr(batch, name) for batch in batches]) for name in ("images", "labels", "indices")
+                torch.stack([getattr(batch, name) for batch in batches])[self._stream_of_run].flatten(0, 1)
+                for name in ("images", "labels", "indices")
             )
             return Batch(images, labels, indices, view=batches[0].view)
         epoch, position = divmod(run.step_count, run.steps_per_epoch)
         if epoch != self._ordered_epoch:
             self._ordered_epoch = epoch
-            self._order = torch.stack([stream.order(epoch) for stream in self._streams])
+            self._order = torch.stack([stream.order(epoch) for stream in self._streams])[self._stream_of_run]
         indices = self._order[:, position * self._size : (position + 1) * self._size].flatten()
         return Batch(self._train.take(indices), self._train.labels[indices], indices, view=0)
 

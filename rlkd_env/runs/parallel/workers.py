@@ -82,9 +82,9 @@ class WorkerRuns(ParallelRuns):
     def _start(self) -> None:
         self._join_outputs(self._ask("start", [self.seeds[part] for part in self._parts]))
 
-    def _update(self, temperature: Temperature) -> UpdateResult:
+    def _update(self, temperature: Temperature, is_rewarded: bool) -> UpdateResult:
         rows = [slice(part.start * self.batch_size, part.stop * self.batch_size) for part in self._parts]
-        replies = self._ask("step", [_pack(temperature.rows(chosen).detach()) for chosen in rows])
+        replies = self._ask("step", [(_pack(temperature.rows(chosen).detach()), is_rewarded) for chosen in rows])
         self._join_outputs([reply["outputs"] for reply in replies])
 
         def joined(values: list[np.ndarray]) -> Tensor:
@@ -152,9 +152,10 @@ class _Worker:
         self._runs.reset(seeds)
         return _pack(self._runs.outputs)
 
-    def step(self, temperature: dict[str, Any]) -> dict[str, Any]:
-        """Update all students."""
-        result = self._runs.step(Temperature(**_unpack(temperature)))
+    def step(self, asked: tuple[dict[str, Any], bool]) -> dict[str, Any]:
+        """Update all students with temperatures, for whose rewards somebody asks or nobody does."""
+        temperature, is_rewarded = asked
+        result = self._runs.step(Temperature(**_unpack(temperature)), is_rewarded)
         return {
             "outputs": _pack(self._runs.outputs),
             "reward": result.reward.numpy(),

@@ -42,7 +42,7 @@ def test_a_constant_policy_ignores_progress_and_a_linear_one_does_not() -> None:
 
 
 class Bowl(ParallelRuns):
-    """Runs that end the better, the nearer log T / unit was to -0.4 at the start and 0.4 at the end."""
+    """Runs that end the better, the nearer log T was to the schedule's -0.4 at the start and +0.4 at the end."""
 
     mode = "bowl"
 
@@ -57,8 +57,7 @@ class Bowl(ParallelRuns):
     def advance(self, policy: Callable[[InstanceOutputs], object], steps: int | None = None) -> None:
         for progress, goal in ((0.0, -0.4), (1.0, 0.4)):
             given = outputs(self.num_runs, progress)
-            spread = given.by_run(given.teacher_logits.std(-1, correction=0)).mean(1)
-            chosen = (given.by_run(policy(given).student) / spread[:, None]).log()
+            chosen = given.by_run(policy(given).student / RULE.schedule.of(given)).log()
             self.penalty += (chosen - goal).square().mean(1)
 
     def evaluate(self, images: object) -> object:
@@ -76,7 +75,7 @@ def test_evolution_finds_a_known_optimum(make_run: MakeRun) -> None:
     policy = evolution.policy()
     for progress, goal in ((0.0, -0.4), (1.0, 0.4)):
         given = outputs(1, progress)
-        chosen = (policy(given).student / given.teacher_logits.std(-1, correction=0).mean()).log()
+        chosen = (policy(given).student / RULE.schedule.of(given)).log()
         torch.testing.assert_close(chosen, torch.full((16,), goal), atol=0.05, rtol=0)
 
 

@@ -57,11 +57,30 @@ assert temperature.shape == (8,) and (temperature > 0).all()
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-def test_the_policy_of_the_package_does_not_care_for_the_teachers_scale() -> None:
+def test_the_policy_of_the_package_takes_its_unit_from_the_teacher() -> None:
     policy = load_policy("pretrained")
     given = outputs(1)
-    larger = InstanceOutputs(given.student_logits, 3.0 * given.teacher_logits, given.labels, given.progress)
-    assert (policy(larger).student > 1.5 * policy(given).student).all()
+    larger = InstanceOutputs(3.0 * given.student_logits, 3.0 * given.teacher_logits, given.labels, given.progress)
+    torch.testing.assert_close(policy(larger).student, 3.0 * policy(given).student)
+
+
+def test_the_policy_of_the_package_stays_around_the_annealed_schedule() -> None:
+    policy = load_policy("pretrained")
+    assert isinstance(policy, CoefficientPolicy)
+    for progress in (0.0, 0.5, 1.0):
+        given = outputs(1, progress)
+        ratio = policy(given).student / create_rule("anneal")(given).student
+        assert (ratio.log().abs() <= policy.rule.width + 1e-5).all()
+
+
+def test_coefficients_from_before_the_schedule_are_refused(tmp_path: Path) -> None:
+    CoefficientForm("linear", RULE).policy(torch.zeros(6)).save(tmp_path)
+    file = tmp_path / "policy.json"
+    description = json.loads(file.read_text())
+    description["rule"] = {"features": description["rule"]["features"], "low": 0.125, "high": 8.0}
+    file.write_text(json.dumps(description))
+    with pytest.raises(UsageError, match=r"saved before version 0\.3.*train it again"):
+        load_policy(tmp_path)
 
 
 def test_a_file_alone_runs_no_code_of_somebodys_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,12 +56,19 @@ def test_ttm_compares_the_students_own_distribution_with_a_power_of_the_teachers
             assert float(loss) == pytest.approx(expected, rel=1e-10)
 
 
-def test_ctkds_gradient_factor_follows_the_curriculum() -> None:
+def test_ctkds_gradient_factor_is_that_of_its_authors_code() -> None:
     rule: Any = create_rule("ctkd")
-    for epoch in range(10):
-        assert rule.gradient_factor(epoch + 0.75) == pytest.approx(-0.5 * (1 - math.cos(math.pi * epoch / 10)))
-    assert rule.gradient_factor(0.0) == 0.0
-    assert rule.gradient_factor(10) == rule.gradient_factor(math.inf) == -1.0
+
+    def of_authors(epoch: int) -> float:  # CosineDecay(max_value=0, min_value=-1, num_loops=10).get_value(epoch)
+        value = (math.cos(min(epoch, 10) * math.pi / 10) + 1.0) * 0.5
+        return value * (0.0 - -1.0) + -1.0
+
+    for epoch in range(1, 13):  # their epochs count from 1; ours are those that are over
+        for within in (0.0, 0.75):
+            assert rule.gradient_factor(epoch - 1 + within) == pytest.approx(of_authors(epoch))
+    in_epochs = [rule.gradient_factor(epoch - 1.0) for epoch in (1, 2, 5, 10)]
+    assert in_epochs == pytest.approx([-0.024, -0.095, -0.5, -1.0], abs=1e-3)
+    assert rule.gradient_factor(math.inf) == -1.0
     none: Any = create_rule("ctkd", {"curriculum_epochs": 0})
     assert none.gradient_factor(0.0) == -1.0
 
@@ -104,7 +111,7 @@ def test_ctkds_network_reads_both_networks_logits() -> None:
 def test_ctkds_gradient_is_the_losses_own_times_lambda_and_spares_the_student(scope: str) -> None:
     rule: Any = create_rule("ctkd", {"scope": scope}, SETTING)
     gradients = []
-    for epoch in (5.0, math.inf):
+    for epoch in (4.0, math.inf):  # the fifth epoch, whose factor is -1/2, and one long after
         batch = outputs(epoch=epoch)
         batch.student_logits.requires_grad_(True)
         rule(batch).student.sum().backward()

@@ -8,7 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from agents.rules.simple import FixedTemperature
 from rlkd_env.instances.temperature import Temperature
+from rlkd_env.runs.reward import Measurement, Reward, RewardMeter
 from rlkd_env.runs.run import DistillationRun
 
 MakeRun = Callable[..., DistillationRun]
@@ -99,3 +101,49 @@ def test_a_delayed_reward_goes_on_in_the_middle_of_its_interval(make_run: MakeRu
         first.step(Temperature.shared(torch.full((64,), 4.0)))
     second.load_state_dict(first.state_dict())
     assert rewards_of(second) == expected[3:]
+
+
+def resumed(run: DistillationRun, make_run: MakeRun) -> DistillationRun:
+    other = make_run(reward_interval=5, reward=run.reward.name)
+    other.load_state_dict(run.state_dict())
+    return other
+
+
+@pytest.mark.parametrize("updates", [3, 5, 7])
+@pytest.mark.parametrize("how", ["at once", "resumed", "forked", "after rewarded updates"])
+def test_a_delayed_reward_does_not_pay_for_updates_that_a_policy_made(
+    make_run: MakeRun, how: str, updates: int
+) -> None:
+    run = make_run(reward_interval=5, reward="probe_loss")
+    run.reset(0)
+    if how == "after rewarded updates":  # learning ends in the middle of an interval
+        run.step(Temperature.shared(torch.full((64,), 4.0)))
+    run.advance(FixedTemperature(4.0), updates - run.step_count)
+    run = {"resumed": lambda: resumed(run, make_run), "forked": run.fork}.get(how, lambda: run)()
+    before, _ = probe_figures(run, 150)
+    rewards = []
+    while not any(rewards):
+        rewards.append(float(run.step(Temperature.shared(torch.full((64,), 4.0))).reward))
+    after, _ = probe_figures(run, 150)
+    assert rewards[-1] == pytest.approx(before - after, abs=1e-6)
+    assert len(rewards) == 5  # a whole interval
+
+
+def test_a_fresh_measurement_is_taken_where_rewards_begin_and_not_again(make_run: MakeRun) -> None:
+    looks = []
+
+    def counting(measurement: Measurement) -> torch.Tensor:
+        looks.append(1)
+        return measurement.evaluate_probe().loss
+
+    run = make_run()
+    run.reward = RewardMeter(Reward(counting, needs_probe=True), interval=4)
+    run.reset(0)
+    for steps in (3, 2):  # of a policy, one phase after another
+        run.advance(FixedTemperature(4.0), steps)
+    assert len(looks) == 2  # at the start, and after four updates
+    resumed_run = run.fork()  # which takes one measurement for its state
+    looks.clear()
+    for _ in range(4):
+        resumed_run.step(Temperature.shared(torch.full((64,), 4.0)))
+    assert len(looks) == 2

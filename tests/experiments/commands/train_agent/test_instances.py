@@ -45,6 +45,7 @@ def test_every_preset_names_an_instance_set() -> None:
         ("train: [{name: a, seeds: [5, 5]}]", "every entry needs a name and seeds"),
         ("train: [{name: a, seeds: [0, 5], epoch: 3}]", "unknown option 'epoch'. Did you mean 'epochs'?"),
         ("train: [{name: a, seeds: [0, 5], teacher_recipe: {size: 3}}]", "the teacher of a: unknown option 'size'"),
+        ("train: [{name: a, seeds: [0, 5], frozen_features: {noise: -1}}]", "the features of a: noise must not be"),
         ("train: [{name: a, seeds: [0, 5]}]\ntest: []", "unknown option in the config"),
         ("train: [", "neither JSON nor YAML"),
     ],

@@ -57,16 +57,18 @@ def use(run: DistillationRun) -> list[Tensor]:
     snapshot = run.state_dict()
     run.reset(2)
     seen += [run.load_state_dict(snapshot), run.observe(), run.evaluate_validation().loss]
+    seen.append(run.step(Temperature.shared(torch.full((run.batch_size,), 4.0))).reward)
     result = run.advance(FixedTemperature(3.0))
     assert run.finished
     return [*seen, result.reward, *run.student.state_dict().values()]
 
 
-@pytest.mark.parametrize("reward", ["probe_loss", "train_progress"])
+@pytest.mark.parametrize(("reward", "interval"), [("probe_loss", 1), ("probe_loss", 2), ("train_progress", 1)])
 def test_a_group_of_one_process_makes_the_plain_run_bit_for_bit(
-    reward: str, processes: Recording, make: Callable[..., DistillationRun]
+    reward: str, interval: int, processes: Recording, make: Callable[..., DistillationRun]
 ) -> None:
-    shared, plain = make(processes, reward=reward), make(reward=reward)
+    settings = {"reward": reward, "reward_interval": interval}
+    shared, plain = make(processes, **settings), make(**settings)
     assert (shared.num_processes, plain.num_processes) == (1, 1)
     for ours, theirs in zip(use(shared), use(plain), strict=True):
         assert torch.equal(ours, theirs)

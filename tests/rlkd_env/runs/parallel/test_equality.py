@@ -269,6 +269,22 @@ def test_a_restored_state_goes_on_as_the_uninterrupted_runs(
             compare(one.reward, other.reward, **TOLERANCE)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_delayed_reward_begins_where_a_policys_updates_end(make_run: MakeRun, mode: str) -> None:
+    run = make_run(reward="probe_loss", reward_interval=3)
+    single, four = run.sibling(), Temperature.shared(torch.full((2 * run.batch_size,), 4.0))
+    single.reset(9)
+    with parallel(run, mode, 2) as runs:
+        runs.reset([5, 9])
+        for one in (runs, single):
+            one.advance(policy, 4)
+        before = runs.evaluate(run.probe).loss
+        rewards = [runs.step(four).reward for _ in range(3)]
+        torch.testing.assert_close(rewards[2], before - runs.evaluate(run.probe).loss)
+        alone = [single.step(four.rows(slice(run.batch_size))).reward for _ in range(3)]
+    torch.testing.assert_close(torch.stack(rewards)[:, 1], torch.stack(alone), **TOLERANCE)
+
+
 def test_a_run_taken_out_of_the_stack_goes_on_alone_and_back(make_run: MakeRun) -> None:
     run = make_run()
     single = run.sibling()
