@@ -122,7 +122,7 @@ def distill(
               outputs of a batch to a :class:`~rlkd_env.instances.temperature.Temperature`;
             * an agent that learns along: ``"ppo"``, ``"sac"``, ... or a class of stable-baselines3.
 
-            None is what a preset says, or else ``"pretrained"``.
+            None is what a preset says, or else ``"anneal"``.
         method: the KD method by name, or its class; None is what a preset says, or else ``"kd"``.
         epochs: passes over the training images; None is what a preset says, or else 120.
         seed: of the student's weights, the order of the images, and the agent.

@@ -104,7 +104,7 @@ def test_a_policy_for_ones_own_loop_chooses_a_temperature_for_each_instance(besi
     from agents.learned import TemperaturePolicy
 
     torch = pytest.importorskip("torch")
-    policy = TemperaturePolicy.load("runs/digits-kd-ppo-seed0")
+    policy = TemperaturePolicy.load("runs/digits-kd-ppo-around-anneal-seed0")
     temperature = policy.temperatures(torch.randn(9, 10), torch.randn(9, 10), torch.arange(9), progress=0.5)
     assert temperature.shape == (9,)
 
@@ -178,7 +178,7 @@ def test_the_changelog_counts_the_features_of_images_right() -> None:
 
 def test_the_default_config_is_what_the_readme_says() -> None:
     config = DistillConfig()
-    assert str(config.folder) == "runs/digits-kd-pretrained-seed0"
+    assert str(config.folder) == "runs/digits-kd-anneal-seed0"
     assert str(config.folder) in README
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
 from collections.abc import Iterable
 from contextlib import closing
@@ -15,10 +14,11 @@ from tqdm import tqdm
 
 from experiments.compare.analysis import analyze
 from experiments.compare.executors import EXECUTORS, WorkersLost
+from experiments.compare.over_tasks import analyze_over_tasks
 from experiments.compare.plan import Plan, PlannedRun, check_folders, make_plan
 from experiments.compare.rows import COMPARISON_FILE, COMPARISON_VERSION, CSV_FILE, Row, row_of, write_csv
-from experiments.compare.table import print_tables
-from experiments.compare.work import Outcome
+from experiments.compare.table import print_over_tasks, print_tables
+from experiments.compare.work import Outcome, new_memo
 from experiments.config import CompareConfig
 from experiments.session.provenance import versions
 from experiments.session.session import prepare
@@ -48,22 +48,26 @@ def run_compare(config: CompareConfig) -> int:
 
 def _check_arms(plan: Plan) -> None:
     """Build every arm on every task once, which tells wrong options; arms that are finished are not built."""
-    for task, arm in itertools.product(plan.tasks, plan.arms):
-        runs = plan.runs_of(task, arm)
-        if all(run.summary() for run in runs):
+    memo = new_memo()
+    checked: set[tuple[str, str]] = set()
+    for run in plan.chosen:
+        if (run.task, run.arm) in checked or run.summary():
             continue
+        checked.add((run.task, run.arm))
         try:
-            if prepare(runs[0].config).source.test_set() is None:
-                raise UsageError(f"the data of task {task} have no test images")
+            if prepare(run.config, memo=memo).test_set() is None:
+                raise UsageError(f"the data of task {run.task} have no test images")
         except UsageError as error:
-            raise UsageError(f"arm {arm} on task {task}: {error}") from None
+            raise UsageError(f"arm {run.arm} on task {run.task}: {error}") from None
+        except Exception:  # of a user's own part, or for want of memory; the run will tell, and the others go on
+            continue
 
 
 def _compare(config: CompareConfig, plan: Plan) -> int:
     """Make the runs, with the folder to ourselves."""
     folder = config.folder
     outcomes = _finished(plan.runs)
-    missing = [run for run in plan.runs if run.name not in outcomes]
+    missing = [run for run in plan.chosen if run.name not in outcomes]
     _write(config, plan, outcomes)
     code, again = 0, f"go on with the same command; what is finished is in {folder}"
     try:
@@ -79,7 +83,12 @@ def _compare(config: CompareConfig, plan: Plan) -> int:
     if code:
         return code
     print_tables(statistics)
-    print(f"everything is in {folder}")
+    if over_tasks := analyze_over_tasks(statistics):
+        print_over_tasks(over_tasks)
+    for task in plan.tasks:
+        if task not in statistics:
+            print(f"{task}: no table, as the baseline {plan.baseline} is still missing")
+    print(f"{len(outcomes)} of {len(plan.runs)} runs are finished; everything is in {folder}")
     failed = [row for row in rows if row.error]
     for row in failed:
         print(f"rlkd: {row.task}/{row.arm}/seed{row.seed} failed: {row.error}", file=sys.stderr)
@@ -95,10 +104,10 @@ def _make(config: CompareConfig, plan: Plan, missing: list[PlannedRun], outcomes
     if not missing:
         return
     options = config.comparison
-    epochs = {run.name: run.config.run.recipe.epochs for run in plan.runs}
+    finished, count = [outcome.run for outcome in outcomes.values()], len(outcomes) + len(missing)
     bar = tqdm(
-        total=sum(epochs.values()),
-        initial=sum(epochs[name] for name in outcomes),
+        total=_epochs([*finished, *missing]),
+        initial=_epochs(finished),
         desc="compare",
         unit="epoch",
         smoothing=0.02,
@@ -106,11 +115,15 @@ def _make(config: CompareConfig, plan: Plan, missing: list[PlannedRun], outcomes
         disable=not options.progress,
     )
     with bar, closing(EXECUTORS[options.executor](missing, options, bar.update)) as making:
-        bar.set_postfix(runs=f"{len(outcomes)}/{len(plan.runs)}")
+        bar.set_postfix(runs=f"{len(outcomes)}/{count}")
         for outcome in making:
             outcomes[outcome.run.name] = outcome
-            bar.set_postfix(runs=f"{len(outcomes)}/{len(plan.runs)}", last=outcome.run.name)
+            bar.set_postfix(runs=f"{len(outcomes)}/{count}", last=outcome.run.name)
             write_csv(_rows(plan, outcomes), config.folder / CSV_FILE)
+
+
+def _epochs(runs: Iterable[PlannedRun]) -> int:
+    return sum(run.config.run.recipe.epochs for run in runs)
 
 
 def _rows(plan: Plan, outcomes: dict[str, Outcome]) -> list[Row]:
@@ -124,16 +137,17 @@ def _write(config: CompareConfig, plan: Plan, outcomes: dict[str, Outcome]) -> t
     rows = _rows(plan, outcomes)
     finished = {(row.task, row.arm) for row in rows}
     tasks = [task for task in plan.tasks if (task, plan.baseline) in finished]
-    statistics = analyze(rows, tasks, plan.baseline, plan.fixed_arms())
+    statistics = analyze(rows, {task: plan.tasks[task].fixed_arms() for task in tasks}, plan.baseline)
     content = {
         "version": COMPARISON_VERSION,
         "settings": config.settings(),
-        "tasks": plan.tasks,
+        "tasks": {name: task.options | {"seeds": task.seeds} for name, task in plan.tasks.items()},
         "arms": plan.arms,
         "baseline": plan.baseline,
         "planned_runs": len(plan.runs),
         "runs": [asdict(row) | {"folder": _folder(plan, row, config.folder)} for row in rows],
         "statistics": statistics,
+        "over_tasks": analyze_over_tasks(statistics),
         "versions": versions(),
     }
     write_csv(rows, config.folder / CSV_FILE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,10 +11,12 @@ from experiments.compare.rows import STUDENTS, Row
 from experiments.compare.statistics import estimate_mean, paired_difference, probability_of_improvement
 
 
-def analyze(rows: Sequence[Row], tasks: Sequence[str], baseline: str, fixed_arms: Sequence[str]) -> dict[str, Any]:
-    """Return the statistics by task, student and arm as plain values.
+def analyze(rows: Sequence[Row], fixed_arms: Mapping[str, Sequence[str]], baseline: str) -> dict[str, Any]:
+    """Return the statistics by task, student and arm as plain values, for the tasks of ``fixed_arms``.
 
-    A seed that failed in one of two arms is left out of their difference.
+    A seed that one of two arms lacks, because its run failed or is not made yet, is left out of their difference. The
+    best fixed temperature is chosen on the seeds that the arms in ``fixed_arms`` have in common, less those arms that
+    have fewer than half as many seeds as another of them.
 
     Regret is the difference to the best of the arms at fixed temperatures in hindsight. ``result[task]`` holds
     ``baseline``, ``metric`` (of all means), ``runs`` (for every arm their number, time, cost and mean temperature) and,
@@ -23,7 +25,7 @@ def analyze(rows: Sequence[Row], tasks: Sequence[str], baseline: str, fixed_arms
     baseline. Unknown values are None.
     """
     result: dict[str, Any] = {}
-    for task in tasks:
+    for task, fixed in fixed_arms.items():
         by_arm: dict[str, list[Row]] = {}
         for row in rows:
             if row.task == task:
@@ -34,14 +36,13 @@ def analyze(rows: Sequence[Row], tasks: Sequence[str], baseline: str, fixed_arms
             "runs": {arm: _runs(by_arm[arm], by_arm[baseline]) for arm in by_arm},
         }
         for student in STUDENTS:
-            result[task][student] = _of_student(by_arm, student, baseline, fixed_arms)
+            result[task][student] = _of_student(by_arm, student, baseline, fixed)
     return result
 
 
 def _of_student(by_arm: dict[str, list[Row]], student: str, baseline: str, fixed_arms: Sequence[str]) -> dict[str, Any]:
     accuracies = {arm: _by_seed(of_arm, student) for arm, of_arm in by_arm.items()}
-    means = {arm: statistics.fmean(accuracies[arm].values()) for arm in fixed_arms if accuracies.get(arm)}
-    best_fixed = max(means, key=lambda arm: means[arm]) if means else None
+    best_fixed = best_arm({arm: accuracies[arm] for arm in fixed_arms if accuracies.get(arm)})
     return {
         "best_fixed": best_fixed,
         "arms": {
@@ -49,6 +50,19 @@ def _of_student(by_arm: dict[str, list[Row]], student: str, baseline: str, fixed
             for arm, values in accuracies.items()
         },
     }
+
+
+def best_arm(accuracies: Mapping[str, Mapping[int, float]]) -> str | None:
+    """Return the arm with the highest mean over the seeds that all have, or None; accuracies are by arm and seed.
+
+    Arms with fewer than half as many seeds as another one do not take part: they would leave too few in common.
+    """
+    most = max(map(len, accuracies.values()), default=0)
+    known = {arm: of_arm for arm, of_arm in accuracies.items() if 2 * len(of_arm) >= most}
+    common = set.intersection(*map(set, known.values())) if known else set()
+    if not common:
+        return None
+    return max(known, key=lambda arm: statistics.fmean(known[arm][seed] for seed in common))
 
 
 def _of_arm(values: dict[int, float], baseline: dict[int, float], best_fixed: dict[int, float]) -> dict[str, Any]:

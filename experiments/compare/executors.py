@@ -16,7 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from experiments.compare.plan import PlannedRun
-from experiments.compare.work import CountEpochs, Outcome, make_run
+from experiments.compare.work import CountEpochs, Outcome, make_run, new_memo
 from experiments.config.compare import CompareOptions
 from rlkd_env.errors import missing_package
 from rlkd_env.runs.parallel.workers import available_cores
@@ -62,8 +62,9 @@ def one_by_one(
     runs: Sequence[PlannedRun], options: CompareOptions, count: CountEpochs
 ) -> Generator[Outcome, None, None]:
     """Execute one run after the other in this process."""
+    memo = new_memo()
     for run in runs:
-        yield make_run(run, options.threads, count)
+        yield make_run(run, options.threads, count, memo)
 
 
 def on_ray(runs: Sequence[PlannedRun], options: CompareOptions, count: CountEpochs) -> Generator[Outcome, None, None]:
@@ -95,6 +96,7 @@ def on_ray(runs: Sequence[PlannedRun], options: CompareOptions, count: CountEpoc
 EXECUTORS: dict[str, Executor] = {"processes": in_processes, "serial": one_by_one, "ray": on_ray}
 
 _epochs: Any = None
+_memo = new_memo()
 
 
 def _start_worker(epochs: Any, of_parent: Connection) -> None:
@@ -114,7 +116,7 @@ def _end_with_parent(of_parent: Connection) -> None:
 
 
 def _work(run: PlannedRun, threads: int) -> Outcome:
-    return make_run(run, threads, _count)
+    return make_run(run, threads, _count, _memo)
 
 
 def _count(epochs: int) -> None:
@@ -124,4 +126,4 @@ def _count(epochs: int) -> None:
 
 def _work_on_ray(run: PlannedRun, threads: int, folder: str) -> Outcome:
     os.chdir(folder)  # for relative paths in the options
-    return make_run(run, threads, lambda _: None)  # the caller, which is on another machine, counts
+    return make_run(run, threads, lambda _: None, _memo)  # the caller, which is on another machine, counts

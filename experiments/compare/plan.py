@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.compare.arms import Options, baseline_of, create_arms, read_options
+from experiments.compare.arms import Options, baseline_of, create_arms
+from experiments.compare.tasks import PlannedTask, chosen, create_tasks
 from experiments.config import CompareConfig, DistillConfig, config_hash
 from experiments.config.presets import laid_over, read_layers
 from experiments.session.folder import CONFIG_FILE, SUMMARY_FILE
@@ -65,42 +66,54 @@ class PlannedRun:
 class Plan:
     """What a comparison consists of.
 
-    Runs are in the order of their seeds, so that a comparison that is stopped early has all arms.
+    ``arms`` are those of all tasks, with their options on the first task that has them. Runs are in the order of their
+    seeds, so that a comparison that is stopped early has all arms. ``chosen`` are those that are to be made now if they
+    are missing.
     """
 
-    tasks: dict[str, Options]
+    tasks: dict[str, PlannedTask]
     arms: dict[str, Options]
     baseline: str
     runs: list[PlannedRun]
+    chosen: list[PlannedRun]
 
     def runs_of(self, task: str, arm: str) -> list[PlannedRun]:
         """Return the runs of a task and arm, seed by seed."""
         return [run for run in self.runs if (run.task, run.arm) == (task, arm)]
-
-    def fixed_arms(self) -> list[str]:
-        """Return the arms that distil at a fixed temperature and differ in nothing else."""
-        only = {"rule", "policy", "fixed_temperature"}
-        return [name for name, options in self.arms.items() if options.get("rule") == "fixed" and set(options) <= only]
 
 
 def make_plan(config: CompareConfig) -> Plan:
     """Return the runs that a comparison's options mean; nothing is read but configs."""
     options = config.comparison
     arms = create_arms(config)
-    tasks = {name: read_options(f"task {name}", text) for name, text in options.tasks.items()}
-    tasks = tasks or {config.run.data.dataset.rpartition(":")[2]: {}}
+    baseline = baseline_of(config, arms)
+    tasks = create_tasks(config, arms, baseline)
+    for task in tasks.values():
+        arms = arms | {arm: of_arm for arm, of_arm in task.arms.items() if arm not in arms}
     for name in (*tasks, *arms):
         if not re.fullmatch(r"[\w=.,+-]*\w", name):
             raise UsageError(f"{name!r} cannot name a folder: use letters, digits and any of = . , + - _")
-    baseline = baseline_of(config, arms)
-    pairs = [(task, arm) for task in tasks for arm in arms]
-    configs = {(task, arm): _distill_config(config, task, tasks[task], arm, arms[arm]) for task, arm in pairs}
+    configs = {
+        (name, arm): _distill_config(config, name, task.options, arm, task.arms[arm])
+        for name, task in tasks.items()
+        for arm in arms
+        if arm in task.arms
+    }
     runs = [
-        PlannedRun(task, arm, _with_seed(config, configs[task, arm], f"{task}/{arm}", seed))
-        for seed in range(options.first_seed, options.first_seed + options.seeds)
-        for task, arm in pairs
+        PlannedRun(task, arm, _with_seed(config, distill, f"{task}/{arm}", options.first_seed + number))
+        for number in range(max(task.seeds for task in tasks.values()))
+        for (task, arm), distill in configs.items()
+        if number < tasks[task].seeds
     ]
-    return Plan(tasks, arms, baseline, runs)
+    return Plan(tasks, arms, baseline, runs, _chosen(options.only, runs))
+
+
+def _chosen(only: Iterable[str], runs: list[PlannedRun]) -> list[PlannedRun]:
+    if not only:
+        return runs
+    names = {run.name: [run.task, f"{run.task}/{run.arm}", run.name] for run in runs}
+    found = set(chosen("task (or TASK/ARM, TASK/ARM/seedN)", only, names))
+    return [run for run in runs if run.name in found]
 
 
 def check_folders(runs: Iterable[PlannedRun], overwrite: bool) -> None:

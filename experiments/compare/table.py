@@ -8,6 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from experiments.compare.over_tasks import rank
 from experiments.compare.rows import CHOSEN, LAST
 
 _TITLES = {LAST: "last epoch", CHOSEN: "best epoch on validation"}
@@ -22,6 +23,42 @@ def print_tables(statistics: dict[str, Any]) -> None:
         for student, title in _TITLES.items():
             console.print(_table(f"{task}, {title}: test {of_task['metric']} in %", of_task, of_task[student]))
         console.print(_note(of_task), highlight=False)
+
+
+def print_over_tasks(over_tasks: dict[str, Any]) -> None:
+    """Print a table of all arms over all tasks, from the best mean regret to the worst, for the last epoch's students.
+
+    Arms that lack tasks come last.
+    """
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160
+    count, arms = len(over_tasks["tasks"]), over_tasks[LAST]
+    table = Table(box=box.SIMPLE, title=f"{count} tasks, last epoch: points over the best fixed T of each in hindsight")
+    columns = ("arm", "mean", "by seeds alone", "worst", "at or above", "over the baseline", "cost", "tasks")
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("arm", "worst") else "right", no_wrap=column == "arm")
+    for arm in sorted(arms, key=lambda name: rank(arms[name], count)):
+        found = arms[arm]
+        worst, cost = found["worst"], found["cost_ratio"]
+        by_seeds = None if found["regret"] is None else found["regret"]["seeds_interval"]
+        table.add_row(
+            arm,
+            _estimate(found["regret"]),
+            "–" if by_seeds is None else "{:+.2f} to {:+.2f}".format(*(100 * bound for bound in by_seeds)),
+            "–" if worst is None else f"{100 * worst['regret']:+.2f} {worst['task']}",
+            f"{found['at_or_above']} of {found['tasks']}",
+            _estimate(found["difference"]),
+            "–" if cost is None else f"{cost:.2f} ×",
+            str(found["tasks"]),
+        )
+    console.print(table)
+    console.print(
+        "mean: of the tasks' means; in brackets the 95 % interval (Student's t) over tasks, for further tasks like "
+        "these. by seeds alone: the interval for these tasks. The best fixed T of a task is chosen in hindsight from "
+        "these results, so that even an equal arm is a little below it. cost: geometric mean over tasks.",
+        highlight=False,
+    )
 
 
 def _table(title: str, of_task: dict[str, Any], of_student: dict[str, Any]) -> Table:

@@ -17,6 +17,7 @@ from experiments.session.summary import complete
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.hooks import RunHook
 from rlkd_env.runs.run import DistillationRun
+from rlkd_env.utils.memo import Memo
 
 CountEpochs = Callable[[int], None]  # told the number of further epochs that are over, to estimate the remaining time
 
@@ -49,30 +50,37 @@ class EpochCounter(RunHook):
         self._count(epochs)
 
 
-def make_run(run: PlannedRun, threads: int, count: CountEpochs) -> Outcome:
+def new_memo() -> Memo:
+    """Return what keeps data and teachers for the runs of a process; enough for nine tasks."""
+    return Memo(size=40)
+
+
+def make_run(run: PlannedRun, threads: int, count: CountEpochs, memo: Memo | None = None) -> Outcome:
     """Execute a run that is not finished in its folder, with a number of PyTorch threads."""
     counter = EpochCounter(run.config.run.recipe.epochs, count)
     with using_threads(threads):
         try:
-            outcome = Outcome(run, _resume(run, counter) or _make(run.config.replaced(overwrite=True), counter))
+            outcome = Outcome(
+                run, _resume(run, counter, memo) or _make(run.config.replaced(overwrite=True), counter, memo)
+            )
         except Exception as error:  # a user's network or data may raise anything; the other runs continue
             outcome = Outcome(run, None, f"{type(error).__name__}: {' '.join(str(error).split())}")
     counter.end()
     return outcome
 
 
-def _resume(run: PlannedRun, counter: EpochCounter) -> dict[str, Any] | None:
+def _resume(run: PlannedRun, counter: EpochCounter, memo: Memo | None) -> dict[str, Any] | None:
     """Resume a run from its checkpoint, or return None if there is none that can be read."""
     if run.has_other_settings() or not (run.config.folder / CHECKPOINT_FOLDER).is_dir():
         return None
     try:
-        return _make(run.config.replaced(resume=True), counter)
+        return _make(run.config.replaced(resume=True), counter, memo)
     except UsageError:
         return None
 
 
-def _make(config: DistillConfig, counter: EpochCounter) -> dict[str, Any]:
-    session = prepare(config)
+def _make(config: DistillConfig, counter: EpochCounter, memo: Memo | None) -> dict[str, Any]:
+    session = prepare(config, memo=memo)
     session.watchers.append(counter)
     return complete(session)
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from rlkd_env.instances.temperature import Policy
     from rlkd_env.runs.run import DistillationRun
 
+ANNEAL = "anneal"
+"""The rule that sets temperatures if nothing else is chosen, and that agents act around."""
 PRETRAINED = "pretrained"
 """Name, as an agent and as a policy, of the policy that comes with the package."""
 
@@ -56,9 +58,10 @@ class RuleChoice:
 
     def temperature(self, run: DistillationRun) -> float:
         """Return the fixed temperature."""
+        from agents.rules.base import check_temperature
         from rlkd_env.instances.temperature import parse_bound
 
-        return parse_bound(self.fixed_temperature, run.teacher_deviation)
+        return check_temperature(parse_bound(self.fixed_temperature, run.teacher_deviation))
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,9 @@ class AgentChoice:
         if not self.acts_around:
             return None
         if run.num_processes > 1:
-            raise UsageError("an agent around a rule needs all outputs in one process: leave torchrun or --around away")
+            raise UsageError(
+                "an agent around a rule needs all outputs in one process: leave torchrun away, or choose --around None"
+            )
         from agents.rules.create import check_function
 
         return check_function(self.warm_up.create(run, seed))

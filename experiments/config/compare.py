@@ -36,7 +36,7 @@ class CompareOptions(Options):
     """Further arms as NAME OPTIONS pairs: options of rlkd distill, in YAML such as '{rule: lskd}'; a preset is one."""
     tasks: Annotated[dict[str, str], tyro.conf.arg(metavar="NAME OPTIONS ...")] = field(default_factory=dict)
     """Tasks, likewise; they come before the options of this command, and arms before both. None means one task, of
-    the data set's name."""
+    the data set's name. A task may also say seeds, without (arms that it leaves out) and arms (its own)."""
     seeds: Annotated[int, Bounds(at_least=1, unit="seed")] = 10
     """Seeds of every arm: students start and batches are drawn alike in all arms."""
     first_seed: NonNegativeInt = 0
@@ -54,9 +54,11 @@ class CompareOptions(Options):
     overwrite: bool = False
     """Replace runs in the folder that were made with other settings. Runs with the same ones are never repeated."""
     preset: PresetName = None
-    """Ready-made comparison: digits, fashion_mnist or cifar100."""
+    """Ready-made comparison: all, digits, fashion_mnist, cifar100 or digits_detection."""
     config: FileName = None
     """JSON or YAML file with any of these options as keys; the command line comes before it."""
+    only: tuple[str, ...] = ()
+    """Make only these of the missing runs now: TASK, TASK/ARM or TASK/ARM/seedN, with wildcards such as '*/T=*'."""
     tensorboard: bool = False
     """Write TensorBoard's curves of every run."""
     progress: bool = True

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
-from experiments.config.choice import PRETRAINED, AgentChoice, Choice, RuleChoice, SavedPolicy
+from experiments.config.choice import ANNEAL, PRETRAINED, AgentChoice, Choice, RuleChoice, SavedPolicy
 from experiments.config.common import CommandConfig, FileName, PresetName
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.config import RunConfig
@@ -24,29 +24,30 @@ _RULE = NameOf("agents.rules.create:RULES")
 class AgentConfig(Options):
     """How the temperatures are set."""
 
-    agent: Annotated[str, NameOf("agents.sb3.make:AGENTS"), _ONE_OF_THEM, tyro.conf.arg(metavar="NAME")] = PRETRAINED
+    agent: Annotated[str | None, NameOf("agents.sb3.make:AGENTS"), _ONE_OF_THEM, tyro.conf.arg(metavar="NAME")] = None
     """An agent that learns online: ppo, a2c, sac, td3 or ddpg; with sb3-contrib also tqc, crossq and trpo. Or
     pretrained: the policy of the package, which was learned on other runs and acts frozen."""
     policy: Annotated[str | None, _ONE_OF_THEM, tyro.conf.arg(metavar="FILE")] = None
     """A saved policy (folder, policy.json or policy.safetensors) that acts frozen; pretrained is the one that comes
     with the package."""
     rule: Annotated[str | None, _RULE, _ONE_OF_THEM, tyro.conf.arg(metavar="NAME")] = None
-    """A rule: anneal, fixed (plain KD), linear, cosine, dts, random, public_agent, entropy, difficulty, lskd, normkd,
-    ttm, wttm, dtkd or ctkd. lskd's KL weight is --method-options kd_weight 9."""
+    """A rule: anneal (if nothing else is chosen), fixed (plain KD), linear, cosine, dts, random, public_agent, entropy,
+    difficulty, lskd, normkd, ttm, wttm, dtkd or ctkd. lskd's KL weight is --method-options kd_weight 9."""
     rule_options: dict[str, OptionValue] = field(default_factory=dict)
     """Arguments of the rule as NAME VALUE pairs, such as tau 2 or low 0.5s high 4s; a wrong name lists all."""
-    around: Annotated[str | None, _RULE, tyro.conf.arg(metavar="NAME")] = None
+    around: Annotated[str | None, _RULE, tyro.conf.arg(metavar="NAME")] = ANNEAL
     """A rule that the agent acts around: it changes the rule's temperatures instead of choosing its own. It is one of
-    those of --rule that neither learn along nor draw at random. The warm-up is then the rule's."""
+    those of --rule that neither learn along nor draw at random. The warm-up is then the rule's. With None the agent
+    chooses temperatures between --temperature-min and --temperature-max."""
     around_options: dict[str, OptionValue] = field(default_factory=dict)
     """Arguments of the rule that the agent acts around, as --rule-options."""
     around_width: Positive = DEFAULT_WIDTH
-    """Logarithm of the most that the agent multiplies or divides the rule's temperatures by; 1.386 is four times."""
+    """Logarithm of the most that the agent multiplies or divides the rule's temperatures by; 0.693 is twice."""
     fixed_temperature: Annotated[float | str, tyro.conf.arg(metavar="T")] = 4.0
-    """Temperature of the warm-up and of the rule fixed; with suffix s in standard deviations of the teacher's
-    logits."""
+    """Temperature of the rule fixed, and of the warm-up of an agent that acts around no rule; with suffix s in standard
+    deviations of the teacher's logits."""
     warmup_epochs: NonNegativeInt = 10
-    """Epochs at the fixed temperature before the agent takes over."""
+    """Epochs before the agent takes over, at the temperatures of the rule that it acts around, or the fixed one."""
     bandit: bool = False
     """The agent looks no further than the next reward (discount 0)."""
     temperature_scale: ActionScale = "log"
@@ -71,35 +72,46 @@ class AgentConfig(Options):
 
     @property
     def choice(self) -> Choice:
-        """Who sets the temperatures: the rule if there is one, else the policy, else the agent."""
-        for name, is_given in (("rule", self.rule is not None), ("around", self.around is not None)):
-            if getattr(self, f"{name}_options") and not is_given:
-                raise UsageError(f"--{name}-options needs {'an' if name[0] == 'a' else 'a'} --{name} that takes them")
+        """Who sets the temperatures: the rule if there is one, else the policy, else the agent, else annealing."""
         if self.policy is not None and self.rule is not None:
             raise UsageError("--policy and --rule exclude each other")
-        if self.around is not None and (self.policy is not None or self.rule is not None):
-            raise UsageError("--around is for an agent: it excludes --policy and --rule")
-        if self.rule is not None:
-            return RuleChoice(self.rule, self.rule_options, self.fixed_temperature)
+        if self.rule_options and self.rule_or_default is None:
+            raise UsageError("--rule-options needs a --rule that takes them")
+        if self.around not in (None, ANNEAL) and not self._learns:
+            raise UsageError(
+                "--around is for an agent that learns, such as --agent ppo: it excludes --policy and --rule"
+            )
+        if self.around_options and (self.around is None or not self._learns):
+            raise UsageError("--around-options needs an agent that learns, such as --agent ppo, and an --around")
+        if self.rule is self.policy is None and self.agent in (None, PRETRAINED):
+            self._check_unused()
+        if self.rule_or_default is not None:
+            return RuleChoice(self.rule_or_default, self.rule_options, self.fixed_temperature)
         if self.policy is not None:
             return SavedPolicy(self.policy)
-        return self._pretrained() if self.agent == PRETRAINED else self._learning()
+        return SavedPolicy(PRETRAINED, label=PRETRAINED) if self.agent == PRETRAINED else self._learning()
 
-    def _pretrained(self) -> SavedPolicy:
-        if self.around is not None:
-            raise UsageError("--around is for an agent that learns, such as --agent ppo")
+    @property
+    def rule_or_default(self) -> str | None:
+        """The rule that sets the temperatures, which is annealing if nobody is named; None if no rule does."""
+        return ANNEAL if self.rule is self.policy is self.agent is None else self.rule
+
+    @property
+    def _learns(self) -> bool:
+        return self.rule is None and self.policy is None and self.agent not in (None, PRETRAINED)
+
+    def _check_unused(self) -> None:
         changed = (self.calibrator, self.acting) != (type(self).calibrator, type(self).acting)
         if self.bandit or self.agent_options or changed:
             raise UsageError(
                 "--bandit, --agent-options, --calibrator and --acting are for an agent that learns, such as --agent ppo"
             )
-        return SavedPolicy(PRETRAINED, label=PRETRAINED)
 
     def _learning(self) -> AgentChoice:
         around = self.around is not None
         warm_up = RuleChoice(self.around, self.around_options, self.fixed_temperature) if self.around else self.fixed
         scale, width = self.temperature_scale, self.around_width
-        return AgentChoice(self.agent, self.agent_options, self.bandit, warm_up, around, width, scale)
+        return AgentChoice(str(self.agent), self.agent_options, self.bandit, warm_up, around, width, scale)
 
 
 @dataclass(frozen=True)
@@ -181,6 +193,10 @@ class DistillConfig(CommandConfig):
     output: OutputConfig = field(default_factory=OutputConfig)
 
     presets = "distill"
+
+    def settings(self) -> dict[str, Any]:
+        """Return the options that determine the results, with the rule that sets temperatures if nobody was named."""
+        return {**super().settings(), "rule": self.agent.rule_or_default}
 
     def __post_init__(self) -> None:
         super().__post_init__()

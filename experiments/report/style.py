@@ -107,10 +107,10 @@ def new_picture(pixels: np.ndarray, opacity: float = 1.0, room: float = 0.0) -> 
     return axes
 
 
-def new_axes(horizontal: str, vertical: str, height: float = 3.3) -> Axes:
-    """Return empty axes with labels, which include units, in a new figure of a height in inches."""
+def new_axes(horizontal: str, vertical: str, height: float = 3.3, width: float = _WIDTH) -> Axes:
+    """Return empty axes with labels, which include units, in a new figure of a height and a width in inches."""
     with matplotlib.rc_context(_SETTINGS):
-        axes = Figure(figsize=(_WIDTH, height), layout="constrained").add_subplot()
+        axes = Figure(figsize=(width, height), layout="constrained").add_subplot()
     axes.set(xlabel=horizontal, ylabel=vertical)
     return axes
 

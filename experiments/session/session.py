@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -15,13 +16,14 @@ from experiments.session.objects import GivenObjects
 from experiments.session.phases import Phases, PolicyPhases
 from experiments.session.records import Records
 from rlkd_env.credit.create import CALIBRATORS
-from rlkd_env.data import DataSource, create_source
+from rlkd_env.data import DataSource, ImageSet, create_source
 from rlkd_env.models.storage import save_network
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.distributed.processes import Processes
 from rlkd_env.runs.hooks import RunHook
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.utils.files import write_json, write_tensors
+from rlkd_env.utils.memo import Memo, NoMemo
 
 _NO_OBJECTS = GivenObjects()
 
@@ -41,7 +43,9 @@ class DistillSession:
         source: DataSource,
         folder: Path | None,
         objects: GivenObjects = _NO_OBJECTS,
+        memo: Memo | None = None,
     ) -> None:
+        self._memo = memo or NoMemo()
         self.config, self.run, self.source, self.folder, self.objects = config, run, source, folder, objects
         self.choice = objects.temperature or config.agent.choice
         self.records = Records(run, folder)
@@ -105,6 +109,16 @@ class DistillSession:
         name = self.config.run.networks.student
         return self.source.default_student if name == "auto" else name
 
+    def test_set(self) -> ImageSet | None:
+        """Return the test images on the run's device, or None if there are none."""
+        device = self.run.device
+
+        def load() -> ImageSet | None:
+            images = self.source.test_set()
+            return images if images is None else images.to(device)
+
+        return self._memo.keep(("test", f"{self.config.run.data} on {device}"), load)
+
     def network(self, weights: dict[str, Tensor]) -> nn.Module:
         """Return a student with these weights on the run's device."""
         student = self.run.create_student().to(self.run.device)
@@ -113,9 +127,17 @@ class DistillSession:
 
 
 def prepare(
-    config: DistillConfig, objects: GivenObjects = _NO_OBJECTS, processes: Processes | None = None, writes: bool = True
+    config: DistillConfig,
+    objects: GivenObjects = _NO_OBJECTS,
+    processes: Processes | None = None,
+    writes: bool = True,
+    memo: Memo | None = None,
 ) -> DistillSession:
-    """Build a run and what drives it; nothing is written except, perhaps, a cached teacher."""
+    """Build a run and what drives it; nothing is written except, perhaps, a cached teacher.
+
+    A memo, for runs without objects, keeps data and teacher for the next run that has the same ones.
+    """
+    memo = memo or NoMemo()
     is_shown = config.output.progress and (processes is None or processes.is_first)
     bar: tqdm | None = None
 
@@ -127,11 +149,12 @@ def prepare(
         bar.update(epoch - bar.n)
         bar.set_postfix(loss=f"{loss:.4f}")
 
-    source = (objects.data or create_source)(config.run.data)
-    run = build_run(config.run, source, objects.teacher, objects.student, follow_teacher, processes)
+    create = partial(objects.data or create_source, config.run.data)
+    source = memo.keep(("source", str(config.run.data)), create)
+    run = build_run(config.run, source, objects.teacher, objects.student, follow_teacher, processes, memo)
     if bar is not None:
         bar.close()
-    return DistillSession(config, run, source, config.folder if writes else None, objects)
+    return DistillSession(config, run, source, config.folder if writes else None, objects, memo)
 
 
 def _create_phases(config: DistillConfig, choice: Choice, run: DistillationRun, records: Records) -> Phases:

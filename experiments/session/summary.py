@@ -62,8 +62,7 @@ def summarize(session: DistillSession) -> dict[str, Any]:
     config, run, records = session.config, session.run, session.records
     selection, seconds = records.selection, records.timer.seconds
     learns = session.phases.learns
-    test = session.source.test_set()
-    test = test if test is None else test.to(run.device)
+    test = session.test_set()
     best, last = (_evaluate(session, student, test) for student in (selection.best_student, selection.last_student))
     summary: dict[str, Any] = {
         "dataset": config.run.data.dataset,

@@ -27,6 +27,7 @@ from rlkd_env.tasks import Task, create_task
 from rlkd_env.training.logits_cache import StoredTeacher
 from rlkd_env.training.recipe import TeacherRecipe
 from rlkd_env.training.teacher import cached_teacher, load_teacher
+from rlkd_env.utils.memo import Memo, NoMemo
 from rlkd_env.utils.randomness import seeded
 
 
@@ -50,6 +51,7 @@ def build_run(
     student: Callable[[], nn.Module] | None = None,
     on_teacher_epoch: Callable[[int, float], None] | None = None,
     processes: Processes | None = None,
+    memo: Memo | None = None,
 ) -> DistillationRun:
     """Build the run that a config describes.
 
@@ -60,6 +62,8 @@ def build_run(
         student: a function that creates a fresh student in place of the one that the config names.
         on_teacher_epoch: follows the training of a teacher that is not cached yet, by epoch, from 1, and mean loss.
         processes: the processes that share the run, each of which builds it; their devices replace the config's.
+        memo: keeps data, teacher and the deviation of its logits for the next run of the same settings; only for data
+            and teachers that the config alone names.
 
     Raises:
         UsageError: if a setting is invalid; nothing has been written then but, perhaps, a cached teacher.
@@ -70,16 +74,20 @@ def build_run(
             raise UsageError("compiled networks cannot be shared by several processes: leave compile away")
     environment = config.environment
     state, reward = InstanceState(environment.features), RewardMeter(environment.reward, environment.reward_interval)
+    memo = memo or NoMemo()
     source = dataset or create_source(config.data)
     _check_task(source.task, config, processes)
     state.check(has_regions=source.task == "detection")
     student_name = source.default_student if config.networks.student == "auto" else config.networks.student
     if student is None:
         check_model(student_name)  # an unknown name is told before a teacher is trained
-    splits = source.splits().to(processes.device if processes else config.engine.select_device())
+    device = processes.device if processes else config.engine.select_device()
+    of_data = f"{config.data} on {device}"
+    splits = memo.keep(("splits", of_data), lambda: source.splits().to(device))
     BatchStream(splits.train, config.recipe.batch_size, 0, config.batches.views)  # likewise a batch that is too large
     if teacher is None:
-        teacher = _find_teacher(config, source, splits, on_teacher_epoch)
+        find = partial(_find_teacher, config, source, splits, on_teacher_epoch)
+        teacher = memo.keep(("teacher", of_data, *_teacher_settings(config)), find)
     teacher = teacher.to(splits.train.labels.device)
     options: dict[str, Any] = dict(config.networks.student_options)
     create_student = student or partial(create_model, student_name, splits.num_classes, splits.image_shape, **options)
@@ -92,7 +100,11 @@ def build_run(
         create_its_method(trial)
     engine = config.engine.engine(device, trial)
     task = create_task(source.task, engine, config.batches.proposals)
-    deviation = teacher_logit_deviation(teacher, splits, task)
+    computed = (f"{engine.precision} {engine.channels_last} {engine.compiled}", config.batches.proposals)
+    deviation = memo.keep(
+        ("deviation", of_data, *_teacher_settings(config), *computed),
+        partial(teacher_logit_deviation, teacher, splits, task),
+    )
     bounds = (environment.temperature_min, environment.temperature_max)
     run_class = partial(DistributedRun, processes=processes) if processes else DistillationRun
     run = run_class(
@@ -139,6 +151,12 @@ def _check_network(network: nn.Module, role: str, task: TaskName) -> None:
         raise UsageError(f"the {role} is a detector, but the data set has classes of images alone")
     if not is_detector and task == "detection":
         raise UsageError(f"the {role} is no detector, such as fasterrcnn/resnet18, but the data set has boxes")
+
+
+def _teacher_settings(config: RunConfig) -> tuple[str, ...]:
+    """Return what tells teachers of the same data apart."""
+    networks = config.networks
+    return networks.teacher, networks.teacher_model, str(sorted(networks.teacher_options.items()))
 
 
 def _find_teacher(

@@ -36,7 +36,7 @@ COEFFICIENT_WIDTH = math.log(2.0)
 """Logarithm of the most that coefficients multiply or divide the annealed schedule's temperatures by."""
 DECISIONS = 20
 """Actions that a run takes from an agent that sets coefficients."""
-DEFAULT_WIDTH = math.log(4.0)
+DEFAULT_WIDTH = math.log(2.0)
 """Logarithm of the most that an agent around a rule multiplies or divides the rule's temperatures by."""
-ANNEAL_FIRST, ANNEAL_LAST = "2s", "0.5s"
+ANNEAL_FIRST, ANNEAL_LAST = "3s", "0.35s"
 """Temperatures at the start and the end of an annealed run, in mean standard deviations of the teacher's logits."""

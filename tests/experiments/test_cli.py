@@ -74,8 +74,12 @@ def test_another_package_agents_is_told_in_one_line(tmp_path: Path) -> None:
         (["distill", "--rule", "fixed", "--agent", "ppo"], "--rule and --agent exclude each other"),
         (["distill", "--agent", "ppo", "--policy", "pretrained"], "--agent and --policy exclude each other"),
         (["distill", "--around", "lskd", "--agent", "pretrained"], "--around is for an agent that learns"),
-        (["distill", "--around-options", "tau", "2", "--agent", "ppo"], "--around-options needs an --around"),
-        (["distill", "--rule-options", "tau", "2"], "--rule-options needs a --rule"),
+        (
+            ["distill", "--around-options", "tau", "2", "--agent", "ppo", "--around", "None"],
+            "--around-options needs an agent that learns, such as --agent ppo, and an --around",
+        ),
+        (["distill", "--around-options", "first", "2s"], "--around-options needs an agent that learns"),
+        (["distill", "--rule-options", "tau", "2", "--agent", "ppo"], "--rule-options needs a --rule"),
         (["distill", "--bandit"], "are for an agent that learns"),
         (["distill", "--out"], "--out needs a value"),
         (["distill", "--uncertain-ranks", "0.1"], "--uncertain-ranks needs 2 values"),
@@ -102,14 +106,20 @@ def test_wrong_arguments_are_told_in_one_line(
 
 
 def test_who_sets_the_temperatures_is_one_choice() -> None:
-    assert distill_config().agent.choice == SavedPolicy("pretrained", label="pretrained")
+    assert distill_config().agent.choice == RuleChoice("anneal", {}, 4.0)
+    assert distill_config().settings()["rule"] == "anneal"
+    assert distill_config("--rule-options", "first", "2s").agent.choice == RuleChoice("anneal", {"first": "2s"}, 4.0)
+    assert distill_config("--agent", "pretrained").agent.choice == SavedPolicy("pretrained", label="pretrained")
     assert distill_config("--policy", "mine").agent.choice == SavedPolicy("mine")
     rule = distill_config("--rule", "lskd", "--rule-options", "tau", "3", "--fixed-temperature", "2s")
     assert rule.agent.choice == RuleChoice("lskd", {"tau": 3}, "2s")
     agent = distill_config("--agent", "ppo", "--fixed-temperature", "3", "--agent-options", "n_steps", "4").agent.choice
     assert isinstance(agent, AgentChoice)
-    assert (agent.name, agent.options, agent.acts_around) == ("ppo", {"n_steps": 4}, False)
-    assert agent.warm_up == RuleChoice("fixed", {}, 3.0)
+    assert (agent.name, agent.options, agent.acts_around) == ("ppo", {"n_steps": 4}, True)
+    assert agent.warm_up == RuleChoice("anneal", {}, 3.0)
+    free = distill_config("--agent", "ppo", "--around", "None", "--fixed-temperature", "3").agent.choice
+    assert isinstance(free, AgentChoice)
+    assert (free.acts_around, free.warm_up, free.label) == (False, RuleChoice("fixed", {}, 3.0), "ppo")
     around = distill_config("--agent", "sac", "--around", "lskd", "--around-options", "tau", "3").agent.choice
     assert isinstance(around, AgentChoice)
     assert around.warm_up == RuleChoice("lskd", {"tau": 3}, 4.0)
@@ -119,7 +129,7 @@ def test_who_sets_the_temperatures_is_one_choice() -> None:
 def test_a_choice_on_the_command_line_replaces_that_of_preset_and_file(tmp_path: Path) -> None:
     preset = ("--preset", "cifar100/vgg13-vgg8/crd-original")
     assert distill_config(*preset).agent.rule == "fixed"
-    assert distill_config(*preset, "--agent", "ppo").agent.choice.label == "ppo"
+    assert distill_config(*preset, "--agent", "ppo").agent.choice.label == "ppo-around-anneal"
     assert distill_config(*preset, "--policy", "mine").agent.choice == SavedPolicy("mine")
     file = tmp_path / "file.yaml"
     file.write_text("agent: sac\nagent_options: {gamma: 0.5}\naround: lskd\naround_options: {tau: 3}\n")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,9 @@ import pytest
 import torch
 
 from experiments.cli import main
+from experiments.compare.analysis import analyze
+from experiments.compare.over_tasks import analyze_over_tasks
+from experiments.compare.rows import Row
 from experiments.report.comparison.loading import ComparisonRecord
 from experiments.report.comparison.page import comparison_page
 from experiments.report.run.loading import RunRecord
@@ -98,6 +101,40 @@ def comparison_content() -> dict[str, Any]:
         "planned_runs": 16,
         "runs": rows,
         "statistics": {"digits": {"baseline": "T=4", "runs": runs, "last": of_student, "chosen": of_student}},
+        "versions": {"torch": torch.__version__},
+    }
+
+
+GAINS = {
+    "T=1": {"digits": -0.02, "scenes": 0.0, "flowers": 0.0},
+    "T=4": {"digits": 0.0, "scenes": -0.01, "flowers": -0.03},
+    "steady": {"digits": 0.01, "scenes": 0.005, "flowers": 0.0},
+    "wild": {"digits": 0.02, "scenes": -0.4, "flowers": 0.05},
+    "rare": {"digits": 0.03},
+}
+"""What arms of a comparison over three tasks are above the best fixed temperature of each."""
+
+
+def several_tasks_content() -> dict[str, Any]:
+    """What comparison.json holds after three seeds of :data:`GAINS`, whose regrets differ by ± 0.1 points."""
+    rows = [
+        Row(arm, task, seed, 0.6 + 0.03 * seed + gain + jitter, 0.6, 1, 2.0, 2.0)
+        for arm, gains in GAINS.items()
+        for task, gain in gains.items()
+        for seed, jitter in enumerate((-0.001, 0.0, 0.001) if arm in ("steady", "wild", "rare") else (0.0,) * 3)
+    ]
+    tasks = {"digits": {}, "scenes": {"dataset": "digits_detection"}, "flowers": {"dataset": "arrays"}}
+    statistics = analyze(rows, dict.fromkeys(tasks, ("T=1", "T=4")), "T=4")
+    return {
+        "version": 1,
+        "settings": {},
+        "tasks": tasks,
+        "arms": {arm: {"rule": "fixed"} if arm in ("T=1", "T=4") else {"rule": "lskd"} for arm in GAINS},
+        "baseline": "T=4",
+        "planned_runs": len(rows),
+        "runs": [asdict(row) | {"folder": f"runs/{row.task}/{row.arm}/seed{row.seed}"} for row in rows],
+        "statistics": statistics,
+        "over_tasks": analyze_over_tasks(statistics),
         "versions": {"torch": torch.__version__},
     }
 

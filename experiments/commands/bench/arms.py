@@ -125,7 +125,7 @@ def ppo_acting(config: BenchConfig) -> Arm:
 
 
 def _learner(config: BenchConfig) -> str:
-    return "ppo" if config.agent.agent == PRETRAINED else config.agent.agent
+    return "ppo" if config.agent.agent in (None, PRETRAINED) else config.agent.agent
 
 
 def _learning(config: BenchConfig, calibrator: str) -> Arm:

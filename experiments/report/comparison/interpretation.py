@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from experiments.report.comparison.loading import TaskRecord
+from experiments.report.comparison.loading import ComparisonRecord, TaskRecord
+from experiments.report.formatting import signed
 from experiments.session.provenance import ACCURACY
 
 
@@ -36,6 +37,27 @@ def describe(task: TaskRecord) -> str:
     if unknown:
         words += f" Too few runs for a conclusion: {', '.join(unknown)}."
     return words + _regret_in_words(task) + _chance_in_words(len(known), len(above) + len(below))
+
+
+def describe_over_tasks(comparison: ComparisonRecord) -> list[str]:
+    """Say which arms are above the best fixed temperatures in the mean over all tasks; nothing for a single task."""
+    count = len(comparison.tasks)
+    arms = [arm for arm in comparison.over_tasks if arm.tasks == count and arm.mean is not None]
+    if not arms:
+        return []
+    above = [
+        f"{arm.name} {arm.mean.in_words()}" for arm in arms if arm.mean and arm.mean.is_known and arm.mean.low > 0.0
+    ]
+    words = f"Over {count} tasks, against the best fixed temperature of each in hindsight, "
+    words += (
+        f"above zero with the interval over the tasks: {'; '.join(above)}."
+        if above
+        else "no arm is clearly above zero."
+    )
+    best = max(arms, key=lambda arm: arm.worst[1] if arm.worst else float("-inf"))
+    if best.worst is not None:
+        words += f" The least loss on its worst task has {best.name}: {signed(best.worst[1])} on {best.worst[0]}."
+    return [words]
 
 
 def _regret_in_words(task: TaskRecord) -> str:

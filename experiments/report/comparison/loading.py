@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.compare.over_tasks import rank
 from experiments.compare.rows import CHOSEN, COMPARISON_FILE, COMPARISON_VERSION, LAST
 from experiments.report.formatting import number, signed
 from experiments.report.run.loading import History, read_history
@@ -111,11 +112,33 @@ class TaskRecord:
 
 
 @dataclass(frozen=True)
+class ArmOverTasks:
+    """The last epoch's students of an arm over several tasks: regrets in points, from the best fixed T of each task.
+
+    ``mean`` has the interval over the tasks, ``by_seeds`` that for these tasks alone. The cost ratio is over the
+    baseline's. The mean and the worst task are None without any result, the cost where it is unknown.
+    """
+
+    name: str
+    tasks: int
+    mean: Interval | None
+    by_seeds: Interval | None
+    difference: Interval | None
+    worst: tuple[str, float] | None
+    at_or_above: int
+    cost_ratio: float | None
+
+
+@dataclass(frozen=True)
 class ComparisonRecord:
-    """The content of ``comparison.json``, its tasks that have results, and the errors of failed runs."""
+    """The content of ``comparison.json``, its tasks that have results, and the errors of failed runs.
+
+    ``over_tasks`` are all arms over several tasks, those with all tasks first and the best first.
+    """
 
     content: dict[str, Any]
     tasks: list[TaskRecord]
+    over_tasks: list[ArmOverTasks]
     planned_runs: int
     finished_runs: int
     errors: list[str]
@@ -134,9 +157,31 @@ class ComparisonRecord:
                 for name, statistics in content["statistics"].items()
             ]
             errors = [f"{run['task']}/{run['arm']}/seed{run['seed']}: {run['error']}" for run in runs if run["error"]]
-            return cls(content, tasks, int(content["planned_runs"]), len(runs), errors)
+            over_tasks = _over_tasks(content.get("over_tasks"))
+            return cls(content, tasks, over_tasks, int(content["planned_runs"]), len(runs), errors)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise UsageError(f"{path} is damaged: {type(error).__name__} {error}") from None
+
+
+def _over_tasks(found: dict[str, Any] | None) -> list[ArmOverTasks]:
+    if found is None:
+        return []
+    arms, count = found[LAST], len(found["tasks"])
+    return [_arm_over_tasks(name, arms[name]) for name in sorted(arms, key=lambda name: rank(arms[name], count))]
+
+
+def _arm_over_tasks(name: str, found: dict[str, Any]) -> ArmOverTasks:
+    regret, worst = found["regret"], found["worst"]
+    return ArmOverTasks(
+        name,
+        tasks=int(found["tasks"]),
+        mean=Interval.of(regret),
+        by_seeds=None if regret is None else Interval.of({**regret, "interval": regret["seeds_interval"]}),
+        difference=Interval.of(found["difference"]),
+        worst=None if worst is None else (worst["task"], 100.0 * worst["regret"]),
+        at_or_above=int(found["at_or_above"]),
+        cost_ratio=_optional(found["cost_ratio"]),
+    )
 
 
 def _task(name: str, statistics: dict[str, Any], histories: Callable[[str], list[History]]) -> TaskRecord:

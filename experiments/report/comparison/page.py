@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from experiments.report.comparison.figures import draw_accuracies, draw_cost, draw_differences, draw_temperatures
-from experiments.report.comparison.interpretation import describe
-from experiments.report.comparison.loading import STUDENTS, ArmRecord, ComparisonRecord, Interval, TaskRecord
-from experiments.report.formatting import number, percent
+from experiments.report.comparison.interpretation import describe, describe_over_tasks
+from experiments.report.comparison.loading import (
+    STUDENTS,
+    ArmOverTasks,
+    ArmRecord,
+    ComparisonRecord,
+    Interval,
+    TaskRecord,
+)
+from experiments.report.comparison.regrets_figure import draw_regrets
+from experiments.report.formatting import number, percent, signed
 from experiments.report.page import Page, Section, Table, Tile, settings_table
 
 
@@ -20,6 +28,8 @@ def comparison_page(comparison: ComparisonRecord) -> Page:
         )
         for task in tasks
     ]
+    if comparison.over_tasks:
+        sections.insert(0, Section("Over all tasks", [draw_regrets(comparison)], _table_over_tasks(comparison)))
     names = list(content.get("arms") or {})
     return Page(
         kind="comparison",
@@ -27,7 +37,7 @@ def comparison_page(comparison: ComparisonRecord) -> Page:
         subtitle=f"{comparison.finished_runs} of {comparison.planned_runs} runs",
         warnings=_warnings(comparison),
         tiles=[tile for task in tasks for tile in _tiles(task, len(tasks) > 1)],
-        interpretation=[describe(task) for task in tasks],
+        interpretation=[*describe_over_tasks(comparison), *(describe(task) for task in tasks)],
         sections=sections,
         notes=_missing(comparison),
         tables=[
@@ -65,6 +75,37 @@ def _tiles(task: TaskRecord, is_one_of_several: bool) -> list[Tile]:
         bounds = f"{number(mean.low)} to {number(mean.high)}" if mean.is_known else "a single run"
         tiles.append(Tile(f"{prefix}{name}", f"{mean.mean:.2f} %", f"{bounds}; {', '.join(remarks[name])}"))
     return tiles
+
+
+def _table_over_tasks(comparison: ComparisonRecord) -> Table:
+    columns = ["arm", "mean regret, points", "by seeds alone", "worst task", "at or above", "over the baseline"]
+    rows = [_row_over_tasks(arm) for arm in comparison.over_tasks]
+    return Table(
+        f"Last epoch, over {len(comparison.tasks)} tasks",
+        [*columns, "cost", "tasks"],
+        [[text for text, _ in row] for row in rows],
+        [[key for _, key in row] for row in rows],
+        "Points over the best fixed temperature of each task in hindsight: the mean of the tasks' means, with the 95 % "
+        "interval (Student's t) over the tasks, for further tasks like these; by seeds alone is the interval for these "
+        "tasks. Even an arm as good as the best fixed temperature is a little below zero, because that is chosen from "
+        "these results. At or above: tasks without regret. Cost is the geometric mean over the tasks.",
+    )
+
+
+def _row_over_tasks(arm: ArmOverTasks) -> list[Cell]:
+    by_seeds: Cell = ("–", None)
+    if arm.by_seeds is not None and arm.by_seeds.is_known:
+        by_seeds = (f"{signed(arm.by_seeds.low)} to {signed(arm.by_seeds.high)}", arm.by_seeds.low)
+    return [
+        (arm.name, arm.name),
+        _estimate(arm.mean),
+        by_seeds,
+        ("–", None) if arm.worst is None else (f"{signed(arm.worst[1])} {arm.worst[0]}", arm.worst[1]),
+        (f"{arm.at_or_above} of {arm.tasks}", arm.at_or_above),
+        _estimate(arm.difference),
+        ("–", None) if arm.cost_ratio is None else (f"{arm.cost_ratio:.2f} ×", arm.cost_ratio),
+        (str(arm.tasks), arm.tasks),
+    ]
 
 
 def _result_table(task: TaskRecord) -> Table:

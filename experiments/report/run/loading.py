@@ -91,7 +91,9 @@ class RunRecord:
     @property
     def has_agent(self) -> bool:
         """Whether an agent learns in the run, rather than a rule or saved policy setting the temperatures."""
-        is_frozen = self.config.get("rule") or self.config.get("policy") or self.config.get("agent") == PRETRAINED
+        is_frozen = (
+            self.config.get("rule") or self.config.get("policy") or self.config.get("agent") in (None, PRETRAINED)
+        )
         return not is_frozen
 
     @property

@@ -123,6 +123,29 @@ def test_nothing_is_repeated_and_new_arms_and_seeds_are_added(
     assert (finished / "comparison.csv").read_bytes() == content
 
 
+@pytest.mark.slow
+def test_a_comparison_is_made_in_parts_and_puts_together_what_other_machines_made(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere, here = tmp_path / "elsewhere", tmp_path / "here"
+    assert compare(elsewhere, *ARMS, "--only", "*/T=*") == 0
+    assert [row["arm"] for row in rows(elsewhere)] == ["T=1", "T=1", "T=4", "T=4"]
+    assert comparison(elsewhere)["planned_runs"] == 10
+    assert "over T=4" in capsys.readouterr().out
+    assert compare(here, *ARMS, "--only", "digits/lskd", "*/ppo*", "*/student_alone") == 0
+    assert "the baseline T=4 is still missing" in capsys.readouterr().out
+    for summary in elsewhere.rglob(
+        "summary.json"
+    ):  # what a run is known by; the rest is for its curves and its student
+        copied = here / summary.relative_to(elsewhere)
+        copied.parent.mkdir(parents=True)
+        copied.write_bytes(summary.read_bytes())
+    before = {path: path.stat().st_mtime_ns for path in here.rglob("summary.json")}
+    assert compare(here, *ARMS) == 0
+    assert {path: path.stat().st_mtime_ns for path in here.rglob("summary.json")} == before
+    assert rows(here) == rows(finished)
+
+
 def test_other_settings_are_refused_unless_they_may_replace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compare(tmp_path, "--rules", "lskd") == 0
     assert compare(tmp_path, "--rules", "lskd", "--epochs", "3") == 2

@@ -49,7 +49,7 @@ def files(folder: Path) -> set[str]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished PPO run."""
     out = tmp_path_factory.mktemp("runs") / "ppo"
-    assert distill(out, "--student-alone", "--explore-first-epoch", "15") == 0
+    assert distill(out, "--student-alone", "--explore-first-epoch", "15", "--around", "None") == 0
     return out
 
 

@@ -35,7 +35,7 @@ def test_ready_made_arms_have_speaking_names() -> None:
         *("mine", "student_alone", "strong"),
     ]
     assert found.baseline == "T=4"
-    assert found.fixed_arms() == ["T=1", "T=4", "T=8", "T=2s"]
+    assert found.tasks["digits"].fixed_arms() == ["T=1", "T=4", "T=8", "T=2s"]
     assert [run.seed for run in found.runs_of("digits", "strong")] == [7, 8]
     strong, alone, mine = (found.runs_of("digits", arm)[0].config for arm in ("strong", "student_alone", "mine"))
     assert (strong.agent.rule, strong.run.distillation.method_options) == ("lskd", {"kd_weight": 9})
@@ -87,16 +87,37 @@ def test_a_preset_is_laid_under_the_command_line() -> None:
 @pytest.mark.parametrize("name", ["digits", "fashion_mnist", "cifar100"])
 def test_ready_made_comparisons_sweep_eight_temperatures_at_least(name: str) -> None:
     found = plan("--preset", name)
-    assert len(found.fixed_arms()) >= 8
+    assert len(found.tasks[name].fixed_arms()) >= 8
     assert {"T=4", "student_alone", "pretrained"} <= set(found.arms)
 
 
 @pytest.mark.parametrize("name", preset_names("compare"))
 def test_ready_made_comparisons_have_the_controls_and_no_run_twice(name: str) -> None:
     found = plan("--preset", name)
-    assert {"T=1", "T=4", "student_alone"} <= set(found.arms)
-    assert found.runs[0].config.run.data.dataset == name
-    assert len({run.hash for run in found.runs}) == len(found.runs)
+    assert all({"T=1", "T=4", "student_alone"} <= set(task.arms) for task in found.tasks.values())
+    assert name == "all" or found.runs[0].config.run.data.dataset == name
+    assert name == "all" or len(found.tasks) == 1
+    for task in found.tasks:
+        runs = [run for run in found.runs if run.task == task]
+        assert len({run.hash for run in runs}) == len(runs)
+
+
+def test_the_comparison_over_all_tasks_has_what_it_promises() -> None:
+    found = plan("--preset", "all")
+    assert len(found.tasks) == 9
+    fixed = {f"T={temperature}" for temperature in (1, 2, 3, 4, 6, 8, 12, 16)}
+    ways = {"anneal", "cosine", "random", "dts", "lskd-9", "normkd-0.9", "dtkd", "ctkd", "pretrained", "ppo-paper"}
+    for name, task in found.tasks.items():
+        assert {*fixed, *ways, "student_alone", "ppo-anneal"} <= set(task.arms), name
+        assert fixed <= set(task.fixed_arms()), name
+        assert task.seeds == (3 if name == "digits-detection" else 5)
+    published = {task: found.runs_of(task, "lskd-9")[0].config.run for task in ("digits", "cifar100-dkd")}
+    assert published["digits"].distillation.method_options == {"kd_weight": 9}
+    of_dkd = {"alpha": 9, "beta": 18, "warmup_epochs": 1}
+    assert (published["cifar100-dkd"].recipe.epochs, published["cifar100-dkd"].distillation.method_options) == (
+        20,
+        of_dkd,
+    )
 
 
 def test_a_hash_tells_settings_apart_whatever_their_order() -> None:
@@ -104,6 +125,27 @@ def test_a_hash_tells_settings_apart_whatever_their_order() -> None:
     first, second = plan("--seeds", "2").runs
     assert first.hash != second.hash
     assert first.hash == plan("--out", "elsewhere").runs[0].hash
+
+
+def test_a_part_of_the_runs_can_be_chosen_to_be_made_now() -> None:
+    arms = ("--tasks", "a", "{}", "b", "{}", "--fixed-temperatures", "1", "--rules", "lskd", "--seeds", "2")
+    everything = plan(*arms)
+    assert everything.chosen == everything.runs
+    for only, expected in {
+        ("a",): {f"a/{arm}/seed{seed}" for arm in ("T=1", "T=4", "lskd") for seed in (0, 1)},
+        ("*/T=*",): {f"{task}/T={t}/seed{seed}" for task in "ab" for t in (1, 4) for seed in (0, 1)},
+        ("b/lskd", "*/T=4/seed1"): {"b/lskd/seed0", "b/lskd/seed1", "a/T=4/seed1", "b/T=4/seed1"},
+    }.items():
+        found = plan(*arms, "--only", *only)
+        assert {run.name for run in found.chosen} == expected
+        assert [run.hash for run in found.runs] == [run.hash for run in everything.runs]
+
+
+def test_the_device_that_auto_finds_does_not_tell_runs_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    (found,) = plan("--seeds", "1").runs
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert plan("--seeds", "1").runs[0].hash == found.hash
+    assert plan("--seeds", "1", "--device", "cpu").runs[0].hash != found.hash
 
 
 class _Recorder(RunHook):
@@ -161,6 +203,7 @@ BAD_INPUT = [
     (["--baseline", "lskd"], "unknown arm as baseline: 'lskd'"),
     (["--preset", "digit"], "unknown preset 'digit'. Did you mean 'digits'?"),
     (["--seeds", "0"], "at least 1 seed"),
+    (["--only", "digits/T=5"], "unknown task (or TASK/ARM, TASK/ARM/seedN) 'digits/T=5'."),
     (["--jobs", "-1"], "jobs must not be negative, not -1"),
     (["--executor", "cluster"], "--executor"),
 ]

@@ -16,7 +16,7 @@ def test_arms_are_in_the_order_of_their_means_with_intervals_and_marks(capsys: p
         for seed in range(3)
     ]
     rows[-1] = Row("ppo", "digits", 2, error="out of memory")
-    print_tables(analyze(rows, ["digits"], "T=4", ["T=4", "T=8"]))
+    print_tables(analyze(rows, {"digits": ["T=4", "T=8"]}, "T=4"))
     told = capsys.readouterr().out
     lines = [line for line in told.splitlines() if line.strip().startswith(("ppo", "T="))]
     assert [line.split()[0] for line in lines] == ["ppo", "T=8", "T=4"] * 2

@@ -104,8 +104,8 @@ def test_the_gradient_through_the_rule_is_kept() -> None:
     batch = outputs()
     residual = ResidualMap(create_rule("lskd"), WIDE)
     assert residual.has_gradient
-    chosen = residual.temperature(torch.full((40, 1), 0.5, dtype=torch.float64), batch)
-    expected = create_rule("lskd", {"tau": 4.0})(batch)  # exp(½ ln 4) is 2
+    chosen = residual.temperature(torch.ones(40, 1, dtype=torch.float64), batch)
+    expected = create_rule("lskd", {"tau": 4.0})(batch)  # the width is ln 2
     gradients = [
         torch.autograd.grad(kd_loss(batch.student_logits, batch.teacher_logits, each).sum(), batch.student_logits)[0]
         for each in (chosen, expected)

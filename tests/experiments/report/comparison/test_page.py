@@ -79,7 +79,7 @@ def test_a_comparison_of_detectors_speaks_of_ap(tmp_path: Path, capsys: pytest.C
         for seed in range(3)
     ]
     rows.insert(0, Row("T=4", "scenes", 3, error="out of memory"))
-    statistics = analyze(rows, ["scenes"], "T=4", ["T=4"])
+    statistics = analyze(rows, {"scenes": ["T=4"]}, "T=4")
     assert statistics["scenes"]["metric"] == "AP"
     print_tables(statistics)
     assert "scenes, last epoch: test AP in %" in capsys.readouterr().out
