@@ -58,7 +58,7 @@ def export_sampling_policy(
     """
     observation, (*mean, squash) = _observation_layers(agent), _actor_layers(agent)
     policy = cast(Any, agent.policy)
-    actor = getattr(policy, "actor", None)
+    actor: Any = getattr(policy, "actor", None)
     if hasattr(actor, "latent_pi"):  # SAC, TQC, CrossQ
         deviation = [actor.latent_pi, actor.log_std, nn.Hardtanh(-20.0, 2.0), Exponential()]
     elif actor is not None:  # TD3, DDPG: the squashing comes before the noise, which is clipped
