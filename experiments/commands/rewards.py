@@ -87,8 +87,9 @@ def _follow(run: DistillationRun, held_out: ImageSet, config: CreditConfig, seed
     actions, generator = ActionMap(run.temperature_range), torch.Generator().manual_seed(seed)
     meters = {name: RewardMeter(name) for name in REWARDS} | {DELAYED: RewardMeter("probe_loss", _DELAY)}
     run.reset(seed)
+    state = _measurement(run)
     for meter in meters.values():
-        meter.reset(_measurement(run))
+        meter.reset(state)
     points = {*np.linspace(run.total_steps * 0.1, run.total_steps - 2, config.points).astype(int).tolist()}
     updates, points_trials = [], []
 
@@ -99,35 +100,39 @@ def _follow(run: DistillationRun, held_out: ImageSet, config: CreditConfig, seed
     for step in tqdm(range(run.total_steps), desc=f"rewards, run {seed}", unit="update"):
         if step in points:
             copies = ((run.fork(), {name: copy.copy(meter) for name, meter in meters.items()}) for _ in range(_TRIALS))
-            points_trials.append([_update(fork, own, held_out, draw(1)) for fork, own in copies])
-        updates.append(_update(run, meters, held_out, draw(run.batch_size)))
+            points_trials.append([_update(fork, own, held_out, draw(1), state)[0] for fork, own in copies])
+        gained, state = _update(run, meters, held_out, draw(run.batch_size), state)
+        updates.append(gained)
     return updates, points_trials
 
 
 def _update(
-    run: DistillationRun, meters: dict[str, RewardMeter], held_out: ImageSet, temperature: Temperature
-) -> dict[str, float]:
-    """Make an update and return what it gained, by every reward and on the held-out images."""
+    run: DistillationRun,
+    meters: dict[str, RewardMeter],
+    held_out: ImageSet,
+    temperature: Temperature,
+    before: Measurement,
+) -> tuple[dict[str, float], Measurement]:
+    """Make an update; return what it gained, by every reward and on the held-out images, and the state after it."""
     if run.outputs.indices is None:
         raise ValueError("the measurement of rewards needs the indices of the training images")
     looked_at = {SAME_BATCH: run.splits.train.subset(run.outputs.indices), TRUTH: held_out}
-    before = _measurement(run)
     losses = {name: before.evaluate(images).loss for name, images in looked_at.items()}
     run.step(temperature)
     after = _measurement(run)
     gained = {name: meter.after_update(after, is_last=False) for name, meter in meters.items()}
     gained |= {name: losses[name] - after.evaluate(images).loss for name, images in looked_at.items()}
-    return {name: float(value) for name, value in gained.items()}
+    return {name: float(value) for name, value in gained.items()}, after
 
 
 def _measurement(run: DistillationRun) -> Measurement:
     """Return what rewards may look at now; images that several of them ask for are forwarded once."""
-    known: dict[int, Evaluation] = {}
+    known: dict[int, tuple[ImageSet, Evaluation]] = {}  # the images are kept so that no others get their ids
 
     def evaluate(images: ImageSet) -> Evaluation:
         if id(images) not in known:
-            known[id(images)] = run.task.evaluate_probe(run.student, images)
-        return known[id(images)]
+            known[id(images)] = images, run.task.evaluate_probe(run.student, images)
+        return known[id(images)][1]
 
     return Measurement(run.outputs, evaluate, run.probe, run.probe_parts)
 
