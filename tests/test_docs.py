@@ -113,6 +113,25 @@ def test_the_table_of_the_packages_policy_is_what_its_training_measured() -> Non
             assert cell.strip("*") == difference({**statistic, "interval": (statistic["low"], statistic["high"])})
 
 
+def test_the_table_of_rewards_is_what_was_measured() -> None:
+    tasks = {"Digits": "digits", "Fashion-MNIST": "fashion_mnist", "CIFAR-100": "cifar100"}
+    names = {
+        "the batch itself, before and after": "same_batch",
+        "`probe_loss`, every 8th update": "probe_loss, every 8th update",
+    }
+    rows = table(RESULTS, "<!-- data: rewards -->")
+    measured = {
+        task: json.loads((ROOT / "docs" / "results" / "rewards" / folder / "rewards.json").read_text())["rewards"]
+        for task, folder in tasks.items()
+    }
+    assert len(rows) == sum(len(rewards) for rewards in measured.values())
+    for task, label, *correlations, cost in rows:
+        reward = measured[task][names.get(label, label.strip("`"))]
+        for cell, kind in zip(correlations, ("pearson", "pearson_second_half", "between_temperatures"), strict=True):
+            assert cell == (f"{reward[kind]:.2f}".replace("-", "−") if kind in reward else "–")
+        assert cost == (f"{reward['cost_ratio']:.2f} ×" if "cost_ratio" in reward else "–")
+
+
 def test_the_readmes_table_is_that_of_the_comparisons() -> None:
     rows = table(README, "differences in points with 95 % intervals:")
     sources = [
