@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from importlib.util import find_spec
 from typing import Any, get_args
 
@@ -28,6 +29,8 @@ FITNESS: dict[str, Callable[[Evaluation], Tensor]] = {
 """What of the students' evaluation is to become small; logarithms make easy and hard instances weigh the same."""
 _WORST = 10.0
 """Greatest figure that counts, and that of a run that diverged."""
+_LEAST_SCALE = 1e-4
+"""Deviation of a figure over seeds below which it counts as that much."""
 
 
 class CoefficientForm:
@@ -84,17 +87,21 @@ class Candidates:
 class Evolution:
     """CMA-ES on the parameters of a coefficient policy (Hansen and Ostermeier 2001), by the library ``pycma``.
 
-    What a candidate is worth is seen on the probe images at the end of its runs. Every candidate drives runs of the
-    same seeds, and a seed's mean over the candidates is taken off, so that lucky seeds do not count.
+    What a candidate is worth is seen on the probe images at the end of its runs: by how much they end better than
+    runs of the same seeds under the schedule alone, whose parameters are 0. Every instance's gain is divided by the
+    deviation of the schedule's figure over seeds, so that all instances speak with one voice, and a penalty keeps
+    parameters small that gain nothing. Candidates come in pairs on both sides of the search's centre.
 
     Args:
-        sets: K runs of each instance, of one K, a multiple of the population.
+        sets: K runs of each instance, of one K, a multiple of the population plus 1.
         seeds: the seeds that the runs of each instance may have.
         form: the policy's form.
         population: number of candidates P a generation.
         deviation: the standard deviation of the first candidates around 0.
         fitness: name in :data:`FITNESS`.
         seed: the seed of all draws.
+        penalty: what the sum of the squared parameters costs, in deviations of the figure over seeds.
+        instances_per_update: number of instances, drawn for each generation, that its candidates run on; None for all.
 
     Raises:
         UsageError: if pycma is not installed, the fitness is unknown or a number does not fit.
@@ -109,6 +116,8 @@ class Evolution:
         deviation: float,
         fitness: str,
         seed: int,
+        penalty: float = 0.0,
+        instances_per_update: int | None = None,
     ) -> None:
         if fitness not in FITNESS:
             raise unknown_name("fitness", fitness, FITNESS)
@@ -116,13 +125,16 @@ class Evolution:
             raise missing_package("evolution", "pycma", "evolution")
         if population < 4:
             raise UsageError(f"evolution needs a population of at least 4, not {population}")
-        if (num_runs := sets[0].num_runs) % population:
-            raise UsageError(f"num_runs={num_runs} must be a multiple of the population {population}")
         if not deviation > 0:
             raise UsageError(f"the initial deviation must be positive, not {deviation:g}")
-        self._sets, self._seeds, self._form = sets, seeds, form
+        if sets[0].num_runs % (population + 1):
+            raise UsageError(f"{sets[0].num_runs} runs cannot be shared by {population} candidates and the schedule")
+        count = len(sets) if instances_per_update is None else instances_per_update
+        if not 1 <= count <= len(sets):
+            raise UsageError(f"a generation can run on 1 to {len(sets)} instances, not {count}")
+        self._sets, self._seeds, self._form, self._count = sets, seeds, form, count
         self._population, self._deviation, self._seed = population, deviation, seed
-        self._measure = FITNESS[fitness]
+        self._penalty, self._measure = penalty, FITNESS[fitness]
         self._start()
 
     def _start(self) -> None:
@@ -134,18 +146,21 @@ class Evolution:
         draws = np.random.default_rng([self._seed, 0])
         # NumPy's global generator is not ours to seed.
         randomness = {"randn": lambda *shape: draws.standard_normal(shape), "seed": math.nan}
-        options = {"popsize": self._population, "verbose": -9, "verb_log": 0, **randomness}
+        pairs = {"CMA_mirrors": self._population // 2, "CMA_mirrormethod": 0}
+        options = {"popsize": self._population, "verbose": -9, "verb_log": 0, **pairs, **randomness}
         self._search = cma.CMAEvolutionStrategy(np.zeros(self._form.num_parameters), self._deviation, options)
 
     def update(self) -> dict[str, float]:
         """Make a generation; return its figures."""
         candidates = np.array(self._search.ask())
-        figures = self._figures(torch.from_numpy(candidates).float())
-        self._tell(candidates, (figures - figures.mean(axis=0)).mean(axis=1).tolist())
+        gains = self._gains(torch.from_numpy(candidates).float())
+        fitness = gains.mean(axis=0) - self._penalty * np.square(candidates).sum(axis=1)
+        self._tell(candidates, (-fitness).tolist())
         return {
-            "fitness": float(figures.mean()),
-            "fitness_spread": float(figures.mean(axis=1).std()),
+            "gain": float(gains.mean()),
+            "gain_spread": float(gains.mean(axis=0).std()),
             "deviation": float(self._search.sigma),
+            "centre": float(np.linalg.norm(self._centres[-1])),
         }
 
     def policy(self) -> CoefficientPolicy:
@@ -172,13 +187,42 @@ class Evolution:
         self._centres.append(np.array(self._search.mean))
         self.generation += 1
 
-    def _figures(self, candidates: Tensor) -> np.ndarray:
-        """Return the figures ``(P, S)`` of the candidates' runs, S of the same seeds each."""
-        draws, columns = np.random.default_rng([self._seed, 1, self.generation]), []
+    def _gains(self, candidates: Tensor) -> np.ndarray:
+        """Return the gains ``(M, P)`` of the candidates over the schedule on M instances, each in its own scale."""
+        draws, gains = np.random.default_rng([self._seed, 1, self.generation]), []
+        followed = torch.cat([torch.zeros_like(candidates[:1]), candidates])
+        for number in sorted(draws.choice(len(self._sets), self._count, replace=False)):
+            runs, seeds = self._sets[number], self._seeds[number]
+            chosen = draws.choice(seeds.stop - seeds.start, runs.num_runs // len(followed)) + seeds.start
+            figures = self._figures(runs, followed, np.tile(chosen, len(followed)).tolist())
+            figures = figures.reshape(len(followed), -1).mean(axis=1)
+            gains.append((figures[0] - figures[1:]) / self._scales[number])
+        return np.array(gains)
+
+    @cached_property
+    def _scales(self) -> list[float]:
+        """The standard deviation over seeds of the schedule's figure on every instance."""
+        schedule = torch.zeros(1, self._form.num_parameters)
+        scales = []
         for runs, seeds in zip(self._sets, self._seeds, strict=True):
-            chosen = draws.choice(seeds.stop - seeds.start, runs.num_runs // len(candidates)) + seeds.start
-            runs.reset(np.tile(chosen, len(candidates)).tolist())
-            runs.advance(Candidates(self._form, candidates.to(runs.device), runs.num_runs))
-            figures = self._measure(runs.evaluate(runs.template.probe)).nan_to_num(nan=_WORST, posinf=_WORST)
-            columns.append(figures.clamp(max=_WORST).cpu().numpy().reshape(len(candidates), -1))
-        return np.concatenate(columns, axis=1)
+            chosen = np.linspace(seeds.start, seeds.stop - 1, runs.num_runs).astype(int).tolist()
+            scales.append(max(float(self._figures(runs, schedule, chosen).std()), _LEAST_SCALE))
+        return scales
+
+    def _figures(self, runs: ParallelRuns, candidates: Tensor, seeds: Sequence[int]) -> np.ndarray:
+        """Return what is to become small at the end of K runs of these seeds, ``(K,)``."""
+        runs.reset(seeds)
+        runs.advance(Candidates(self._form, candidates.to(runs.device), runs.num_runs))
+        figures = self._measure(runs.evaluate(runs.template.probe)).nan_to_num(nan=_WORST, posinf=_WORST)
+        return figures.clamp(max=_WORST).double().cpu().numpy()
+
+
+def runs_of_candidates(num_runs: int, population: int) -> int:
+    """Return the number of runs K of an instance in which the candidates have ``num_runs``: the schedule has its own.
+
+    Raises:
+        UsageError: if the candidates cannot share their runs evenly.
+    """
+    if num_runs % population:
+        raise UsageError(f"num_runs={num_runs} must be a multiple of the population {population}")
+    return num_runs + num_runs // population

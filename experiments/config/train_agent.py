@@ -21,14 +21,14 @@ class TrainingConfig(Options):
     """Who learns: cma (evolution on how the students end), or an agent of rlkd distill (ppo, sac, ...), paid with the
     fall of the log probe loss."""
     instances: str = "digits"
-    """Instance set: a YAML file, or the name of one that comes with the package (digits, digits300, diverse)."""
+    """Instance set: a YAML file, or the name of one that comes with the package (digits, digits300, diverse, many)."""
     coefficient_features: tuple[str, ...] = COEFFICIENT_FEATURES
     """Features of an instance that have a coefficient in log T; a wrong name lists all."""
     form: PolicyForm = "linear"
     """What evolution lets the coefficients depend on: nothing (constant), the run's progress (linear), or also, that of
-    the constant, the batch's loss and mean features (context). An agent's network sees all."""
+    the constant, how near the student is to the teacher (context). An agent's network sees all."""
     num_runs: Count = 48
-    """Runs at once of every instance."""
+    """Runs at once of every instance; evolution adds those of the schedule that its candidates are held against."""
     updates: Annotated[int, Bounds(at_least=1, unit="update")] = 40
     """Generations of evolution, or updates of an agent."""
     minutes: Annotated[Positive | None, tyro.conf.arg(metavar="MINUTES")] = None
@@ -38,8 +38,13 @@ class TrainingConfig(Options):
     fitness: str = "confidence"
     """What evolution looks at on the probe images at a run's end: loss, confidence (mean probability of the true class)
     or accuracy."""
-    initial_deviation: Positive = 0.2
-    """Deviation of evolution's first candidates around T = 1 deviation of the teacher's logits."""
+    initial_deviation: Positive = 0.1
+    """Deviation of evolution's first candidates around coefficients of 0, which are the annealed schedule."""
+    penalty: NonNegative = 0.5
+    """What the sum of a candidate's squared parameters costs, where 1 is the deviation over seeds of what counts: keeps
+    coefficients small that gain nothing."""
+    instances_per_update: Annotated[Count | None, tyro.conf.arg(metavar="COUNT")] = None
+    """Instances, drawn anew for every generation, that evolution's candidates run on; None takes all."""
     probe_images: Annotated[int, Bounds(at_least=1, unit="image")] = 1000
     """Images that fitness and reward are measured on: the probe, and as many as there are of those that neither train
     the student nor validate nor test it."""

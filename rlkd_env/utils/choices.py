@@ -17,6 +17,8 @@ OptimizerName = Literal["sgd", "adam"]
 Temperatures = Literal["shared", "separate"]
 """What is chosen for an instance: one temperature for teacher and student, or one for each."""
 ActionScale = Literal["log", "linear"]
+Acting = Literal["mean", "sample"]
+"""How an agent acts while it does not learn: by its policy's mean, or by draws from its policy's distribution."""
 BatchContent = Literal["pairs", "all"]
 """What an exploring epoch draws: mixed pairs alone, or all images with the mixed ones among them."""
 RunMode = Literal["auto", "stacked", "workers", "serial"]

@@ -10,7 +10,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from agents.learned.evolution import CoefficientForm, Evolution
+from agents.learned.evolution import CoefficientForm, Evolution, runs_of_candidates
 from agents.rules.base import check_temperature
 from agents.sb3.coefficient_training import CoefficientTraining
 from experiments.commands.train_agent.held_out import HeldOutRuns, print_held_out
@@ -112,7 +112,7 @@ class TrainingSession:
         policy = self.training.policy()
         policy.save(self.folder)
         options, rows = self._options, []
-        arms = len(self._held_out) * (len(options.sweep) + 1)
+        arms = len(self._held_out) * (len(options.sweep) + 2)
         with tqdm(total=arms, desc="held out", unit="arm", disable=not self.config.output.progress) as bar:
             for runs in self._held_out:
                 on_device = deepcopy(policy).to(runs.template.device)
@@ -155,14 +155,16 @@ class TrainingSession:
         run.temperature_range = TemperatureRange(_LEAST_TEMPERATURE, _GREATEST_TEMPERATURE)  # the rule has its own
         interval = _NEVER if options.agent == EVOLUTION else max(1, run.total_steps // options.decisions)
         run.reward = RewardMeter("log_probe_loss", interval)
-        return create_parallel_runs(run, options.num_runs, options.run_mode)
+        count = options.num_runs
+        if options.agent == EVOLUTION:
+            count = runs_of_candidates(count, options.population)
+        return create_parallel_runs(run, count, options.run_mode)
 
     def _evolution(self, seeds: list[range]) -> Evolution:
         options = self._options
         form = CoefficientForm(options.form, self._rule)
-        return Evolution(
-            self._sets, seeds, form, options.population, options.initial_deviation, options.fitness, options.seed
-        )
+        search = (options.population, options.initial_deviation, options.fitness, options.seed)
+        return Evolution(self._sets, seeds, form, *search, options.penalty, options.instances_per_update)
 
     def _agent(self, seeds: list[range]) -> CoefficientTraining:
         options = self._options

@@ -1,4 +1,4 @@
-"""Comparison of a policy with fixed temperatures on runs of the same seeds."""
+"""Comparison of a policy with the annealed schedule and fixed temperatures on runs of the same seeds."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from agents.rules import create_rule
 from agents.rules.simple import FixedTemperature
 from experiments.commands.train_agent.instances import Instance
 from experiments.compare.statistics import paired_difference
@@ -41,11 +42,12 @@ class HeldOutRuns:
         return np.concatenate(accuracies)
 
     def compare(self, policy: Policy, sweep: Sequence[float | str], on_arm: Callable[[], None]) -> dict[str, Any]:
-        """Run the policy and every fixed temperature on all seeds, and evaluate them once on the test images.
+        """Run policy, annealed schedule and every fixed temperature on all seeds, and evaluate on the test images.
 
-        The policy must be on the runs' device; ``on_arm`` is called after each temperature and after the policy.
+        The policy must be on the runs' device; ``on_arm`` is called after each of them.
 
-        Return the mean accuracies, and the paired differences to the best fixed temperature in hindsight and to T = 4.
+        Return the mean accuracies, and the paired differences of the policy to the schedule, to the best fixed
+        temperature in hindsight and to T = 4, and of the schedule to that best one.
         """
         test = self.instance.test_set()
         if test is None:
@@ -56,6 +58,8 @@ class HeldOutRuns:
             temperature = parse_bound(bound, self.template.teacher_deviation)
             fixed[f"{temperature:g}"] = self.accuracies(FixedTemperature(temperature), test, seeds)
             on_arm()
+        annealed = self.accuracies(create_rule("anneal").to(self.template.device), test, seeds)
+        on_arm()
         own = self.accuracies(policy, test, seeds)
         on_arm()
         best = max(fixed, key=lambda name: float(fixed[name].mean()))
@@ -65,9 +69,12 @@ class HeldOutRuns:
             "teacher_deviation": self.template.teacher_deviation,
             "fixed": {name: float(values.mean()) for name, values in fixed.items()},
             "best_fixed": best,
+            "anneal": float(annealed.mean()),
             "policy": float(own.mean()),
             "policy_spread": float(own.std(ddof=1)) if len(own) > 1 else 0.0,
+            "to_anneal": _difference(own, annealed),
             "to_best_fixed": _difference(own, fixed[best]),
+            "anneal_to_best_fixed": _difference(annealed, fixed[best]),
             "to_t4": _difference(own, fixed["4"]) if "4" in fixed else None,
         }
 
@@ -86,15 +93,16 @@ class HeldOutRuns:
 def print_held_out(rows: Sequence[dict[str, Any]]) -> None:
     """Print a line per instance: accuracies in percent, differences in points with their intervals."""
     table = Table(title="held-out runs: test accuracy, and paired differences in points with their 95 % interval")
-    for column in ("instance", "runs", "best fixed T", "its accuracy", "policy", "policy - best fixed", "policy - T 4"):
+    differences = ("policy - anneal", "policy - best fixed", "anneal - best fixed")
+    for column in ("instance", "runs", "best fixed T", "its accuracy", "anneal", "policy", *differences):
         table.add_column(column, justify="left" if column == "instance" else "right")
     for row in rows:
         best = row["best_fixed"]
         first, end = row["seeds"]
-        accuracies = (f"{row['fixed'][best]:.2%}", f"{row['policy']:.2%}")
-        differences = (_points(row["to_best_fixed"]), _points(row["to_t4"]))
-        table.add_row(row["instance"], str(end - first), best, *accuracies, *differences)
-    Console(width=120).print(table)
+        accuracies = (f"{accuracy:.2%}" for accuracy in (row["fixed"][best], row["anneal"], row["policy"]))
+        found = (_points(row[key]) for key in ("to_anneal", "to_best_fixed", "anneal_to_best_fixed"))
+        table.add_row(row["instance"], str(end - first), best, *accuracies, *found)
+    Console(width=160).print(table)
 
 
 def _difference(one: np.ndarray, other: np.ndarray) -> dict[str, float]:
@@ -104,8 +112,6 @@ def _difference(one: np.ndarray, other: np.ndarray) -> dict[str, float]:
     return {"mean": found.mean, "low": low, "high": high}
 
 
-def _points(difference: dict[str, float] | None) -> str:
-    if difference is None:
-        return "–"
+def _points(difference: dict[str, float]) -> str:
     mean, low, high = (100.0 * difference[name] for name in ("mean", "low", "high"))
     return f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
