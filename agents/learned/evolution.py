@@ -89,8 +89,8 @@ class Evolution:
 
     What a candidate is worth is seen on the probe images at the end of its runs: by how much they end better than
     runs of the same seeds under the schedule alone, whose parameters are 0. Every instance's gain is divided by the
-    deviation of the schedule's figure over seeds and approaches 1 softly, so that no instance outvotes the others, and a
-    penalty keeps parameters small that gain nothing. Candidates come in pairs on both sides of the search's centre.
+    deviation of the schedule's figure over seeds and approaches 1 softly, so that no instance outvotes the others, and
+    a penalty keeps parameters small that gain nothing. Candidates come in pairs on both sides of the search's centre.
 
     Args:
         sets: K runs of each instance, of one K, a multiple of the population plus 1.
