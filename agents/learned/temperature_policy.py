@@ -74,9 +74,14 @@ class TemperaturePolicy(NetworkPolicy):
     def forward(self, outputs: InstanceOutputs) -> Temperature:
         """Choose the temperatures of a batch of a :class:`~rlkd_env.runs.run.DistillationRun`."""
         with torch.no_grad():
-            action = self.network(self.state(outputs))
+            action = self.action(outputs)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.has_gradient):
             return self.action_map.temperature(action, outputs)
+
+    def action(self, outputs: InstanceOutputs) -> Tensor:
+        """Return the actions of a batch, ``(N, 1)`` or ``(N, 2)``."""
+        action: Tensor = self.network(self.state(outputs))
+        return action
 
     def description(self) -> dict[str, Any]:
         """Return features and action map as plain values; what is acted around must be a rule with a name."""

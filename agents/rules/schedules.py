@@ -8,7 +8,6 @@ from agents.rules.base import Rule, check_temperature, number_type, repeat
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.schedule import AnnealedTemperature
 from rlkd_env.instances.temperature import Temperature
-from rlkd_env.utils.choices import ANNEAL_FIRST, ANNEAL_LAST
 
 
 class LinearSchedule(Rule):
@@ -51,11 +50,11 @@ class Anneal(Rule):
     2021), whose temperature falls linearly, and :class:`DTS`.
 
     Args:
-        first: temperature of the run's first update.
-        last: temperature at its end.
+        first: temperature of the run's first update; None takes 3s, and for a detector's regions 2.
+        last: temperature at its end; None takes 0.35s, and for regions 0.5.
     """
 
-    def __init__(self, first: float | str = ANNEAL_FIRST, last: float | str = ANNEAL_LAST) -> None:
+    def __init__(self, first: float | str | None = None, last: float | str | None = None) -> None:
         super().__init__()
         self.schedule = AnnealedTemperature(first, last)
 

@@ -8,12 +8,15 @@ from typing import Any, cast
 
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.distributions import DiagGaussianDistribution
+from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.running_mean_std import RunningMeanStd
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
 from agents.learned.coefficient_policy import CoefficientPolicy
 from agents.learned.files import Affine
+from agents.learned.sampling_policy import Constant, Exponential, SamplingPolicy
 from agents.learned.temperature_policy import TemperaturePolicy
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.actions import ActionMap, ResidualMap
@@ -36,6 +39,44 @@ def export_policy(
     return TemperaturePolicy(_network(agent), features, action_map)
 
 
+def export_sampling_policy(
+    agent: BaseAlgorithm, features: Sequence[str], action_map: ActionMap | ResidualMap, seed: int
+) -> SamplingPolicy:
+    """Copy an agent's policy with the noise by which the agent explores while it learns.
+
+    Its actions are distributed like those of ``agent.predict(observation, deterministic=False)``; TD3 and DDPG, which
+    have no distribution, explore by their action noise.
+
+    Args:
+        agent: any agent of :data:`agents.sb3.make.AGENTS`, trained on states of these features.
+        features: names of the features, in the order of the observation.
+        action_map: the map from the agent's actions to temperatures.
+        seed: the seed of the noise, together with a run's step.
+
+    Raises:
+        UsageError: if the agent's network or its noise is of a kind that cannot be exported.
+    """
+    observation, (*mean, squash) = _observation_layers(agent), _actor_layers(agent)
+    policy = cast(Any, agent.policy)
+    actor: Any = getattr(policy, "actor", None)
+    if hasattr(actor, "latent_pi"):  # SAC, TQC, CrossQ
+        deviation = [actor.latent_pi, actor.log_std, nn.Hardtanh(-20.0, 2.0), Exponential()]
+    elif actor is not None:  # TD3, DDPG: the squashing comes before the noise, which is clipped
+        mean, squash = [*mean, squash], nn.Hardtanh()
+        noise = getattr(agent, "action_noise", None)
+        noise = getattr(noise, "base_noise", noise)  # for many slots it is vectorised once learning has begun
+        if not isinstance(noise, NormalActionNoise):
+            raise UsageError("a policy that draws its actions needs an agent with normal action noise")
+        deviation = [Constant(torch.as_tensor(noise._sigma))]
+    elif isinstance(policy.action_dist, DiagGaussianDistribution):  # PPO, A2C, TRPO
+        deviation = [Constant(policy.log_std.exp())]
+    else:
+        kind = type(policy.action_dist).__name__
+        raise UsageError(f"a policy that draws its actions needs normal ones, not {kind}: choose acting mean")
+    layers = (_copies([*observation, *mean]), _copies([*observation, *deviation]))
+    return SamplingPolicy(*layers, deepcopy(squash).cpu(), features, action_map, seed)
+
+
 def export_coefficient_policy(agent: BaseAlgorithm, rule: CoefficientRule, scale: float) -> CoefficientPolicy:
     """Copy the policy of an agent trained on a :class:`~rlkd_env.envs.coefficient_env.CoefficientVectorEnv`.
 
@@ -48,7 +89,11 @@ def export_coefficient_policy(agent: BaseAlgorithm, rule: CoefficientRule, scale
 
 def _network(agent: BaseAlgorithm) -> list[nn.Module]:
     """Return copies of the layers from the observation to the deterministic action in ``[-1, 1]``."""
-    blocks = [*_observation_layers(agent), *_actor_layers(agent)]
+    return _copies([*_observation_layers(agent), *_actor_layers(agent)])
+
+
+def _copies(blocks: Sequence[nn.Module]) -> list[nn.Module]:
+    """Return copies of the layers of all blocks on the CPU."""
     return [deepcopy(_plain(layer)).cpu() for block in blocks for layer in _flatten(block)]
 
 

@@ -152,6 +152,7 @@ def make_agent(
     *,
     bandit: bool = False,
     normalize_reward: bool = True,
+    steps_per_phase: int | None = None,
     **overrides: Any,
 ) -> BaseAlgorithm:
     """Create a stock stable-baselines3 agent for an environment of many slots.
@@ -164,6 +165,8 @@ def make_agent(
             value of what comes next is that of the run, not of the instance.
         normalize_reward: divide rewards by the running std of their discounted sum (``VecNormalize``), as KD rewards
             are of the order of 1e-3.
+        steps_per_phase: number of steps of the environment after which learning may pause; unless ``n_steps`` is given,
+            a whole number of an on-policy agent's rollouts makes them up, so that no rollout goes on beyond them.
         overrides: arguments of the agent's class instead of the defaults chosen here.
 
     Raises:
@@ -189,6 +192,8 @@ def make_agent(
     arguments["gamma"] = 0.0 if bandit else 0.99
     if bandit and family.is_on_policy:
         arguments["gae_lambda"] = 0.0
+    if steps_per_phase is not None and "n_steps" in arguments and "n_steps" not in overrides:
+        arguments |= _fitting_rollouts(arguments, vec_env.num_envs, steps_per_phase)
     arguments |= overrides
     if normalize_reward:
         vec_env = VecNormalize(vec_env, norm_obs=False, gamma=arguments["gamma"], epsilon=1e-12)
@@ -196,6 +201,18 @@ def make_agent(
         return agent_class(env=vec_env, **arguments)
     except (TypeError, ValueError, AssertionError) as error:
         raise UsageError(f"agent {name!r} refuses its options: {error}") from None
+
+
+def _fitting_rollouts(arguments: dict[str, Any], num_envs: int, steps: int) -> dict[str, Any]:
+    """Return the length of the longest rollouts, up to the default one, that make up so many steps."""
+    n_steps = _largest_divisor(steps, arguments["n_steps"])
+    if "batch_size" not in arguments:
+        return {"n_steps": n_steps}
+    return {"n_steps": n_steps, "batch_size": _largest_divisor(n_steps * num_envs, arguments["batch_size"])}
+
+
+def _largest_divisor(number: int, limit: int) -> int:
+    return max(divisor for divisor in range(1, min(number, limit) + 1) if number % divisor == 0)
 
 
 def continue_from(agent: BaseAlgorithm, observation: np.ndarray) -> None:

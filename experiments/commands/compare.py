@@ -77,7 +77,7 @@ def _compare(config: CompareConfig, plan: Plan) -> int:
         print(f"\ninterrupted after {len(outcomes)} of {len(plan.runs)} runs: {again}", file=sys.stderr)
         code = 130
     except WorkersLost:
-        print(f"\nrlkd: error: a worker process was killed, perhaps for its memory: {again}", file=sys.stderr)
+        print(f"\nrlkd: error: worker processes end as soon as they start: {again}", file=sys.stderr)
         code = 1
     rows, statistics = _write(config, plan, outcomes)
     if code:

@@ -28,34 +28,60 @@ Closing the generator stops the runs under way."""
 
 
 class WorkersLost(Exception):  # noqa: N818 (not an error in the program)
-    """A worker process was killed, for instance because memory ran out."""
+    """Worker processes end before they have begun with anything."""
 
 
 def in_processes(
     runs: Sequence[PlannedRun], options: CompareOptions, count: CountEpochs
 ) -> Generator[Outcome, None, None]:
-    """Execute runs in worker processes, which are kept for all runs because their imports take seconds."""
+    """Execute runs in worker processes, which are kept for all runs because their imports take seconds.
+
+    Where a worker dies, for instance because memory runs out, the others end with it. Of the runs under way each is
+    made alone at the end, which tells the one that does not get through; all others go on at once.
+    """
+    jobs, suspects, left = min(options.jobs or available_cores(), len(runs)), list[PlannedRun](), list(runs)
+    while left:
+        begun, left = yield from _in_pool(left, jobs, options.threads, count)
+        suspects += begun
+    for run in suspects:
+        begun, _ = yield from _in_pool([run], 1, options.threads, count)
+        if begun:
+            yield Outcome(run, None, "its process was killed, perhaps for its memory")
+
+
+def _in_pool(
+    runs: Sequence[PlannedRun], jobs: int, threads: int, count: CountEpochs
+) -> Generator[Outcome, None, tuple[list[PlannedRun], list[PlannedRun]]]:
+    """Execute runs in a pool of processes; where one dies, return the runs that were under way and those that were not.
+
+    Raises:
+        WorkersLost: if a process dies before any run is under way.
+    """
     context = multiprocessing.get_context("spawn")  # a fork does not work with threads and GPUs
     epochs = context.Value("q", 0)
     of_workers, lifeline = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(
-        min(options.jobs or available_cores(), len(runs)), context, _start_worker, (epochs, of_workers)
-    )
-    seen = 0
+    pool = ProcessPoolExecutor(min(jobs, len(runs)), context, _start_worker, (epochs, of_workers))
+    waiting, begun, seen = dict[Future[Outcome], PlannedRun](), set[str](), 0
     try:
-        waiting: set[Future[Outcome]] = {pool.submit(_work, run, options.threads) for run in runs}
+        waiting |= {pool.submit(_work, run, threads): run for run in runs}
         while waiting:
-            done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
+            done, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
             count(epochs.value - seen)
             seen = epochs.value
             for future in done:
-                yield future.result()
+                outcome = future.result()
+                del waiting[future]
+                yield outcome
+            begun = {run.name for future, run in waiting.items() if future.running()}
         pool.shutdown()
     except BrokenProcessPool as error:
-        raise WorkersLost from error
+        if not begun:
+            raise WorkersLost from error
     finally:
         lifeline.close()  # ends the workers at once
         pool.shutdown(cancel_futures=True)
+    left = list(waiting.values())
+    return [run for run in left if run.name in begun], [run for run in left if run.name not in begun]
 
 
 def one_by_one(

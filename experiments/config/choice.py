@@ -150,11 +150,12 @@ class AgentChoice:
 
         return check_function(self.warm_up.create(run, seed))
 
-    def agent(self, env: VectorEnv[Any, Any, Any], seed: int) -> BaseAlgorithm:
-        """Return the agent for an environment."""
+    def agent(self, env: VectorEnv[Any, Any, Any], seed: int, steps_per_phase: int | None = None) -> BaseAlgorithm:
+        """Return the agent for an environment; ``steps_per_phase`` is the steps after which learning may pause."""
         from agents.sb3.make import make_agent
 
         chosen: dict[str, Any] = {"bandit": self.bandit, "seed": seed, **self.options}
+        chosen["steps_per_phase"] = steps_per_phase
         return make_agent(self.name, env, **chosen)
 
 

@@ -13,7 +13,7 @@ from experiments.config.common import CommandConfig, FileName, PresetName
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.config import RunConfig
 from rlkd_env.sampling.settings import Exploration
-from rlkd_env.utils.choices import DEFAULT_WIDTH, ActionScale, BatchContent
+from rlkd_env.utils.choices import DEFAULT_WIDTH, Acting, ActionScale, BatchContent
 from rlkd_env.utils.options import Count, NameOf, NonNegative, NonNegativeInt, Options, OptionValue, Positive
 
 _ONE_OF_THEM = tyro.conf.create_mutex_group(required=False, title="who sets the temperatures, one of")
@@ -59,6 +59,9 @@ class AgentConfig(Options):
     """Epochs from one in which the agent learns to the next; between, it acts without learning. The paper's is 20."""
     learn_last_epoch: Annotated[NonNegativeInt | None, tyro.conf.arg(metavar="INT")] = None
     """Last epoch in which the agent learns, counted from 1; None means the run's last."""
+    acting: Acting = "mean"
+    """How the agent acts in the epochs in which it does not learn: by its policy's mean, or by samples from its
+    policy's distribution, as the paper's public code does."""
     agent_options: dict[str, OptionValue] = field(default_factory=dict)
     """Arguments of the agent's class as NAME VALUE pairs, such as learning_rate 3e-4 n_steps 32."""
 
@@ -98,9 +101,10 @@ class AgentConfig(Options):
         return self.rule is None and self.policy is None and self.agent not in (None, PRETRAINED)
 
     def _check_unused(self) -> None:
-        if self.bandit or self.agent_options or self.calibrator != type(self).calibrator:
+        changed = (self.calibrator, self.acting) != (type(self).calibrator, type(self).acting)
+        if self.bandit or self.agent_options or changed:
             raise UsageError(
-                "--bandit, --agent-options and --calibrator are for an agent that learns, such as --agent ppo"
+                "--bandit, --agent-options, --calibrator and --acting are for an agent that learns, such as --agent ppo"
             )
 
     def _learning(self) -> AgentChoice:

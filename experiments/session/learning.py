@@ -16,7 +16,7 @@ from agents.recording.timing import TimedVectorEnv
 from agents.recording.trace import TracedRewards
 from agents.rules.base import Rule
 from agents.sb3.checkpoint import agent_state, load_agent_state
-from agents.sb3.export import export_policy
+from agents.sb3.export import export_policy, export_sampling_policy
 from agents.sb3.make import continue_from
 from experiments.config import DistillConfig
 from experiments.config.choice import AgentChoice
@@ -45,9 +45,13 @@ class AgentPhases(Phases):
         around = choice.rule_around(run, seed)
         self._warmup_policy = choice.warm_up.create(run, seed) if around is None else around
         exploration = config.exploration.settings(run.recipe.epochs)
-        self.agent = choice.agent(self._wrap(choice, exploration, around), seed)
+        pauses = self._options.learn_interval > 1 or self._options.learn_last_epoch is not None
+        steps = run.steps_per_epoch if pauses else None
+        self.agent = choice.agent(self._wrap(choice, exploration, around), seed, steps)
+        self._seed = seed
         self.warmup_steps = min(self._options.warmup_epochs * run.steps_per_epoch, run.total_steps)
         self._is_learning = False
+        self.acting_policy()  # an agent that cannot act as asked is told of now
 
     def _wrap(
         self, choice: AgentChoice, exploration: Exploration | None, around: Rule | None
@@ -108,11 +112,14 @@ class AgentPhases(Phases):
         raise _PhaseOver
 
     def acting_policy(self) -> TemperaturePolicy:
-        """Return the agent's policy as it is now, without exploration noise."""
-        return self.learned_policy().to(self._run.device)
+        """Return the agent's policy as it is now: its mean, or if it acts by samples, its distribution."""
+        if self._options.acting == "mean":
+            return self.learned_policy().to(self._run.device)
+        policy = export_sampling_policy(self.agent, self._run.state.names, self._action_map, self._seed)
+        return policy.to(self._run.device)
 
     def learned_policy(self) -> TemperaturePolicy:
-        """Return the same on the CPU."""
+        """Return the agent's policy as it is now, without exploration noise, on the CPU."""
         return export_policy(self.agent, self._run.state.names, self._action_map)
 
     def scalars(self) -> dict[str, float]:

@@ -21,7 +21,7 @@ from rlkd_env.instances.features import FEATURES
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.schedule import AnnealedTemperature, teacher_unit
 from rlkd_env.instances.state import InstanceState
-from rlkd_env.utils.choices import ANNEAL_FIRST, ANNEAL_LAST, COEFFICIENT_FEATURES, COEFFICIENT_WIDTH
+from rlkd_env.utils.choices import COEFFICIENT_FEATURES, COEFFICIENT_WIDTH
 
 _FARTHEST = 2.0
 """Deviations from the batch's mean at which a feature ends."""
@@ -40,7 +40,7 @@ class CoefficientRule:
             of logits over the batch's unit, brought to mean 0 and deviation 1 in the batch, and clipped at ±2.
         width: logarithm of the factor within which temperatures stay around the schedule, which they approach softly.
         first: the schedule's temperature at the start: a number, or with suffix s a multiple of the mean standard
-            deviation of the teacher's logits in the batch.
+            deviation of the teacher's logits in the batch; None is the default of annealing.
         last: its temperature at the end, likewise.
 
     Raises:
@@ -58,8 +58,8 @@ class CoefficientRule:
 
     features: tuple[str, ...] = COEFFICIENT_FEATURES
     width: float = COEFFICIENT_WIDTH
-    first: float | str = ANNEAL_FIRST
-    last: float | str = ANNEAL_LAST
+    first: float | str | None = None
+    last: float | str | None = None
     state: InstanceState = field(init=False, repr=False, compare=False)
     schedule: AnnealedTemperature = field(init=False, repr=False, compare=False)
 

@@ -104,6 +104,11 @@ class InstanceOutputs:
         """Number of classes C."""
         return self.student_logits.shape[-1]
 
+    @property
+    def are_regions(self) -> bool:
+        """Whether the instances are a detector's regions rather than whole images."""
+        return self.regions is not None or self.further_loss is not None
+
     @cached_property
     def _student_log_softmax(self) -> Tensor:
         with torch.enable_grad():  # the loss needs gradients even if a policy without them asks first

@@ -11,7 +11,7 @@ from torch import Tensor
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import parse_bound
-from rlkd_env.utils.choices import ANNEAL_FIRST, ANNEAL_LAST
+from rlkd_env.utils.choices import ANNEAL_IMAGES, ANNEAL_REGIONS
 
 _SMALLEST_UNIT = 1e-6
 
@@ -33,7 +33,8 @@ class AnnealedTemperature:
 
     Args:
         first: temperature of the run's first update: a number, or with suffix s a multiple of :func:`teacher_unit`.
-        last: temperature at its end, likewise.
+            None takes 3s, and for a detector's regions 2.
+        last: temperature at its end, likewise. None takes 0.35s, and for regions 0.5.
 
     Raises:
         UsageError: if a temperature is not positive and finite.
@@ -44,17 +45,19 @@ class AnnealedTemperature:
         tensor([4., 4.])
     """
 
-    first: float | str = ANNEAL_FIRST
-    last: float | str = ANNEAL_LAST
+    first: float | str | None = None
+    last: float | str | None = None
 
     def __post_init__(self) -> None:
         for bound in (self.first, self.last):
-            if not 0 < parse_bound(bound, 1.0) < math.inf:
+            if bound is not None and not 0 < parse_bound(bound, 1.0) < math.inf:
                 raise UsageError(f"the temperature must be positive and finite, not {bound}")
 
     def log_by_run(self, outputs: InstanceOutputs) -> Tensor:
         """Return the logarithm of K runs' temperatures, ``(K, 1)``."""
-        ends = ((1.0 - outputs.progress, self.first), (outputs.progress, self.last))
+        first, last = ANNEAL_REGIONS if outputs.are_regions else ANNEAL_IMAGES
+        first, last = first if self.first is None else self.first, last if self.last is None else self.last
+        ends = ((1.0 - outputs.progress, first), (outputs.progress, last))
         constant = sum(share * math.log(parse_bound(bound, 1.0)) for share, bound in ends)
         relative = sum(share for share, bound in ends if _is_relative(bound))
         return constant + relative * teacher_unit(outputs).log()

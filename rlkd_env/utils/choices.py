@@ -17,6 +17,8 @@ OptimizerName = Literal["sgd", "adam"]
 Temperatures = Literal["shared", "separate"]
 """What is chosen for an instance: one temperature for teacher and student, or one for each."""
 ActionScale = Literal["log", "linear"]
+Acting = Literal["mean", "sample"]
+"""How an agent acts while it does not learn: by its policy's mean, or by draws from its policy's distribution."""
 BatchContent = Literal["pairs", "all"]
 """What an exploring epoch draws: mixed pairs alone, or all images with the mixed ones among them."""
 RunMode = Literal["auto", "stacked", "workers", "serial"]
@@ -36,5 +38,6 @@ DECISIONS = 20
 """Actions that a run takes from an agent that sets coefficients."""
 DEFAULT_WIDTH = math.log(2.0)
 """Logarithm of the most that an agent around a rule multiplies or divides the rule's temperatures by."""
-ANNEAL_FIRST, ANNEAL_LAST = "3s", "0.35s"
-"""Temperatures at the start and the end of an annealed run, in mean standard deviations of the teacher's logits."""
+ANNEAL_IMAGES, ANNEAL_REGIONS = ("3s", "0.35s"), (2.0, 0.5)
+"""Temperatures at the start and the end of an annealed run: of images in mean standard deviations of the teacher's
+logits, of detectors' regions around 1, which is usual for them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -41,6 +42,14 @@ def test_annealing_takes_the_unit_of_every_run_apart() -> None:
     joined = InstanceOutputs.join([one, other])
     expected = torch.cat([Anneal()(one).student, Anneal()(other).student])
     torch.testing.assert_close(Anneal()(joined).student, expected)
+
+
+def test_a_detectors_regions_have_temperatures_around_1() -> None:
+    regions = replace(at(0.5), further_loss=torch.zeros(12))
+    assert Anneal()(regions).student.tolist() == pytest.approx([1.0] * 12)
+    several = InstanceOutputs.join([regions, regions])
+    assert Anneal()(several).student.tolist() == pytest.approx([1.0] * 24)
+    assert float(Anneal(first=8)(replace(regions, progress=0.0)).student[0]) == 8.0
 
 
 def test_a_teacher_without_an_opinion_gives_no_temperature_of_zero() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium as gym
@@ -14,7 +15,7 @@ from torch import nn
 
 from agents.learned.temperature_policy import TemperaturePolicy
 from agents.rules.create import create_rule
-from agents.sb3.export import export_policy
+from agents.sb3.export import export_policy, export_sampling_policy
 from agents.sb3.make import AGENTS, VectorEnvAdapter, make_agent
 from rlkd_env.errors import UsageError
 from rlkd_env.wrappers import ResidualAction, TemperatureAction
@@ -97,6 +98,50 @@ def test_normalised_observations_are_part_of_the_policy() -> None:
     actions, _ = agent.predict(normalised, deterministic=True)
     chosen = policy.temperatures_from_state(torch.from_numpy(states())).numpy()
     np.testing.assert_allclose(chosen, envs.actions(actions)[:, 0], rtol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(AGENTS))
+def test_a_sampling_policy_draws_actions_as_the_agent_does_while_it_learns(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    envs = digits()
+    agent = make_agent(name, envs, seed=0)
+    agent.learn(14 * 64)
+    policy = export_sampling_policy(agent, envs.unwrapped.run.state.names, envs.action_map, seed=3)
+    outputs = envs.unwrapped.run.outputs
+    many = states(1).repeat(20_000, axis=0)
+    monkeypatch.setattr(policy, "state", lambda _: torch.from_numpy(many))
+    drawn = policy.action(outputs).numpy()
+    expected, _ = agent.predict(many, deterministic=False)
+    if agent.action_noise is not None:  # which predict() leaves out
+        expected = np.clip(expected + np.random.default_rng(0).normal(0.0, 0.2, expected.shape), -1.0, 1.0)
+    assert drawn.shape == expected.shape
+    assert drawn.std() > 0.05
+    levels = np.linspace(0.05, 0.95, 7)
+    np.testing.assert_allclose(np.quantile(drawn, levels), np.quantile(expected, levels), atol=0.03)
+
+
+def test_what_a_sampling_policy_draws_follows_from_the_seed_and_the_step() -> None:
+    envs = digits()
+    agent = make_agent("ppo", envs, seed=0)
+    envs.reset(seed=0)
+    outputs, names = envs.unwrapped.run.outputs, envs.unwrapped.run.state.names
+    one, same, other = (export_sampling_policy(agent, names, envs.action_map, seed) for seed in (3, 3, 4))
+    first = one(outputs).student
+    one(replace(outputs, step=outputs.step + 1))
+    assert torch.equal(one(outputs).student, first)  # whatever was drawn between
+    assert torch.equal(same(outputs).student, first)
+    assert not torch.equal(other(outputs).student, first)
+    assert not torch.equal(one(replace(outputs, step=outputs.step + 1)).student, first)
+    assert not any(parameter.requires_grad for parameter in one.parameters())
+
+
+def test_a_policy_whose_noise_depends_on_the_state_by_a_matrix_is_not_drawn_from() -> None:
+    envs = digits()
+    agent = make_agent("ppo", envs, use_sde=True, normalize_reward=False)
+    with pytest.raises(UsageError, match="StateDependentNoiseDistribution: choose acting mean"):
+        export_sampling_policy(agent, envs.unwrapped.run.state.names, envs.action_map, seed=0)
 
 
 def test_squashed_ppo_policies_are_exported_too() -> None:

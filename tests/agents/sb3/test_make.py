@@ -137,3 +137,12 @@ def test_ppo_makes_about_as_many_gradient_steps_with_many_slots_as_with_few(num_
     assert options["n_steps"] >= 16
     if rows > options["batch_size"]:
         assert rows % options["batch_size"] == 0
+
+
+@pytest.mark.parametrize(("steps", "n_steps", "batch_size"), [(4, 4, 256), (78, 13, 832), (79, 1, 64), (32, 16, 1024)])
+def test_rollouts_make_up_the_steps_after_which_learning_may_pause(steps: int, n_steps: int, batch_size: int) -> None:
+    agent = make_agent("ppo", BestActions(num_envs=64), steps_per_phase=steps)
+    assert (agent.n_steps, agent.batch_size) == (n_steps, batch_size)
+    assert make_agent("ppo", BestActions(num_envs=64), steps_per_phase=steps, n_steps=32).n_steps == 32
+    assert make_agent("a2c", BestActions(num_envs=64), steps_per_phase=steps).n_steps == n_steps
+    make_agent("sac", BestActions(num_envs=64), steps_per_phase=steps)  # which learns after every step

@@ -268,6 +268,32 @@ def test_a_comparison_that_is_stopped_and_killed_ends_with_the_same_lines(tmp_pa
     assert [row["error"] for row in rows(stopped)] == [""] * 12
 
 
+DEADLY = """
+import multiprocessing, os
+from agents.rules.simple import FixedTemperature
+
+class Deadly(FixedTemperature):
+    def forward(self, outputs):
+        if multiprocessing.parent_process() is not None:  # where a comparison makes its runs
+            os._exit(9)
+        return super().forward(outputs)
+"""
+
+
+@pytest.mark.slow
+def test_an_arm_that_kills_its_process_does_not_stop_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "deadly.py").write_text(DEADLY)
+    monkeypatch.syspath_prepend(tmp_path)
+    arms = ("--arms", "deadly", "{rule: 'deadly:Deadly'}", "--rules", "lskd", "--fixed-temperatures", "1")
+    assert main(["compare", "--out", str(tmp_path / "out"), "--jobs", "2", *QUICK, *arms]) == 1
+    found = {(row["arm"], row["seed"]): row["error"] for row in rows(tmp_path / "out")}
+    assert len(found) == 8
+    assert [name for name, error in found.items() if error] == [("deadly", "0"), ("deadly", "1")]
+    assert "digits/deadly/seed0 failed: its process was killed, perhaps for its memory" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_two_comparisons_do_not_work_in_one_folder(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from filelock import FileLock

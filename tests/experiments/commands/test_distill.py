@@ -439,7 +439,7 @@ def killed_before_checkpoint(number: int, arguments: list[str]) -> None:
 
 PAPER = (
     *("--agent", "ppo", "--reward-interval", "3", "--learn-interval", "6"),
-    *("--explore-first-epoch", "8", "--explore-interval", "4"),
+    *("--explore-first-epoch", "8", "--explore-interval", "4", "--acting", "sample"),
 )
 FIRST_ORDER = ("--agent", "ppo", "--calibrator", "gradient", "--no-explore")
 
