@@ -2,155 +2,175 @@
 
 from __future__ import annotations
 
+import csv
+import importlib.util
+import itertools
 import json
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from made_reports import several_tasks_content
 
-from experiments.compare.statistics import estimate_mean
+from experiments.compare.statistics import student_interval
 
 ROOT = Path(__file__).parent.parent
-RESULTS = (ROOT / "docs" / "results.md").read_text()
-README = (ROOT / "README.md").read_text()
-TRAINED = ROOT / "agents" / "learned" / "pretrained" / "training.json"
-ARMS = {
-    "the policy of the package": "pretrained",
-    "PPO, gradient credit": "ppo-gradient",
-    "PPO, last-layer credit": "ppo-last_layer",
-    "PPO, return decomposition (the paper's)": "ppo-return_decomposition",
-    "PPO, shared reward": "ppo-uniform",
-    "the public code's untrained agent, 10 · sigmoid(N(0, 0.6))": "public_agent",
-    "a falling schedule (`--rule cosine`, 22 to 0.7)": "cosine",
-    "CTKD": "ctkd",
-    "random, log-uniform": "random",
-    "LSKD with KL weight 9": "lskd-weight9",
-    "student alone (cross-entropy)": "student_alone",
-    "alone": "student_alone",
-    "KD on the proposals, T = 4": "T=4",
-    "KD on the proposals, T = 1": "T=1",
-    "KD on the proposals, PPO between 0.5 and 2": "ppo-return_decomposition",
-    "the same and the feature pyramid (`fpn`), T = 1": "T=1-fpn",
-    "the same and the feature pyramid, PPO": "ppo-fpn",
-    **{f"fixed, T = {number}": f"T={number}" for number in (1, 2, 3, 4, 8, 16)},
-}
-"""Arms of the comparisons by what the tables call them."""
 
 
-def table(text: str, marker: str) -> list[list[str]]:
-    """Return the cells of the table below a marker, without its head."""
-    rows = re.search(rf"{re.escape(marker)}\n(?:\n)?((?:\|.*\n)+)", text)
-    assert rows is not None, marker
-    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[1].splitlines()[2:]]
+def _load_tables() -> Any:
+    """Import docs/tables.py, which is a script in no package."""
+    spec = importlib.util.spec_from_file_location("tables", ROOT / "docs" / "tables.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def comparison(name: str) -> dict[str, Any]:
-    return json.loads((ROOT / "docs" / "results" / name / "comparison.json").read_text())
+tables = _load_tables()
+DOCUMENTS = [document for document in tables.DOCUMENTS if document.parent.name != "reference"]
+RESULTS = ROOT / "docs" / "results.md"
+FIGURE = re.compile(r"\d\.\d|\d %|\d ×|\d ms")
+SETTINGS = {"docs/guides/swap_parts.md"}
+"""Documents whose tables hold no results but values of options."""
 
 
-def percent(value: float, digits: int = 2) -> str:
-    return f"{100 * value:.{digits}f}"
+def name_of(document: Path) -> str:
+    return document.relative_to(ROOT).as_posix()
 
 
-def points(value: float, digits: int = 2) -> str:
-    """Write a difference as the tables do: with its sign, a minus of full width."""
-    return f"{100 * value:+.{digits}f}".replace("-", "−")
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_the_tables_are_those_of_the_data(document: Path) -> None:
+    assert tables.filled(document.read_text()) == document.read_text(), "python docs/tables.py writes them anew"
 
 
-def difference(statistic: dict[str, Any], digits: int = 2) -> str:
-    low, high = (points(bound, digits) for bound in statistic["interval"])
-    return f"{points(statistic['mean'], digits)} ({low} to {high})"
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_every_table_of_figures_names_its_data(document: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
+    without = re.findall(r"(?<! -->\n)(?<! -->\n\n)(?<!\|\n)^((?:\|.*\n)+)", text, flags=re.MULTILINE)
+    of_figures = [table for table in without if FIGURE.search(table)]
+    assert not of_figures or name_of(document) in SETTINGS, of_figures[0]
 
 
-def paired(name: str, arm: str, other: str) -> dict[str, Any]:
-    """Return mean and interval of the difference between two arms, seed by seed."""
-    accuracy = {(run["arm"], run["seed"]): run["last_test_accuracy"] for run in comparison(name)["runs"]}
-    seeds = sorted(seed for known, seed in accuracy if known == arm)
-    found = estimate_mean([accuracy[arm, seed] - accuracy[other, seed] for seed in seeds])
-    return {"mean": found.mean, "interval": found.interval}
+def test_a_wrong_figure_is_found_and_written_anew() -> None:
+    text = RESULTS.read_text()
+    wrong = text.replace("95.34 (95.08 to 95.59)", "95.35 (95.08 to 95.59)").replace("| 1.13 × |", "| 1.12 × |")
+    assert wrong != text
+    assert tables.filled(wrong) == text
 
 
-@pytest.mark.parametrize("name", ["digits", "fashion_mnist", "cifar100"])
-def test_the_tables_are_those_of_the_comparisons(name: str) -> None:
-    statistics = comparison(name)["statistics"][name]
-    rows = table(RESULTS, f"<!-- data: {name} -->")
-    assert len(rows) >= 7
-    for label, mean, over_baseline, over_best, cost in rows:
-        arm = statistics["last"]["arms"][ARMS[label]]
-        low, high = (percent(bound) for bound in arm["mean"]["interval"])
-        assert mean == f"{percent(arm['mean']['mean'])} ({low} to {high})"
-        is_baseline, is_best = ARMS[label] == "T=4", ARMS[label] == statistics["last"]["best_fixed"]
-        assert over_baseline.strip("*") == ("" if is_baseline else difference(arm["difference"]))
-        assert over_best.strip("*") == ("" if is_best else difference(arm["regret"]))
-        assert cost == f"{statistics['runs'][ARMS[label]]['cost_ratio']:.2f} ×"
+def test_several_tasks_have_a_table_over_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "comparison.json").write_text(json.dumps(several_tasks_content()))
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    head = (
+        "| temperatures from | mean over the tasks | by seeds alone | worst task | at or above | over T = 4 | cost |\n"
+    )
+    rule = f"|{' --- |' * 7}\n"
+    found = tables.filled(f"<!-- data: made over tasks -->\n{head}{rule}| steady |\n| fixed, T = 1 |\n")
+    steady, cold = found.splitlines()[3:]
+    assert steady.startswith("| steady | +0.50 (−0.74 to +1.74) | +0.42 to +0.58 | +0.00, flowers | 3 of 3 | +1.83 (")
+    assert "| −2.00, digits | 2 of 3 |" in cold
+    of_task = tables.filled("<!-- data: made scenes -->\n| arm | mean |\n|---|---|\n| `wild` | |\n")
+    assert "| `wild` | 23.00 (" in of_task
 
 
-def test_the_table_of_detection_is_that_of_the_comparison() -> None:
-    statistics = comparison("digits_detection")["statistics"]["digits_detection"]
-    rows = table(RESULTS, "<!-- data: digits_detection -->")
-    assert len(rows) == 6
-    for label, ap, _, _, over_alone, cost in rows:
-        arm = ARMS[label]
-        assert ap == percent(statistics["last"]["arms"][arm]["mean"]["mean"], 1)
-        alone = "" if label == "alone" else difference(paired("digits_detection", arm, "student_alone"), 1)
-        assert over_alone.strip("*") == alone
-        assert cost == f"{statistics['runs'][arm]['cost_ratio']:.2f} ×"
+SECTIONS = [
+    (name_of(document), section)
+    for document in (ROOT / "README.md", RESULTS, ROOT / "docs" / "performance.md", ROOT / "docs" / "design.md")
+    for section in re.split(r"^## ", document.read_text(), flags=re.MULTILINE)
+]
+NO_RESULTS = (
+    r"95 % (?:bootstrap )?interval\w*",
+    r"intervals are 95 %",
+    r"(?:Python|torch|Gymnasium|stable-baselines3) [\d.]+",
+    r"arXiv [\d.]+",
+    r"T = [\d.]+",
+)
+"""What may stand in a text although it is in no file of results."""
 
 
-def test_the_table_of_the_packages_policy_is_what_its_training_measured() -> None:
-    held_out = json.loads(TRAINED.read_text())["held_out"]
-    rows = table(RESULTS, "<!-- data: pretrained -->")
-    assert len(rows) == len(held_out)
-    for (_, runs, best, over_best, over_t4), measured in zip(rows, held_out, strict=True):
-        assert runs == str(measured["seeds"][1] - measured["seeds"][0])
-        temperature, accuracy = measured["best_fixed"], measured["fixed"][measured["best_fixed"]]
-        assert best == f"T = {float(temperature):.2g}, {percent(accuracy)}"
-        for cell, key in ((over_best, "to_best_fixed"), (over_t4, "to_t4")):
-            statistic = measured[key]
-            assert cell.strip("*") == difference({**statistic, "interval": (statistic["low"], statistic["high"])})
+@pytest.mark.parametrize(("document", "section"), SECTIONS, ids=lambda text: text.split("\n", 1)[0][:40])
+def test_every_figure_in_a_text_is_in_the_data(document: str, section: str) -> None:
+    assert not figures_from_nowhere(section), f"{document}: {section.splitlines()[0]}"
 
 
-def test_the_table_of_rewards_is_what_was_measured() -> None:
-    tasks = {"Digits": "digits", "Fashion-MNIST": "fashion_mnist", "CIFAR-100": "cifar100"}
-    names = {
-        "the batch itself, before and after": "same_batch",
-        "`probe_loss`, every 8th update": "probe_loss, every 8th update",
-    }
-    rows = table(RESULTS, "<!-- data: rewards -->")
-    folders = {path.parent.name: path for path in (ROOT / "docs" / "results" / "rewards").glob("*/rewards.json")}
-    measured = {
-        task: json.loads(folders[name].read_text())["rewards"] for task, name in tasks.items() if name in folders
-    }
-    assert len(measured) == len(folders) >= 2
-    assert len(rows) == sum(len(rewards) for rewards in measured.values())
-    for task, label, *correlations, cost in rows:
-        reward = measured[task][names.get(label, label.strip("`"))]
-        for cell, kind in zip(correlations, ("pearson", "pearson_second_half", "between_temperatures"), strict=True):
-            assert cell == (f"{reward[kind]:.2f}".replace("-", "−") if kind in reward else "–")
-        assert cost == (f"{reward['cost_ratio']:.2f} ×" if "cost_ratio" in reward else "–")
+def test_a_figure_from_nowhere_is_found() -> None:
+    text = (
+        "The best, in `docs/results/digits`, reaches 95.34 %, +0.40 (+0.19 to +0.61) over T = 4, with 95 % intervals."
+    )
+    assert figures_from_nowhere(text) == set()
+    assert figures_from_nowhere(text.replace("+0.61", "+0.62")) == {"+0.40 (+0.19 to +0.62)"}
+    assert figures_from_nowhere(text.replace("95.34 %", "95.37 %")) == {"95.37"}
 
 
-def test_the_readmes_table_is_that_of_the_comparisons() -> None:
-    rows = table(README, "differences in points with 95 % intervals:")
-    sources = [
-        ("digits", "pretrained", "T=4"),
-        ("digits", "ppo-return_decomposition", "T=4"),
-        ("fashion_mnist", "pretrained", "T=4"),
-        ("cifar100", "pretrained", "T=4"),
-        ("digits_detection", "ppo-fpn", "T=1-fpn"),
-    ]
-    assert len(rows) == len(sources)
-    for (_, fixed, _, mean, change, best), (name, arm, baseline) in zip(rows, sources, strict=True):
-        last = comparison(name)["statistics"][name]["last"]
-        assert fixed == percent(last["arms"][baseline]["mean"]["mean"])
-        assert mean == percent(last["arms"][arm]["mean"]["mean"])
-        assert change.strip("*") == difference(paired(name, arm, baseline))
-        if name != "digits_detection":
-            best_arm = last["best_fixed"]
-            assert best == f"{best_arm.replace('=', ' = ')}: {percent(last['arms'][best_arm]['mean']['mean'])}"
+def figures_from_nowhere(section: str) -> set[str]:
+    """Return the figures of a text that are in no file of the results that it names, or of all if it names none."""
+    text = re.sub(r"^```.*?^```|^\|.*?$|`[^`]*`|\]\([^)]*\)|<!--.*?-->", "", section, flags=re.DOTALL | re.MULTILINE)
+    for allowed in NO_RESULTS:
+        text = re.sub(allowed, "", text)
+    figures = set(re.findall(_INTERVAL, text))
+    figures |= {found.lstrip("+−") for found in re.findall(r"[+−]?\d+\.\d+|\d+(?= %)", re.sub(_INTERVAL, "", text))}
+    named = re.findall(r"docs/results/(\w+)|<!-- data: (\w+)", section)
+    known = {path.name for path in tables.RESULTS.iterdir()} | {"pretrained"}
+    sources = {name for pair in named for name in pair if name in known} or known
+    return figures - set().union(*(figures_of(name) for name in sources))
+
+
+_INTERVAL = r"[+−]?\d+\.\d+ \([+−]?\d+\.\d+ to [+−]?\d+\.\d+\)"
+_NUMBER = re.compile(r"-?\d+(\.\d+)?(e-?\d+)?")
+_FEW = 10  # arms
+
+
+@cache
+def figures_of(name: str) -> set[str]:
+    """Return the figures that a text may take from results: means, intervals, ratios and CPU minutes."""
+    if name == "pretrained":
+        return _written(json.loads(tables.TRAINED.read_text())["held_out"])
+    folder = tables.RESULTS / name
+    if (folder / tables.COMPARISON_FILE).is_file():
+        return _written_of_comparison(tables.read(name))
+    found: set[str] = set().union(*(_written(json.loads(file.read_text())) for file in folder.rglob("*.json")))
+    for file in folder.rglob("*.csv"):
+        with file.open() as rows:
+            found |= _written([float(cell) for row in csv.reader(rows) for cell in row if _NUMBER.fullmatch(cell)])
+    return found
+
+
+def _written_of_comparison(content: dict[str, Any]) -> set[str]:
+    """Also CPU minutes, how many arms would differ by chance, and the paired differences of a few arms."""
+    arms, minutes = list(content["arms"]), sum(run["cpu_seconds"] or 0.0 for run in content["runs"]) / 60
+    found = {f"{minutes:.0f}", f"{minutes:.1f}", f"{0.05 * (len(arms) - 1):.1f}"}
+    for of_task in content["statistics"].values():
+        found |= _written([runs["cost_ratio"] for runs in of_task["runs"].values()]) | _written(of_task["last"]["arms"])
+    if content.get("over_tasks"):
+        found |= _written(content["over_tasks"]["last"])
+    accuracy = {(run["task"], run["arm"], run["seed"]): run["last_test_accuracy"] for run in content["runs"]}
+    seeds = sorted({seed for _, _, seed in accuracy})
+    for task in content["statistics"] if len(arms) <= _FEW else ():
+        for one, other in itertools.permutations(arms, 2):
+            differences = np.array([accuracy[task, one, seed] - accuracy[task, other, seed] for seed in seeds])
+            found |= _written({"mean": float(differences.mean()), "interval": student_interval(differences)})
+    return found
+
+
+def _written(value: Any) -> set[str]:
+    """Every number in a value as texts may write it: a share in percent, or as it is; estimates also with intervals."""
+    if isinstance(value, dict) and value.get("interval"):
+        written = [[tables.points(end, digits) for end in (value["mean"], *value["interval"])] for digits in (1, 2)]
+        return _written(value["mean"]) | {f"{mean} ({low} to {high})" for mean, low, high in written}
+    if isinstance(value, dict):
+        return set().union(*map(_written, value.values()))
+    if isinstance(value, list | tuple):
+        return set().union(*map(_written, value))
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return set()
+    return {f"{abs(scale * value):.{digits}f}" for scale in (1, 100) for digits in (0, 1, 2)}
 
 
 @pytest.mark.slow

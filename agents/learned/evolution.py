@@ -89,8 +89,8 @@ class Evolution:
 
     What a candidate is worth is seen on the probe images at the end of its runs: by how much they end better than
     runs of the same seeds under the schedule alone, whose parameters are 0. Every instance's gain is divided by the
-    deviation of the schedule's figure over seeds, so that all instances speak with one voice, and a penalty keeps
-    parameters small that gain nothing. Candidates come in pairs on both sides of the search's centre.
+    deviation of the schedule's figure over seeds and approaches 1 softly, so that no instance outvotes the others, and
+    a penalty keeps parameters small that gain nothing. Candidates come in pairs on both sides of the search's centre.
 
     Args:
         sets: K runs of each instance, of one K, a multiple of the population plus 1.
@@ -196,7 +196,7 @@ class Evolution:
             chosen = draws.choice(seeds.stop - seeds.start, runs.num_runs // len(followed)) + seeds.start
             figures = self._figures(runs, followed, np.tile(chosen, len(followed)).tolist())
             figures = figures.reshape(len(followed), -1).mean(axis=1)
-            gains.append((figures[0] - figures[1:]) / self._scales[number])
+            gains.append(np.tanh((figures[0] - figures[1:]) / self._scales[number]))
         return np.array(gains)
 
     @cached_property

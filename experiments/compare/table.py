@@ -105,8 +105,9 @@ def _marks(runs: dict[str, Any]) -> str:
 
 def _note(of_task: dict[str, Any]) -> str:
     counts = {runs["count"] for runs in of_task["runs"].values()}
+    seeds = str(min(counts)) if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
     return (
-        f"Seeds per arm: {min(counts)}, paired: same first student, same batches. In brackets are 95 % intervals "
+        f"Seeds per arm: {seeds}, paired: same first student, same batches. In brackets are 95 % intervals "
         "(Student's t); bootstrap intervals, which are in comparison.json, are too narrow for so few seeds. The best "
         "fixed temperature is chosen in hindsight from these results. cost: median time of a run over the baseline's, "
         "on a CPU the CPU time of its process; runs that share a machine still disturb each other a little."

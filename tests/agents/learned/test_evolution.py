@@ -50,8 +50,8 @@ class Bowl(ParallelRuns):
         super().__init__(template, num_runs)
         self.penalty = torch.zeros(num_runs)
 
-    def reset(self, seeds: object) -> torch.Tensor:
-        self.penalty = torch.zeros(self.num_runs)
+    def reset(self, seeds: list[int]) -> torch.Tensor:
+        self.penalty = 0.1 + 0.1 * (torch.tensor(seeds) % 5)  # luck, which is the same for all candidates
         return self.penalty
 
     def advance(self, policy: Callable[[InstanceOutputs], object], steps: int | None = None) -> None:
@@ -153,7 +153,7 @@ def test_gains_are_in_deviations_of_the_schedules_figure_over_seeds(make_run: Ma
     deviation = (1.0 - runs.evaluate(runs.template.probe).confidence).log().std(correction=0)
     assert scale == pytest.approx(float(deviation), rel=1e-3)
     expected = [(figures[0] - figure) / scale for figure in figures[1:]]
-    np.testing.assert_allclose(gains[0], expected, rtol=1e-2, atol=1e-3)
+    np.testing.assert_allclose(np.arctanh(gains[0]), expected, rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.slow

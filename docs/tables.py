@@ -1,0 +1,268 @@
+"""The tables of results in the documents, from the data in the repository: ``python docs/tables.py`` writes them anew.
+
+A table stands below a comment that names its data:
+
+* ``<!-- data: NAME -->``: ``docs/results/NAME``, the comparison or credit of that folder;
+* ``<!-- data: NAME TASK -->``: one task of a comparison over several;
+* ``<!-- data: NAME over tasks -->``: all of its tasks;
+* ``<!-- data: several -->``: each row a comparison of its own, ``<!-- data: costs -->``: each column;
+* ``<!-- data: rewards TASK -->``: the measurement of rewards in ``docs/results/rewards/TASK``;
+* ``<!-- data: pretrained -->``: what the training of the package's policy measured.
+
+The first column says what a row is of (:data:`LABELS`, or the name in the data), the head what a column is. Both stay
+as they are; the other cells are written here. A difference is bold if its interval is clear of zero. Rows of several
+comparisons name theirs in :data:`ROWS`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))  # the results are read with this checkout's code
+
+from experiments.compare.rows import COMPARISON_FILE
+from experiments.compare.statistics import estimate_mean
+
+DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+RESULTS = ROOT / "docs" / "results"
+TRAINED = ROOT / "agents" / "learned" / "pretrained" / "training.json"
+LABELS = {
+    "the policy of the package": "pretrained",
+    "PPO, gradient credit": "ppo-gradient",
+    "PPO, last-layer credit": "ppo-last_layer",
+    "PPO, return decomposition (the paper's)": "ppo-return_decomposition",
+    "PPO, shared reward": "ppo-uniform",
+    "the public code's untrained agent, 10 · sigmoid(N(0, 0.6))": "public_agent",
+    "a falling schedule (`--rule cosine`, 22 to 0.7)": "cosine",
+    "CTKD": "ctkd",
+    "random, log-uniform": "random",
+    "LSKD with KL weight 9": "lskd-weight9",
+    "student alone (cross-entropy)": "student_alone",
+    "alone": "student_alone",
+    "a falling schedule (`--rule cosine`)": "cosine",
+    "float32": "T=4",
+    "bfloat16 (`--precision bfloat16`)": "bfloat16",
+    "KD on the proposals, T = 4": "T=4",
+    "KD on the proposals, T = 1": "T=1",
+    "KD on the proposals, PPO between 0.5 and 2": "ppo-return_decomposition",
+    "the same and the feature pyramid (`fpn`), T = 1": "T=1-fpn",
+    "the same and the feature pyramid, PPO": "ppo-fpn",
+    "the batch itself, before and after": "same_batch",
+    "`probe_loss`, every 8th update": "probe_loss, every 8th update",
+}
+"""Arms by what the tables call them; the names that are not here are those of the data."""
+ROWS = {
+    ("Digits, 300 images, 10 seeds", "the package's policy"): ("digits", "pretrained", "T=4"),
+    ("Digits, 300 images, 10 seeds", "PPO within the run, the paper's credit"): (
+        "digits",
+        "ppo-return_decomposition",
+        "T=4",
+    ),
+    ("Fashion-MNIST, 5,000 images, 5 seeds", "the package's policy"): ("fashion_mnist", "pretrained", "T=4"),
+    ("CIFAR-100, 5,000 images, 3 seeds", "the package's policy"): ("cifar100", "pretrained", "T=4"),
+    ("Digit detection with feature imitation, 3 seeds", "PPO within the run"): (
+        "digits_detection",
+        "ppo-fpn",
+        "T=1-fpn",
+    ),
+}
+"""Comparison, arm and reference by task and who sets the temperatures in a table over several comparisons."""
+_TABLE = re.compile(r"(?<=<!-- data: )([^>]+?)( -->\n\n?)((?:\|.*\n)+)")
+
+Cells = list[str]
+Fill = Callable[[str, list[str]], str]  # a column's head and a row's cells to the cell
+
+
+def filled(text: str) -> str:
+    """Return a document with the figures of its tables as the data have them."""
+    return _TABLE.sub(lambda found: f"{found[1]}{found[2]}{_filled_table(found[1], found[3])}", text)
+
+
+def _filled_table(source: str, table: str) -> str:
+    head, rule, *rows = table.splitlines()
+    columns, fill = _cells(head), _fill(source)
+    lines = []
+    for row in map(_cells, rows):
+        cells = [row[0], *(fill(column, row) for column in columns[1:])]
+        lines.append(re.sub(r"\|  (?=\|)", "| ", f"| {' | '.join(cells)} |"))
+    return "\n".join([head, rule, *lines]) + "\n"
+
+
+def _cells(row: str) -> Cells:
+    return [cell.strip() for cell in row.strip("|").split("|")]
+
+
+def _fill(source: str) -> Fill:
+    name, _, part = source.partition(" ")
+    if source == "several":
+        return _of_several
+    if source == "costs":
+        return _cost_on
+    if name == "pretrained":
+        return _of_training
+    if name == "rewards":
+        return lambda column, row: _of_reward(read(f"rewards/{part}", "rewards.json"), column, row)
+    if (RESULTS / name / "credit.json").is_file():
+        return lambda column, row: _of_credit(read(name, "credit.json"), column, row)
+    if part == "over tasks":
+        return lambda column, row: _over_tasks(read(name)["over_tasks"]["last"], column, row)
+    task = part or next(iter(read(name)["statistics"]))
+    return lambda column, row: _of_comparison(name, task, column, arm_of(row[0]))
+
+
+@cache
+def read(name: str, file: str = COMPARISON_FILE) -> dict[str, Any]:
+    """Return a file of results."""
+    content: dict[str, Any] = json.loads((RESULTS / name / file).read_text())
+    return content
+
+
+def arm_of(label: str) -> str:
+    """Return the arm that a table calls so."""
+    fixed = re.fullmatch(r"fixed, (T) = ([\d.]+)", label)
+    return LABELS.get(label) or (f"T={fixed[2]}" if fixed else label.strip("`*"))
+
+
+def percent(value: float, digits: int = 2) -> str:
+    """Write a share in percent."""
+    return f"{100 * value:.{digits}f}"
+
+
+def points(value: float, digits: int = 2) -> str:
+    """Write a difference in points with its sign, a minus of full width."""
+    return f"{100 * value:+.{digits}f}".replace("-", "−")
+
+
+def difference(statistic: dict[str, Any] | None) -> str:
+    """Write a difference with its interval, bold if that is clear of zero."""
+    if statistic is None:
+        return "–"
+    if statistic["interval"] is None:
+        return points(statistic["mean"])
+    low, high = statistic["interval"]
+    told = f"{points(statistic['mean'])} ({points(low)} to {points(high)})"
+    return f"**{told}**" if low > 0 or high < 0 else told
+
+
+def paired(name: str, task: str, arm: str, other: str) -> dict[str, Any]:
+    """Return mean and interval of the difference between two arms, seed by seed."""
+    rows = [run for run in read(name)["runs"] if run["task"] == task]
+    accuracy = {(run["arm"], run["seed"]): run["last_test_accuracy"] for run in rows}
+    seeds = sorted(seed for known, seed in accuracy if known == arm)
+    found = estimate_mean([accuracy[arm, seed] - accuracy[other, seed] for seed in seeds])
+    return {"mean": found.mean, "interval": found.interval}
+
+
+def _of_comparison(name: str, task: str, column: str, arm: str) -> str:
+    statistics = read(name)["statistics"][task]
+    found = statistics["last"]["arms"][arm]
+    if column in ("mean", "AP"):
+        low, high = (percent(bound) for bound in found["mean"]["interval"])
+        return f"{percent(found['mean']['mean'])} ({low} to {high})"
+    if column == "over student alone":
+        return "" if arm == "student_alone" else difference(paired(name, task, arm, "student_alone"))
+    if column.startswith("over the best fixed T"):
+        return "" if arm == statistics["last"]["best_fixed"] else difference(found["regret"])
+    if column.startswith("over "):
+        return "" if arm == statistics["baseline"] else difference(found["difference"])
+    if column == "cost":
+        return f"{statistics['runs'][arm]['cost_ratio']:.2f} ×"
+    raise KeyError(f"no table has the column {column!r}")
+
+
+def _over_tasks(arms: dict[str, Any], column: str, row: Cells) -> str:
+    found = arms[arm_of(row[0])]
+    if column.startswith("mean"):
+        return difference(found["regret"])
+    if column == "by seeds alone":
+        low, high = found["regret"]["seeds_interval"]
+        return f"{points(low)} to {points(high)}"
+    if column.startswith("worst"):
+        return f"{points(found['worst']['regret'])}, {found['worst']['task']}"
+    if column.startswith("at or above"):
+        return f"{found['at_or_above']} of {found['tasks']}"
+    if column.startswith("over "):
+        return difference(found["difference"])
+    if column == "cost":
+        return f"{found['cost_ratio']:.2f} ×"
+    raise KeyError(f"no table over tasks has the column {column!r}")
+
+
+def _of_several(column: str, row: Cells) -> str:
+    name, arm, reference = ROWS[row[0], row[2]]
+    (task,) = read(name)["statistics"]
+    last = read(name)["statistics"][task]["last"]
+    if column == "temperatures from":
+        return row[2]
+    if column == "fixed":
+        return (
+            f"{reference.removesuffix('-fpn').replace('=', ' = ')}: {percent(last['arms'][reference]['mean']['mean'])}"
+        )
+    if column == "mean":
+        return percent(last["arms"][arm]["mean"]["mean"])
+    if column == "difference":
+        return difference(paired(name, task, arm, reference))
+    best = last["best_fixed"]
+    is_comparable = reference in read(name)["arms"] and not reference.endswith("-fpn")
+    return (
+        f"{best.replace('=', ' = ')}: {percent(last['arms'][best]['mean']['mean'])}" if is_comparable else "not swept"
+    )
+
+
+def _cost_on(column: str, row: Cells) -> str:
+    names = {"Fashion-MNIST": "fashion_mnist", "CIFAR-100": "cifar100", "digit detection": "digits_detection"}
+    name = names.get(column, column.lower())
+    (statistics,) = read(name)["statistics"].values()
+    arm = arm_of(row[0])
+    return f"{statistics['runs'][arm]['cost_ratio']:.2f} ×" if arm in statistics["runs"] else "–"
+
+
+def _of_training(column: str, row: Cells) -> str:
+    names = {
+        "Digits": "digits",
+        "Digits, student of 64 units": "digits-mlp64-long",
+        "Fashion-MNIST, 2,000 images, fully connected": "fashion-mlp64",
+    }
+    held_out = json.loads(TRAINED.read_text())["held_out"]
+    found = next(one for one in held_out if one["instance"] == names[row[0]])
+    if column == "paired runs":
+        return str(found["seeds"][1] - found["seeds"][0])
+    if column == "best fixed":
+        return f"T = {float(found['best_fixed']):.2g}, {percent(found['fixed'][found['best_fixed']])}"
+    measured = found["to_t4" if column == "over T = 4" else "to_best_fixed"]
+    return difference({"mean": measured["mean"], "interval": (measured["low"], measured["high"])})
+
+
+def _of_reward(content: dict[str, Any], column: str, row: Cells) -> str:
+    reward = content["rewards"][arm_of(row[0])]
+    if column == "time of an update":
+        costs = [reward.get(f"cost_ratio{end}") for end in ("", "_min", "_max")]
+        return "–" if None in costs else "{:.2f} × ({:.2f} to {:.2f})".format(*costs)
+    kinds = {
+        "all updates": "pearson",
+        "second half of the run": "pearson_second_half",
+        "between temperatures": "between_temperatures",
+    }
+    kind = kinds[column]
+    return f"{reward[kind]:.2f}".replace("-", "−") if kind in reward else "–"
+
+
+def _of_credit(calibrators: dict[str, Any], column: str, row: Cells) -> str:
+    found = calibrators[re.findall(r"`(\w+)`", row[0])[0]]
+    value = found[column.lower()]
+    return "undefined" if value is None else f"{value:.2f}"
+
+
+if __name__ == "__main__":
+    for document in DOCUMENTS:
+        written = filled(document.read_text())
+        if written != document.read_text():
+            document.write_text(written)
+            print(f"written: {document.relative_to(ROOT)}")
