@@ -61,10 +61,12 @@ RULES: dict[str, tuple[str, dict[str, Any]]] = {
     "rule that draws": ("random", {}),
 }
 QUICK = ("--agent", "ppo", "--warmup-epochs", "2", "--no-progress", "--device", "cpu", "--precision", EXACT)
-PAPER = ("--student", "mlp12", "--explore-first-epoch", "8", "--explore-interval", "4", "--learn-interval", "3")
+FREE = ("--around", "None")
+PAPER = (*FREE, "--student", "mlp12", "--explore-first-epoch", "8", "--explore-interval", "4", "--learn-interval", "3")
 COMMANDS: dict[str, tuple[str, ...]] = {
     "default": (*PAPER, "--epochs", "12"),
     "uniform": (
+        *FREE,
         "--student",
         "digits_cnn",
         "--epochs",
@@ -76,7 +78,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         "8",
     ),
     "around": ("--around", "lskd"),
-    "indivisible": ("--batch-size", "33"),
+    "indivisible": (*FREE, "--batch-size", "33"),
 }
 
 
