@@ -5,23 +5,26 @@ A table stands below a comment that names its data:
 * ``<!-- data: NAME -->``: ``docs/results/NAME``, the comparison or credit of that folder;
 * ``<!-- data: NAME TASK -->``: one task of a comparison over several;
 * ``<!-- data: NAME over tasks -->``: all of its tasks;
-* ``<!-- data: several -->``: each row a comparison of its own, ``<!-- data: costs -->``: each column;
+* ``<!-- data: tasks -->``: a row a task of the comparison over all, ``<!-- data: costs -->``: a column a task;
+* ``<!-- data: anneal -->``: the sweep of annealing in ``docs/results/anneal``;
 * ``<!-- data: rewards TASK -->``: the measurement of rewards in ``docs/results/rewards/TASK``;
 * ``<!-- data: pretrained -->``: what the training of the package's policy measured.
 
 The first column says what a row is of (:data:`LABELS`, or the name in the data), the head what a column is. Both stay
-as they are; the other cells are written here. A difference is bold if its interval is clear of zero. Rows of several
-comparisons name theirs in :data:`ROWS`.
+as they are; the other cells are written here. A difference is bold if its interval is clear of zero. Tasks of the
+comparison over all of them are called as in :data:`TASKS`.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
@@ -34,19 +37,21 @@ DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 RESULTS = ROOT / "docs" / "results"
 TRAINED = ROOT / "agents" / "learned" / "pretrained" / "training.json"
 LABELS = {
-    "the policy of the package": "pretrained",
-    "PPO, gradient credit": "ppo-gradient",
+    "annealing (the default)": "anneal",
+    "PPO around annealing (`--agent ppo`)": "ppo-anneal",
+    "PPO as the paper's, from 1 to 10": "ppo-paper",
     "PPO, last-layer credit": "ppo-last_layer",
-    "PPO, return decomposition (the paper's)": "ppo-return_decomposition",
-    "PPO, shared reward": "ppo-uniform",
-    "the public code's untrained agent, 10 · sigmoid(N(0, 0.6))": "public_agent",
-    "a falling schedule (`--rule cosine`, 22 to 0.7)": "cosine",
+    "the policy of the package": "pretrained",
+    "a falling schedule (`--rule cosine`)": "cosine",
+    "DTS as published, from 8 to 4": "dts",
+    "DTS, from 8 to 1": "dts-8-1",
     "CTKD": "ctkd",
     "random, log-uniform": "random",
-    "LSKD with KL weight 9": "lskd-weight9",
+    "LSKD with KL weight 9": "lskd-9",
+    "LSKD with KL weight 0.9": "lskd-0.9",
+    "NormKD with KL weight 0.9": "normkd-0.9",
     "student alone (cross-entropy)": "student_alone",
     "alone": "student_alone",
-    "a falling schedule (`--rule cosine`)": "cosine",
     "float32": "T=4",
     "bfloat16 (`--precision bfloat16`)": "bfloat16",
     "KD on the proposals, T = 4": "T=4",
@@ -58,22 +63,20 @@ LABELS = {
     "`probe_loss`, every 8th update": "probe_loss, every 8th update",
 }
 """Arms by what the tables call them; the names that are not here are those of the data."""
-ROWS = {
-    ("Digits, 300 images, 10 seeds", "the package's policy"): ("digits", "pretrained", "T=4"),
-    ("Digits, 300 images, 10 seeds", "PPO within the run, the paper's credit"): (
-        "digits",
-        "ppo-return_decomposition",
-        "T=4",
-    ),
-    ("Fashion-MNIST, 5,000 images, 5 seeds", "the package's policy"): ("fashion_mnist", "pretrained", "T=4"),
-    ("CIFAR-100, 5,000 images, 3 seeds", "the package's policy"): ("cifar100", "pretrained", "T=4"),
-    ("Digit detection with feature imitation, 3 seeds", "PPO within the run"): (
-        "digits_detection",
-        "ppo-fpn",
-        "T=1-fpn",
-    ),
+TASKS = {
+    "Digits, 300 images": "digits",
+    "Digits, 100 images": "digits-100",
+    "Digits, student of 64 units": "digits-mlp64",
+    "Digits, DKD": "digits-dkd",
+    "Fashion-MNIST, over-trained teacher": "fashion-overtrained",
+    "Fashion-MNIST": "fashion",
+    "CIFAR-100": "cifar100",
+    "CIFAR-100, DKD": "cifar100-dkd",
+    "digit detection": "digits-detection",
 }
-"""Comparison, arm and reference by task and who sets the temperatures in a table over several comparisons."""
+"""The tasks of the comparison over all of them, by what the tables call them."""
+ALL = "all"
+"""The comparison over all tasks."""
 _TABLE = re.compile(r"(?<=<!-- data: )([^>]+?)( -->\n\n?)((?:\|.*\n)+)")
 
 Cells = list[str]
@@ -101,10 +104,12 @@ def _cells(row: str) -> Cells:
 
 def _fill(source: str) -> Fill:
     name, _, part = source.partition(" ")
-    if source == "several":
-        return _of_several
     if source == "costs":
         return _cost_on
+    if source == "tasks":
+        return _of_task
+    if source == "anneal":
+        return _of_sweep
     if name == "pretrained":
         return _of_training
     if name == "rewards":
@@ -195,33 +200,44 @@ def _over_tasks(arms: dict[str, Any], column: str, row: Cells) -> str:
     raise KeyError(f"no table over tasks has the column {column!r}")
 
 
-def _of_several(column: str, row: Cells) -> str:
-    name, arm, reference = ROWS[row[0], row[2]]
-    (task,) = read(name)["statistics"]
-    last = read(name)["statistics"][task]["last"]
-    if column == "temperatures from":
-        return row[2]
-    if column == "fixed":
-        return (
-            f"{reference.removesuffix('-fpn').replace('=', ' = ')}: {percent(last['arms'][reference]['mean']['mean'])}"
-        )
-    if column == "mean":
-        return percent(last["arms"][arm]["mean"]["mean"])
-    if column == "difference":
-        return difference(paired(name, task, arm, reference))
+def _of_task(column: str, row: Cells) -> str:
+    """A row a task; columns are the best fixed temperature, and others' differences to it."""
+    last = read(ALL)["statistics"][TASKS[row[0]]]["last"]
     best = last["best_fixed"]
-    is_comparable = reference in read(name)["arms"] and not reference.endswith("-fpn")
-    return (
-        f"{best.replace('=', ' = ')}: {percent(last['arms'][best]['mean']['mean'])}" if is_comparable else "not swept"
-    )
+    if column == "seeds":
+        return str(last["arms"][best]["mean"]["count"])
+    if column == "best fixed T":
+        return f"{best.replace('=', ' = ')}: {percent(last['arms'][best]['mean']['mean'])}"
+    arm = arm_of(column)
+    return difference(last["arms"][arm]["regret"]) if arm in last["arms"] and arm != best else "–"
 
 
 def _cost_on(column: str, row: Cells) -> str:
-    names = {"Fashion-MNIST": "fashion_mnist", "CIFAR-100": "cifar100", "digit detection": "digits_detection"}
-    name = names.get(column, column.lower())
-    (statistics,) = read(name)["statistics"].values()
+    statistics = read(ALL)["statistics"][TASKS[column]]
     arm = arm_of(row[0])
     return f"{statistics['runs'][arm]['cost_ratio']:.2f} ×" if arm in statistics["runs"] else "–"
+
+
+@cache
+def _swept() -> dict[tuple[str, str], dict[str, float]]:
+    """Return the accuracies of the sweep of annealing by task and rule, seed by seed."""
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    with (RESULTS / "anneal" / "sweep.csv").open() as file:
+        for line in csv.DictReader(file):
+            accuracies = found.setdefault((line["task"], line["rule"]), {})
+            accuracies[line["seed"]] = float(line["validation_accuracy"])
+    return found
+
+
+def _of_sweep(column: str, row: Cells) -> str:
+    """A row a rule; columns are tasks, or their mean: the difference to the best fixed temperature of each."""
+    rule = row[0].replace(" = ", "=").removeprefix("fixed, ")
+    tasks = [column] if column != "mean" else list(dict.fromkeys(task for task, _ in _swept()))
+    gains = []
+    for task in tasks:
+        means = {name: fmean(found.values()) for (of, name), found in _swept().items() if of == task}
+        gains.append(means[rule] - max(mean for name, mean in means.items() if name.startswith("T=")))
+    return points(fmean(gains))
 
 
 def _of_training(column: str, row: Cells) -> str:

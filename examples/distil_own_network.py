@@ -42,12 +42,12 @@ def trained_teacher(images: np.ndarray, classes: np.ndarray) -> nn.Module:
 
 
 def main() -> None:
-    """Distil with a fixed temperature, a published rule and the policy of the package."""
+    """Distil with a fixed temperature, a published rule, and temperatures that fall along the run."""
     pixels, classes = load_digits(return_X_y=True)
     images = (pixels / 16).reshape(-1, 8, 8).astype(np.float32)
     train, test = (images[:1000], classes[:1000]), (images[1000:], classes[1000:])
     teacher = trained_teacher(*train)
-    for temperature in (2, "lskd", "pretrained"):
+    for temperature in (2, "lskd", "anneal"):
         result = distill(teacher, student_network, train, temperature, epochs=EPOCHS, test=test, progress=False)
         print(
             f"temperature {temperature}: student {result.test_accuracy:.3f}, teacher {result.teacher_test_accuracy:.3f}"

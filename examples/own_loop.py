@@ -1,4 +1,4 @@
-"""Temperatures in a distillation loop of your own: plain PyTorch, with a learned policy or a published rule.
+"""Temperatures in a distillation loop of your own: plain PyTorch, with a rule or a learned policy.
 
 Run ``python examples/own_loop.py``; ``--small`` makes a few epochs.
 """
@@ -21,7 +21,7 @@ BATCH = 50
 
 
 def main() -> None:
-    """Distil the digits with a fixed temperature, with LSKD and with the policy of the package."""
+    """Distil the digits with a fixed temperature, with LSKD, annealing, and with the policy of the package."""
     pixels, classes = load_digits(return_X_y=True)
     images, labels = torch.tensor(pixels / 16, dtype=torch.float32), torch.tensor(classes)
     torch.manual_seed(0)
@@ -30,6 +30,7 @@ def main() -> None:
     policies: dict[str, Policy] = {
         "T = 4": create_rule("fixed", {"temperature": 4}),
         "LSKD": create_rule("lskd", {"tau": 2}),
+        "annealing": load_policy("anneal"),
         "policy of the package": load_policy("pretrained"),
     }
     for name, policy in policies.items():
