@@ -1,7 +1,7 @@
 """How annealing from and to several temperatures does on held-out tasks of the instance set ``many``.
 
-``python docs/results/anneal/sweep.py SEEDS TASK ...`` writes ``sweep.csv``, a line for every rule, task and seed. The students are
-measured on the tasks' validation images, so that no default is chosen on test images.
+``python docs/results/anneal/sweep.py SEEDS TASK ...`` writes ``sweep.csv``, a line for every rule, task and seed. The
+students are measured on the tasks' validation images, so that no default is chosen on test images.
 """
 
 from __future__ import annotations
