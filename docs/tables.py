@@ -6,7 +6,8 @@ A table stands below a comment that names its data:
 * ``<!-- data: NAME TASK -->``: one task of a comparison over several;
 * ``<!-- data: NAME over tasks -->``: all of its tasks;
 * ``<!-- data: several -->``: each row a comparison of its own, ``<!-- data: costs -->``: each column;
-* ``<!-- data: pretrained -->``: what the training of the package's policy measured.
+* ``<!-- data: pretrained -->``: what the training of the package's policy measured;
+* ``<!-- data: frozen_features -->``: how students on frozen features rank rules.
 
 The first column says what a row is of (:data:`LABELS`, or the name in the data), the head what a column is. Both stay
 as they are; the other cells are written here. A difference is bold if its interval is clear of zero. Rows of several
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -104,6 +106,8 @@ def _fill(source: str) -> Fill:
         return _cost_on
     if name == "pretrained":
         return _of_training
+    if name == "frozen_features":
+        return _of_ranking
     if (RESULTS / name / "credit.json").is_file():
         return lambda column, row: _of_credit(read(name, "credit.json"), column, row)
     if part == "over tasks":
@@ -220,19 +224,21 @@ def _cost_on(column: str, row: Cells) -> str:
 
 
 def _of_training(column: str, row: Cells) -> str:
-    names = {
-        "Digits": "digits",
-        "Digits, student of 64 units": "digits-mlp64-long",
-        "Fashion-MNIST, 2,000 images, fully connected": "fashion-mlp64",
-    }
     held_out = json.loads(TRAINED.read_text())["held_out"]
-    found = next(one for one in held_out if one["instance"] == names[row[0]])
+    found = next(one for one in held_out if one["instance"] == row[0].strip("`"))
     if column == "paired runs":
         return str(found["seeds"][1] - found["seeds"][0])
     if column == "best fixed":
         return f"T = {float(found['best_fixed']):.2g}, {percent(found['fixed'][found['best_fixed']])}"
-    measured = found["to_t4" if column == "over T = 4" else "to_best_fixed"]
+    keys = {"over `anneal`": "to_anneal", "`anneal` over the best fixed": "anneal_to_best_fixed"}
+    measured = found[keys.get(column, "to_best_fixed")]
     return difference({"mean": measured["mean"], "interval": (measured["low"], measured["high"])})
+
+
+def _of_ranking(column: str, row: Cells) -> str:
+    script = runpy.run_path(str(RESULTS / "frozen_features" / "rank_rules.py"))
+    found = script["correlations"]()[row[0].strip("`")]
+    return f"{found[('schedules', 'random rules', 'their instance terms').index(column)]:.2f}"
 
 
 def _of_credit(calibrators: dict[str, Any], column: str, row: Cells) -> str:
