@@ -6,8 +6,10 @@ A table stands below a comment that names its data:
 * ``<!-- data: NAME TASK -->``: one task of a comparison over several;
 * ``<!-- data: NAME over tasks -->``: all of its tasks;
 * ``<!-- data: several -->``: each row a comparison of its own, ``<!-- data: costs -->``: each column;
+* ``<!-- data: rewards TASK -->``: the measurement of rewards in ``docs/results/rewards/TASK``;
 * ``<!-- data: pretrained -->``: what the training of the package's policy measured;
-* ``<!-- data: frozen_features -->``: how students on frozen features rank rules.
+* ``<!-- data: ranking -->``: how students on frozen features rank rules (``docs/results/frozen_features``);
+* ``<!-- data: one_coefficient -->``: what single coefficients around the annealed schedule gain on them.
 
 The first column says what a row is of (:data:`LABELS`, or the name in the data), the head what a column is. Both stay
 as they are; the other cells are written here. A difference is bold if its interval is clear of zero. Rows of several
@@ -55,6 +57,8 @@ LABELS = {
     "KD on the proposals, PPO between 0.5 and 2": "ppo-return_decomposition",
     "the same and the feature pyramid (`fpn`), T = 1": "T=1-fpn",
     "the same and the feature pyramid, PPO": "ppo-fpn",
+    "the batch itself, before and after": "same_batch",
+    "`probe_loss`, every 8th update": "probe_loss, every 8th update",
 }
 """Arms by what the tables call them; the names that are not here are those of the data."""
 ROWS = {
@@ -106,8 +110,10 @@ def _fill(source: str) -> Fill:
         return _cost_on
     if name == "pretrained":
         return _of_training
-    if name == "frozen_features":
-        return _of_ranking
+    if name == "rewards":
+        return lambda column, row: _of_reward(read(f"rewards/{part}", "rewards.json"), column, row)
+    if name in ("ranking", "one_coefficient"):
+        return {"ranking": _of_ranking, "one_coefficient": _of_coefficient}[name]
     if (RESULTS / name / "credit.json").is_file():
         return lambda column, row: _of_credit(read(name, "credit.json"), column, row)
     if part == "over tasks":
@@ -235,10 +241,39 @@ def _of_training(column: str, row: Cells) -> str:
     return difference({"mean": measured["mean"], "interval": (measured["low"], measured["high"])})
 
 
+@cache
+def frozen_features(script: str) -> dict[str, Any]:
+    """Return the names that a script of the results on frozen features defines."""
+    return runpy.run_path(str(RESULTS / "frozen_features" / f"{script}.py"))
+
+
 def _of_ranking(column: str, row: Cells) -> str:
-    script = runpy.run_path(str(RESULTS / "frozen_features" / "rank_rules.py"))
-    found = script["correlations"]()[row[0].strip("`")]
+    found = frozen_features("rank_rules")["correlations"]()[row[0].strip("`")]
     return f"{found[('schedules', 'random rules', 'their instance terms').index(column)]:.2f}"
+
+
+def _of_coefficient(column: str, row: Cells) -> str:
+    name, followed, value = row[0].replace("`", "").replace("−", "-").split(", ")
+    mean, error, worst = frozen_features("one_coefficient")["summary"](
+        name, followed, float(value), column.startswith("few updates")
+    )
+    if column.startswith("worst"):
+        return points(worst / 100.0)
+    return difference({"mean": mean / 100.0, "interval": ((mean - 2 * error) / 100.0, (mean + 2 * error) / 100.0)})
+
+
+def _of_reward(content: dict[str, Any], column: str, row: Cells) -> str:
+    reward = content["rewards"][arm_of(row[0])]
+    if column == "time of an update":
+        costs = [reward.get(f"cost_ratio{end}") for end in ("", "_min", "_max")]
+        return "–" if None in costs else "{:.2f} × ({:.2f} to {:.2f})".format(*costs)
+    kinds = {
+        "all updates": "pearson",
+        "second half of the run": "pearson_second_half",
+        "between temperatures": "between_temperatures",
+    }
+    kind = kinds[column]
+    return f"{reward[kind]:.2f}".replace("-", "−") if kind in reward else "–"
 
 
 def _of_credit(calibrators: dict[str, Any], column: str, row: Cells) -> str:

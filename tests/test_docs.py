@@ -135,8 +135,8 @@ def figures_of(name: str) -> set[str]:
     folder = tables.RESULTS / name
     if (folder / tables.COMPARISON_FILE).is_file():
         return _written_of_comparison(tables.read(name))
-    found: set[str] = set().union(*(_written(json.loads(file.read_text())) for file in folder.glob("*.json")))
-    for file in folder.glob("*.csv"):
+    found: set[str] = set().union(*(_written(json.loads(file.read_text())) for file in folder.rglob("*.json")))
+    for file in folder.rglob("*.csv"):
         with file.open() as rows:
             found |= _written([float(cell) for row in csv.reader(rows) for cell in row if _NUMBER.fullmatch(cell)])
     return found

@@ -34,6 +34,10 @@ _TIMED_STEPS, _TIMED_ROUNDS = 40, 7
 
 def run_credit(config: CreditConfig) -> int:
     """Measure the calibrators on runs with random temperatures and write ``credit.json`` and ``credit.png``."""
+    if config.rewards:
+        from experiments.commands.rewards import run_rewards
+
+        return run_rewards(config)
     names = [name for name in CALIBRATORS if name != "counterfactual"]
     folder = Path(config.out)
     if (folder / CREDIT_FILE).exists() and not config.overwrite:

@@ -173,6 +173,11 @@ class MemoryImages(ImageSet):
             pixels = self.preprocessing.augment(pixels, self._views(view)[positions])
         return self.preprocessing.normalize(pixels)
 
+    def chunks(self, size: int, limit: int | None = None) -> Iterator[Tensor]:
+        """Yield the images in order, in chunks; positions that came from the host would make it wait for the device."""
+        positions = torch.arange(min(len(self), limit or len(self)), device=self.pixels.device)
+        return (self.take(chunk) for chunk in positions.split(size))
+
     def subset(self, positions: Tensor) -> Self:
         """Return the set of the images at positions ``(m,)``."""
         positions = positions.to(self.labels.device)

@@ -29,7 +29,6 @@ _DETECTION_RECIPE = {  # the defaults of RunConfig are those of Digits
     "learning_rate": 0.003,
     "weight_decay": 1e-4,
     "method_options": {"task_weight": 1.0, "kd_weight": 1.0},
-    "reward": "train_progress",
 }
 
 

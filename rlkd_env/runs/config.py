@@ -55,9 +55,11 @@ class EnvironmentConfig(Options):
 
     features: tuple[Annotated[str, NameOf("rlkd_env.instances.features:FEATURES")], ...] = PAPER_FEATURES
     """What the agent sees of an instance; a wrong name lists all."""
-    reward: Annotated[str, NameOf("rlkd_env.runs.reward:REWARDS")] = "probe_loss"
-    """What the agent is paid for after every update: the fall of the excess training loss (train_progress, free), of
-    the loss on probe images (probe_loss) or its logarithm (log_probe_loss), or of their error rate (probe_accuracy)."""
+    reward: Annotated[str, NameOf("rlkd_env.runs.reward:REWARDS")] = "probe_turns"
+    """What the agent is paid for after every update: the fall of the loss on a part of the probe images, about two
+    batches, which take turns (probe_turns); on all of them (probe_loss) or its logarithm (log_probe_loss); of their
+    error rate (probe_accuracy); or of the excess training loss from batch to batch (train_progress), which is free, but
+    mostly noise."""
     reward_interval: Annotated[int, Bounds(at_least=1, unit="update")] = 1
     """Updates between two measurements of the reward; above 1 the reward is delayed."""
     divergence_penalty: Finite = -10.0

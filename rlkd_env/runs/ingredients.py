@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from rlkd_env.data import BatchStream, Share, Splits
+from rlkd_env.data import BatchStream, ImageSet, Share, Splits
 from rlkd_env.data.stream import WHOLE
 from rlkd_env.instances.state import InstanceState
 from rlkd_env.instances.temperature import TemperatureRange
@@ -22,6 +22,9 @@ from rlkd_env.training.recipe import Recipe
 from rlkd_env.training.update import TeacherForward, Update
 from rlkd_env.utils.choices import Temperatures
 from rlkd_env.utils.randomness import seeded
+
+PROBE_PART = 2
+"""Least size, in batches, of the parts of the probe images that take turns (the reward probe_turns)."""
 
 
 @dataclass(eq=False)
@@ -76,6 +79,7 @@ class Ingredients:
         self.total_steps = self.steps_per_epoch * self.recipe.epochs
         probe = self.splits.probe
         self.probe = probe.subset(torch.arange(min(self.probe_size, len(probe))))
+        self._parts: tuple[ImageSet, list[ImageSet]] | None = None
         self.frozen_teacher = self.task.engine.freeze(self.teacher, self.splits.image_shape)
         self._share_logits()
 
@@ -89,6 +93,15 @@ class Ingredients:
         """The teacher as runs of all seeds can share it."""
         views_are_own = isinstance(self._cache, TeacherCache) and self.splits.train.is_random
         return TeacherForward(self.teacher, self.frozen_teacher, None if views_are_own else self._cache)
+
+    @property
+    def probe_parts(self) -> list[ImageSet]:
+        """The probe images in parts of at least two batches, for rewards that parts take turns in."""
+        if self._parts is None or self._parts[0] is not self.probe:
+            count = max(1, len(self.probe) // (PROBE_PART * self.recipe.batch_size))
+            starts = range(count)
+            self._parts = self.probe, [self.probe.subset(torch.arange(at, len(self.probe), count)) for at in starts]
+        return self._parts[1]
 
     def create_stream(self, seed: int, share: Share = WHOLE) -> BatchStream:
         """Return the shuffled batches of a seed, or a share of each."""

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from rlkd_env.data import Batch
+from rlkd_env.data import Batch, ImageSet
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Policy, Temperature
@@ -40,7 +40,7 @@ class TrainingLoop:
         update: Update,
         next_batch: Callable[[SampledRun], Batch],
         reward: RewardMeter,
-        evaluate_probe: Callable[[], Evaluation],
+        evaluate: Callable[[ImageSet], Evaluation],
         collective: Collective | None = None,
     ) -> None:
         self.update = update
@@ -50,7 +50,7 @@ class TrainingLoop:
         self.steps_per_epoch = ingredients.steps_per_epoch
         self.step_count = 0
         self._next_batch = next_batch
-        self._evaluate_probe = evaluate_probe
+        self._evaluate, self._probe, self._parts = evaluate, ingredients.probe, ingredients.probe_parts
         self._penalty = ingredients.divergence_penalty
         self._sampler = ingredients.sampler
         self._collective = collective or Collective()
@@ -127,7 +127,7 @@ class TrainingLoop:
             self._sampler.observe(self._collective.whole(self.update.outputs))
 
     def _measurement(self) -> Measurement:
-        return Measurement(self.update.outputs, self._evaluate_probe, self._collective.mean)
+        return Measurement(self.update.outputs, self._evaluate, self._probe, self._parts, self._collective.mean)
 
 
 ResultT = TypeVar("ResultT", bound=StepResult)

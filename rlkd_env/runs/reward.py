@@ -1,20 +1,23 @@
 """What the student gained by an update: named batch rewards.
 
 A reward is the fall of a potential of the student, measured after the update that the temperatures caused, so the
-rewards of an episode add up to the whole run's gain. To add one, write its potential under a ``@reward`` line: in this
-module it gets a name in :data:`REWARDS`; from any other module it is named ``package.module:function``.
+rewards of an episode add up to the whole run's gain. Where parts of the probe images take turns, this holds for the
+updates of a turn alone: a run's rewards add up to an estimate of its gain. To add a reward, write its potential under a
+``@reward`` line: in this module it gets a name in :data:`REWARDS`; from any other module it is named
+``package.module:function``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import vmap
 
+from rlkd_env.data import ImageSet
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.tasks import Evaluation
@@ -27,14 +30,22 @@ class Measurement:
 
     Attributes:
         outputs: the outputs of the batch that comes next, forwarded through the updated student.
-        evaluate_probe: forwards the run's fixed probe images through the updated student.
+        evaluate: forwards images through the updated student.
+        probe: the images that the reward is measured on: the run's fixed probe images, or the part whose turn it is.
+        parts: the probe images in parts that may take turns.
         average: from the mean over a process' share of the batch to the mean over the whole batch. Every mean over the
             batch must go through it, so that a reward works in a distributed run.
     """
 
     outputs: InstanceOutputs
-    evaluate_probe: Callable[[], Evaluation]
+    evaluate: Callable[[ImageSet], Evaluation]
+    probe: ImageSet
+    parts: Sequence[ImageSet] = ()
     average: Callable[[Tensor], Tensor] = lambda mean: mean
+
+    def evaluate_probe(self) -> Evaluation:
+        """Forward the probe images, or the part whose turn it is, through the updated student."""
+        return self.evaluate(self.probe)
 
 
 Potential = Callable[[Measurement], Tensor]
@@ -44,25 +55,30 @@ Potential = Callable[[Measurement], Tensor]
 class Reward:
     """A potential, whose fall is the reward; smaller is better.
 
-    One that evaluates the probe images needs a forward pass of all of them, and ``needs_probe`` says so.
+    One that evaluates the probe images needs a forward pass of all of them, and ``needs_probe`` says so. If it
+    ``takes_turns``, it needs one of a part of them, about two batches, which stays for several updates.
     """
 
     potential: Potential
     needs_probe: bool = False
+    takes_turns: bool = False
 
     @property
     def __wrapped__(self) -> Potential:
         return self.potential
 
 
-def reward(needs_probe: bool = False) -> Callable[[Potential], Reward]:
+def reward(needs_probe: bool = False, takes_turns: bool = False) -> Callable[[Potential], Reward]:
     """Return a decorator that makes a :class:`Reward` of a potential."""
-    return lambda potential: Reward(potential, needs_probe)
+    return lambda potential: Reward(potential, needs_probe, takes_turns)
 
 
 @reward()
 def train_progress(measurement: Measurement) -> Tensor:
-    """Excess loss, student's minus teacher's cross-entropy in nats, of the next batch; costs no extra forward pass."""
+    """Excess loss, student's minus teacher's cross-entropy in nats, of the next batch; costs no extra forward pass.
+
+    It compares two batches of different images, so most of it is noise.
+    """
     outputs = measurement.outputs
     return measurement.average((outputs.student_cross_entropy - outputs.teacher_cross_entropy).mean())
 
@@ -70,6 +86,12 @@ def train_progress(measurement: Measurement) -> Tensor:
 @reward(needs_probe=True)
 def probe_loss(measurement: Measurement) -> Tensor:
     """Cross-entropy on the probe images in nats."""
+    return measurement.evaluate_probe().loss
+
+
+@reward(needs_probe=True, takes_turns=True)
+def probe_turns(measurement: Measurement) -> Tensor:
+    """Cross-entropy in nats on a part of the probe images; the parts take turns."""
     return measurement.evaluate_probe().loss
 
 
@@ -92,11 +114,18 @@ REWARDS: Registry[Reward] = Registry(
 )
 
 
+TURN = 16
+"""Measurements on a part of the probe images before the next part's turn; each turn costs one more."""
+
+
 class RewardMeter:
     """Turns a potential into rewards.
 
     Nobody is paid for some updates, such as those of a warm-up. Where such updates end in the middle of an interval, a
     fresh measurement is taken, so that the next reward is for the updates from there on.
+
+    Where parts of the probe images take turns, a part stays for :data:`TURN` measurements. For updates that nobody is
+    paid for, it is measured at the ends of its turns alone.
 
     Args:
         reward: a name in :data:`REWARDS`, ``package.module:name``, or a :class:`Reward`.
@@ -118,13 +147,22 @@ class RewardMeter:
         self._potential = self._reward.potential
         self.is_measured = True
         self._last = torch.zeros(())
-        self._updates = 0
-        self._was_rewarded = True
+        self._updates = self._turn = 0
+        self._was_rewarded = self._has_one_part = True
 
     @property
     def measures_probe(self) -> bool:
         """Whether all probe images are forwarded after every update."""
-        return self._reward.needs_probe and self.interval == 1
+        return self._reward.needs_probe and self._takes_all and self.interval == 1
+
+    @property
+    def _takes_all(self) -> bool:
+        return not self._reward.takes_turns or self._has_one_part
+
+    @property
+    def _turn_length(self) -> int:
+        """Updates of a turn."""
+        return self.interval * TURN
 
     def fresh(self, num_runs: int | None = None) -> RewardMeter:
         """Return a meter of the same reward that has measured nothing, for one run or for K stacked ones."""
@@ -132,35 +170,51 @@ class RewardMeter:
 
     def reset(self, measurement: Measurement) -> None:
         """Take the first measurement of a run, or of K."""
-        self._last = self._measure(measurement)
-        self._updates = 0
+        self._turn = 0
         self._was_rewarded = True
+        self._restart(measurement)
 
     def before_update(self, measurement: Measurement, is_rewarded: bool) -> None:
         """Measure anew if somebody is rewarded from this update on and the last measurement is older than that."""
-        if is_rewarded and not self._was_rewarded and self._updates % self.interval:
-            self.reset(measurement)
+        if is_rewarded and not self._was_rewarded and self._updates % self._interval:
+            self._restart(measurement)
         self._was_rewarded = is_rewarded
+
+    @property
+    def _interval(self) -> int:
+        """Updates between two measurements at present."""
+        return self.interval if self._was_rewarded or self._takes_all else self._turn_length
+
+    def _restart(self, measurement: Measurement) -> None:
+        self._last = self._measure(measurement)
+        self._updates = 0
 
     def after_update(self, measurement: Measurement, is_last: bool) -> Tensor:
         """Return the reward of an update on the run's device; no dimensions, or ``(K,)``."""
         self._updates += 1
-        self.is_measured = is_last or self._updates % self.interval == 0
+        self.is_measured = is_last or self._updates % self._interval == 0
         if not self.is_measured:
             return torch.zeros_like(self._last)
         potential = self._measure(measurement)
         reward = self._last - potential
+        if not self._takes_all and self._updates % self._turn_length == 0:
+            self._turn += 1
+            potential = self._measure(measurement)
         self._last = potential
         return reward
 
     def _measure(self, measurement: Measurement) -> Tensor:
+        if self._reward.takes_turns:
+            self._has_one_part = len(measurement.parts) == 1
+            measurement = replace(measurement, probe=measurement.parts[self._turn % len(measurement.parts)])
         if self.num_runs is None:
             return self._potential(measurement)
-        outputs, evaluate = measurement.outputs, measurement.evaluate_probe
+        outputs, evaluate = measurement.outputs, measurement.evaluate
 
         def of_one_run(run: Tensor, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
             of_run = InstanceOutputs(student_logits, teacher_logits, labels, outputs.progress, epoch=outputs.epoch)
-            return self._potential(Measurement(of_run, lambda: _of_run(evaluate(), run)))
+            of_images = replace(measurement, outputs=of_run, evaluate=lambda images: _of_run(evaluate(images), run))
+            return self._potential(of_images)
 
         runs = torch.arange(self.num_runs, device=outputs.labels.device)
         instances = (outputs.student_logits.detach(), outputs.teacher_logits, outputs.labels)
@@ -168,13 +222,15 @@ class RewardMeter:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the next rewards depend on."""
-        return {"last": self._last.clone(), "updates": self._updates, "was_rewarded": self._was_rewarded}
+        names = ("updates", "turn", "was_rewarded")
+        return {"last": self._last.clone(), **{name: getattr(self, f"_{name}") for name in names}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
         self._last = state["last"].to(self._last.device).clone()
         self._updates = state["updates"]
-        self._was_rewarded = state.get("was_rewarded", True)  # which older states do not tell
+        self._turn = state.get("turn", 0)  # which older states do not tell
+        self._was_rewarded = state.get("was_rewarded", True)
 
 
 def _of_run(everyone: Evaluation, run: Tensor) -> Evaluation:

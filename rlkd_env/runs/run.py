@@ -227,7 +227,7 @@ class DistillationRun(Ingredients):
             self.update,
             partial(sampler.next_batch, stream) if sampler is not None else lambda run: stream.batch(run.step_count),
             self.reward,
-            lambda: collective.evaluate(evaluate, self.probe),
+            partial(collective.evaluate, evaluate),
             collective,
         )
         return self._loop

@@ -37,6 +37,7 @@ CASES: dict[str, dict[str, Any]] = {
     "plain": {"student": "mlp12"},
     "uneven probe, delayed reward": {"student": "mlp12", "probe_size": 101, "reward_interval": 3},
     "reward from the batch": {"student": "digits_cnn", "reward": "train_progress", "batch_size": 50},
+    "parts of the probe": {"student": "mlp12", "reward": "probe_turns", "batch_size": 16},
     "batch norm": {"student": "cnn4", "reward": "probe_accuracy"},
     "trained method": {"student": "digits_cnn", "method": "vid"},
     "sequence": {"student": "mlp12", "sequence_phases": 3},

@@ -27,6 +27,13 @@ FOLDER = Path(__file__).parent
 FILE = FOLDER / "one_coefficient.csv"
 SEEDS = range(50_000, 50_004)
 SIZE = 0.3
+FEW_UPDATES = (
+    "cifar100-stage2-large-student",
+    "cifar100-many-images",
+    "cifar20-few-updates",
+    "fashion-few-updates",
+)
+"""Tasks with at most four passes over the images."""
 FEATURES = (
     "student_performance",
     "student_uncertainty",
@@ -70,6 +77,20 @@ def accuracies(instance: Instance) -> Tensor:
     runs.reset([*SEEDS] * (1 + len(ARMS)))
     runs.advance(OneCoefficient())
     return 100.0 * runs.evaluate(test).accuracy.double().view(1 + len(ARMS), len(SEEDS))
+
+
+def summary(coefficient: str, followed: str, value: float, few_updates: bool) -> tuple[float, float, float]:
+    """Return mean, standard error and smallest of a coefficient's differences, on tasks of few updates or all others."""
+    with FILE.open() as file:
+        rows = [
+            row
+            for row in csv.DictReader(file)
+            if (row["coefficient"], row["follows"], float(row["value"])) == (coefficient, followed, value)
+            and (row["task"] in FEW_UPDATES) is few_updates
+        ]
+    differences, errors = ([float(row[name]) for row in rows] for name in ("difference", "standard_error"))
+    mean_error = sum(error**2 for error in errors) ** 0.5 / len(rows)
+    return sum(differences) / len(rows), mean_error, min(differences)
 
 
 def main() -> None:

@@ -168,7 +168,7 @@ def cost_by_part(run: DistillationRun, steps: int) -> dict[str, float]:
     frozen = run.frozen_teacher
     stream = BatchStream(run.splits.train, run.recipe.batch_size, seed=0)
     steps_of_stream = itertools.count()
-    measurement = Measurement(run.outputs, lambda: run.task.evaluate_probe(run.student, run.probe))
+    measurement = Measurement(run.outputs, partial(run.task.evaluate_probe, run.student), run.probe, run.probe_parts)
     losses: list[Tensor] = []
 
     def forward_teacher() -> None:

@@ -16,7 +16,11 @@ _POINTS = 600
 _BINS = 8
 _FEW_CLASSES = 20
 _LEAST = 40  # instances that are drawn; bins of a handful would show noise
-_REWARD_UNITS = {"probe_loss": "fall of the probe loss, nats", "probe_accuracy": "gain of probe accuracy"}
+_REWARD_UNITS = {
+    "probe_turns": "fall of the probe loss, nats",
+    "probe_loss": "fall of the probe loss, nats",
+    "probe_accuracy": "gain of probe accuracy",
+}
 
 
 def draw_temperature_against_confidence(run: RunRecord) -> Drawing | None:

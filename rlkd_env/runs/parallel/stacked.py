@@ -79,7 +79,7 @@ class StackedRuns(ParallelRuns):
         parts = (template.task, template.shared_teacher, self._students.weights, method, template.recipe)
         update = Update(*parts, *steps, seed, stacked=self._students, num_runs=self.num_runs)
         batches = _StackedBatches(template, self.seeds)
-        self._loop = TrainingLoop(template, update, batches, self._reward, lambda: self.evaluate(template.probe))
+        self._loop = TrainingLoop(template, update, batches, self._reward, self.evaluate)
         return self._loop
 
 

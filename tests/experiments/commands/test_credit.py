@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import statistics
 from pathlib import Path
 
 import pytest
 from matplotlib.image import imread
 
 from experiments.cli import main
+from rlkd_env.runs.reward import REWARDS
 
 
 @pytest.mark.slow
@@ -39,6 +42,31 @@ def test_credit_can_be_measured_of_two_temperatures_an_instance(tmp_path: Path) 
     assert main(["credit", "--out", str(out), *options, "--temperatures", "separate"]) == 0
     quality = json.loads((out / "credit.json").read_text())
     assert quality["gradient"]["pearson"] >= 0.9
+
+
+@pytest.mark.slow
+def test_rewards_are_measured_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "rewards"
+    options = ["--rewards", "--student", "mlp12", "--epochs", "10", "--runs", "2", "--points", "3", "--device", "cpu"]
+    assert main(["credit", "--out", str(out), *options, "--batch-size", "16"]) == 0  # the probe has four parts
+    assert "probe_turns" in capsys.readouterr().out
+    measured = json.loads((out / "rewards.json").read_text())
+    rewards = measured["rewards"]
+    assert set(rewards) == {*REWARDS, "same_batch", "probe_loss, every 8th update"}
+    assert measured["held_out_images"] == 650  # Digits' reserve and validation images
+    assert rewards["probe_loss"]["pearson"] > 0.8
+    assert rewards["train_progress"]["pearson"] < rewards["probe_turns"]["pearson"] < rewards["probe_loss"]["pearson"]
+    assert rewards["probe_loss"]["between_temperatures"] > 0.3
+    assert all(0.3 < figures["cost_ratio"] < 10 for name, figures in rewards.items() if name != "same_batch")
+    with (out / "rewards.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * measured["updates"] == 2 * 180
+    columns = [[float(row[name]) for row in rows if row["run"] == "1"] for name in ("probe_turns", "held_out")]
+    others = [[float(row[name]) for row in rows if row["run"] == "0"] for name in ("probe_turns", "held_out")]
+    mean = (statistics.correlation(*columns) + statistics.correlation(*others)) / 2
+    assert rewards["probe_turns"]["pearson"] == pytest.approx(mean, abs=1e-3)
+    assert main(["credit", "--out", str(out), *options]) == 2
+    assert "holds another measurement" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

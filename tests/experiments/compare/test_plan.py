@@ -106,11 +106,14 @@ def test_the_comparison_over_all_tasks_has_what_it_promises() -> None:
     found = plan("--preset", "all")
     assert len(found.tasks) == 9
     fixed = {f"T={temperature}" for temperature in (1, 2, 3, 4, 6, 8, 12, 16)}
-    ways = {"anneal", "cosine", "random", "dts", "lskd-9", "normkd-0.9", "dtkd", "ctkd", "pretrained", "ppo-paper"}
+    ways = {"anneal", "cosine", "random", "dts", "normkd-0.9", "ctkd", "pretrained", "ppo-paper", "ppo-anneal"}
+    detection = found.tasks.pop("digits-detection")
+    assert {"T=0.5", "T=1", "T=2", "T=4"} <= set(detection.fixed_arms())
+    assert ({*ways, "student_alone"} <= set(detection.arms), detection.seeds) == (True, 3)
     for name, task in found.tasks.items():
-        assert {*fixed, *ways, "student_alone", "ppo-anneal"} <= set(task.arms), name
+        assert {*fixed, *ways, "student_alone", "lskd-9", "dtkd"} <= set(task.arms), name
         assert fixed <= set(task.fixed_arms()), name
-        assert task.seeds == (3 if name == "digits-detection" else 5)
+        assert task.seeds == 5
     published = {task: found.runs_of(task, "lskd-9")[0].config.run for task in ("digits", "cifar100-dkd")}
     assert published["digits"].distillation.method_options == {"kd_weight": 9}
     of_dkd = {"alpha": 9, "beta": 18, "warmup_epochs": 1}

@@ -76,6 +76,7 @@ def test_last_layer_credit_from_a_few_probe_images_at_a_time_agrees_still() -> N
         ("log_probe_loss", 1, [512] * 4),
         ("probe_accuracy", 1, [512] * 4),
         ("train_progress", 1, [4]),
+        ("probe_turns", 1, [4]),
         ("log_probe_loss", 2, [4]),
     ],
 )
@@ -125,9 +126,8 @@ def test_last_layer_credit_goes_on_from_its_state(make_run: MakeRun) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_credits_of_a_convolutional_student_with_batch_norm_agree_too(precision: str) -> None:
-    run = build_run(
-        RunConfig.from_keywords(student="cnn4", batch_size=16, precision=precision, learning_rate=0.02, device="cpu")
-    )
+    settings = {"student": "cnn4", "batch_size": 16, "learning_rate": 0.02, "reward": "probe_loss"}  # all probe images
+    run = build_run(RunConfig.from_keywords(settings, precision=precision, device="cpu"))
     run.reset(0)
     calibrators = {name: CALIBRATORS[name](run, REFERENCE) for name in WATCHING}
     correlations: dict[str, list[float]] = {"last_layer": [], "gradient": []}

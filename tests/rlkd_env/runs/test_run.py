@@ -321,7 +321,7 @@ def test_misuse_is_refused(make_run: MakeRun) -> None:
         ({"batch_size": 301}, "larger than the training set of 300"),
         ({"probe_size": 0}, "at least 1 image"),
         ({"reward_interval": 0}, "at least 1 update"),
-        ({"reward": "probe"}, "Valid: log_probe_loss, probe_accuracy, probe_loss, train_progress"),
+        ({"reward": "probe"}, "Valid: log_probe_loss, probe_accuracy, probe_loss, probe_turns, train_progress"),
         ({"dataset": "digit"}, "Did you mean 'digits'"),
         ({"student": "mlp13"}, "unknown network 'mlp13'"),
         ({"device": "gpu"}, "not available"),

@@ -63,7 +63,9 @@ def use(run: DistillationRun) -> list[Tensor]:
     return [*seen, result.reward, *run.student.state_dict().values()]
 
 
-@pytest.mark.parametrize(("reward", "interval"), [("probe_loss", 1), ("probe_loss", 2), ("train_progress", 1)])
+@pytest.mark.parametrize(
+    ("reward", "interval"), [("probe_loss", 1), ("probe_loss", 2), ("probe_turns", 1), ("train_progress", 1)]
+)
 def test_a_group_of_one_process_makes_the_plain_run_bit_for_bit(
     reward: str, interval: int, processes: Recording, make: Callable[..., DistillationRun]
 ) -> None:

@@ -105,6 +105,7 @@ def test_every_run_equals_the_single_run_of_its_seed(make_run: MakeRun, mode: st
     [
         {"reward": "train_progress"},
         {"reward": "probe_accuracy", "reward_interval": 3},
+        {"reward": "probe_turns", "batch_size": 16, "epochs": 4},
         {"schedule": "step", "batch_size": 16, "momentum": 0.0},
         {"features": ("divergence", "student_entropy")},
         {"teacher_cache_mib": 0},
@@ -267,6 +268,14 @@ def test_a_restored_state_goes_on_as_the_uninterrupted_runs(
             one, other = runs.step(temperatures(count, step)), others.step(temperatures(count, step))
             compare(one.state, other.state, **TOLERANCE)
             compare(one.reward, other.reward, **TOLERANCE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("interval", [1, 2])
+def test_parts_of_the_probe_take_turns_in_all_runs_alike(make_run: MakeRun, mode: str, interval: int) -> None:
+    run = make_run(reward="probe_turns", batch_size=16, reward_interval=interval)  # four parts
+    assert_equals_single_runs(run, mode, 40)
 
 
 @pytest.mark.parametrize("mode", MODES)
