@@ -80,7 +80,7 @@ def accuracies(instance: Instance) -> Tensor:
 
 
 def summary(coefficient: str, followed: str, value: float, few_updates: bool) -> tuple[float, float, float]:
-    """Return mean, standard error and smallest of a coefficient's differences, on tasks of few updates or all others."""
+    """Return mean, standard error and least of a coefficient's differences, on tasks of few updates or all others."""
     with FILE.open() as file:
         rows = [
             row
