@@ -8,7 +8,10 @@ A table stands below a comment that names its data:
 * ``<!-- data: tasks -->``: a row a task of the comparison over all, ``<!-- data: costs -->``: a column a task;
 * ``<!-- data: anneal -->``: the sweep of annealing in ``docs/results/anneal``;
 * ``<!-- data: rewards TASK -->``: the measurement of rewards in ``docs/results/rewards/TASK``;
-* ``<!-- data: pretrained -->``: what the training of the package's policy measured.
+* ``<!-- data: pretrained -->``: what the training of the package's policy measured;
+* ``<!-- data: ranking -->``: how students on frozen features rank rules (``docs/results/frozen_features``);
+* ``<!-- data: policy -->``: what the package's policy gains on the tasks that it was trained on;
+* ``<!-- data: one_coefficient -->``: what single coefficients around the annealed schedule gain on them.
 
 The first column says what a row is of (:data:`LABELS`, or the name in the data), the head what a column is. Both stay
 as they are; the other cells are written here. A difference is bold if its interval is clear of zero. Tasks of the
@@ -20,6 +23,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import runpy
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -114,6 +118,8 @@ def _fill(source: str) -> Fill:
         return _of_training
     if name == "rewards":
         return lambda column, row: _of_reward(read(f"rewards/{part}", "rewards.json"), column, row)
+    if name in ("ranking", "one_coefficient", "policy"):
+        return {"ranking": _of_ranking, "one_coefficient": _of_coefficient, "policy": _of_trained_on}[name]
     if (RESULTS / name / "credit.json").is_file():
         return lambda column, row: _of_credit(read(name, "credit.json"), column, row)
     if part == "over tasks":
@@ -241,19 +247,40 @@ def _of_sweep(column: str, row: Cells) -> str:
 
 
 def _of_training(column: str, row: Cells) -> str:
-    names = {
-        "Digits": "digits",
-        "Digits, student of 64 units": "digits-mlp64-long",
-        "Fashion-MNIST, 2,000 images, fully connected": "fashion-mlp64",
-    }
     held_out = json.loads(TRAINED.read_text())["held_out"]
-    found = next(one for one in held_out if one["instance"] == names[row[0]])
+    found = next(one for one in held_out if one["instance"] == row[0].strip("`"))
     if column == "paired runs":
         return str(found["seeds"][1] - found["seeds"][0])
     if column == "best fixed":
         return f"T = {float(found['best_fixed']):.2g}, {percent(found['fixed'][found['best_fixed']])}"
-    measured = found["to_t4" if column == "over T = 4" else "to_best_fixed"]
+    keys = {"over `anneal`": "to_anneal", "`anneal` over the best fixed": "anneal_to_best_fixed"}
+    measured = found[keys.get(column, "to_best_fixed")]
     return difference({"mean": measured["mean"], "interval": (measured["low"], measured["high"])})
+
+
+@cache
+def frozen_features(script: str) -> dict[str, Any]:
+    """Return the names that a script of the results on frozen features defines."""
+    return runpy.run_path(str(RESULTS / "frozen_features" / f"{script}.py"))
+
+
+def _of_ranking(column: str, row: Cells) -> str:
+    found = frozen_features("rank_rules")["correlations"]()[row[0].strip("`")]
+    return f"{found[('schedules', 'random rules', 'their instance terms').index(column)]:.2f}"
+
+
+def _of_trained_on(column: str, row: Cells) -> str:  # noqa: ARG001
+    return difference(frozen_features("policy")["of_task"](row[0].strip("`")))
+
+
+def _of_coefficient(column: str, row: Cells) -> str:
+    name, followed, value = row[0].replace("`", "").replace("−", "-").split(", ")
+    mean, error, worst = frozen_features("one_coefficient")["summary"](
+        name, followed, float(value), column.startswith("few updates")
+    )
+    if column.startswith("worst"):
+        return points(worst / 100.0)
+    return difference({"mean": mean / 100.0, "interval": ((mean - 2 * error) / 100.0, (mean + 2 * error) / 100.0)})
 
 
 def _of_reward(content: dict[str, Any], column: str, row: Cells) -> str:

@@ -31,6 +31,8 @@ _WORST = 10.0
 """Greatest figure that counts, and that of a run that diverged."""
 _LEAST_SCALE = 1e-4
 """Deviation of a figure over seeds below which it counts as that much."""
+_LOSS_WEIGHT = 3.0
+"""What a loss against the schedule counts, where a gain counts 1: a policy should nowhere be worse."""
 
 
 class CoefficientForm:
@@ -89,8 +91,9 @@ class Evolution:
 
     What a candidate is worth is seen on the probe images at the end of its runs: by how much they end better than
     runs of the same seeds under the schedule alone, whose parameters are 0. Every instance's gain is divided by the
-    deviation of the schedule's figure over seeds and approaches 1 softly, so that no instance outvotes the others, and
-    a penalty keeps parameters small that gain nothing. Candidates come in pairs on both sides of the search's centre.
+    deviation of the schedule's figure over seeds and approaches 1 softly, so that no instance outvotes the others; a
+    loss counts three times, as a policy should nowhere cost what the schedule gives; and a penalty keeps parameters
+    small that gain nothing. Candidates come in pairs on both sides of the search's centre.
 
     Args:
         sets: K runs of each instance, of one K, a multiple of the population plus 1.
@@ -147,7 +150,8 @@ class Evolution:
         # NumPy's global generator is not ours to seed.
         randomness = {"randn": lambda *shape: draws.standard_normal(shape), "seed": math.nan}
         pairs = {"CMA_mirrors": self._population // 2, "CMA_mirrormethod": 0}
-        options = {"popsize": self._population, "verbose": -9, "verb_log": 0, **pairs, **randomness}
+        fixed = {"AdaptSigma": False}  # steps that shrink with the noise would end the search early
+        options = {"popsize": self._population, "verbose": -9, "verb_log": 0, **pairs, **fixed, **randomness}
         self._search = cma.CMAEvolutionStrategy(np.zeros(self._form.num_parameters), self._deviation, options)
 
     def update(self) -> dict[str, float]:
@@ -196,7 +200,8 @@ class Evolution:
             chosen = draws.choice(seeds.stop - seeds.start, runs.num_runs // len(followed)) + seeds.start
             figures = self._figures(runs, followed, np.tile(chosen, len(followed)).tolist())
             figures = figures.reshape(len(followed), -1).mean(axis=1)
-            gains.append(np.tanh((figures[0] - figures[1:]) / self._scales[number]))
+            counted = np.tanh((figures[0] - figures[1:]) / self._scales[number])
+            gains.append(np.where(counted < 0.0, _LOSS_WEIGHT * counted, counted))
         return np.array(gains)
 
     @cached_property

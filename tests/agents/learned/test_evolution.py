@@ -76,7 +76,7 @@ def test_evolution_finds_a_known_optimum(make_run: MakeRun) -> None:
     for progress, goal in ((0.0, -0.4), (1.0, 0.4)):
         given = outputs(1, progress)
         chosen = (policy(given).student / RULE.schedule.of(given)).log()
-        torch.testing.assert_close(chosen, torch.full((16,), goal), atol=0.05, rtol=0)
+        torch.testing.assert_close(chosen, torch.full((16,), goal), atol=0.1, rtol=0)
 
 
 @pytest.mark.slow
@@ -153,7 +153,8 @@ def test_gains_are_in_deviations_of_the_schedules_figure_over_seeds(make_run: Ma
     deviation = (1.0 - runs.evaluate(runs.template.probe).confidence).log().std(correction=0)
     assert scale == pytest.approx(float(deviation), rel=1e-3)
     expected = [(figures[0] - figure) / scale for figure in figures[1:]]
-    np.testing.assert_allclose(np.arctanh(gains[0]), expected, rtol=1e-2, atol=1e-2)
+    counted = [np.tanh(gain) * (1.0 if gain > 0.0 else 3.0) for gain in expected]
+    np.testing.assert_allclose(gains[0], counted, rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.slow
