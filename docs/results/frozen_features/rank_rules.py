@@ -1,10 +1,10 @@
 """Do fully connected students on frozen features rank temperature rules as convolutional students on the images do?
 
 ``convolutional.csv`` holds 179 rules ``log T = a0 + a1 q + sum of (w + v q) x`` with q = 2 progress - 1, and the test
-accuracy of ResNet8 students that were distilled by them on 5,000 images of CIFAR-100 (schedules: mean of 4 seeds;
-random rules: one). This script distils fully connected students by the same rules, writes their test accuracies beside
-them into ``ranking.csv``, and prints Spearman's correlations. With the folder of the data in RLKD_DATA, ten minutes on
-a CPU core:
+accuracy of ResNet8 students that were distilled by them on 5,000 images of CIFAR-100, on an H100 (schedules: mean of 4
+seeds; random rules: one). This script distils fully connected students by the same rules, writes their test accuracies
+beside them into ``ranking.csv``, and prints Spearman's correlations. With the folder of the data in RLKD_DATA, ten
+minutes on a CPU core:
 
     python docs/results/frozen_features/rank_rules.py
 """
