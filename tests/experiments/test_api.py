@@ -156,7 +156,7 @@ KINDS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "rule": ("lskd", ("--rule", "lskd")),
     "rule's class": (LSKD, ("--rule", "lskd")),
     "default": (None, ()),
-    "pretrained": ("pretrained", ()),
+    "pretrained": ("pretrained", ("--agent", "pretrained")),
     "agent": ("ppo", ("--agent", "ppo", "--warmup-epochs", "1")),
     "agent's class": (PPO, ("--agent", "ppo", "--warmup-epochs", "1")),
 }
@@ -165,7 +165,7 @@ KINDS: dict[str, tuple[Any, tuple[str, ...]]] = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_temperature_is_what_the_command_makes_of_it(kind: str, tmp_path: Path) -> None:
     temperature, options = KINDS[kind]
-    settings = {"warmup_epochs": 1} if "--agent" in options else {}
+    settings = {"warmup_epochs": 1} if "--warmup-epochs" in options else {}
     result = distill("auto", "auto", "digits", temperature, **QUICK, **settings, seed=3, folder=tmp_path / "python")
     command = ["distill", *options, *OPTIONS, "--seed", "3", "--out", str(tmp_path / "command")]
     assert main(command) == 0
@@ -178,7 +178,7 @@ def test_every_kind_of_temperature_is_what_the_command_makes_of_it(kind: str, tm
     ]
     assert names[0] == names[1]
     assert json.loads((tmp_path / "python" / "summary.json").read_text()) == result.summary
-    assert (result.policy is not None) == ("--agent" in options)
+    assert (result.policy is not None) == ("--warmup-epochs" in options)
 
 
 class Softer(Rule):
@@ -328,7 +328,10 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "setting": (lambda: distill("auto", "auto", "digits", epoch=3), "unknown option 'epoch'. Did you mean 'epochs'?"),
     "option": (lambda: distill("auto", "auto", "digits", rule="lskd"), "use the argument temperature"),
     "both": (lambda: distill("auto", "auto", "digits", 4, fixed_temperature=3), "fixed_temperature follows from"),
-    "words": (lambda: distill("auto", "auto", "digits", bandit=True), "^bandit, agent_options and calibrator are for"),
+    "words": (
+        lambda: distill("auto", "auto", "digits", bandit=True),
+        "^bandit, agent_options, calibrator and acting are for",
+    ),
     "command": (lambda: distill("auto", "auto", "cifar10", 4), "is neither .* pass download, or the folder"),
     "no teacher": (
         lambda: distill("auto", "auto", TRAIN, 4),

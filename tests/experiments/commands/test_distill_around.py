@@ -87,12 +87,12 @@ def test_equal_gradients_go_with_rules_and_agents(tmp_path: Path) -> None:
     [
         (["--around", "lskk"], "unknown rule 'lskk'. Did you mean 'lskd'?"),
         (["--around", "ctkd"], "no agent can act around the rule 'ctkd'"),
-        (["--around", "random"], "Valid: cosine, difficulty, dtkd, entropy, fixed"),
+        (["--around", "random"], "Valid: anneal, cosine, difficulty, dtkd, dts, entropy, fixed"),
         (["--around", "lskd", "--around-options", "tua", "2"], "Did you mean 'tau'?"),
         (["--around", "lskd", "--around-width", "0"], "around width must be positive"),
         (["--around", "lskd", "--rule", "lskd"], "--around is for an agent"),
         (["--around", "lskd", "--policy", "x"], "--around is for an agent"),
-        (["--around-options", "tau", "2"], "--around-options needs an --around"),
+        (["--around-options", "tau", "2"], "unknown option of rule 'anneal' 'tau'"),
         (["--temperatures", "two"], "separate"),
     ],
 )

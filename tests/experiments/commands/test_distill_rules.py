@@ -49,7 +49,7 @@ def test_relative_temperatures_and_the_fixed_one_are_understood(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--rule", "lskk"], "unknown rule 'lskk'. Did you mean 'lskd'? Valid: cosine, ctkd"),
+        (["--rule", "lskk"], "unknown rule 'lskk'. Did you mean 'lskd'? Valid: anneal, cosine, ctkd"),
         (["--rule", "lskd", "--rule-options", "tua", "2"], "Did you mean 'tau'? Valid: correction, gradient, tau"),
         (["--rule", "ctkd", "--rule-options", "scope", "local"], "Valid: global, instance"),
         (["--rule", "random", "--rule-options", "low", "hot"], "'hot' is no temperature"),
