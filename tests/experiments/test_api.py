@@ -330,7 +330,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "both": (lambda: distill("auto", "auto", "digits", 4, fixed_temperature=3), "fixed_temperature follows from"),
     "words": (
         lambda: distill("auto", "auto", "digits", bandit=True),
-        "^bandit, agent_options, calibrator and acting are for",
+        "^bandit, agent_options, calibrator and acting",
     ),
     "command": (lambda: distill("auto", "auto", "cifar10", 4), "is neither .* pass download, or the folder"),
     "no teacher": (
