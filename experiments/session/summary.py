@@ -70,7 +70,7 @@ def summarize(session: DistillSession) -> dict[str, Any]:
         "student": session.student_name,
         "method": config.run.distillation.method,
         "temperature_from": session.choice.label,
-        "rule_options": config.agent.rule_options if config.agent.rule is not None else None,
+        "rule_options": config.agent.rule_options if config.agent.rule_or_default is not None else None,
         "calibrator": config.agent.calibrator if learns else None,
         "exploration": asdict(run.sampler.settings) if isinstance(run.sampler, Explorer) else None,
         "learn_interval": config.agent.learn_interval if learns else None,

@@ -210,6 +210,8 @@ def test_calibration_and_exploration_are_drawn_and_told(tmp_path: Path) -> None:
 def test_the_agent_learns_in_some_epochs_and_acts_in_the_others(tmp_path: Path) -> None:
     out = tmp_path / "a"
     options = [
+        "--around",
+        "None",
         "--learn-interval",
         "7",
         "--learn-last-epoch",

@@ -157,7 +157,10 @@ def test_only_the_first_process_prints(shared: Shared) -> None:
     ("name", "message"),
     [
         ("indivisible", "a batch of 33 images cannot be shared equally by 2 processes"),
-        ("around", "an agent around a rule needs all outputs in one process: leave torchrun away"),
+        (
+            "around",
+            "an agent around a rule needs all outputs in one process: leave torchrun away, or choose --around None",
+        ),
     ],
 )
 def test_what_cannot_be_shared_is_told_once(name: str, message: str, shared: Shared) -> None:
