@@ -10,7 +10,8 @@ A table stands below a comment that names its data:
 * ``<!-- data: rewards TASK -->``: the measurement of rewards in ``docs/results/rewards/TASK``;
 * ``<!-- data: pretrained -->``: what the training of the package's policy measured;
 * ``<!-- data: ranking -->``: how students on frozen features rank rules (``docs/results/frozen_features``);
-* ``<!-- data: policy -->``: what the package's policy gains on the tasks that it was trained on;
+* ``<!-- data: policy -->`` and ``<!-- data: convolutional_policy -->``: what the package's policy gains on the tasks
+  that it was trained on, and for convolutional students;
 * ``<!-- data: one_coefficient -->``: what single coefficients around the annealed schedule gain on them.
 
 The first column says what a row is of (:data:`LABELS`, or the name in the data), the head what a column is. Both stay
@@ -118,8 +119,10 @@ def _fill(source: str) -> Fill:
         return _of_training
     if name == "rewards":
         return lambda column, row: _of_reward(read(f"rewards/{part}", "rewards.json"), column, row)
-    if name in ("ranking", "one_coefficient", "policy"):
-        return {"ranking": _of_ranking, "one_coefficient": _of_coefficient, "policy": _of_trained_on}[name]
+    if name in ("ranking", "one_coefficient"):
+        return {"ranking": _of_ranking, "one_coefficient": _of_coefficient}[name]
+    if name in ("policy", "convolutional_policy"):
+        return lambda _, row: difference(frozen_features(name)["of_task"](row[0].strip("`")))
     if (RESULTS / name / "credit.json").is_file():
         return lambda column, row: _of_credit(read(name, "credit.json"), column, row)
     if part == "over tasks":
@@ -267,10 +270,6 @@ def frozen_features(script: str) -> dict[str, Any]:
 def _of_ranking(column: str, row: Cells) -> str:
     found = frozen_features("rank_rules")["correlations"]()[row[0].strip("`")]
     return f"{found[('schedules', 'random rules', 'their instance terms').index(column)]:.2f}"
-
-
-def _of_trained_on(column: str, row: Cells) -> str:  # noqa: ARG001
-    return difference(frozen_features("policy")["of_task"](row[0].strip("`")))
 
 
 def _of_coefficient(column: str, row: Cells) -> str:
