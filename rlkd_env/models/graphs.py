@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Recorder:
@@ -51,6 +51,18 @@ class Recorder:
         with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
             work()
         return graph.replay
+
+
+def forward_hooks(modules: Iterable[nn.Module]) -> list[Callable[..., Any]]:
+    """Return everything that is called when modules are; a replay calls nothing."""
+    return [
+        hook for module in modules for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+    ]
+
+
+def is_replayable(hook: Callable[..., Any]) -> bool:
+    """Return whether a hook says that it need not be called again: what it keeps is memory that replays overwrite."""
+    return getattr(hook, "is_replayable", False)
 
 
 class RecordedFunction:

@@ -139,10 +139,12 @@ class Ingredients:
         forward = RecordedFunction(partial(engine.forward, teacher.frozen), self.device) if asks else None
         return BatchesAhead(stream, None if forward is None else lambda images: forward(engine.images(images))).batch
 
-    def probe_evaluation(self, evaluate: Callable[[ImageSet], Evaluation]) -> Callable[[ImageSet], Evaluation]:
-        """Return what measures the student for a reward: captured where the engine does so."""
+    def probe_evaluation(
+        self, evaluate: Callable[[ImageSet], Evaluation], student: nn.Module
+    ) -> Callable[[ImageSet], Evaluation]:
+        """Return what measures a student for a reward: captured where the engine does so."""
         captures = self.task.engine.captured and self.task.follows_logits
-        return CapturedEvaluation(evaluate, self.device) if captures else evaluate
+        return CapturedEvaluation(evaluate, student, self.device) if captures else evaluate
 
     def _share_logits(self) -> None:
         """Prepare the memory of the teacher's logits that runs of all seeds share."""

@@ -225,12 +225,13 @@ class DistillationRun(Ingredients):
         stream = self.create_stream(seed, collective.share)
         self.seed, self.update = seed, self.create_update(seed, stream, collective)
         draw = self.draw_batches(stream, self.update)
+        evaluate = self.probe_evaluation(partial(self.task.evaluate_probe, self.student), self.student)
         self._loop = TrainingLoop(
             self,
             self.update,
             partial(sampler.next_batch, stream) if sampler is not None else lambda run: draw(run.step_count),
             self.reward,
-            partial(collective.evaluate, self.probe_evaluation(partial(self.task.evaluate_probe, self.student))),
+            partial(collective.evaluate, evaluate),
             collective,
         )
         return self._loop

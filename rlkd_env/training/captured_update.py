@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from rlkd_env.data import Batch
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
-from rlkd_env.models.graphs import Recorder
+from rlkd_env.models.graphs import Recorder, forward_hooks, is_replayable
 from rlkd_env.training.update import Update, step_randomness
 
 _WARM_UP = 3
@@ -196,7 +196,7 @@ class CapturedUpdate(Update):
         """Return what was captured for batches like this one; captured now, if the updates are warm."""
         if self._reason is not None or self._plain_updates < _WARM_UP:
             return None
-        hooks = [hook for module in self._modules for hook in _hooks(module)]
+        hooks = forward_hooks(self._modules)
         if hooks != self._hooks:
             self._hooks = hooks
             self._captured.clear()
@@ -210,7 +210,7 @@ class CapturedUpdate(Update):
     def _may_capture_more(self) -> bool:
         """Whether another kind of batch may be captured; a hook's tensors can only be those of one kind."""
         most = 1 if self._hooks else _MOST_KINDS
-        return len(self._captured) < most and all(getattr(hook, "is_replayable", False) for hook in self._hooks)
+        return len(self._captured) < most and all(map(is_replayable, self._hooks))
 
     @cached_property
     def _modules(self) -> tuple[nn.Module, ...]:
@@ -254,9 +254,3 @@ def _tensors(batch: Batch) -> dict[str, Tensor]:
 def _copy(batch: Batch) -> Batch:
     own: dict[str, Any] = {name: value.clone() for name, value in _tensors(batch).items()}
     return replace(batch, **own)
-
-
-def _hooks(module: nn.Module) -> Iterator[Any]:
-    """Yield what is called with a module; a replay leaves it out, unless it says that its tensors may be replayed."""
-    yield from module._forward_pre_hooks.values()
-    yield from module._forward_hooks.values()

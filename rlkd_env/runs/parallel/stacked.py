@@ -85,7 +85,8 @@ class StackedRuns(ParallelRuns):
         update_of = partial(template.update_class, stacked=self._students, num_runs=self.num_runs)
         update = update_of(*parts, *steps, seed, self.state)
         batches = _StackedBatches(template, self.seeds)
-        self._loop = TrainingLoop(template, update, batches, self._reward, template.probe_evaluation(self.evaluate))
+        evaluate = template.probe_evaluation(self.evaluate, self._students)
+        self._loop = TrainingLoop(template, update, batches, self._reward, evaluate)
         return self._loop
 
 
