@@ -16,6 +16,7 @@ from agents.learned.loading import PRETRAINED
 from agents.rules.simple import FixedTemperature
 from agents.sb3.export import export_policy
 from agents.sb3.make import make_agent
+from agents.sb3.threads import HostThreads
 from experiments.commands.bench.plain_kd import TEMPERATURE, plain_kd
 from experiments.config import BenchConfig
 from rlkd_env.data import BatchStream, DataConfig, DataSource, ImageSet, MemoryImages, Preprocessing, Splits
@@ -138,7 +139,8 @@ def _learning(config: BenchConfig, calibrator: str) -> Arm:
 
     def learn(steps: int) -> None:
         nonlocal made
-        agent.learn(steps * run.batch_size, reset_num_timesteps=False)
+        with HostThreads(run.device) as threads:
+            agent.learn(steps * run.batch_size, callback=threads, reset_num_timesteps=False)
         made += steps
         if run.step_count < made:
             raise UsageError("the run diverged, and its restarts would be timed too: choose a smaller learning rate")
