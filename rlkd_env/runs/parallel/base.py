@@ -100,13 +100,13 @@ class ParallelRuns(ABC):
         """
         self._check_ready()
         check_temperatures(temperature, self.num_instances)
-        outputs, had_diverged = self.outputs, self.diverged
+        had_diverged = self.diverged
         self.step_count += 1
         update = self._update(temperature, is_rewarded)
         self.diverged = had_diverged | update.diverged
         reward, state = torch.where(had_diverged, 0.0, update.reward), self._observe()
         done = (self.finished, self.diverged, update.metrics)
-        return ParallelResult(reward, state, *done, outputs, temperature.detach())
+        return ParallelResult(reward, state, *done, update.outputs, temperature.detach())
 
     def advance(self, policy: Policy, steps: int | None = None) -> ParallelResult:
         """Step with a policy for all K·B instances, as :meth:`DistillationRun.advance` does.
@@ -117,6 +117,9 @@ class ParallelRuns(ABC):
         end = end_of_advance(self, steps)
         self._check_ready()
         return advance(self, partial(self.step, is_rewarded=False), policy, end)
+
+    def stay_plain(self, reason: str) -> None:  # noqa: B027 (only captured updates need it)
+        """Compute updates operation by operation from now on, for these students."""
 
     def check_policy(self, policy: Policy) -> None:
         """Check that a policy can serve all runs: it may not learn along or carry gradients in vain.

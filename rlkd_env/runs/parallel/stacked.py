@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +19,6 @@ from rlkd_env.runs.parallel.students import StackedStudents
 from rlkd_env.runs.run import STATE_VERSION, DistillationRun
 from rlkd_env.sampling.base import SampledRun
 from rlkd_env.tasks import Evaluation
-from rlkd_env.training.update import Update
 from rlkd_env.utils.randomness import seeded
 
 _SHARED = "step"
@@ -45,6 +45,11 @@ class StackedRuns(ParallelRuns):
     def evaluate(self, images: ImageSet) -> Evaluation:
         """Measure all students on a set of images: accuracy ``(K,)`` and loss ``(K,)``, on the device."""
         return self._students.evaluate(images)
+
+    def stay_plain(self, reason: str) -> None:
+        """Compute updates operation by operation from now on, for these students."""
+        self._loop.update.stay_plain(reason)
+        self.outputs = self._loop.update.outputs
 
     def _start(self) -> None:
         self._begin().start()
@@ -77,9 +82,11 @@ class StackedRuns(ParallelRuns):
         self._students = StackedStudents(students)
         steps, seed = (self.total_steps, self.steps_per_epoch), self.seeds[0]  # from which nothing is drawn
         parts = (template.task, template.shared_teacher, self._students.weights, method, template.recipe)
-        update = Update(*parts, *steps, seed, stacked=self._students, num_runs=self.num_runs)
+        update_of = partial(template.update_class, stacked=self._students, num_runs=self.num_runs)
+        update = update_of(*parts, *steps, seed, self.state)
         batches = _StackedBatches(template, self.seeds)
-        self._loop = TrainingLoop(template, update, batches, self._reward, self.evaluate)
+        evaluate = template.probe_evaluation(self.evaluate, self._students)
+        self._loop = TrainingLoop(template, update, batches, self._reward, evaluate)
         return self._loop
 
 
