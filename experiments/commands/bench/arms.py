@@ -27,8 +27,8 @@ from rlkd_env.utils.choices import ActionScale
 from rlkd_env.utils.registry import Registry
 from rlkd_env.wrappers import CalibratedReward, TemperatureAction
 
-_ROLLOUT = 16
-"""Updates of an agent that belong together if it learns from no rollouts of its own."""
+_UNIT = 16
+"""Updates that belong together: for so many a GPU makes the batches ahead, and agents without rollouts do not care."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,11 @@ class Bench:
         run.reset(0)
         return run
 
+    @property
+    def unit(self) -> int:
+        """Updates that belong together."""
+        return _UNIT if self.template.device.type == "cuda" else 1
+
 
 ARMS: Registry[Callable[[Bench], Arm]] = Registry("arm")
 
@@ -57,7 +62,7 @@ def _plain_kd(bench: Bench) -> Arm:
 @ARMS.register("fixed")
 def fixed(bench: Bench) -> Arm:
     """A run with the rule that gives every instance the same temperature."""
-    return Arm.of(partial(bench.started_run().advance, FixedTemperature(TEMPERATURE)))
+    return Arm.of(partial(bench.started_run().advance, FixedTemperature(TEMPERATURE)), bench.unit)
 
 
 @ARMS.register("ppo_acting")
@@ -66,7 +71,7 @@ def ppo_acting(bench: Bench) -> Arm:
     run = bench.started_run()
     env = TemperatureAction(KDVectorEnv(run=run))
     policy = export_policy(make_agent(_learner(bench.config), env, seed=0), run.state.names, env.action_map)
-    return Arm.of(partial(run.advance, policy.to(run.device)))
+    return Arm.of(partial(run.advance, policy.to(run.device)), bench.unit)
 
 
 @ARMS.register("ppo_learning")
@@ -83,7 +88,7 @@ def _register_stacked(num_runs: int) -> None:
         except UsageError as error:
             raise LeftOut(str(error)) from None
         runs.reset([0] * num_runs)  # runs of one seed share their batches
-        return Arm.of(partial(runs.advance, FixedTemperature(TEMPERATURE)), students=num_runs)
+        return Arm.of(partial(runs.advance, FixedTemperature(TEMPERATURE)), bench.unit, num_runs)
 
     ARMS.register(f"stacked_{num_runs}")(create)
 
@@ -155,7 +160,7 @@ class _Learner:
         self._action_map, self._acts_by_samples = env.action_map, acts_by_samples
         options: dict[str, Any] = {"seed": 0, **bench.config.agent.agent_options}
         self._agent: BaseAlgorithm = make_agent(_learner(bench.config), self._calibrated or env, **options)
-        self.unit = int(getattr(self._agent, "n_steps", _ROLLOUT))
+        self.unit = int(getattr(self._agent, "n_steps", _UNIT))
         self._updates = 0
         self._has_acted = False
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from rich.table import Table
 from experiments.commands.bench.arms import ARMS, DEFAULT_ARMS, Bench
 from experiments.commands.bench.benched_run import build_bench_run
 from experiments.commands.bench.floor import FLOOR, launch_free_floor
-from experiments.commands.bench.memory import allocated, forget, process_memory
+from experiments.commands.bench.memory import forget, process_memory
 from experiments.commands.bench.parts import cost_by_part
 from experiments.commands.bench.rounds import Arm, Budget, LeftOut, Rounds, measure_in_turns
 from experiments.config import BenchConfig
@@ -54,6 +55,7 @@ def run_bench(config: BenchConfig) -> int:
         "parts_ms": cost_by_part(run),
         "gymnasium_vector_steps_per_s": benchmark_vector_step(KDVectorEnv(run=run), target_duration=1, seed=0),
         "settings": config.settings(),
+        "updates": run.update.why_plain or "captured as CUDA graphs",
         "engine": str(run.task.engine),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(run.device) if run.device.type == "cuda" else "cpu",
@@ -70,14 +72,15 @@ class Measurement:
     def __init__(self, bench: Bench, deadline: float) -> None:
         self._bench, self._deadline = bench, deadline
         self._device = bench.template.device
-        forget(self._device)
-        self._memory_before = allocated(self._device)
-        self._baseline = ARMS[BASELINE](bench)
         self._rounds: dict[str, Rounds] = {}
         self._students: dict[str, int] = {}
         self._memory: dict[str, float] = {}
         self.left_out: dict[str, str] = {}
         self.failed: dict[str, str] = {}
+        with self._watching_memory(BASELINE):
+            self._baseline = ARMS[BASELINE](bench)
+            for _, advance in self._baseline.phases:
+                advance(1)
 
     def run(self, names: list[str]) -> None:
         """Measure arms by name, on a GPU after the floor."""
@@ -102,14 +105,23 @@ class Measurement:
         options, device = self._bench.config.bench, self._device
         if options.rounds is None and time.perf_counter() > self._deadline:
             raise LeftOut("the time is over: give more --seconds")
-        forget(device)
-        before = allocated(device)
-        arm = create()
         budget = Budget(fair_end, self._deadline, options.rounds, options.steps)
-        self._rounds[name] = measure_in_turns(arm, self._baseline, budget, device)
+        with self._watching_memory(name):
+            arm = create()
+            self._rounds[name] = measure_in_turns(arm, self._baseline, budget, device)
         self._students[name] = arm.students
-        if device.type == "cuda":
-            self._memory[name] = (torch.cuda.max_memory_allocated(device) - before) / 2**20
+
+    @contextmanager
+    def _watching_memory(self, name: str) -> Iterator[None]:
+        """Note the peak of what is allocated on a GPU beyond what was before, as the memory of an arm."""
+        device = self._device
+        forget(device)
+        if device.type != "cuda":
+            yield
+            return
+        before = torch.cuda.memory_allocated(device)
+        yield
+        self._memory[name] = (torch.cuda.max_memory_allocated(device) - before) / 2**20
 
     def figures(self) -> dict[str, dict[str, Any]]:
         """Return the figures of every arm by name."""
@@ -163,6 +175,8 @@ def _print_tables(result: dict[str, Any], folder: Path) -> None:
     for kind in ("left_out", "failed"):
         for name, reason in result[kind].items():
             console.print(f"{name} {kind.replace('_', ' ')}: {reason}", highlight=False, markup=False, soft_wrap=True)
+    if result["device"] != "cpu":
+        console.print(f"updates of runs: {result['updates']}", highlight=False)
     parts = ", ".join(f"{name} {milliseconds:.2f}" for name, milliseconds in result["parts_ms"].items())
     console.print(f"parts of a step in ms: {parts}", highlight=False)
     slots = f"gymnasium's benchmark_vector_step: {result['gymnasium_vector_steps_per_s']:.0f} slot steps/s"

@@ -24,22 +24,31 @@ def launch_free_floor(run: DistillationRun) -> Arm:
     """
     if not isinstance(run.task, Classification):
         raise LeftOut("a detector's proposals wait for the host, which a CUDA graph cannot")
-    engine, frozen = run.task.engine, run.frozen_teacher
-    student = engine.prepare(run.create_student().to(run.device)).train()
-    batch = BatchStream(run.splits.train, run.recipe.batch_size, seed=0).batch(0)
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(_WARM_UP):
-            image_loss(student, frozen, batch, engine).backward()
-    torch.cuda.current_stream().wait_stream(stream)
-    student.zero_grad(set_to_none=True)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        image_loss(student, frozen, batch, engine).backward()
+    return Arm.of(_Floor(run).replay)
 
-    def replay(steps: int) -> None:
+
+class _Floor:
+    """The graph, and all that it reads and writes, which must live as long as it does."""
+
+    def __init__(self, run: DistillationRun) -> None:
+        self._engine, self._teacher = run.task.engine, run.frozen_teacher
+        self._student = self._engine.prepare(run.create_student().to(run.device)).train()
+        self._batch = BatchStream(run.splits.train, run.recipe.batch_size, seed=0).batch(0)
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(_WARM_UP):
+                self._compute()
+        torch.cuda.current_stream().wait_stream(stream)
+        self._student.zero_grad(set_to_none=True)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._compute()
+
+    def _compute(self) -> None:
+        image_loss(self._student, self._teacher, self._batch, self._engine).backward()
+
+    def replay(self, steps: int) -> None:
+        """Compute so many times."""
         for _ in range(steps):
-            graph.replay()
-
-    return Arm.of(replay)
+            self._graph.replay()

@@ -26,11 +26,6 @@ def forget(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def allocated(device: torch.device) -> int:
-    """Return the bytes that are allocated on a GPU; 0 on other devices."""
-    return torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
-
-
 def process_memory(name: str, config: BenchConfig) -> float:
     """Return the peak memory in MiB of a process that makes nothing but an arm's updates."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
