@@ -24,7 +24,7 @@ from agents.recording.timing import PartTimer, TimedVectorEnv
 from agents.sb3.make import make_agent
 from agents.sb3.threads import HostThreads
 from experiments.cli import parse
-from experiments.commands.bench.arms import build_bench_run
+from experiments.commands.bench.benched_run import build_bench_run
 from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.wrappers import TemperatureAction
 
