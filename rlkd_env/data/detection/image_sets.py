@@ -121,6 +121,12 @@ class StreamedDetectionSet(DetectionSet, StreamedImages):
         """Read images ``(N, channels, height, width)`` in this process."""
         return self._view_of(super().take(positions), positions, view)
 
+    def in_memory(self) -> MemoryDetectionSet:
+        """Return the set with its plain images in memory, read in this process."""
+        found = super().in_memory()
+        boxes = {"boxes": self.boxes, "annotations": self.annotations}
+        return MemoryDetectionSet(pixels=found.pixels, labels=self.labels, preprocessing=self.preprocessing, **boxes)
+
     def follow(self, requests: Iterator[Request]) -> Iterator[Tensor]:
         """Read batches ahead in worker processes, which end when the iterator is dropped."""
         ahead, asked = itertools.tee(requests)
