@@ -29,7 +29,7 @@ _NECESSARY_GAIN = 0.9
 """Another way is taken if its time is below this share of the time of serial runs, as times vary."""
 _TRIAL_STEPS = 7
 _TRIAL_SECONDS = 1.0
-_chosen: dict[tuple[object, ...], str] = {}
+_chosen: dict[tuple[object, ...], RunMode] = {}
 
 
 def check_mode(mode: str) -> None:
@@ -56,8 +56,8 @@ def create_parallel_runs(template: DistillationRun, num_runs: int, mode: RunMode
     return _CLASSES[name](template, num_runs)
 
 
-def fastest_mode(template: DistillationRun, num_runs: int) -> str:
-    """Return the fastest way of computing K runs; serial unless another is faster by a tenth."""
+def fastest_mode(template: DistillationRun, num_runs: int, one_seed: bool = False) -> RunMode:
+    """Return the fastest way of computing K runs, perhaps all of one seed; serial unless another wins by a tenth."""
     with seeded(0, template.device):
         student = template.create_student().to(template.device)
         parts = [student, template.create_method(student), template.teacher]
@@ -65,18 +65,20 @@ def fastest_mode(template: DistillationRun, num_runs: int) -> str:
     shapes = (template.splits.train.image_shape, len(template.probe), template.reward.name, template.reward.interval)
     key = (
         *((type(part), repr(part)) for part in parts),
-        *(num_runs, template.batch_size, template.device, torch.get_num_threads()),
+        *(num_runs, one_seed, template.batch_size, template.device, torch.get_num_threads()),
         *work,
         *shapes,
     )
     if key not in _chosen:
-        _chosen[key] = _measure(template, num_runs)
+        _chosen[key] = _measure(template, num_runs, one_seed)
     return _chosen[key]
 
 
-def _measure(template: DistillationRun, num_runs: int) -> str:
+def _measure(template: DistillationRun, num_runs: int, one_seed: bool) -> RunMode:
     few = min(num_runs, 2)  # the time of serial runs is the sum of their times
-    best, best_seconds = "serial", _seconds_per_step(SerialRuns(template, few)) * num_runs / few * _NECESSARY_GAIN
+    of_few = seconds_per_step(SerialRuns(template, few), one_seed)
+    best: RunMode = "serial"
+    best_seconds = of_few * num_runs / few * _NECESSARY_GAIN
     others: list[type[ParallelRuns]] = []
     if why_not_stacked(template) is None:
         others.append(StackedRuns)
@@ -84,16 +86,19 @@ def _measure(template: DistillationRun, num_runs: int) -> str:
         others.append(WorkerRuns)
     for candidate in others:
         runs = candidate(template, num_runs)
-        seconds = _seconds_per_step(runs, patience=5 * best_seconds)
+        seconds = seconds_per_step(runs, one_seed, patience=5 * best_seconds)
         runs.close()
         if seconds < best_seconds:
             best, best_seconds = candidate.mode, seconds
     return best
 
 
-def _seconds_per_step(runs: ParallelRuns, patience: float = float("inf")) -> float:
-    """Return the median time of a step, or that of the first if it takes longer than ``patience`` seconds."""
-    seeds = range(runs.num_runs)
+def seconds_per_step(runs: ParallelRuns, one_seed: bool = False, patience: float = float("inf")) -> float:
+    """Measure a few steps of runs, which must be reset or restored afterwards, all of one seed or each of its own.
+
+    Return the median time, or that of the first step if it takes longer than ``patience`` seconds.
+    """
+    seeds = [0] * runs.num_runs if one_seed else range(runs.num_runs)
     runs.reset(seeds)
     temperature = Temperature.shared(torch.full((runs.num_instances,), 4.0, device=runs.device))
     times: list[float] = []
