@@ -12,6 +12,7 @@ A table stands below a comment that names its data:
 * ``<!-- data: ranking -->``: how students on frozen features rank rules (``docs/results/frozen_features``);
 * ``<!-- data: policy -->`` and ``<!-- data: convolutional_policy -->``: what the package's policy gains on the tasks
   that it was trained on, and for convolutional students;
+* ``<!-- data: gpu -->``: what ``rlkd bench`` measured on a GPU, ``<!-- data: agent_cost -->``: what agents cost there;
 * ``<!-- data: one_coefficient -->``: what single coefficients around the annealed schedule gain on them.
 
 The first column says what a row is of (:data:`LABELS`, or the name in the data), the head what a column is. Both stay
@@ -117,6 +118,8 @@ def _fill(source: str) -> Fill:
         return _of_sweep
     if name == "pretrained":
         return _of_training
+    if name in ("gpu", "agent_cost"):
+        return {"gpu": _of_bench, "agent_cost": _of_agent}[name]
     if name == "rewards":
         return lambda column, row: _of_reward(read(f"rewards/{part}", "rewards.json"), column, row)
     if name in ("ranking", "one_coefficient"):
@@ -280,6 +283,25 @@ def _of_coefficient(column: str, row: Cells) -> str:
     if column.startswith("worst"):
         return points(worst / 100.0)
     return difference({"mean": mean / 100.0, "interval": ((mean - 2 * error) / 100.0, (mean + 2 * error) / 100.0)})
+
+
+def _of_bench(column: str, row: Cells) -> str:
+    found = read("gpu", "bench.json")["arms"][row[0].strip("`")]
+    if column == "to plain KD":
+        return "{ratio_to_plain_kd:.2f} ({ratio_min:.2f} to {ratio_max:.2f})".format(**found)
+    key, form = {
+        "ms a step": ("step_ms", ".2f"),
+        "images a second": ("images_per_s", ",.0f"),
+        "to the floor": ("ratio_to_floor", ".2f"),
+        "peak MiB": ("peak_memory_mb", ",.0f"),
+    }[column]
+    return format(found[key], form) if key in found else "–"
+
+
+def _of_agent(column: str, row: Cells) -> str:
+    summary = runpy.run_path(str(RESULTS / "agent_cost" / "agent_cost.py"))["summary"]
+    slots = int(column.removesuffix(" slots").replace(",", ""))
+    return "{:.1f} ms ({:.1f} to {:.1f})".format(*summary(slots, row[0].removeprefix("the ")))
 
 
 def _of_reward(content: dict[str, Any], column: str, row: Cells) -> str:

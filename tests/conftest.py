@@ -6,8 +6,10 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"  # of the processes that tests start, too
 
+import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -34,6 +36,15 @@ def pytest_configure(config: pytest.Config) -> None:
     coverage.options.no_cov = True
     if coverage.cov_controller is not None:
         coverage.cov_controller.cov.stop()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests of a GPU where there is none."""
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("cuda"):
+            item.add_marker(pytest.mark.skip(reason="needs a GPU"))
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
@@ -86,7 +97,9 @@ def digits_teacher(teacher_cache: Path) -> torch.nn.Module:
 def make_run(digits_teacher: torch.nn.Module) -> Callable[..., DistillationRun]:
     """Build a run on Digits, of 3 epochs of 4 updates unless told otherwise."""
 
-    def make(**settings: object) -> DistillationRun:
-        return build_run(RunConfig.from_keywords(**{"epochs": 3, "device": "cpu", **settings}), teacher=digits_teacher)
+    def make(**settings: Any) -> DistillationRun:
+        settings = {"epochs": 3, "device": "cpu", **settings}
+        teacher = digits_teacher if settings["device"] == "cpu" else copy.deepcopy(digits_teacher)
+        return build_run(RunConfig.from_keywords(**settings), teacher=teacher)
 
     return make

@@ -90,7 +90,8 @@ class _AnnealedByRun(PolicyModule):
 
     def forward(self, outputs: InstanceOutputs) -> Temperature:
         first, last = self._terms(outputs.are_regions)
-        terms = (1.0 - outputs.progress) * first + outputs.progress * last
+        progress = float(outputs.progress)
+        terms = (1.0 - progress) * first + progress * last
         unit = teacher_unit(outputs)
         constant, relative = terms.to(unit.device, unit.dtype).unsqueeze(-1).unbind()
         by_run = (constant + relative * unit.log()).exp()

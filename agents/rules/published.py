@@ -205,7 +205,9 @@ class CTKD(Rule):
         else:
             logits = torch.cat([outputs.teacher_logits, outputs.student_logits.detach()], dim=-1)
             theta = self.network(logits.to(next(self.parameters()).dtype)).squeeze(-1)
-        scaled: Tensor = _ScaledGradient.apply(theta.to(number_type(outputs)), self.gradient_factor(outputs.epoch))
+        scaled: Tensor = _ScaledGradient.apply(
+            theta.to(number_type(outputs)), self.gradient_factor(float(outputs.epoch))
+        )
         return Temperature.shared(self.low + self.span * torch.sigmoid(scaled))
 
     def gradient_factor(self, epoch: float) -> float:

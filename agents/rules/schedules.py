@@ -30,7 +30,7 @@ class LinearSchedule(Rule):
 
     def forward(self, outputs: InstanceOutputs) -> Temperature:
         """Return the schedule's temperature N times."""
-        temperature = self.first + self.share(outputs.progress) * (self.last - self.first)
+        temperature = self.first + self.share(float(outputs.progress)) * (self.last - self.first)
         return Temperature.shared(repeat(temperature, outputs))
 
 

@@ -7,12 +7,14 @@ the environment is a batch of slots.
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -28,6 +30,8 @@ _HIDDEN_LAYERS = [64, 64]
 _ROWS_PER_UPDATE = 1024
 _STEPS_OF_MANY_SLOTS = 16
 """KD steps of PPO's rollouts at least, which are 1,024 rows with 64 slots."""
+_SLOTS_FOR_A_GPU = 2048
+"""From so many slots on a GPU updates an on-policy agent faster than a CPU does; see ``docs/performance.md``."""
 
 
 def _on_policy(num_envs: int) -> dict[str, Any]:
@@ -153,6 +157,7 @@ def make_agent(
     bandit: bool = False,
     normalize_reward: bool = True,
     steps_per_phase: int | None = None,
+    device: str | torch.device = "auto",
     **overrides: Any,
 ) -> BaseAlgorithm:
     """Create a stock stable-baselines3 agent for an environment of many slots.
@@ -167,6 +172,7 @@ def make_agent(
             are of the order of 1e-3.
         steps_per_phase: number of steps of the environment after which learning may pause; unless ``n_steps`` is given,
             a whole number of an on-policy agent's rollouts makes them up, so that no rollout goes on beyond them.
+        device: where the agent's networks are; ``"auto"`` is what :func:`choose_device` says.
         overrides: arguments of the agent's class instead of the defaults chosen here.
 
     Raises:
@@ -185,7 +191,8 @@ def make_agent(
         raise UsageError(
             f"agents act in [-1, 1], not in {space}: wrap the environment in TemperatureAction or RescaleAction"
         )
-    arguments: dict[str, Any] = {"policy": "MlpPolicy", "device": "cpu", **family.defaults(vec_env.num_envs)}
+    chosen = choose_device(vec_env, family) if device == "auto" else device
+    arguments: dict[str, Any] = {"policy": "MlpPolicy", "device": chosen, **family.defaults(vec_env.num_envs)}
     if family.noise:
         numbers = int(np.prod(space.shape or (1,)))
         arguments["action_noise"] = NormalActionNoise(np.zeros(numbers), np.full(numbers, family.noise))
@@ -198,9 +205,23 @@ def make_agent(
     if normalize_reward:
         vec_env = VecNormalize(vec_env, norm_obs=False, gamma=arguments["gamma"], epsilon=1e-12)
     try:
-        return agent_class(env=vec_env, **arguments)
+        with warnings.catch_warnings():
+            # With many slots a GPU is faster, whatever stable-baselines3 says.
+            warnings.filterwarnings("ignore", message="You are trying to run")
+            return agent_class(env=vec_env, **arguments)
     except (TypeError, ValueError, AssertionError) as error:
         raise UsageError(f"agent {name!r} refuses its options: {error}") from None
+
+
+def choose_device(env: VecEnv, family: AgentFamily) -> torch.device:
+    """Return the CPU, or where the environment's run is if that is a GPU which updates the agent faster.
+
+    An agent's matrices are so small that a GPU takes all its time to launch its kernels. This pays only for on-policy
+    agents of many slots, whose every gradient step is on thousands of rows.
+    """
+    if family.is_on_policy and env.num_envs >= _SLOTS_FOR_A_GPU and env.has_attr("template"):
+        return env.get_attr("template")[0].device
+    return torch.device("cpu")
 
 
 def _fitting_rollouts(arguments: dict[str, Any], num_envs: int, steps: int) -> dict[str, Any]:

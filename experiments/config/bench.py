@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
+
+import tyro
 
 from experiments.config.common import CommandConfig, FileName, PresetName
 from experiments.config.distill import AgentConfig
 from rlkd_env.runs.config import RunConfig
-from rlkd_env.utils.options import Count, Options
+from rlkd_env.utils.options import Count, Options, Positive
 
 
 @dataclass(frozen=True)
@@ -16,16 +19,20 @@ class BenchOptions(Options):
 
     arms: tuple[str, ...] = ()
     """Arms beside plain KD; none means all but those that pull single levers. A wrong name lists them."""
-    rounds: Count = 7
-    """Rounds in which every arm has its turn."""
-    steps: Count = 32
-    """Updates of an arm in a round; a multiple of the agent's rollout, 1,024 rows, is fair to it."""
+    seconds: Positive = 60
+    """Time for all of it. Each arm has at least three rounds, in which it takes turns with plain KD, and up to seven if
+    there is time; an arm whose rounds would end too late is left out."""
+    rounds: Annotated[Count | None, tyro.conf.arg(metavar="INT")] = None
+    """Rounds of every arm, however long they take."""
+    steps: Annotated[Count | None, tyro.conf.arg(metavar="INT")] = None
+    """Updates in a turn; a multiple of the agent's rollout, 1,024 rows, is fair to it. None means 0.3 s of them."""
     random_images: bool = False
     """Bench on noise of CIFAR-100's size, with an untrained teacher: speed needs no data."""
-    memory: bool = True
-    """Measure every arm's peak memory too, in a process of its own."""
+    memory: bool = False
+    """On a CPU measure every arm's peak memory too, in a process of its own, which takes much longer than --seconds; on
+    a GPU it is always measured."""
     preset: PresetName = None
-    """Ready-made config of rlkd distill, such as cifar100/resnet56-resnet20/kd."""
+    """Ready-made config: gpu, or one of rlkd distill, such as cifar100/resnet56-resnet20/kd."""
     config: FileName = None
     """JSON or YAML file with any of these options as keys; the command line comes before it."""
     out: str = "runs/bench"
@@ -42,4 +49,4 @@ class BenchConfig(CommandConfig):
     agent: AgentConfig = field(default_factory=AgentConfig)
     bench: BenchOptions = field(default_factory=BenchOptions)
 
-    presets = "distill"
+    presets = "bench"

@@ -14,6 +14,8 @@ from rlkd_env.utils.options import renamed
 PRESETS = Path(__file__).parent.parent / "presets"
 """One folder a command; in it YAML files that are laid over each other, and the methods that go with all of them."""
 _METHODS = "methods"
+_BORROWED = {"bench": "distill"}
+"""Commands that take another one's presets beside their own."""
 _AROUND = ("around", "around_options")
 _REPLACED = {
     "agent": ("rule", "rule_options", "policy"),
@@ -26,11 +28,12 @@ rule, which come before it."""
 
 def preset_names(command: str) -> list[str]:
     """Return all presets of a command, methods that go with another preset as ``.../METHOD``."""
+    borrowed = preset_names(_BORROWED[command]) if command in _BORROWED else []
     root = PRESETS / command
     names = [path.relative_to(root).with_suffix("").as_posix() for path in sorted(root.rglob("*.yaml"))]
     methods = [name.removeprefix(f"{_METHODS}/") for name in names if name.startswith(f"{_METHODS}/")]
     others = [name for name in names if name.rpartition("/")[2] not in methods]
-    return [*others, *(f".../{method}" for method in methods)]
+    return [*others, *(f".../{method}" for method in methods), *borrowed]
 
 
 def read_layers(preset: Any, file: Any, command: str, valid: Iterable[str]) -> dict[str, Any]:
@@ -47,8 +50,9 @@ def read_preset(name: str, command: str, valid: Iterable[str]) -> dict[str, Any]
     of earlier steps: ``cifar100.yaml``, ``cifar100/resnet56-resnet20.yaml``, ``methods/dkd.yaml``, and, where there is
     one, ``cifar100/resnet56-resnet20/dkd.yaml``. A preset that stands alone can be a later step as well: ``.../paper``.
     """
-    root, options, valid = PRESETS / command, dict[str, Any](), list(valid)
-    steps = name.split("/")
+    options, valid, steps = dict[str, Any](), list(valid), name.split("/")
+    is_borrowed = command in _BORROWED and not (PRESETS / command / f"{steps[0]}.yaml").is_file()
+    root = PRESETS / (_BORROWED[command] if is_borrowed else command)
     for number, step in enumerate(steps, start=1):
         files = (root / f"{step}.yaml", root / _METHODS / f"{step}.yaml", root / f"{'/'.join(steps[:number])}.yaml")
         found = [file for file in dict.fromkeys(files) if file.is_file()]

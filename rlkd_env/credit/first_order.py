@@ -83,6 +83,7 @@ class LastLayer(Calibrator):
         def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             self._inputs[module.training] = inputs[0].detach().float()
 
+        keep.is_replayable = True  # type: ignore[attr-defined] # what it keeps is what a captured update overwrites
         linear[-1].register_forward_pre_hook(keep)
         self._student = run.student
         with torch.no_grad():

@@ -12,7 +12,28 @@ if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
 _WINDOW = 64  # number of latest measured rewards that the metrics cover
-_ARRAYS = ("features", "rewards", "precisions", "weights", "pending", "predicted")
+_HISTORIES = ("features", "rewards", "precisions", "predicted")
+_FITS_PER_DOUBLING = 64
+"""Fits while the number of rewards doubles. Each takes time in proportion to that number, so a step of a long run would
+cost ever more if the fits always were equally far apart."""
+
+
+class _History:
+    """Rows that are appended one by one, each at the same cost: the room for them is doubled when it is used up."""
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self._room, self._count = rows, len(rows)
+
+    @property
+    def rows(self) -> np.ndarray:
+        return self._room[: self._count]
+
+    def append(self, row: np.ndarray | float) -> None:
+        if self._count == len(self._room):
+            more = np.zeros((max(_WINDOW, self._count), *self._room.shape[1:]))
+            self._room = np.concatenate([self._room, more])
+        self._room[self._count] = row
+        self._count += 1
 
 
 class ReturnDecomposition:
@@ -23,7 +44,8 @@ class ReturnDecomposition:
     reference. The base is a polynomial of degree 2 in the mean state and explains what follows from the state of the
     run. Both are fitted together to all rewards so far by Bayesian ridge regression, which estimates from the rewards
     how far to trust them: if they say nothing about the actions, the credits shrink to 0 and every instance earns the
-    batch reward.
+    batch reward. A fit follows every ``fit_interval`` rewards; from 2,048 rewards on it is less often, 64 times while
+    their number doubles.
 
     The paper trains a network instead. A run measures a few hundred rewards, each the mean of 64 instances' parts,
     which is enough to find about forty coefficients exactly, but too little to train a network.
@@ -40,10 +62,8 @@ class ReturnDecomposition:
         self._base_width = 1 + 2 * num_features
         monomials = 1 + num_features + num_features * (num_features + 1) // 2
         width = self._base_width + 2 * num_actions * monomials
-        self.features = np.zeros((0, width))
-        self.rewards = np.zeros(0)
-        self.precisions = np.zeros(0)
-        self.predicted = np.zeros(0)
+        self._features = _History(np.zeros((0, width)))
+        self._rewards, self._precisions, self._predicted = (_History(np.zeros(0)) for _ in range(3))
         self.weights = np.zeros(width)
         self.pending = np.zeros(width)
         self.metrics: dict[str, float] = {}
@@ -57,16 +77,21 @@ class ReturnDecomposition:
 
     def learn(self, reward: float) -> None:
         """Learn from the reward that was measured for the steps credited since the last one."""
-        self.predicted = np.append(self.predicted, self.pending @ self.weights)
-        self.features = np.vstack([self.features, self.pending])
-        self.rewards = np.append(self.rewards, reward)
-        recent = self.rewards[-_WINDOW:]
+        self._predicted.append(self.pending @ self.weights)
+        self._features.append(self.pending)
+        self._rewards.append(reward)
+        recent = self._rewards.rows[-_WINDOW:]
         # Rewards fall by orders of magnitude over a run: each counts in units of those around it.
-        self.precisions = np.append(self.precisions, 1.0 / max(float(np.mean(recent**2)), 1e-24))
+        self._precisions.append(1.0 / max(float(np.mean(recent**2)), 1e-24))
         self.forget_interval()
-        self._log(recent, recent - self.predicted[-_WINDOW:])
-        if len(self.rewards) >= 2 * self._fit_interval and len(self.rewards) % self._fit_interval == 0:
+        self._log(recent, recent - self._predicted.rows[-_WINDOW:])
+        if self._is_fit_due(len(self._rewards.rows)):
             self._fit()
+
+    def _is_fit_due(self, count: int) -> bool:
+        power_of_two = 1 << (count.bit_length() - 1)
+        interval = max(self._fit_interval, power_of_two // _FITS_PER_DOUBLING)
+        return count >= 2 * self._fit_interval and count % interval == 0
 
     def forget_interval(self) -> None:
         """Drop the steps whose reward will never be measured."""
@@ -75,14 +100,14 @@ class ReturnDecomposition:
     def _fit(self) -> None:
         from sklearn.linear_model import BayesianRidge  # which takes as long to import as PyTorch
 
-        spread = self.features.std(axis=0) + 1e-12
-        unit = self.rewards.std() + 1e-24
+        features, rewards, precisions = self._features.rows, self._rewards.rows, self._precisions.rows
+        spread = features.std(axis=0) + 1e-12
+        unit = rewards.std() + 1e-24
         regression = BayesianRidge(fit_intercept=False)
-        precisions = self.precisions / self.precisions.mean()
         spread[0] = 1.0  # the constant
         # On one thread: BLAS threads that wait for more work would slow the next KD steps down by half.
         with _threads().limit(limits=1, user_api="blas"):
-            regression.fit(self.features / spread, self.rewards / unit, sample_weight=precisions)
+            regression.fit(features / spread, rewards / unit, sample_weight=precisions / precisions.mean())
         self.weights = regression.coef_ / spread * unit
 
     def _log(self, rewards: np.ndarray, errors: np.ndarray) -> None:
@@ -92,13 +117,17 @@ class ReturnDecomposition:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything remembered and learned, as tensors and plain values."""
-        arrays = {name: torch.from_numpy(getattr(self, name).copy()) for name in _ARRAYS}
-        return {"arrays": arrays, "metrics": dict(self.metrics)}
+        arrays = {name: getattr(self, f"_{name}").rows for name in _HISTORIES}
+        arrays |= {"weights": self.weights, "pending": self.pending}
+        tensors = {name: torch.from_numpy(values.copy()) for name, values in arrays.items()}
+        return {"arrays": tensors, "metrics": dict(self.metrics)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
-        for name, value in state["arrays"].items():
-            setattr(self, name, value.numpy().copy())
+        arrays = {name: values.numpy().copy() for name, values in state["arrays"].items()}
+        self.weights, self.pending = arrays["weights"], arrays["pending"]
+        for name in _HISTORIES:
+            setattr(self, f"_{name}", _History(arrays[name]))
         self.metrics = dict(state["metrics"])
 
 

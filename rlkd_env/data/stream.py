@@ -31,6 +31,7 @@ class Batch:
         partner_labels: The classes ``(N,)`` of the images mixed in, or None if nothing was mixed.
         label_share: The shares ``(N,)`` in ``(0, 1]`` of the labels' images in the mix, or None if nothing was mixed.
         boxes: The boxes of the images' objects, or None in classification.
+        teacher_logits: The teacher's logits ``(N, C)`` on the images, if it has been asked already, or None.
     """
 
     images: Tensor
@@ -40,6 +41,7 @@ class Batch:
     partner_labels: Tensor | None = None
     label_share: Tensor | None = None
     boxes: Boxes | None = None
+    teacher_logits: Tensor | None = None
 
 
 @dataclass(frozen=True)

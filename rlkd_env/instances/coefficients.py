@@ -92,7 +92,7 @@ class CoefficientRule:
         )
         spread = outputs.by_run(outputs.student_logits.detach().float().std(dim=-1, correction=0)).mean(dim=1)
         ratio = (spread / teacher_unit(outputs).squeeze(1)).log() / math.log(_LARGEST_RATIO)
-        progress = torch.full_like(ratio, 2.0 * outputs.progress - 1.0)
+        progress = torch.zeros_like(ratio) + (2.0 * outputs.progress - 1.0)
         context = torch.stack([progress, correlation, 2.0 * agreement - 1.0, ratio], dim=1)
         return context.nan_to_num(nan=0.0, posinf=1.0, neginf=-1.0).clamp(-1.0, 1.0)
 

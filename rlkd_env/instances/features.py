@@ -99,7 +99,7 @@ def teacher_uncertainty(outputs: InstanceOutputs) -> Tensor:
 @feature(0.0, 1.0)
 def progress(outputs: InstanceOutputs) -> Tensor:
     """Share of the run that is over."""
-    return torch.full(outputs.labels.shape, outputs.progress, device=outputs.labels.device)
+    return torch.zeros(outputs.labels.shape, device=outputs.labels.device) + outputs.progress
 
 
 @feature(0.0, 1.0)

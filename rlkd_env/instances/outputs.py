@@ -42,7 +42,8 @@ class InstanceOutputs:
         student_logits: ``(N, C)``.
         teacher_logits: ``(N, C)``, without gradient.
         labels: ``(N,)`` integer classes.
-        progress: share of the run's schedule that is over, in ``[0, 1]``.
+        progress: share of the run's schedule that is over, in ``[0, 1]``; in a captured update a tensor without
+            dimensions, so methods and features use it, and ``epoch``, in arithmetic alone.
         indices: ``(N,)`` positions in the training set, or None outside a run.
         partner_labels: ``(N,)`` classes of the images that were mixed in, or None if nothing was.
         label_share: ``(N,)`` weights of ``labels`` against ``partner_labels`` in ``(0, 1]``, or None likewise.
@@ -61,11 +62,11 @@ class InstanceOutputs:
     student_logits: Tensor
     teacher_logits: Tensor
     labels: Tensor
-    progress: float = 0.0
+    progress: float | Tensor = 0.0
     indices: Tensor | None = None
     partner_labels: Tensor | None = None
     label_share: Tensor | None = None
-    epoch: float = math.inf
+    epoch: float | Tensor = math.inf
     step: int = 0
     images: Tensor | None = None
     student_features: Features | None = None
@@ -88,6 +89,22 @@ class InstanceOutputs:
             values = getattr(self, name)
             mapped[name] = None if values is None else function(values)
         return replace(self, **mapped)
+
+    def of_every_run(self) -> InstanceOutputs:
+        """Return the same outputs with a row for every instance of every student, if K students share the batch.
+
+        Their logits ``(K · B, C)`` stand one student's after another's; what there is once a batch is repeated.
+        """
+        size = len(self.labels)
+        count = len(self.student_logits) // size
+        if count == 1:
+            return self
+        repeated: dict[str, Any] = {}
+        for name in _PER_INSTANCE:
+            values = getattr(self, name)
+            if values is not None and len(values) == size:
+                repeated[name] = torch.cat([values] * count)
+        return replace(self, **repeated)
 
     @staticmethod
     def join(parts: Sequence[InstanceOutputs]) -> InstanceOutputs:

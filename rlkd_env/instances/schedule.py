@@ -55,7 +55,7 @@ class AnnealedTemperature:
 
     def log_by_run(self, outputs: InstanceOutputs) -> Tensor:
         """Return the logarithm of K runs' temperatures, ``(K, 1)``."""
-        constant, relative = self.terms(outputs.progress, outputs.are_regions)
+        constant, relative = self.terms(float(outputs.progress), outputs.are_regions)
         return constant + relative * teacher_unit(outputs).log()
 
     def of(self, outputs: InstanceOutputs) -> Tensor:

@@ -64,14 +64,16 @@ class DKD(Method):
         """Return the terms ``tckd`` and ``nckd``, each ``(N,)``."""
         student, teacher = outputs.student_logits, outputs.teacher_logits
         target, others = decoupled_divergences(student, teacher, outputs.labels, temperature)
-        scale: Tensor | float = self.warmup(outputs.epoch)
+        scale = self.warmup(outputs.epoch)
         if self.temperature_squared:
             own = temperature.factor
             scale = scale * temperature.student * temperature.teacher if own is None else scale * own
         return {"tckd": self.alpha * scale * target, "nckd": self.beta * scale * others}
 
-    def warmup(self, epoch: float) -> float:
+    def warmup(self, epoch: float | Tensor) -> float | Tensor:
         """Return the share of the terms' weight after ``epoch`` (fractional) epochs."""
+        if isinstance(epoch, Tensor):
+            return ((epoch.floor() + 1) / max(self.warmup_epochs, 1)).clamp(max=1.0)
         if epoch >= self.warmup_epochs:
             return 1.0
         return (math.floor(epoch) + 1) / self.warmup_epochs

@@ -26,14 +26,15 @@ class Engine:
         device: The device of the networks.
         precision: The precision of the products in a forward and its backward; weights and losses stay in float32.
         channels_last: Whether convolutional networks and their images are stored channels-last.
-        compiled: Whether forwards are compiled by ``torch.compile``, which takes a minute at first, and on a GPU also
-            replayed as CUDA graphs.
+        compiled: Whether forwards are compiled by ``torch.compile``, which takes a minute at first.
+        captured: Whether updates are captured as CUDA graphs where they can be.
     """
 
     device: torch.device
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
     compiled: bool = False
+    captured: bool = False
     _compiled_call: list[Callable[[nn.Module, Tensor], Tensor]] = field(default_factory=list, repr=False)
 
     def prepare(self, network: nn.Module) -> nn.Module:
@@ -77,9 +78,8 @@ class Engine:
         if not self.compiled:
             return network(images)
         if not self._compiled_call:
-            mode = "reduce-overhead" if self.device.type == "cuda" else "default"
-            self._compiled_call.append(torch.compile(_forward, mode=mode))
-        return self._compiled_call[0](network, images).clone()  # a CUDA graph reuses its output's memory
+            self._compiled_call.append(torch.compile(_forward))
+        return self._compiled_call[0](network, images)
 
 
 def choose_engine(
@@ -88,11 +88,12 @@ def choose_engine(
     precision: Precision = "auto",
     memory_format: MemoryFormat = "auto",
     compiled: bool = False,
+    captured: bool = True,
 ) -> Engine:
     """Return the requested engine, with ``"auto"`` resolved for a device and a student.
 
     ``"auto"`` is bfloat16 for convolutional networks on devices that multiply it natively, and channels-last for
-    convolutional networks; ``docs/performance.md`` says what each brings.
+    convolutional networks; ``docs/performance.md`` says what each brings. Only CUDA devices capture.
 
     Raises:
         UsageError: If a choice is unknown.
@@ -104,7 +105,8 @@ def choose_engine(
     is_convolutional = any(isinstance(module, nn.Conv2d) for module in network.modules())
     is_reduced = precision == "bfloat16" or (precision == "auto" and is_convolutional and has_fast_bfloat16(device))
     is_channels_last = memory_format == "channels_last" or (memory_format == "auto" and is_convolutional)
-    return Engine(device, "bfloat16" if is_reduced else "float32", is_channels_last, compiled)
+    precision = "bfloat16" if is_reduced else "float32"
+    return Engine(device, precision, is_channels_last, compiled, captured and device.type == "cuda")
 
 
 def select_device(name: str) -> torch.device:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import nn
 
-from rlkd_env.data import BatchStream, ImageSet, Share, Splits
+from rlkd_env.data import Batch, BatchStream, ImageSet, MemoryImages, Share, Splits
 from rlkd_env.data.stream import WHOLE
 from rlkd_env.instances.state import InstanceState
 from rlkd_env.instances.temperature import TemperatureRange
 from rlkd_env.methods import Method
+from rlkd_env.models.graphs import RecordedFunction
 from rlkd_env.runs.reward import RewardMeter
 from rlkd_env.sampling.base import Sampler
-from rlkd_env.tasks import Task
+from rlkd_env.tasks import Evaluation, Task
+from rlkd_env.training.batches_ahead import BatchesAhead
+from rlkd_env.training.captured_evaluation import CapturedEvaluation
+from rlkd_env.training.captured_update import CapturedUpdate
 from rlkd_env.training.collective import Collective
 from rlkd_env.training.logits_cache import StoredLogits, StoredTeacher, TeacherCache
 from rlkd_env.training.recipe import Recipe
@@ -89,10 +94,22 @@ class Ingredients:
         return self.recipe.batch_size * self.task.instances_per_image
 
     @property
+    def update_class(self) -> type[Update]:
+        """How updates are computed: captured where the engine does so."""
+        return CapturedUpdate if self.task.engine.captured else Update
+
+    @property
     def shared_teacher(self) -> TeacherForward:
         """The teacher as runs of all seeds can share it."""
         views_are_own = isinstance(self._cache, TeacherCache) and self.splits.train.is_random
         return TeacherForward(self.teacher, self.frozen_teacher, None if views_are_own else self._cache)
+
+    def teacher_of(self, stream: BatchStream) -> TeacherForward:
+        """Return the teacher as runs on this stream can share it."""
+        if not self.splits.train.is_random:
+            return self.shared_teacher
+        # The views, and so the logits that are worth keeping, are the seed's own.
+        return replace(self.shared_teacher, cache=self._create_cache(stream))
 
     @property
     def probe_parts(self) -> list[ImageSet]:
@@ -109,15 +126,30 @@ class Ingredients:
 
     def create_update(self, seed: int, stream: BatchStream, collective: Collective) -> Update:
         """Create a fresh student and everything that is trained along with it."""
-        teacher = self.shared_teacher
-        if self.splits.train.is_random:  # the views, and so the logits that are worth keeping, are the seed's own
-            teacher = replace(teacher, cache=self._create_cache(stream))
+        teacher = self.teacher_of(stream)
         with seeded(seed, self.device):
             student = self.task.engine.prepare(self.create_student().to(self.device)).train()
             method = self.create_method(student).to(self.device).train()
             policy = None if self.create_policy is None else self.create_policy(seed).to(self.device)
         steps = (self.total_steps, self.steps_per_epoch)
-        return Update(self.task, teacher, student, method, self.recipe, *steps, seed, policy, collective=collective)
+        parts = (self.task, teacher, student, method, self.recipe, *steps, seed, self.state)
+        return self.update_class(*parts, policy=policy, collective=collective)
+
+    def draw_batches(self, stream: BatchStream, update: Update) -> Callable[[int], Batch]:
+        """Return what draws the batch of a step: several ahead, through the teacher too, where updates are captured."""
+        engine, teacher = self.task.engine, update.teacher
+        if update.why_plain is not None or not isinstance(self.splits.train, MemoryImages):
+            return stream.batch
+        asks = teacher.cache is None and not update.method.uses_features
+        forward = RecordedFunction(partial(engine.forward, teacher.frozen), self.device) if asks else None
+        return BatchesAhead(stream, None if forward is None else lambda images: forward(engine.images(images))).batch
+
+    def probe_evaluation(
+        self, evaluate: Callable[[ImageSet], Evaluation], student: nn.Module
+    ) -> Callable[[ImageSet], Evaluation]:
+        """Return what measures a student for a reward: captured where the engine does so."""
+        captures = self.task.engine.captured and self.task.follows_logits
+        return CapturedEvaluation(evaluate, student, self.device) if captures else evaluate
 
     def _share_logits(self) -> None:
         """Prepare the memory of the teacher's logits that runs of all seeds share."""

@@ -24,11 +24,15 @@ from rlkd_env.training.update import Update
 
 @dataclass(frozen=True)
 class UpdateResult:
-    """What one update did, as in :class:`~rlkd_env.runs.hooks.StepResult`; with K stacked students all is ``(K,)``."""
+    """What one update did, as in :class:`~rlkd_env.runs.hooks.StepResult`; with K stacked students all is ``(K,)``.
+
+    The ``outputs`` are those of the batch that the update was made on.
+    """
 
     reward: Tensor
     diverged: Tensor
     metrics: dict[str, Tensor]
+    outputs: InstanceOutputs
 
 
 class TrainingLoop:
@@ -82,7 +86,7 @@ class TrainingLoop:
 
         A reward that is delayed counts from the first update after those that nobody is rewarded for.
         """
-        outputs = self.update.outputs
+        outputs = self.update.kept_outputs()
         self.reward.before_update(self._measurement(), is_rewarded)
         metrics = self.update.apply(temperature)
         self.step_count += 1
@@ -93,7 +97,7 @@ class TrainingLoop:
         if self._sampler is not None:
             metrics |= self._sampler.metrics(outputs)
         diverged, metrics = self._collective.agree(diverged, metrics)
-        return UpdateResult(torch.where(diverged, self._penalty, reward), diverged, metrics)
+        return UpdateResult(torch.where(diverged, self._penalty, reward), diverged, metrics, outputs)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the rest of the run depends on besides its seed; the tensors are those in use."""
@@ -152,6 +156,9 @@ class Steppable(Protocol):
     def steps_per_epoch(self) -> int:
         """Number of updates in an epoch."""
 
+    def stay_plain(self, reason: str) -> None:
+        """Compute updates operation by operation from now on."""
+
 
 def end_of_advance(run: Steppable, steps: int | None) -> int:
     """Return the update at which an advance by so many steps ends; None means at the end of the schedule."""
@@ -165,8 +172,11 @@ def advance(run: Steppable, step: Callable[[Temperature], ResultT], policy: Poli
 
     A run that is done, because it has diverged, ends with its epoch at the latest.
     """
+    has_gradient = getattr(policy, "has_gradient", False)
+    if has_gradient:
+        run.stay_plain("the temperatures carry gradients")
     while True:
-        with torch.set_grad_enabled(getattr(policy, "has_gradient", False)):
+        with torch.set_grad_enabled(has_gradient):
             temperature = policy(run.outputs)
         result = step(temperature)
         epoch_over = run.step_count % run.steps_per_epoch == 0

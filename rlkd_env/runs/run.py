@@ -121,14 +121,13 @@ class DistillationRun(Ingredients, Watched["DistillationRun"]):
             ValueError: if there are not N temperatures.
         """
         loop = self._ready()
-        outputs = self.outputs
-        check_temperatures(temperature, len(outputs.labels))
+        check_temperatures(temperature, len(self.outputs.labels))
         watched = temperature.detach()
         for hook in self._hooks:
             hook.before_update(self, watched)
         done = loop.step(temperature, is_rewarded)
         state = self._observe()
-        result = StepResult(done.reward, state, loop.finished, done.diverged, done.metrics, outputs, watched)
+        result = StepResult(done.reward, state, loop.finished, done.diverged, done.metrics, done.outputs, watched)
         for hook in self._hooks:
             hook.on_step(self, result)
         if loop.step_count % self.steps_per_epoch == 0:
@@ -148,6 +147,10 @@ class DistillationRun(Ingredients, Watched["DistillationRun"]):
         """
         end = end_of_advance(self, steps)
         return advance(self, partial(self.step, is_rewarded=False), self._policy_or_own(policy), end)
+
+    def stay_plain(self, reason: str) -> None:
+        """Compute this student's updates operation by operation from now on; a CPU does so anyway."""
+        self.update.stay_plain(reason)
 
     def observe(self) -> Tensor:
         """Return the state of the waiting batch ``(N, d)``."""
@@ -208,11 +211,12 @@ class DistillationRun(Ingredients, Watched["DistillationRun"]):
         collective, sampler = self.collective, self.sampler
         stream = self.create_stream(seed, collective.share)
         self.seed, self.update = seed, self.create_update(seed, stream, collective)
-        evaluate = partial(self.task.evaluate_probe, self.student)
+        draw = self.draw_batches(stream, self.update)
+        evaluate = self.probe_evaluation(partial(self.task.evaluate_probe, self.student), self.student)
         self._loop = TrainingLoop(
             self,
             self.update,
-            partial(sampler.next_batch, stream) if sampler is not None else lambda run: stream.batch(run.step_count),
+            partial(sampler.next_batch, stream) if sampler is not None else lambda run: draw(run.step_count),
             self.reward,
             partial(collective.evaluate, evaluate),
             collective,
@@ -231,4 +235,4 @@ class DistillationRun(Ingredients, Watched["DistillationRun"]):
         return cast(Policy, self.policy) if policy is None else policy
 
     def _observe(self) -> Tensor:
-        return self.collective.to_first(self.state(self.outputs))
+        return self.collective.to_first(self.update.state)

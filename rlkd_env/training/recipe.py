@@ -48,13 +48,12 @@ class Recipe(Options):
         """Return the optimiser of a network and of what is trained along with it."""
         from torch.optim import SGD, Adam
 
-        if self.optimizer == "adam":
-            return Adam(parameters, self.learning_rate, weight_decay=self.weight_decay)
         parameters = list(parameters)
-        on_gpu = all(parameter.is_cuda for parameter in parameters)
-        return SGD(
-            parameters, self.learning_rate, momentum=self.momentum, weight_decay=self.weight_decay, fused=on_gpu or None
-        )
+        on_gpu = all(parameter.is_cuda for parameter in parameters)  # where one kernel updates all, and can be captured
+        decay, fused = self.weight_decay, on_gpu or None
+        if self.optimizer == "adam":
+            return Adam(parameters, self.learning_rate, weight_decay=decay, fused=fused, capturable=on_gpu)
+        return SGD(parameters, self.learning_rate, momentum=self.momentum, weight_decay=decay, fused=fused)
 
     def create_schedule(self, optimizer: Optimizer, total_steps: int) -> LRScheduler:
         """Return the schedule, stepped once an update."""

@@ -7,7 +7,7 @@ several processes share. It waits for no device and takes no branch that depends
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -57,11 +57,32 @@ class Optimization:
             optimizer.zero_grad()
         loss.backward(torch.ones_like(loss))
 
-    def step(self) -> None:
+    def update_parameters(self) -> None:
         """Update the parameters along their gradients."""
         for optimizer in filter(None, (self.optimizer, self.further)):
             optimizer.step()
+
+    def follow_schedule(self) -> None:
+        """Set the learning rate of the next update."""
         self._schedule.step()
+
+    def step(self) -> None:
+        """Update the parameters along their gradients, and set the learning rate of the next update."""
+        self.update_parameters()
+        self.follow_schedule()
+
+    @contextlib.contextmanager
+    def rate_on_device(self, rate: Tensor) -> Iterator[None]:
+        """Let the main optimiser read its learning rate from a tensor without dimensions, as recorded work must."""
+        groups = self.optimizer.param_groups
+        numbers = [group["lr"] for group in groups]
+        for group in groups:
+            group["lr"] = rate
+        try:
+            yield
+        finally:
+            for group, number in zip(groups, numbers, strict=True):
+                group["lr"] = number
 
     def state_dict(self) -> dict[str, Any]:
         """Return what the next updates depend on besides the parameters."""
@@ -93,11 +114,17 @@ class Update:
 
     With K students, ``student`` and ``method`` hold weights ``(K, ...)``, ``stacked`` is called with batches
     ``(K · B, ...)``, and every value that is one number for a single student, such as a loss, is ``(K,)``. A policy is
-    trained along with the student. The batch that was forwarded last, and its outputs, wait for its temperatures.
+    trained along with the student.
+
+    Attributes:
+        batch: The batch that was forwarded last and waits for its temperatures.
+        outputs: What the networks say about it.
+        state: Its instances' states ``(N, d)``.
     """
 
     batch: Batch
     outputs: InstanceOutputs
+    state: Tensor
 
     def __init__(
         self,
@@ -109,6 +136,7 @@ class Update:
         total_steps: int,
         steps_per_epoch: int,
         seed: int,
+        observe: Callable[[InstanceOutputs], Tensor],
         policy: nn.Module | None = None,
         stacked: nn.Module | None = None,
         num_runs: int | None = None,
@@ -121,6 +149,7 @@ class Update:
         self.policy = policy
         self.seed = seed
         self.num_runs = num_runs
+        self._observe = observe
         self._total_steps = total_steps
         self._steps_per_epoch = steps_per_epoch
         self._collective = collective or Collective()
@@ -133,17 +162,36 @@ class Update:
         further = method.create_optimizer()
         self.optimization = Optimization(recipe, _trained(student, method, policy, further), total_steps, further)
 
+    @property
+    def why_plain(self) -> str | None:
+        """Why updates are computed operation by operation; None if they are recorded and replayed."""
+        return "the device has no CUDA graphs, or they are switched off"
+
     def forward(self, batch: Batch, step: int) -> InstanceOutputs:
         """Forward N images, or the batches of K runs one after another; they then wait for their temperatures."""
         draw = self._collective.draw_number(step)
+        progress, epoch = step / self._total_steps, step / self._steps_per_epoch
+        with step_randomness(self._is_stochastic, self.seed + draw, self._device):
+            outputs = self._compute(batch, progress, epoch)
+        self.batch, self.outputs = batch, replace(outputs, step=draw)
+        self.state = self._observe(self.outputs)
+        return self.outputs
+
+    def _compute(self, batch: Batch, progress: float | Tensor, epoch: float | Tensor) -> InstanceOutputs:
+        """Forward a batch through both networks."""
         with_features, teacher = self.method.uses_features, self.teacher
         network = teacher.network if with_features else teacher.frozen
-        known = None if with_features or teacher.cache is None else teacher.cache.logits(batch)
-        with step_randomness(self._is_stochastic, self.seed + draw, self._device):
-            outputs = self.task.forward(self._called_student, network, batch, with_features, known)
-        progress, epoch = step / self._total_steps, step / self._steps_per_epoch
-        self.batch = batch
-        self.outputs = replace(outputs, progress=progress, epoch=epoch, step=draw, num_runs=self.num_runs or 1)
+        known = batch.teacher_logits
+        if known is None and not with_features and teacher.cache is not None:
+            known = teacher.cache.logits(batch)
+        outputs = self.task.forward(self._called_student, network, batch, with_features, known).of_every_run()
+        return replace(outputs, progress=progress, epoch=epoch, num_runs=self.num_runs or 1)
+
+    def stay_plain(self, reason: str) -> None:
+        """Compute operation by operation from now on, for a reason that :attr:`why_plain` then gives."""
+
+    def kept_outputs(self) -> InstanceOutputs:
+        """Return what the networks say about the waiting batch, to be read after the update too."""
         return self.outputs
 
     def forward_again(self, parameters: dict[str, Tensor]) -> Tensor:
@@ -154,21 +202,29 @@ class Update:
 
     def apply(self, temperature: Temperature) -> dict[str, Tensor]:
         """Update the student with temperatures ``(N,)``; return mean ``loss`` and its weighted parts ``loss_...``."""
-        outputs = self.outputs
+        metrics = self._minimise(self.outputs, temperature)
+        self.optimization.follow_schedule()
+        return metrics
+
+    def _minimise(self, outputs: InstanceOutputs, temperature: Temperature) -> dict[str, Tensor]:
+        """Make a step along the gradient of the losses."""
         with step_randomness(self.method.is_stochastic, self.seed + outputs.step, self._device):
             parts = self._called_method(outputs, temperature)
         loss = self._mean(torch.stack(list(parts.values())).sum(dim=0))
         self.optimization.backward(loss)
         if self.policy is not None:
             self._collective.average_gradients(self.policy.parameters())
-        self.optimization.step()
+        self.optimization.update_parameters()
         with torch.no_grad():
             self.method.after_update(outputs)
         return {"loss": loss.detach(), **{f"loss_{name}": self._mean(part.detach()) for name, part in parts.items()}}
 
     def is_finite(self) -> Tensor:
         """Return whether all of the student's logits on the waiting batch are finite."""
-        return self._by_run(self.outputs.student_logits.detach()).isfinite().flatten(-2).all(dim=-1)
+        return self._is_finite(self.outputs)
+
+    def _is_finite(self, outputs: InstanceOutputs) -> Tensor:
+        return self._by_run(outputs.student_logits.detach()).isfinite().flatten(-2).all(dim=-1)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that later updates depend on; the tensors are those in use."""

@@ -2,101 +2,135 @@
 
 from __future__ import annotations
 
-import itertools
-import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor
+from stable_baselines3.common.base_class import BaseAlgorithm
 
 from agents.learned.loading import PRETRAINED
 from agents.rules.simple import FixedTemperature
-from agents.sb3.export import export_policy
-from agents.sb3.make import make_agent
+from agents.sb3.export import export_policy, export_sampling_policy
+from agents.sb3.make import continue_from, make_agent
+from agents.sb3.threads import HostThreads
+from experiments.commands.bench.benched_run import build_bench_run
 from experiments.commands.bench.plain_kd import TEMPERATURE, plain_kd
-from experiments.config import BenchConfig
-from rlkd_env.data import BatchStream, DataConfig, DataSource, ImageSet, MemoryImages, Preprocessing, Splits
+from experiments.commands.bench.rounds import Arm, LeftOut
+from experiments.config import BenchConfig, DistillConfig
+from experiments.config.presets import read_preset
 from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import UsageError
-from rlkd_env.instances.temperature import Temperature
-from rlkd_env.models import create_model
-from rlkd_env.runs.build import build_run
-from rlkd_env.runs.reward import Measurement
+from rlkd_env.runs.parallel import create_parallel_runs
 from rlkd_env.runs.run import DistillationRun
+from rlkd_env.utils.choices import ActionScale
 from rlkd_env.utils.registry import Registry
 from rlkd_env.wrappers import CalibratedReward, TemperatureAction
 
-Arm = Callable[[int], object]  # makes the given number of updates
-_EPOCHS = 100_000  # so many that no run of a benchmark ends
-_CLASSES, _SHAPE, _IMAGES = 100, (3, 32, 32), 4096
-_LOGIT_STD = 4.0
+_UNIT = 16
+"""Updates that belong together: for so many a GPU makes the batches ahead, and agents without rollouts do not care."""
 
 
-class RandomImages(DataSource):
-    """Noise with CIFAR-100's image size and classes, cropped and flipped like real images."""
+@dataclass(frozen=True)
+class Bench:
+    """The options, and the run that they describe, whose networks and data all arms share; it is never started."""
 
-    default_teacher = "resnet56"
-    default_student = "resnet20"
+    config: BenchConfig
+    template: DistillationRun
 
-    def __init__(self, config: DataConfig | None = None) -> None:
-        super().__init__(config)
-        generator = torch.Generator().manual_seed(0)
-        pixels = torch.randint(256, (_IMAGES, *_SHAPE), generator=generator, dtype=torch.uint8)
-        labels = torch.randint(_CLASSES, (_IMAGES,), generator=generator)
-        self._images = MemoryImages(pixels, labels, Preprocessing((0.5,) * 3, (0.25,) * 3, crop_padding=4, flip=True))
+    def started_run(self) -> DistillationRun:
+        """Return a run of its own, which has begun."""
+        run = self.template.sibling()
+        run.reset(0)
+        return run
 
-    def splits(self) -> Splits:
-        """Return the same images for all parts."""
-        few = self._images.subset(torch.arange(512))
-        return Splits(self._images, few, few, self._images, _CLASSES)
-
-    def test_set(self) -> ImageSet | None:
-        """Return None, as there is no test set."""
-        return None
+    @property
+    def unit(self) -> int:
+        """Updates that belong together."""
+        return _UNIT if self.template.device.type == "cuda" else 1
 
 
-def build_bench_run(config: BenchConfig, **changes: Any) -> DistillationRun:
-    """Build the run that the config describes, but one that does not end."""
-    settings = config.run.replaced(changes, epochs=_EPOCHS, schedule="constant")
-    if not config.bench.random_images:
-        return build_run(settings)
-    chosen = settings.networks.teacher_model
-    name = RandomImages.default_teacher if chosen == "auto" else chosen
-    source = RandomImages(settings.data)
-    return build_run(settings, dataset=source, teacher=_untrained_teacher(name, source))
-
-
-def _untrained_teacher(name: str, source: RandomImages) -> torch.nn.Module:
-    """Create a teacher whose logits are as large as those of a trained one, so that students do not diverge."""
-    torch.manual_seed(0)
-    teacher = create_model(name, _CLASSES, _SHAPE).eval()
-    with torch.no_grad():
-        std = teacher(source.splits().probe.take(torch.arange(64))).std(dim=-1).mean()
-        classifier = [module for module in teacher.modules() if isinstance(module, torch.nn.Linear)][-1]
-        for parameter in classifier.parameters():
-            parameter.mul_(_LOGIT_STD / std)
-    return teacher
-
-
-ARMS: Registry[Callable[[BenchConfig], Arm]] = Registry("arm")
+ARMS: Registry[Callable[[Bench], Arm]] = Registry("arm")
 
 
 @ARMS.register("plain_kd")
-def _plain_kd(config: BenchConfig) -> Arm:
+def _plain_kd(bench: Bench) -> Arm:
     """Knowledge distillation at one temperature and nothing else, with the same engine."""
-    run = build_bench_run(config)
-    return plain_kd(run, run.task.engine)
+    return Arm.of(plain_kd(bench.template, bench.template.task.engine))
+
+
+@ARMS.register("fixed")
+def fixed(bench: Bench) -> Arm:
+    """A run with the rule that gives every instance the same temperature."""
+    return Arm.of(partial(bench.started_run().advance, FixedTemperature(TEMPERATURE)), bench.unit)
+
+
+@ARMS.register("ppo_acting")
+def ppo_acting(bench: Bench) -> Arm:
+    """A run with an agent's policy on the device, which does not learn."""
+    run = bench.started_run()
+    env = TemperatureAction(KDVectorEnv(run=run))
+    policy = export_policy(make_agent(_learner(bench.config), env, seed=0), run.state.names, env.action_map)
+    return Arm.of(partial(run.advance, policy.to(run.device)), bench.unit)
+
+
+@ARMS.register("ppo_learning")
+def ppo_learning(bench: Bench) -> Arm:
+    """A run with an agent that learns in every update, from the reward that all instances share."""
+    learner = _Learner(bench, "uniform")
+    return Arm.of(learner.learn, learner.unit)
+
+
+def _register_stacked(num_runs: int) -> None:
+    def create(bench: Bench) -> Arm:
+        try:
+            runs = create_parallel_runs(bench.template.sibling(), num_runs, "stacked")
+        except UsageError as error:
+            raise LeftOut(str(error)) from None
+        runs.reset([0] * num_runs)  # runs of one seed share their batches
+        return Arm.of(partial(runs.advance, FixedTemperature(TEMPERATURE)), bench.unit, num_runs)
+
+    ARMS.register(f"stacked_{num_runs}")(create)
+
+
+for _num_runs in (1, 8, 32):
+    _register_stacked(_num_runs)
+
+
+@ARMS.register("ppo_paper_schedule")
+def ppo_paper_schedule(bench: Bench) -> Arm:
+    """The mean over a cycle of the preset paper: an epoch in which the agent learns, and those in which it only acts.
+
+    Its epochs of exploration are left away.
+    """
+    paper = read_preset("paper", DistillConfig.presets, DistillConfig.option_names())
+    learner = _Learner(
+        bench, paper["calibrator"], paper["temperature_scale"], acts_by_samples=paper["acting"] == "sample"
+    )
+    share = 1.0 / paper["learn_interval"]
+    return Arm([(share, learner.learn), (1.0 - share, learner.act)], learner.unit)
+
+
+def _register_calibrated(calibrator: str) -> None:
+    def create(bench: Bench) -> Arm:
+        learner = _Learner(bench, calibrator)
+        return Arm.of(learner.learn, learner.unit)
+
+    ARMS.register(f"ppo_learning_{calibrator}")(create)
+
+
+for _calibrator in ("return_decomposition", "last_layer", "gradient"):
+    _register_calibrated(_calibrator)
+
+DEFAULT_ARMS = tuple(name for name in ARMS if name != "plain_kd")  # all but those that vary the engine
 
 
 def _register_lever(name: str, folds: bool = True, **engine: Any) -> None:
     """Register plain KD with given engine options, to measure what each of them brings."""
 
-    def create(config: BenchConfig) -> Arm:
-        run = build_bench_run(config, teacher_cache_mib=0, **engine)
-        return plain_kd(run, run.task.engine, teacher=None if folds else run.task.engine.prepare(run.teacher))
+    def create(bench: Bench) -> Arm:
+        run = build_bench_run(bench.config, teacher_cache_mib=0, **engine)
+        return Arm.of(plain_kd(run, run.task.engine, teacher=None if folds else run.task.engine.prepare(run.teacher)))
 
     ARMS.register(f"plain_kd_{name}")(create)
 
@@ -109,93 +143,51 @@ _register_lever("both_folded", precision="bfloat16", memory_format="channels_las
 _register_lever("both_folded_compiled", precision="bfloat16", memory_format="channels_last", compile=True)
 
 
-@ARMS.register("fixed")
-def fixed(config: BenchConfig) -> Arm:
-    """A run with the rule that gives every instance the same temperature."""
-    return partial(_started(config).advance, FixedTemperature(TEMPERATURE))
-
-
-@ARMS.register("ppo_acting")
-def ppo_acting(config: BenchConfig) -> Arm:
-    """A run with an agent's policy on the device, which does not learn."""
-    run = _started(config)
-    env = TemperatureAction(KDVectorEnv(run=run))
-    policy = export_policy(make_agent(_learner(config), env, seed=0), run.state.names, env.action_map)
-    return partial(run.advance, policy.to(run.device))
-
-
 def _learner(config: BenchConfig) -> str:
     return "ppo" if config.agent.agent in (None, PRETRAINED) else config.agent.agent
 
 
-def _learning(config: BenchConfig, calibrator: str) -> Arm:
-    run = _started(config)
-    env = TemperatureAction(KDVectorEnv(run=run))
-    wrapped = env if calibrator == "uniform" else CalibratedReward(env, calibrator)
-    options: dict[str, Any] = {"seed": 0, **config.agent.agent_options}
-    agent = make_agent(_learner(config), wrapped, **options)
-    made = 0
+class _Learner:
+    """An agent that sets a run's temperatures and learns, or acts as it is without a round trip to the host."""
 
-    def learn(steps: int) -> None:
-        nonlocal made
-        agent.learn(steps * run.batch_size, reset_num_timesteps=False)
-        made += steps
-        if run.step_count < made:
+    def __init__(
+        self, bench: Bench, calibrator: str, scale: ActionScale = "log", acts_by_samples: bool = False
+    ) -> None:
+        self._run = bench.started_run()
+        self._slots = KDVectorEnv(run=self._run)
+        env = TemperatureAction(self._slots, scale)
+        self._calibrated = None if calibrator == "uniform" else CalibratedReward(env, calibrator)
+        self._action_map, self._acts_by_samples = env.action_map, acts_by_samples
+        options: dict[str, Any] = {"seed": 0, **bench.config.agent.agent_options}
+        self._agent: BaseAlgorithm = make_agent(_learner(bench.config), self._calibrated or env, **options)
+        self.unit = int(getattr(self._agent, "n_steps", _UNIT))
+        self._updates = 0
+        self._has_acted = False
+
+    def learn(self, steps: int) -> None:
+        """Make updates from which the agent learns."""
+        if self._has_acted:
+            observation = self._slots.observe()
+            continue_from(self._agent, observation)
+            if self._calibrated is not None:
+                self._calibrated.start_from(observation)
+                self._calibrated.watch()
+            self._has_acted = False
+        with HostThreads(self._run.device) as threads:
+            self._agent.learn(steps * self._run.batch_size, callback=threads, reset_num_timesteps=False)
+        self._count(steps)
+
+    def act(self, steps: int) -> None:
+        """Make updates with the agent's policy as it is."""
+        if self._calibrated is not None:
+            self._calibrated.pause()
+        export = partial(export_sampling_policy, seed=0) if self._acts_by_samples else export_policy
+        policy = export(self._agent, self._run.state.names, self._action_map)
+        self._run.advance(policy.to(self._run.device), steps)
+        self._has_acted = True
+        self._count(steps)
+
+    def _count(self, steps: int) -> None:
+        self._updates += steps
+        if self._run.step_count < self._updates:
             raise UsageError("the run diverged, and its restarts would be timed too: choose a smaller learning rate")
-
-    return learn
-
-
-ARMS.register("ppo_learning")(partial(_learning, calibrator="uniform"))
-for _calibrator in ("return_decomposition", "last_layer", "gradient"):
-    ARMS.register(f"ppo_learning_{_calibrator}")(partial(_learning, calibrator=_calibrator))
-
-DEFAULT_ARMS = tuple(name for name in ARMS if not name.startswith("plain_kd_"))  # all but those that vary the engine
-
-
-def _started(config: BenchConfig) -> DistillationRun:
-    run = build_bench_run(config)
-    run.reset(0)
-    return run
-
-
-def cost_by_part(run: DistillationRun, steps: int) -> dict[str, float]:
-    """Return the median milliseconds over ``steps`` of each part of a step on its own."""
-    run.reset(0)
-    engine, batch = run.task.engine, run.batch
-    images = engine.images(batch.images)
-    temperature = Temperature.shared(torch.full((run.batch_size,), TEMPERATURE, device=run.device))
-    frozen = run.frozen_teacher
-    stream = BatchStream(run.splits.train, run.recipe.batch_size, seed=0)
-    steps_of_stream = itertools.count()
-    measurement = Measurement(run.outputs, partial(run.task.evaluate_probe, run.student), run.probe, run.probe_parts)
-    losses: list[Tensor] = []
-
-    def forward_teacher() -> None:
-        with torch.no_grad():
-            engine.forward(frozen, images)
-
-    def make_loss() -> None:
-        outputs = run.task.forward(run.student, frozen, batch, teacher_logits=run.outputs.teacher_logits)
-        losses[:] = [torch.stack(list(run.method(outputs, temperature).values())).sum(dim=0).mean()]
-
-    networks: dict[str, Callable[[], object]] = {"teacher": forward_teacher, "student_and_loss": make_loss}
-    if not run.task.follows_logits:  # the teacher classifies the student's proposals
-        networks = {"networks_and_loss": make_loss}
-    parts: dict[str, Callable[[], object]] = {
-        "batch": lambda: stream.batch(next(steps_of_stream)),
-        **networks,
-        "backward": lambda: losses[0].backward(),
-        "optimizer": run.update.optimization.optimizer.step,
-        "state": lambda: run.state(replace(run.outputs)),
-        "reward": lambda: run.reward.after_update(measurement, is_last=False),
-    }
-    times: dict[str, list[float]] = {name: [] for name in parts}
-    for _ in range(max(steps, 3)):
-        for name, part in parts.items():
-            started = time.perf_counter()
-            part()
-            if run.device.type == "cuda":
-                torch.cuda.synchronize()
-            times[name].append(1e3 * (time.perf_counter() - started))
-    return {name: sorted(values)[len(values) // 2] for name, values in times.items()}

@@ -32,7 +32,7 @@ def plain_kd(run: DistillationRun, engine: Engine, teacher: nn.Module | None = N
         raise UsageError("plain KD has no features: bench a method of logits, such as --method kd")
     optimizer = run.recipe.create_optimizer(student.parameters())
     stream = BatchStream(run.splits.train, run.recipe.batch_size, seed=0)
-    loss_of: _Loss = _image_loss if isinstance(run.task, Classification) else _detector_loss
+    loss_of: _Loss = image_loss if isinstance(run.task, Classification) else _detector_loss
     proposals = run.task.instances_per_image
     step = 0
 
@@ -48,7 +48,8 @@ def plain_kd(run: DistillationRun, engine: Engine, teacher: nn.Module | None = N
     return advance
 
 
-def _image_loss(student: Any, teacher: Any, batch: Batch, engine: Engine, _: int) -> Tensor:
+def image_loss(student: Any, teacher: Any, batch: Batch, engine: Engine, _: int = 0) -> Tensor:
+    """Return the usual loss of classification at one temperature."""
     images = engine.images(batch.images)
     with torch.no_grad():
         teacher_logits = engine.forward(teacher, images)

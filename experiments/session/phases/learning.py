@@ -18,6 +18,7 @@ from agents.rules.base import Rule
 from agents.sb3.checkpoint import agent_state, load_agent_state
 from agents.sb3.export import export_policy, export_sampling_policy
 from agents.sb3.make import continue_from
+from agents.sb3.threads import HostThreads
 from experiments.config import DistillConfig
 from experiments.config.choice import AgentChoice
 from experiments.session.phases.base import Phases, SafePoint
@@ -100,9 +101,9 @@ class AgentPhases(Phases):
                 self._calibrated.start_from(observation)
             self._is_learning = True
         timesteps = (self._run.total_steps - self._run.step_count) * self._slots.num_envs
-        callback = _RunCallback(self, self._run, safe_point)
-        with self._records.timer.part("agent"), suppress(_PhaseOver):
-            self.agent.learn(timesteps, callback=callback, reset_num_timesteps=False, log_interval=1)
+        with self._records.timer.part("agent"), suppress(_PhaseOver), HostThreads(self._run.device) as threads:
+            callbacks = [threads, _RunCallback(self, self._run, safe_point)]
+            self.agent.learn(timesteps, callback=callbacks, reset_num_timesteps=False, log_interval=1)
 
     def learns_now(self) -> bool:
         """Return whether the agent learns in the epoch of the next update; otherwise it acts as it is."""

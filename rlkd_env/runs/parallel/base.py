@@ -116,7 +116,7 @@ class ParallelRuns(ABC, Watched["ParallelRuns"]):
         """
         self._check_ready()
         check_temperatures(temperature, self.num_instances)
-        outputs, had_diverged, watched = self.outputs, self.diverged, temperature.detach()
+        had_diverged, watched = self.diverged, temperature.detach()
         for hook in self._hooks:
             hook.before_update(self, watched)
         self.step_count += 1
@@ -124,7 +124,7 @@ class ParallelRuns(ABC, Watched["ParallelRuns"]):
         self.diverged = had_diverged | update.diverged
         reward, state = torch.where(had_diverged, 0.0, update.reward), self._observe()
         done = (self.finished, self.diverged, update.metrics)
-        result = ParallelResult(reward, state, *done, outputs, watched)
+        result = ParallelResult(reward, state, *done, update.outputs, watched)
         for hook in self._hooks:
             hook.on_step(self, result)
         if self.step_count % self.steps_per_epoch == 0:
@@ -141,6 +141,9 @@ class ParallelRuns(ABC, Watched["ParallelRuns"]):
         end = end_of_advance(self, steps)
         self._check_ready()
         return advance(self, partial(self.step, is_rewarded=False), policy, end)
+
+    def stay_plain(self, reason: str) -> None:
+        """Compute updates operation by operation from now on, for these students."""
 
     def check_policy(self, policy: Policy) -> None:
         """Check that a policy can serve all runs: it may not learn along or carry gradients in vain.

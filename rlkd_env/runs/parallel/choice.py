@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from typing import get_args
@@ -29,6 +30,8 @@ _NECESSARY_GAIN = 0.9
 """Another way is taken if its time is below this share of the time of serial runs, as times vary."""
 _TRIAL_STEPS = 7
 _TRIAL_SECONDS = 1.0
+_LONG_STEP = 1.0
+"""Seconds of a step of all runs from which a trial of two stacked runs comes first, as one of all would take long."""
 _chosen: dict[tuple[object, ...], RunMode] = {}
 
 
@@ -76,21 +79,34 @@ def fastest_mode(template: DistillationRun, num_runs: int, one_seed: bool = Fals
 
 def _measure(template: DistillationRun, num_runs: int, one_seed: bool) -> RunMode:
     few = min(num_runs, 2)  # the time of serial runs is the sum of their times
-    of_few = seconds_per_step(SerialRuns(template, few), one_seed)
+    seconds_of_few = seconds_per_step(SerialRuns(template, few), one_seed)
     best: RunMode = "serial"
-    best_seconds = of_few * num_runs / few * _NECESSARY_GAIN
+    best_seconds = seconds_of_few * num_runs / few * _NECESSARY_GAIN
     others: list[type[ParallelRuns]] = []
-    if why_not_stacked(template) is None:
+    if why_not_stacked(template) is None and (
+        best_seconds < _LONG_STEP or _seconds_of(StackedRuns, template, few, one_seed, seconds_of_few) < seconds_of_few
+    ):
         others.append(StackedRuns)
     if num_runs > 1 and available_cores() > 1 and why_no_workers(template) is None:
         others.append(WorkerRuns)
     for candidate in others:
-        runs = candidate(template, num_runs)
-        seconds = seconds_per_step(runs, one_seed, patience=5 * best_seconds)
-        runs.close()
+        seconds = _seconds_of(candidate, template, num_runs, one_seed, best_seconds)
         if seconds < best_seconds:
             best, best_seconds = candidate.mode, seconds
     return best
+
+
+def _seconds_of(
+    candidate: type[ParallelRuns], template: DistillationRun, num_runs: int, one_seed: bool, best_seconds: float
+) -> float:
+    """Return the time of a step of these runs, which is infinite if the device has not the memory for them."""
+    try:
+        runs = candidate(template, num_runs)
+        seconds = seconds_per_step(runs, one_seed, patience=5 * best_seconds)
+    except torch.OutOfMemoryError:
+        return math.inf
+    runs.close()
+    return seconds
 
 
 def seconds_per_step(runs: ParallelRuns, one_seed: bool = False, patience: float = float("inf")) -> float:

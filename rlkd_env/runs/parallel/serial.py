@@ -45,12 +45,14 @@ class SerialRuns(ParallelRuns):
     def _update(self, temperature: Temperature, is_rewarded: bool) -> UpdateResult:
         starts = range(0, self.num_instances, self.batch_size)
         parts = [temperature.rows(slice(start, start + self.batch_size)) for start in starts]
+        outputs = self.outputs
         results = [run.step(part, is_rewarded) for run, part in zip(self.runs, parts, strict=True)]
         self._join([result.state for result in results])
         return UpdateResult(
             reward=torch.stack([result.reward for result in results]),
             diverged=torch.stack([result.diverged for result in results]),
             metrics={name: torch.stack([result.metrics[name] for result in results]) for name in results[0].metrics},
+            outputs=outputs,
         )
 
     def _run_states(self) -> list[dict[str, Any]]:

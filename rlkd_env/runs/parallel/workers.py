@@ -96,6 +96,7 @@ class WorkerRuns(ParallelRuns):
     def _update(self, temperature: Temperature, is_rewarded: bool) -> UpdateResult:
         rows = [slice(part.start * self.batch_size, part.stop * self.batch_size) for part in self._parts]
         replies = self._ask("step", [(_pack(temperature.rows(chosen).detach()), is_rewarded) for chosen in rows])
+        outputs = self.outputs
         self._join_outputs([reply["outputs"] for reply in replies])
 
         def joined(values: list[np.ndarray]) -> Tensor:
@@ -105,6 +106,7 @@ class WorkerRuns(ParallelRuns):
             reward=joined([reply["reward"] for reply in replies]),
             diverged=joined([reply["diverged"] for reply in replies]),
             metrics={name: joined([reply["metrics"][name] for reply in replies]) for name in replies[0]["metrics"]},
+            outputs=outputs,
         )
 
     def _run_states(self) -> list[dict[str, Any]]:

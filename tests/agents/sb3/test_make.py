@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from stable_baselines3.common.vec_env import VecNormalize
 from toy_envs import BestActions
 
-from agents.sb3.make import AGENTS, VectorEnvAdapter, continue_from, default_options, make_agent
+from agents.sb3.make import AGENTS, VectorEnvAdapter, choose_device, continue_from, default_options, make_agent
 from rlkd_env.errors import UsageError
 from rlkd_env.wrappers import TemperatureAction
 
@@ -146,3 +148,17 @@ def test_rollouts_make_up_the_steps_after_which_learning_may_pause(steps: int, n
     assert make_agent("ppo", BestActions(num_envs=64), steps_per_phase=steps, n_steps=32).n_steps == 32
     assert make_agent("a2c", BestActions(num_envs=64), steps_per_phase=steps).n_steps == n_steps
     make_agent("sac", BestActions(num_envs=64), steps_per_phase=steps)  # which learns after every step
+
+
+@pytest.mark.parametrize(
+    ("name", "slots", "chosen"), [("ppo", 1024, "cpu"), ("ppo", 2048, "meta"), ("sac", 2048, "cpu")]
+)
+def test_only_an_on_policy_agent_of_many_slots_is_where_the_run_is(name: str, slots: int, chosen: str) -> None:
+    class OnADevice(BestActions):
+        template = SimpleNamespace(device=torch.device("meta"))
+
+    assert choose_device(VectorEnvAdapter(OnADevice(slots)), AGENTS[name]).type == chosen
+
+
+def test_an_environment_without_a_run_has_its_agent_on_the_cpu() -> None:
+    assert make_agent("ppo", BestActions(2048)).device.type == "cpu"

@@ -9,6 +9,7 @@ import torch
 from parsed import distill_config
 
 from experiments.cli import main, parse
+from experiments.commands.bench.arms import ARMS
 from experiments.config import BenchConfig, DistillConfig, TeacherConfig
 from experiments.config.presets import PRESETS, preset_names, read_preset
 from rlkd_env.methods import METHODS, check_method
@@ -151,3 +152,13 @@ def test_presets_of_detection_go_with_run_and_bench(name: str) -> None:
     bench = parse(["bench", "--preset", name])
     assert isinstance(bench, BenchConfig)
     assert bench.run == config.run
+
+
+def test_the_bench_has_presets_of_its_own_beside_those_of_distill(capsys: pytest.CaptureFixture[str]) -> None:
+    bench = parse(["bench", "--preset", "gpu", "--seconds", "5"])
+    assert isinstance(bench, BenchConfig)
+    assert (bench.bench.random_images, bench.bench.seconds, bench.run.networks.student) == (True, 5, "resnet20")
+    assert {*bench.bench.arms} == {*ARMS} - {"plain_kd", "plain_kd_both_folded_compiled"}
+    assert {"gpu", "paper"} <= {*preset_names("bench")}
+    assert main(["distill", "--preset", "gpu"]) == 2
+    assert "unknown preset 'gpu'" in capsys.readouterr().err

@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 import json
+import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from experiments.cli import main
-from experiments.commands.bench.arms import DEFAULT_ARMS
-from experiments.commands.bench.command import _interleave
+from experiments.commands.bench.arms import ARMS, DEFAULT_ARMS, Bench
+from experiments.commands.bench.rounds import Arm
 
 QUICK = ("--rounds", "2", "--steps", "16", "--device", "cpu")
 
 
+def bench(folder: Path, *options: str) -> dict[str, Any]:
+    """Bench quickly; the exit code is told with the rest."""
+    code = main(["bench", *QUICK, "--out", str(folder), "--overwrite", *options])
+    return {"code": code, **json.loads((folder / "bench.json").read_text())}
+
+
+def register(monkeypatch: pytest.MonkeyPatch, name: str, create: Any) -> None:
+    monkeypatch.setattr(ARMS, "_parts", {**ARMS._parts, name: create})
+
+
 @pytest.mark.slow
 def test_every_arm_is_measured_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", *QUICK, "--out", str(tmp_path), "--no-memory"]) == 0
-    told = json.loads((tmp_path / "bench.json").read_text())
-    assert set(told["arms"]) == set(DEFAULT_ARMS)
-    for figures in told["arms"].values():
-        assert figures["images_per_s"] == pytest.approx(64 * figures["steps_per_s"])
+    told = bench(tmp_path)
+    assert (told["code"], told["left_out"], told["failed"]) == (0, {}, {})
+    assert set(told["arms"]) == {"plain_kd", *DEFAULT_ARMS}
+    for name, figures in told["arms"].items():
+        assert figures["students"] == (int(name.partition("_")[2]) if name.startswith("stacked") else 1)
+        assert figures["images_per_s"] == pytest.approx(64 * figures["students"] * figures["steps_per_s"])
         assert figures["ratio_min"] <= figures["ratio_to_plain_kd"] <= figures["ratio_max"]
+        assert "ratio_to_floor" not in figures  # of a CPU nothing is launched
     assert told["arms"]["plain_kd"]["ratio_to_plain_kd"] == 1.0
+    assert told["arms"]["fixed"]["rounds"] == 2
     assert {"teacher", "backward", "reward"} <= set(told["parts_ms"])
     assert told["gymnasium_vector_steps_per_s"] > 0
     assert told["settings"]["dataset"] == "digits"
@@ -33,19 +48,52 @@ def test_every_arm_is_measured_and_written(tmp_path: Path, capsys: pytest.Captur
 
 @pytest.mark.slow
 def test_memory_is_measured_in_a_process_of_its_own(tmp_path: Path) -> None:
-    assert main(["bench", *QUICK, "--out", str(tmp_path), "--arms", "fixed", "plain_kd_pytorch_defaults"]) == 0
-    arms = json.loads((tmp_path / "bench.json").read_text())["arms"]
+    arms = bench(tmp_path, "--memory", "--arms", "fixed", "plain_kd_pytorch_defaults")["arms"]
     assert set(arms) == {"plain_kd", "fixed", "plain_kd_pytorch_defaults"}
     assert arms["plain_kd_pytorch_defaults"]["steps_per_s"] > 0
     assert all(100 < figures["peak_memory_mb"] < 8000 for figures in arms.values())
 
 
-def test_arms_take_turns_and_the_first_round_does_not_count() -> None:
-    order: list[str] = []
-    arms = {name: (lambda steps, name=name: order.append(f"{name}{steps}")) for name in "ab"}
-    seconds = _interleave(arms, rounds=2, steps=3)
-    assert order == ["a3", "b3", "b3", "a3", "a3", "b3"]
-    assert [len(times) for times in seconds.values()] == [2, 2]
+@pytest.mark.slow
+def test_an_arm_that_fails_is_told_of_and_the_others_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(bench: Bench) -> Arm:
+        raise RuntimeError("out of memory\nat length")
+
+    register(monkeypatch, "greedy", fail)
+    told = bench(tmp_path, "--arms", "greedy", "fixed")
+    assert (told["code"], told["failed"], set(told["arms"])) == (1, {"greedy": "out of memory"}, {"plain_kd", "fixed"})
+    assert "greedy failed: out of memory\n" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_what_cannot_be_stacked_or_has_no_time_is_left_out_with_a_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = bench(tmp_path, "--curriculum-phases", "3", "--arms", "stacked_8", "fixed")
+    assert (told["code"], list(told["left_out"]), set(told["arms"])) == (0, ["stacked_8"], {"plain_kd", "fixed"})
+    assert "stacked_8 left out: the runs cannot be stacked: exploration and a curriculum" in capsys.readouterr().out
+    assert main(["bench", "--device", "cpu", "--seconds", "1e-3", "--out", str(tmp_path), "--overwrite"]) == 0
+    assert "fixed left out: the time is over" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_no_arm_is_kept_while_the_next_one_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: list[int] = []
+    earlier: weakref.WeakSet[Any] = weakref.WeakSet()
+    create = ARMS["ppo_learning"]
+
+    def watched(bench: Bench) -> Arm:
+        alive.append(len(earlier))
+        arm = create(bench)
+        earlier.add(arm.phases[0][1].__self__)  # the learner, which has agent, environment and run
+        return arm
+
+    register(monkeypatch, "first", watched)
+    register(monkeypatch, "second", watched)
+    assert bench(tmp_path, "--arms", "first", "second")["code"] == 0
+    assert alive == [0, 0]
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import torch
 from small_bench import bench_config
 
 from agents.rules.simple import FixedTemperature
-from experiments.commands.bench.arms import build_bench_run
+from experiments.commands.bench.benched_run import build_bench_run
 from experiments.commands.bench.plain_kd import plain_kd
 
 

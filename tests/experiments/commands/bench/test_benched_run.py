@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from small_bench import bench_config
 
-from experiments.commands.bench.arms import build_bench_run
+from experiments.commands.bench.benched_run import build_bench_run
 
 
 @pytest.mark.slow
