@@ -90,6 +90,22 @@ class InstanceOutputs:
             mapped[name] = None if values is None else function(values)
         return replace(self, **mapped)
 
+    def of_every_run(self) -> InstanceOutputs:
+        """Return the same outputs with a row for every instance of every student, if K students share the batch.
+
+        Their logits ``(K · B, C)`` stand one student's after another's; what there is once a batch is repeated.
+        """
+        size = len(self.labels)
+        count = len(self.student_logits) // size
+        if count == 1:
+            return self
+        repeated: dict[str, Any] = {}
+        for name in _PER_INSTANCE:
+            values = getattr(self, name)
+            if values is not None and len(values) == size:
+                repeated[name] = torch.cat([values] * count)
+        return replace(self, **repeated)
+
     @staticmethod
     def join(parts: Sequence[InstanceOutputs]) -> InstanceOutputs:
         """Return the instances of several runs at the same step as one batch, with what :meth:`map` keeps of each."""
@@ -99,6 +115,11 @@ class InstanceOutputs:
             values = [getattr(part, name) for part in parts]
             joined[name] = None if values[0] is None else torch.cat(values)
         return replace(parts[0], **joined, num_runs=sum(part.num_runs for part in parts))
+
+    def of_runs(self, runs: Tensor) -> InstanceOutputs:
+        """Return the instances of some of the runs, by their numbers ``(k,)`` from 0, with what :meth:`map` keeps."""
+        chosen = self.map(lambda values: self.by_run(values)[runs].flatten(0, 1))
+        return replace(chosen, num_runs=len(runs))
 
     @property
     def num_classes(self) -> int:

@@ -104,6 +104,13 @@ class Ingredients:
         views_are_own = isinstance(self._cache, TeacherCache) and self.splits.train.is_random
         return TeacherForward(self.teacher, self.frozen_teacher, None if views_are_own else self._cache)
 
+    def teacher_of(self, stream: BatchStream) -> TeacherForward:
+        """Return the teacher as runs on this stream can share it."""
+        if not self.splits.train.is_random:
+            return self.shared_teacher
+        # The views, and so the logits that are worth keeping, are the seed's own.
+        return replace(self.shared_teacher, cache=self._create_cache(stream))
+
     @property
     def probe_parts(self) -> list[ImageSet]:
         """The probe images in parts of at least two batches, for rewards that parts take turns in."""
@@ -119,9 +126,7 @@ class Ingredients:
 
     def create_update(self, seed: int, stream: BatchStream, collective: Collective) -> Update:
         """Create a fresh student and everything that is trained along with it."""
-        teacher = self.shared_teacher
-        if self.splits.train.is_random:  # the views, and so the logits that are worth keeping, are the seed's own
-            teacher = replace(teacher, cache=self._create_cache(stream))
+        teacher = self.teacher_of(stream)
         with seeded(seed, self.device):
             student = self.task.engine.prepare(self.create_student().to(self.device)).train()
             method = self.create_method(student).to(self.device).train()

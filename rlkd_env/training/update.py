@@ -184,7 +184,7 @@ class Update:
         known = batch.teacher_logits
         if known is None and not with_features and teacher.cache is not None:
             known = teacher.cache.logits(batch)
-        outputs = self.task.forward(self._called_student, network, batch, with_features, known)
+        outputs = self.task.forward(self._called_student, network, batch, with_features, known).of_every_run()
         return replace(outputs, progress=progress, epoch=epoch, num_runs=self.num_runs or 1)
 
     def stay_plain(self, reason: str) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.methods import Method
-from rlkd_env.runs.parallel.students import StackedStudents
+from rlkd_env.models.stacking import StackedNetworks
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.tasks import Classification
 from rlkd_env.utils.randomness import is_stochastic, seeded
@@ -28,29 +30,40 @@ def why_not_stacked(template: DistillationRun) -> str | None:
     if template.create_policy is not None:
         return "the run has a policy of its own"
     with seeded(0, template.device):
-        students = [template.create_student().to(template.device).train() for _ in range(2)]
+        students = [template.task.engine.prepare(template.create_student()).train() for _ in range(2)]
         method = template.create_method(students[0]).to(template.device)
     return _why_not_student(students, template) or _why_not_method(method, template)
 
 
 def _why_not_student(students: list[nn.Module], template: DistillationRun) -> str | None:
     student = students[0]
-    if next(student.buffers(), None) is not None:
-        return "the student has buffers, such as the running statistics of batch norms"
     if is_stochastic(student):
         return "the student draws random numbers, as dropout does"
-    if list(student.state_dict()) != [name for name, _ in student.named_parameters()]:
-        return "the student shares weights between its layers"
-    images = template.splits.train.take(torch.arange(4))
+    tensors = [*student.named_parameters(), *student.named_buffers()]
+    if not student.state_dict().keys() <= {name for name, _ in tensors}:
+        return "the student shares weights between its layers, or has a state that is no tensor"
+    train = template.splits.train
+    images = template.task.engine.images(train.take(torch.arange(min(4, len(train))))).double()
+    students = [one.double() for one in students]  # few images' batch norms blow up rounding errors
     try:
-        with torch.no_grad(), seeded(0, template.device):
-            alone = torch.stack([one(images) for one in students])
-            stacked = StackedStudents(students)(images.repeat(2, 1, 1, 1)).unflatten(0, (2, -1))
+        with seeded(0, template.device):
+            is_same = _computes_the_same(StackedNetworks(copy.deepcopy(students)), students, images)
     except Exception as error:  # the user's network may do anything
         return f"torch.func.vmap refuses the student ({(str(error).splitlines() or [type(error).__name__])[0]})"
-    if not torch.allclose(alone, stacked, rtol=1e-3, atol=1e-4):
-        return "stacked, the student computes something else than alone"
-    return None
+    return None if is_same else "stacked, the student computes something else than alone"
+
+
+def _computes_the_same(stacked: StackedNetworks, students: list[nn.Module], images: Tensor) -> bool:
+    """Whether stacked students have the logits and statistics of single ones after an update's two passes."""
+    found = [stacked(images.repeat(len(students), 1, 1, 1)), *stacked.weights.buffers()]
+    expected = [torch.cat([one(images) for one in students])]
+    expected += [torch.stack(of_all) for of_all in zip(*(one.buffers() for one in students), strict=True)]
+    found[0].sum().backward()
+    stacked.eval()
+    with torch.no_grad():
+        found.append(stacked.forward_shared(images))
+        expected.append(torch.stack([one.eval()(images) for one in students]))
+    return all(torch.allclose(one, other) for one, other in zip(found, expected, strict=True))
 
 
 def _why_not_method(method: Method, template: DistillationRun) -> str | None:

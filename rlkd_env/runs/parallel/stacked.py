@@ -12,12 +12,12 @@ from rlkd_env.data import Batch, BatchStream, ImageSet
 from rlkd_env.data.images import MemoryImages
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.temperature import Temperature
+from rlkd_env.models.stacking import StackedNetworks
 from rlkd_env.runs.loop import TrainingLoop, UpdateResult
 from rlkd_env.runs.parallel.base import ParallelRuns, own_images
 from rlkd_env.runs.parallel.stackable import why_not_stacked
-from rlkd_env.runs.parallel.students import StackedStudents
+from rlkd_env.runs.parallel.students import evaluate_students
 from rlkd_env.runs.run import STATE_VERSION, DistillationRun
-from rlkd_env.sampling.base import SampledRun
 from rlkd_env.tasks import Evaluation
 from rlkd_env.utils.randomness import seeded
 
@@ -29,7 +29,8 @@ class StackedRuns(ParallelRuns):
     """All students in one forward and one backward, and one ordinary optimiser of the stacked weights.
 
     SGD and Adam treat every weight by itself, so the sum of the runs' losses trains each student as its own loss would.
-    If the training images have no random views, the teacher's logits are computed once for each image.
+    If the training images have no random views, the teacher's logits are computed once for each image. Runs that all
+    have one seed share their batches: these are drawn, and forwarded through the teacher, once.
     """
 
     mode = "stacked"
@@ -42,9 +43,14 @@ class StackedRuns(ParallelRuns):
             raise UsageError(f"the runs cannot be stacked: {reason}; use the mode workers or serial")
         self._reward = template.reward.fresh(num_runs)
 
+    def weights(self) -> list[dict[str, Tensor]]:
+        """Return the students' state dicts, in the runs' order, independent of the runs from now on."""
+        stacked = self._students.weights.state_dict()
+        return [_state_of_run(stacked, run) for run in range(self.num_runs)]
+
     def evaluate(self, images: ImageSet) -> Evaluation:
         """Measure all students on a set of images: accuracy ``(K,)`` and loss ``(K,)``, on the device."""
-        return self._students.evaluate(images)
+        return evaluate_students(self._students, self.template.task.engine, images)
 
     def stay_plain(self, reason: str) -> None:
         """Compute updates operation by operation from now on, for these students."""
@@ -77,16 +83,19 @@ class StackedRuns(ParallelRuns):
         template, students = self.template, []
         for seed in self.seeds:
             with seeded(seed, self.device):
-                students.append(template.create_student().to(self.device).train())
+                students.append(template.task.engine.prepare(template.create_student()).train())
         method = template.create_method(students[0]).to(self.device).train()
-        self._students = StackedStudents(students)
-        steps, seed = (self.total_steps, self.steps_per_epoch), self.seeds[0]  # from which nothing is drawn
-        parts = (template.task, template.shared_teacher, self._students.weights, method, template.recipe)
+        shares_batches = len(set(self.seeds)) == 1
+        self._students = StackedNetworks(students, shares_images=shares_batches)
+        steps, seed = (self.total_steps, self.steps_per_epoch), self.seeds[0]
+        stream = template.create_stream(seed)
+        teacher = template.teacher_of(stream) if shares_batches else template.shared_teacher
+        parts = (template.task, teacher, self._students.weights, method, template.recipe)
         update_of = partial(template.update_class, stacked=self._students, num_runs=self.num_runs)
         update = update_of(*parts, *steps, seed, self.state)
-        batches = _StackedBatches(template, self.seeds)
         evaluate = template.probe_evaluation(self.evaluate, self._students)
-        self._loop = TrainingLoop(template, update, batches, self._reward, evaluate)
+        draw = template.draw_batches(stream, update) if shares_batches else _StackedBatches(template, self.seeds).batch
+        self._loop = TrainingLoop(template, update, lambda run: draw(run.step_count), self._reward, evaluate)
         return self._loop
 
 
@@ -96,25 +105,26 @@ class _StackedBatches:
     def __init__(self, template: DistillationRun, seeds: tuple[int, ...]) -> None:
         self._train, self._size = template.splits.train, template.batch_size
         self._has_plain_images = isinstance(self._train, MemoryImages) and not self._train.is_random
+        distinct = dict.fromkeys(seeds)
         streams = {
-            seed: BatchStream(own_images(self._train, len(seeds)), self._size, seed, template.views)
-            for seed in dict.fromkeys(seeds)
+            seed: BatchStream(own_images(self._train, len(distinct)), self._size, seed, template.views)
+            for seed in distinct
         }
         self._streams = list(streams.values())
         positions = {seed: position for position, seed in enumerate(streams)}
         self._stream_of_run = torch.tensor([positions[seed] for seed in seeds], device=template.device)
         self._ordered_epoch = -1
 
-    def __call__(self, run: SampledRun) -> Batch:
-        """Return the batch of ``K · B`` images that the next update is made on."""
+    def batch(self, step: int) -> Batch:
+        """Return the ``K · B`` images of a step."""
         if not self._has_plain_images:
-            batches = [stream.batch(run.step_count) for stream in self._streams]
+            batches = [stream.batch(step) for stream in self._streams]
             images, labels, indices = (
                 torch.stack([getattr(batch, name) for batch in batches])[self._stream_of_run].flatten(0, 1)
                 for name in ("images", "labels", "indices")
             )
             return Batch(images, labels, indices, view=batches[0].view)
-        epoch, position = divmod(run.step_count, run.steps_per_epoch)
+        epoch, position = divmod(step, self._streams[0].batches_per_epoch)
         if epoch != self._ordered_epoch:
             self._ordered_epoch = epoch
             self._order = torch.stack([stream.order(epoch) for stream in self._streams])[self._stream_of_run]

@@ -76,3 +76,14 @@ def test_joined_outputs_stand_one_after_the_other() -> None:
         assert torch.equal(joined.by_run(joined.task_loss)[run], part.task_loss)
     assert (joined.progress, joined.epoch, joined.step, joined.images) == (0.5, 2.5, 7, None)
     assert InstanceOutputs.join([joined, joined]).num_runs == 4
+
+
+def test_what_there_is_once_a_batch_is_repeated_for_every_student_that_shares_it() -> None:
+    students = [mixed_outputs(first) for first in (0, 3)]
+    alone = students[0]
+    logits = torch.cat([student.student_logits for student in students])
+    found = alone.with_student_logits(logits).of_every_run()
+    assert found.student_logits is logits
+    for name in ("teacher_logits", "labels", "indices", "partner_labels", "label_share"):
+        assert torch.equal(getattr(found, name), torch.cat([getattr(alone, name)] * 2))
+    assert alone.of_every_run() is alone

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,6 +18,9 @@ from rlkd_env.data.streamed import Reader, StreamedImages
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
+from rlkd_env.models import create_model
+from rlkd_env.models.classifiers import vgg
+from rlkd_env.models.classifiers.mobilenet import InvertedResidual
 from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.parallel import ParallelRuns, create_parallel_runs
 from rlkd_env.runs.parallel.base import own_images
@@ -63,16 +67,16 @@ def assert_close(left: Any, right: Any) -> None:
         assert left == right
 
 
-def assert_equals_single_runs(run: DistillationRun, mode: str, steps: int) -> None:
+def assert_equals_single_runs(run: DistillationRun, mode: str, steps: int, seeds: tuple[int, ...] = SEEDS) -> None:
     """Step K runs and the K single runs with the same temperatures, and compare everything that they return."""
-    singles, batch_size = [run.sibling() for _ in SEEDS], run.batch_size
+    singles, batch_size = [run.sibling() for _ in seeds], run.batch_size
     compare = torch.testing.assert_close if mode == "stacked" else assert_identical
-    with parallel(run, mode) as runs:
-        state = runs.reset(SEEDS)
-        expected = torch.cat([single.reset(seed) for single, seed in zip(singles, SEEDS, strict=True)])
+    with parallel(run, mode, len(seeds)) as runs:
+        state = runs.reset(seeds)
+        expected = torch.cat([single.reset(seed) for single, seed in zip(singles, seeds, strict=True)])
         torch.testing.assert_close(state, expected, **TOLERANCE)
         for step in range(steps):
-            temperature = temperatures(len(SEEDS) * batch_size, step)
+            temperature = temperatures(len(seeds) * batch_size, step)
             result = runs.step(temperature)
             alone = [one.step(of_run(temperature, number, batch_size)) for number, one in enumerate(singles)]
             compare(result.state, torch.cat([one.state for one in alone]), **TOLERANCE)
@@ -123,12 +127,12 @@ def test_adam_is_stacked_too(make_run: MakeRun) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", MODES)
-def test_every_run_has_its_own_random_views(make_run: MakeRun, mode: str) -> None:
+@pytest.mark.parametrize(("mode", "seeds"), [*((mode, SEEDS) for mode in MODES), ("stacked", (5, 5, 5))])
+def test_every_seed_has_its_own_random_views(make_run: MakeRun, mode: str, seeds: tuple[int, ...]) -> None:
     run = make_run(views=2)
     moved = replace(run.splits.train, preprocessing=Preprocessing(crop_padding=1))
     run.splits = replace(run.splits, train=moved)
-    assert_equals_single_runs(run, mode, 12)
+    assert_equals_single_runs(run, mode, 12, seeds)
 
 
 class DigitsReader(Reader):
@@ -163,7 +167,7 @@ def test_images_that_processes_read_ahead_are_read_by_the_workers_themselves(mak
 
 
 class Residual(nn.Module):
-    """No plain sequence of layers, so forwarded by vmap; a weight stays as it is."""
+    """No plain sequence of layers; a weight stays as it is."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -190,6 +194,79 @@ def test_other_students_are_stacked_too(make_run: MakeRun, name: str) -> None:
     run = make_run()
     run.create_student = STUDENTS[name]
     assert_equals_single_runs(run, "stacked", 12)
+
+
+class InDoublePrecision(nn.Module):
+    """Computes in float64: in float32 batch norms and ReLUs blow up rounding errors to a hundredth in 50 updates."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network.double()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images.double()).float()
+
+
+def mobilenet() -> nn.Module:
+    blocks = (InvertedResidual(1, 8, 1, 2), InvertedResidual(8, 16, 2, 3), InvertedResidual(16, 16, 1, 3))
+    return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10))
+
+
+CONVOLUTIONAL: dict[str, Callable[[], nn.Module]] = {
+    **{name: partial(create_model, name, 10, (1, 8, 8)) for name in ("cnn4", "resnet8", "wrn_16_1", "vgg8")},
+    "mobilenet": mobilenet,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [(5, 0), (5, 5)], ids=["own batches", "shared batches"])
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
+def test_convolutional_students_are_stacked_with_their_statistics(
+    make_run: MakeRun, name: str, seeds: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vgg, "WIDTHS", (4, 4, 6, 6, 8))
+    run = make_run(student="cnn4", precision="float32", epochs=13)
+    run.create_student = lambda: InDoublePrecision(CONVOLUTIONAL[name]())
+    assert_equals_single_runs(run, "stacked", 50, seeds)
+
+
+@pytest.mark.parametrize("settings", [{}, {"reward": "probe_loss"}], ids=str)
+def test_convolutional_students_in_float32(make_run: MakeRun, settings: dict) -> None:
+    run = make_run(student="cnn4", precision="float32", learning_rate=0.01, **settings)
+    assert_equals_single_runs(run, "stacked", 4)
+
+
+def test_convolutional_students_in_bfloat16(make_run: MakeRun) -> None:
+    run = make_run(student="cnn4", precision="bfloat16")
+    exact = make_run(student="cnn4", precision="float32")
+    with parallel(run, "stacked") as runs:
+        runs.reset(SEEDS)
+        found, batch_size = runs.outputs.student_logits, run.batch_size
+    for number, seed in enumerate(SEEDS):
+        for single, tolerance in ((run, 0.01), (exact, 0.05)):  # of logits of up to 1
+            single.reset(seed)
+            own = found[number * batch_size : (number + 1) * batch_size]
+            torch.testing.assert_close(own, single.outputs.student_logits, rtol=0.0, atol=tolerance)
+        assert not torch.allclose(own, exact.outputs.student_logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("is_random", [False, True])
+@pytest.mark.parametrize("settings", [{}, {"student": "cnn4", "precision": "float32", "learning_rate": 0.01}], ids=str)
+def test_runs_of_one_seed_share_their_batches_and_ask_the_teacher_once(
+    make_run: MakeRun, settings: dict, is_random: bool
+) -> None:
+    run = make_run(teacher_cache_mib=0, **settings)
+    if is_random:
+        moved = replace(run.splits.train, preprocessing=Preprocessing(crop_padding=1))
+        run.splits = replace(run.splits, train=moved)
+    assert_equals_single_runs(run, "stacked", 4, seeds=(7, 7, 7))
+    asked: list[int] = []
+    with parallel(run, "stacked") as runs:
+        handle = run.frozen_teacher.register_forward_pre_hook(lambda _, inputs: asked.append(len(inputs[0])))
+        runs.reset([7, 7, 7])
+        runs.reset([7, 7, 8])
+        handle.remove()
+    assert asked == [run.batch_size, 3 * run.batch_size]
 
 
 @pytest.mark.slow
@@ -294,8 +371,9 @@ def test_a_delayed_reward_begins_where_a_policys_updates_end(make_run: MakeRun, 
     torch.testing.assert_close(torch.stack(rewards)[:, 1], torch.stack(alone), **TOLERANCE)
 
 
-def test_a_run_taken_out_of_the_stack_goes_on_alone_and_back(make_run: MakeRun) -> None:
-    run = make_run()
+@pytest.mark.parametrize("settings", [{}, {"student": "cnn4", "precision": "float32", "learning_rate": 0.01}], ids=str)
+def test_a_run_taken_out_of_the_stack_goes_on_alone_and_back(make_run: MakeRun, settings: dict) -> None:
+    run = make_run(**settings)
     single = run.sibling()
     with parallel(run, "stacked") as runs:
         runs.reset(SEEDS)

@@ -17,10 +17,6 @@ from rlkd_env.runs.run import DistillationRun
 MakeRun = Callable[..., DistillationRun]
 
 
-def batch_norm() -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 10))
-
-
 def dropout() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 10))
 
@@ -37,6 +33,29 @@ class Branching(nn.Sequential):
 
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images if images.sum() > 0 else -images)
+
+
+class AveragedStatistics(nn.Module):
+    """Looks at shapes, so that it cannot be traced, and needs a number out of a tensor, which vmap has none of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.normalise, self.linear = nn.BatchNorm1d(64, momentum=None), nn.Linear(64, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.linear(self.normalise(images.flatten(1))) if images.shape[1] == 1 else images
+
+
+class ChangingItsMind(nn.Module):
+    """Computes something else in evaluation, which a trace of its training does not know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(64, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.linear(images.flatten(1))
+        return logits if self.training else 2.0 * logits
 
 
 class Tied(nn.Module):
@@ -59,11 +78,12 @@ def layers() -> tuple[nn.Module, ...]:
 @pytest.mark.parametrize(
     ("create_student", "reason"),
     [
-        (batch_norm, "buffers"),
         (dropout, "draws random numbers"),
         (lambda: HiddenDropout(*layers()), "vmap"),
         (lambda: Branching(*layers()), "vmap"),
         (Tied, "shares weights"),
+        (AveragedStatistics, "vmap"),
+        (ChangingItsMind, "something else"),
     ],
 )
 def test_students_that_cannot_be_stacked_are_refused_and_run_otherwise(
