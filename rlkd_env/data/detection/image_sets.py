@@ -123,9 +123,13 @@ class StreamedDetectionSet(DetectionSet, StreamedImages):
 
     def in_memory(self) -> MemoryDetectionSet:
         """Return the set with its plain images in memory, read in this process."""
-        found = super().in_memory()
-        boxes = {"boxes": self.boxes, "annotations": self.annotations}
-        return MemoryDetectionSet(pixels=found.pixels, labels=self.labels, preprocessing=self.preprocessing, **boxes)
+        return MemoryDetectionSet(
+            pixels=super().in_memory().pixels,
+            labels=self.labels,
+            preprocessing=self.preprocessing,
+            boxes=self.boxes,
+            annotations=self.annotations,
+        )
 
     def follow(self, requests: Iterator[Request]) -> Iterator[Tensor]:
         """Read batches ahead in worker processes, which end when the iterator is dropped."""
