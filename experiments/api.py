@@ -17,7 +17,8 @@ from experiments.config import DistillConfig
 from experiments.config.presets import laid_over, read_layers
 from experiments.session.folder import SUMMARY_FILE, check_folder
 from experiments.session.objects import read_objects
-from experiments.session.session import DistillSession, prepare
+from experiments.session.prepare import prepare
+from experiments.session.session import DistillSession
 from experiments.session.summary import complete
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.randomness import load_random_state, random_state
@@ -43,8 +44,9 @@ class DistillationResult:
 
     Attributes:
         student: the student of the epoch with the best validation accuracy, as a plain network in evaluation mode on
-            the CPU.
-        last_student: the student of the last epoch, likewise.
+            the CPU; of a population, what ``keep`` asks for.
+        last_student: the student of the last epoch, likewise; of a population, that of the best member.
+        members: the best students of a population's members by their names, likewise; a run of one student has none.
         validation_accuracy: the accuracy of ``student`` on the validation images; of a detector, its AP.
         test_accuracy: the same on the test images, which nothing has been chosen by; None without test images.
         teacher_test_accuracy: the teacher's accuracy on the test images; None without test images.
@@ -56,6 +58,7 @@ class DistillationResult:
 
     student: nn.Module
     last_student: nn.Module
+    members: dict[str, nn.Module]
     validation_accuracy: float
     test_accuracy: float | None
     teacher_test_accuracy: float | None
@@ -196,8 +199,8 @@ def _named_part(name: str, value: Any) -> Any:
 
 
 def _result(session: DistillSession, summary: dict[str, Any]) -> DistillationResult:
-    selection = session.records.selection
-    if selection.best_student is None or selection.last_student is None:
+    kept, last_student = session.kept, session.records.selection.last_student
+    if kept is None or last_student is None:
         raise UsageError(
             f"the run diverged at update {session.records.steps}, before there was a good student: "
             "try a lower learning_rate"
@@ -209,8 +212,9 @@ def _result(session: DistillSession, summary: dict[str, Any]) -> DistillationRes
             stacklevel=3,
         )
     return DistillationResult(
-        session.network(selection.best_student).cpu().eval(),
-        session.network(selection.last_student).cpu().eval(),
+        kept.network.cpu().eval(),
+        session.network(last_student).cpu().eval(),
+        {name: student.cpu().eval() for name, student in session.students().items()},
         summary["student_val_accuracy"],
         summary["student_test_accuracy"],
         summary["teacher_test_accuracy"],
@@ -232,6 +236,8 @@ def _keywords_for_options() -> Iterator[None]:
 
 def _keyword(option: str) -> str:
     name = option.replace("-", "_")
+    if name.startswith("no_"):
+        return f"{name.removeprefix('no_')}=False"
     return _SET_OTHERWISE.get(name, name)
 
 

@@ -193,6 +193,7 @@ CROSS_CUTTING = {
     "experiments/commands/distill_detection",
     "experiments/commands/distill_outside_parts",
     "experiments/commands/distill_own_data",
+    "experiments/commands/distill_population",
     "experiments/commands/distill_rules",
     "experiments/commands/distill_stopped",
     "experiments/report/committed_results",

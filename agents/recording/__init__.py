@@ -6,6 +6,8 @@ from rlkd_env.utils.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from agents.recording.history import RunHistory as RunHistory
+    from agents.recording.lockstep import LockstepRecorder as LockstepRecorder
+    from agents.recording.record import RunProgress as RunProgress, RunRecord as RunRecord
     from agents.recording.selection import StudentSelection as StudentSelection
     from agents.recording.tensorboard import TensorBoardCurves as TensorBoardCurves
     from agents.recording.timing import PartTimer as PartTimer, TimedVectorEnv as TimedVectorEnv

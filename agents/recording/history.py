@@ -53,19 +53,27 @@ class RunHistory(RunHook):
         with self._timer.part("logging"):
             temperature, correct, reward = (values.cpu().numpy() for values in self._current().values())
             self._temperatures, self._correct, self._rewards = [], [], []
-            is_good = self._selection.last_epoch == run.epoch
-            epoch = {
-                "epoch": run.epoch,
-                "step": run.step_count,
-                "seconds": sum(self._timer.seconds.values()),
-                "validation_accuracy": self._selection.last_accuracy if is_good else None,
-                "validation_loss": self._selection.last_loss if is_good else None,
-                "training_accuracy": float(correct.mean()),
-                "temperature_mean": _finite(temperature.mean(dtype=np.float64)),
-                "temperature_quantiles": [_finite(value) for value in _quantiles(temperature)],
-                "reward": _finite(reward.sum(dtype=np.float64)),
-            }
-            self.epochs.append(epoch)
+            self.add(run.epoch, run.step_count, temperature, correct, reward)
+
+    def add(self, epoch: int, step: int, temperature: np.ndarray, correct: np.ndarray, reward: np.ndarray) -> None:
+        """Add an epoch that a step ended.
+
+        Its values are the temperatures ``(n,)`` of its instances, whether their classes were predicted ``(n,)``, and
+        the rewards ``(s,)`` of its steps.
+        """
+        is_good = self._selection.last_epoch == epoch
+        told = {
+            "epoch": epoch,
+            "step": step,
+            "seconds": sum(self._timer.seconds.values()),
+            "validation_accuracy": self._selection.last_accuracy if is_good else None,
+            "validation_loss": self._selection.last_loss if is_good else None,
+            "training_accuracy": float(correct.mean()),
+            "temperature_mean": _finite(temperature.mean(dtype=np.float64)),
+            "temperature_quantiles": [_finite(value) for value in _quantiles(temperature)],
+            "reward": _finite(reward.sum(dtype=np.float64)),
+        }
+        self.epochs.append(told)
 
     def _current(self) -> dict[str, Tensor]:
         """Return the values of the current epoch so far, ``(n,)`` each, on the run's device."""

@@ -37,13 +37,19 @@ class StudentSelection(RunHook):
         with self._timer.part("evaluation"):
             evaluation = run.evaluate_validation()
             accuracy, loss = torch.stack([evaluation.accuracy, evaluation.loss]).tolist()
-            if not math.isfinite(loss):
-                return
-            self.last_accuracy, self.last_loss, self.last_epoch = accuracy, loss, run.epoch
-            self.last_student = deepcopy(run.student.state_dict())
-            if (accuracy, -loss) > (self.best_accuracy, -self.best_loss):
-                self.best_accuracy, self.best_loss, self.best_epoch = accuracy, loss, run.epoch
-                self.best_student = self.last_student
+            if math.isfinite(loss):
+                self.add(run.epoch, accuracy, loss, deepcopy(run.student.state_dict()))
+
+    def add(self, epoch: int, accuracy: float, loss: float, student: dict[str, Tensor]) -> None:
+        """Add the student of an epoch, whose loss is finite and whose weights nobody changes from now on."""
+        self.last_accuracy, self.last_loss, self.last_epoch, self.last_student = accuracy, loss, epoch, student
+        if self.rank < (accuracy, -loss):
+            self.best_accuracy, self.best_loss, self.best_epoch, self.best_student = accuracy, loss, epoch, student
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Accuracy and negated loss of the best student; of two students the one that ranks higher is the better."""
+        return self.best_accuracy, -self.best_loss
 
     def state_dict(self) -> dict[str, Any]:
         """Return all attributes, independent of this object from now on."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,9 +13,11 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from agents.recording.history import RunHistory
+from agents.recording.record import RunRecord
 from agents.recording.timing import PartTimer
 from rlkd_env.envs.rendering import TemperaturePlot
 from rlkd_env.runs.hooks import RunHook, StepResult
+from rlkd_env.runs.parallel import ParallelRuns
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.sampling.exploration import Explorer
 
@@ -89,10 +91,28 @@ class TensorBoardCurves(RunHook):
         )
 
 
+class LockstepCurves(RunHook[ParallelRuns]):
+    """Writes the curves of K runs in lock-step, each with a writer of its own, once an epoch.
+
+    The hook that fills the ``records`` must be called before this one, whose time counts as the part ``logging``.
+    """
+
+    def __init__(self, writers: Sequence[SummaryWriter], records: Sequence[RunRecord], timer: PartTimer) -> None:
+        self._writers, self._records, self._timer = writers, records, timer
+
+    def on_epoch_end(self, runs: ParallelRuns) -> None:
+        """Write the epoch of every run that has not diverged before."""
+        with self._timer.part("logging"):
+            for writer, record in zip(self._writers, self._records, strict=True):
+                if record.steps == runs.step_count:
+                    for name, value in record.history.scalars().items():
+                        writer.add_scalar(name, value, runs.step_count)
+
+
 class _AgentWriter(KVWriter):
     """Writes what the agent records to the run's event file, at KD steps instead of slot-steps."""
 
-    def __init__(self, writer: SummaryWriter, run: DistillationRun) -> None:
+    def __init__(self, writer: SummaryWriter, run: DistillationRun | ParallelRuns) -> None:
         self._writer = writer
         self._run = run
 
@@ -105,6 +125,6 @@ class _AgentWriter(KVWriter):
         """Leave the event file open, because it is the run's."""
 
 
-def agent_logger(writer: SummaryWriter, run: DistillationRun) -> Logger:
+def agent_logger(writer: SummaryWriter, run: DistillationRun | ParallelRuns) -> Logger:
     """Return a logger for ``agent.set_logger`` that draws the agent's losses beside the run's curves."""
     return Logger(folder=None, output_formats=[_AgentWriter(writer, run)])

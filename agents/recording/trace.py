@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rlkd_env.instances.features import FEATURES
 from rlkd_env.runs.hooks import RunHook, StepResult
+from rlkd_env.runs.parallel import ParallelRuns
 from rlkd_env.runs.run import DistillationRun
 
 TRACE_ROWS = 20_000
@@ -43,14 +44,14 @@ class InstanceTrace(RunHook):
         self._noted: list[dict[str, Any]] = []
         self._earlier: dict[str, Tensor] | None = None
 
-    def is_noted(self, run: DistillationRun, step: int) -> bool:
+    def is_noted(self, run: DistillationRun | ParallelRuns, step: int) -> bool:
         """Return whether an update, counted from 1, is noted."""
         interval = max(_LEAST_INTERVAL, math.ceil(run.total_steps * run.batch_size / self._rows))
         stretch, position = divmod(step - 1, interval)
         return position == int(interval * (stretch * _GOLDEN_RATIO % 1.0))
 
-    def on_step(self, run: DistillationRun, result: StepResult) -> None:
-        """Note the update if it is one of the sample."""
+    def on_step(self, run: DistillationRun | ParallelRuns, result: StepResult) -> None:
+        """Note the update if it is one of the sample; of several runs in lock-step, what it did to one of them."""
         step, outputs = run.step_count, result.outputs
         self._awaits_rewards = self.is_noted(run, step)
         if not self._awaits_rewards:

@@ -6,6 +6,7 @@ from rlkd_env.utils.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from agents.rules.base import Rule as Rule
+    from agents.rules.by_run import PolicyByRun as PolicyByRun
     from agents.rules.create import (
         RULES as RULES,
         RuleSetting as RuleSetting,

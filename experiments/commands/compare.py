@@ -20,8 +20,8 @@ from experiments.compare.rows import COMPARISON_FILE, COMPARISON_VERSION, CSV_FI
 from experiments.compare.table import print_over_tasks, print_tables
 from experiments.compare.work import Outcome, new_memo
 from experiments.config import CompareConfig
+from experiments.session.prepare import prepare
 from experiments.session.provenance import versions
-from experiments.session.session import prepare
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.files import write_json
 

@@ -10,18 +10,26 @@ from typing import Any
 from experiments.config import DistillConfig
 from experiments.session.checkpoints import RunInterrupted
 from experiments.session.distributed import distill_together
-from experiments.session.session import DistillSession, prepare
+from experiments.session.population.session import PopulationSession
+from experiments.session.prepare import prepare
+from experiments.session.session import DistillSession
 from experiments.session.summary import check_run_folder, complete, print_summary
+from rlkd_env.errors import UsageError
 from rlkd_env.utils.torchrun import started_processes
 
 
 def run_distill(config: DistillConfig) -> int:
     """Make a run, alone or with torchrun's other processes; return 1 if it diverged or a process was lost."""
     if started_processes() > 1:
+        if config.population.size:
+            raise UsageError("a population needs a single process: start it without torchrun")
         return distill_together(config, _finish)
     if check_run_folder(config.folder, config.output):
         return 0
-    return _finish(prepare(config))
+    session = prepare(config)
+    if isinstance(session, PopulationSession) and not config.output.resume:
+        print(session.cost())
+    return _finish(session)
 
 
 def _finish(

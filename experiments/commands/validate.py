@@ -17,7 +17,7 @@ from experiments.compare.work import using_threads
 from experiments.config import DistillConfig, ValidateConfig, config_hash
 from experiments.session.checkpoints import RunInterrupted
 from experiments.session.folder import LAST_STUDENT_FILE, STUDENT_FILE, SUMMARY_FILE, check_folder
-from experiments.session.session import prepare
+from experiments.session.prepare import prepare
 from experiments.session.summary import complete
 from rlkd_env.errors import UsageError
 from rlkd_env.models.engine import select_device
@@ -96,7 +96,7 @@ def compare(recorded: dict[str, Any], again: dict[str, Any], tolerance: float, i
         old, new = recorded[name], again[name]
         if name.endswith("_accuracy") and is_tolerant and None not in (old, new):
             checks.append(Check(name, old, new, abs(old - new) <= tolerance))
-        elif not (is_tolerant and name in ("student_epoch", "mean_temperature", *_OF_FILE.values())):
+        elif not (is_tolerant and name in ("student_epoch", "mean_temperature", "population", *_OF_FILE.values())):
             checks.append(Check(name, old, new, old == new))
     return checks
 
@@ -104,6 +104,8 @@ def compare(recorded: dict[str, Any], again: dict[str, Any], tolerance: float, i
 def _config_of(recorded: dict[str, Any], out: str, progress: bool) -> DistillConfig:
     """Return the options of a summary, on the device that it names if this machine has it."""
     config = DistillConfig.from_keywords(recorded["settings"])
+    if "population" in recorded:
+        config = config.replaced(run_mode=recorded["population"]["mode"])
     try:
         device = str(select_device(recorded["device"]))
     except UsageError:

@@ -8,6 +8,7 @@ import yaml
 
 from agents.rules.create import RULES
 from experiments.config import CompareConfig
+from experiments.config.choice import temperature_label
 from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.utils.options import renamed
 
@@ -23,7 +24,7 @@ def create_arms(config: CompareConfig) -> dict[str, Options]:
     if "fixed" in rules or options.baseline == "auto":
         temperatures.append(config.agent.fixed_temperature)
     for temperature in sorted(map(str, temperatures), key=_sort_key):
-        arms[arm_of(temperature)] = {**fixed, "fixed_temperature": temperature}
+        arms[temperature_label(temperature)] = {**fixed, "fixed_temperature": temperature}
     for name in rules:
         if name not in RULES and ":" not in name:
             raise unknown_name("rule", name, [*RULES, "all"])
@@ -46,21 +47,11 @@ def create_arms(config: CompareConfig) -> dict[str, Options]:
     return arms
 
 
-def arm_of(temperature: float | str) -> str:
-    """Return the name of the arm with this fixed temperature: ``T=4`` for 4, 4.0 and "4", ``T=2s`` for "2s"."""
-    text = str(temperature)
-    number, unit = (text[:-1], "s") if text.endswith("s") else (text, "")
-    try:
-        return f"T={float(number):g}{unit}"
-    except ValueError:
-        raise UsageError(f"{text!r} is no temperature: give a number, or a number with the suffix s") from None
-
-
 def baseline_of(config: CompareConfig, arms: dict[str, Options]) -> str:
     """Return the name of the arm that differences are taken to."""
     name = config.comparison.baseline
     if name == "auto":
-        return arm_of(config.agent.fixed_temperature)
+        return temperature_label(config.agent.fixed_temperature)
     if name not in arms:
         raise unknown_name("arm as baseline:", name, arms)
     return name
@@ -80,5 +71,5 @@ def read_options(of: str, text: str) -> Options:
 
 
 def _sort_key(temperature: str) -> tuple[bool, float]:
-    name = arm_of(temperature).removeprefix("T=")
+    name = temperature_label(temperature).removeprefix("T=")
     return name.endswith("s"), float(name.removesuffix("s"))

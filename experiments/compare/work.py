@@ -12,7 +12,7 @@ import torch
 from experiments.compare.plan import PlannedRun
 from experiments.config import DistillConfig
 from experiments.session.folder import CHECKPOINT_FOLDER
-from experiments.session.session import prepare
+from experiments.session.prepare import prepare
 from experiments.session.summary import complete
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.hooks import RunHook

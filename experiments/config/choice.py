@@ -5,14 +5,14 @@ Each choice builds what acts; heavy modules are imported only then.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rlkd_env.errors import UsageError
-from rlkd_env.utils.choices import ActionScale
+from rlkd_env.utils.choices import ANNEAL_IMAGES, ActionScale
 from rlkd_env.utils.options import OptionValue
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ ANNEAL = "anneal"
 """The rule that sets temperatures if nothing else is chosen, and that agents act around."""
 PRETRAINED = "pretrained"
 """Name, as an agent and as a policy, of the policy that comes with the package."""
+_SCHEDULES = (ANNEAL, "linear", "cosine", "dts")
+"""Rules that go from a first temperature to a last one."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,11 @@ class RuleChoice:
     def label(self) -> str:
         """Short name, for folders and summaries."""
         return _short(self.name)
+
+    def as_options(self) -> dict[str, Any]:
+        """Return the options of ``rlkd distill`` that make this choice."""
+        fixed = {"fixed_temperature": self.fixed_temperature} if self.name == "fixed" else {}
+        return {"rule": self.name, **fixed, **({"rule_options": dict(self.options)} if self.options else {})}
 
     def policy(self, run: DistillationRun, seed: int) -> Policy:
         """Return the rule for a run, which makes its own whenever it starts."""
@@ -62,6 +69,54 @@ class RuleChoice:
         from rlkd_env.instances.temperature import parse_bound
 
         return check_temperature(parse_bound(self.fixed_temperature, run.teacher_deviation))
+
+    def members(self, temperatures: Sequence[str]) -> dict[str, RuleChoice]:
+        """Return the rule at other temperatures, by the names that these give.
+
+        The rule fixed takes one temperature, such as 4, which gives ``T=4``; a schedule takes those of its start and
+        its end, such as 3s:0.35s, which give ``3s-to-0.35s``.
+        """
+        from rlkd_env.instances.temperature import parse_bound
+
+        found: dict[str, RuleChoice] = {}
+        for text in temperatures:
+            ends = [end.strip() for end in text.split(":")]
+            if self.name not in ("fixed", *_SCHEDULES) or len(ends) != (1 if self.name == "fixed" else 2):
+                raise UsageError(
+                    f"{text!r} is no member with the rule {self.name}: name temperatures such as 4 or 2s with the rule "
+                    f"fixed, or FIRST:LAST such as 3s:0.35s with {', '.join(_SCHEDULES)}"
+                )
+            for end in ends:
+                parse_bound(end, 1.0)
+            if self.name == "fixed":
+                name, member = temperature_label(text), replace(self, options={}, fixed_temperature=text)
+            else:
+                name, options = "-to-".join(ends), dict(zip(("first", "last"), ends, strict=True))
+                member = replace(self, options={**self.options, **options})
+            if name in found:
+                raise UsageError(f"two members have the temperatures {text}")
+            found[name] = member
+        return found
+
+    def sweep(self, count: int, lowest: float, highest: float) -> list[str]:
+        """Return the temperatures of so many members, with three significant digits.
+
+        Those of the rule fixed go from the lowest to the highest in equal ratios. Annealed ones are the rule's own,
+        both ends divided or multiplied by up to 2, likewise in equal ratios.
+        """
+        if self.name == "fixed":
+            return [f"{lowest * (highest / lowest) ** (number / (count - 1)):.3g}" for number in range(count)]
+        ends = [self.options.get(end) or usual for end, usual in zip(("first", "last"), ANNEAL_IMAGES, strict=True)]
+        factors = [2.0 ** (number / (count // 2) - 1.0) for number in range(count)]
+        return [":".join(_multiplied(end, factor) for end in ends) for factor in factors]
+
+    def check_sweep(self) -> None:
+        """Check that the rule is one whose members can be chosen by their number alone."""
+        if self.name not in ("fixed", ANNEAL):
+            raise UsageError(
+                f"the members of a population with the rule {self.name} would all be the same student: name their "
+                f"temperatures (--members), or choose the rule fixed or {ANNEAL}"
+            )
 
 
 @dataclass(frozen=True)
@@ -160,6 +215,22 @@ class AgentChoice:
 
 
 Choice = RuleChoice | SavedPolicy | GivenPolicy | AgentChoice
+
+
+def temperature_label(temperature: float | str) -> str:
+    """Return the name of a fixed temperature: ``T=4`` for 4, 4.0 and "4", ``T=2s`` for "2s"."""
+    text = str(temperature)
+    number, unit = (text[:-1], "s") if text.endswith("s") else (text, "")
+    try:
+        return f"T={float(number):g}{unit}"
+    except ValueError:
+        raise UsageError(f"{text!r} is no temperature: give a number, or a number with the suffix s") from None
+
+
+def _multiplied(bound: OptionValue, factor: float) -> str:
+    text = str(bound).strip().lower()
+    number = text.removesuffix("s")
+    return f"{factor * float(number):.3g}{text[len(number) :]}"
 
 
 def _short(name: str) -> str:

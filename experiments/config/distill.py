@@ -13,10 +13,11 @@ from experiments.config.common import CommandConfig, FileName, PresetName
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.config import RunConfig
 from rlkd_env.sampling.settings import Exploration
-from rlkd_env.utils.choices import DEFAULT_WIDTH, Acting, ActionScale, BatchContent
-from rlkd_env.utils.options import Count, NameOf, NonNegative, NonNegativeInt, Options, OptionValue, Positive
+from rlkd_env.utils.choices import DEFAULT_WIDTH, Acting, ActionScale, BatchContent, Keep, RunMode
+from rlkd_env.utils.options import Bounds, Count, NameOf, NonNegative, NonNegativeInt, Options, OptionValue, Positive
 
 _ONE_OF_THEM = tyro.conf.create_mutex_group(required=False, title="who sets the temperatures, one of")
+_Population = Annotated[int, Bounds(at_least=2, unit="students")]
 _RULE = NameOf("agents.rules.create:RULES")
 
 
@@ -157,6 +158,63 @@ class ExplorationConfig(Options):
 
 
 @dataclass(frozen=True)
+class PopulationConfig(Options):
+    """Several students in one run, which start alike, see the same batches and differ in their temperatures alone."""
+
+    population: Annotated[_Population | None, tyro.conf.arg(metavar="INT")] = None
+    """Students of the run, whose temperatures are swept: with --rule fixed over the temperature range, with anneal, the
+    default, around the rule's own. With an agent it acts for all of them."""
+    members: tuple[str, ...] = ()
+    """Temperatures of the students in place of a sweep: 2 4 8s with --rule fixed, or FIRST:LAST, such as 3s:0.35s, with
+    anneal, linear, cosine or dts."""
+    keep: Keep = "best"
+    """What becomes of the population: its best student on the validation images, the average of all students' weights,
+    or the ensemble of their probabilities. All three are measured."""
+    run_mode: RunMode = "auto"
+    """How a population is computed: as one (stacked), in processes (workers), or one student after the other (serial);
+    auto measures which is the fastest."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        named = len(self.members)
+        if named and self.population not in (None, named):
+            raise UsageError(f"the temperatures of {named} --members are named for a --population of {self.population}")
+        if named == 1:
+            raise UsageError("a population needs at least 2 --members")
+        if not self.size and (self.keep, self.run_mode) != (type(self).keep, type(self).run_mode):
+            raise UsageError("--keep and --run-mode are for a --population")
+
+    @property
+    def size(self) -> int:
+        """Number of students, or 0 for a run of one."""
+        return self.population or len(self.members)
+
+    def check(self, choice: Choice, agent: AgentConfig, explores: bool) -> None:
+        """Check that there can be a population with what sets the temperatures.
+
+        Raises:
+            UsageError: if there cannot; the message says what to choose instead.
+        """
+        if isinstance(choice, RuleChoice):
+            if self.members:
+                choice.members(self.members)
+            else:
+                choice.check_sweep()
+        elif not isinstance(choice, AgentChoice):
+            raise UsageError(
+                "the members of a population with one policy would all be the same student: choose --rule fixed, "
+                "--rule anneal, or an agent that learns, such as --agent ppo"
+            )
+        elif self.members:
+            raise UsageError("--members are temperatures of a rule: an agent chooses them for all students")
+        elif agent.calibrator != "uniform" or explores:
+            raise UsageError(
+                "an agent of a population needs --calibrator uniform, as every student has a reward of its own, and "
+                "--no-explore, as all see the same images"
+            )
+
+
+@dataclass(frozen=True)
 class OutputConfig(Options):
     """Where results go, and how a run starts, stops and goes on."""
 
@@ -190,18 +248,27 @@ class DistillConfig(CommandConfig):
     agent: AgentConfig = field(default_factory=AgentConfig)
     run: RunConfig = field(default_factory=RunConfig)
     exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
+    population: PopulationConfig = field(default_factory=PopulationConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
 
     presets = "distill"
 
     def settings(self) -> dict[str, Any]:
-        """Return the options that determine the results, with the rule that sets temperatures if nobody was named."""
-        return {**super().settings(), "rule": self.agent.rule_or_default}
+        """Return the options that determine the results, with the rule that sets temperatures if nobody was named.
+
+        Those of a population are left out where there is none, and how it is computed is no result.
+        """
+        left_out = ["run_mode"] if self.population.size else PopulationConfig.option_names()
+        told = {name: value for name, value in super().settings().items() if name not in left_out}
+        return {**told, "rule": self.agent.rule_or_default}
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.exploration.settings(self.run.recipe.epochs)  # what does not go together is told where it is read
-        _ = self.agent.choice
+        epochs = self.run.recipe.epochs
+        exploration = self.exploration.settings(epochs)  # what does not go together is told where it is read
+        choice = self.agent.choice
+        if self.population.size:
+            self.population.check(choice, self.agent, exploration is not None and exploration.first_epoch <= epochs)
 
     @property
     def folder(self) -> Path:
@@ -209,4 +276,5 @@ class DistillConfig(CommandConfig):
         if self.output.out != "auto":
             return Path(self.output.out)
         dataset, method = (name.rpartition(":")[2] for name in (self.run.data.dataset, self.run.distillation.method))
-        return Path("runs") / f"{dataset}-{method}-{self.agent.choice.label}-seed{self.output.seed}"
+        label = self.agent.choice.label + (f"-population{self.population.size}" if self.population.size else "")
+        return Path("runs") / f"{dataset}-{method}-{label}-seed{self.output.seed}"

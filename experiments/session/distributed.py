@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 
 from experiments.config import DistillConfig
 from experiments.session.checkpoints import RunInterrupted
-from experiments.session.session import DistillSession, prepare
+from experiments.session.prepare import prepare
+from experiments.session.session import DistillSession
 from experiments.session.summary import check_run_folder
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.distributed.processes import Processes, ProcessLost

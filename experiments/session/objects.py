@@ -41,6 +41,10 @@ class GivenObjects:
         return [field.name for field in fields(self) if getattr(self, field.name) is not None]
 
 
+NO_OBJECTS = GivenObjects()
+"""What a command line gives."""
+
+
 def read_objects(
     teacher: Any, student: Any, data: Any, temperature: Any, test: Any, validation: Any
 ) -> tuple[GivenObjects, dict[str, Any]]:

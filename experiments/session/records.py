@@ -12,12 +12,14 @@ import torch
 from tqdm.auto import tqdm
 
 from agents.recording.history import RunHistory
+from agents.recording.record import RunRecord
 from agents.recording.selection import StudentSelection
 from agents.recording.timing import PartTimer
 from agents.recording.trace import InstanceTrace
 from experiments.config import OutputConfig
 from experiments.session.folder import HISTORY_FILE, TENSORBOARD_FOLDER, TRACE_FILE
 from rlkd_env.runs.hooks import RunHook, StepResult
+from rlkd_env.runs.parallel import ParallelRuns
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.utils.files import write_json, write_tensors
 
@@ -26,34 +28,51 @@ if TYPE_CHECKING:
 
 
 class Records:
-    """Watches a run, and keeps what is to be known of it."""
+    """Watches a run, or several in lock-step, and keeps what is to be known of it."""
 
-    def __init__(self, run: DistillationRun, folder: Path | None) -> None:
+    def __init__(self, run: DistillationRun | ParallelRuns, folder: Path | None) -> None:
         self._run, self._folder = run, folder
         self.timer = PartTimer()
-        self.selection = StudentSelection(self.timer)
-        self.history = RunHistory(self.selection, self.timer)
-        self.trace = InstanceTrace()
         self.writer: SummaryWriter | None = None
-        self._tracker = _Tracker()
+        self._record = RunRecord(self.timer)
         self._cpu_seconds = 0.0
         self._cpu_clock: float | None = None
 
     @property
+    def shown(self) -> RunRecord:
+        """The record of the run, or of the best of several."""
+        return self._record
+
+    @property
+    def selection(self) -> StudentSelection:
+        """The students that are kept."""
+        return self.shown.selection
+
+    @property
+    def history(self) -> RunHistory:
+        """The numbers of every epoch."""
+        return self.shown.history
+
+    @property
+    def trace(self) -> InstanceTrace:
+        """The sample of instances."""
+        return self.shown.trace
+
+    @property
     def steps(self) -> int:
         """The number of updates that were made, also if an agent's environment has gone on to the next run."""
-        return self._tracker.steps
+        return self._record.steps
 
     @property
     def diverged(self) -> bool:
-        """Whether the run ended because loss or logits were no longer finite."""
-        return bool(self._tracker.diverged)
+        """Whether the run, or every one of several, ended because loss or logits were no longer finite."""
+        return self._record.diverged
 
     @property
     def mean_temperature(self) -> float | None:
         """The student's temperature, averaged over all updates and instances; None if no temperature had an effect."""
-        has_any = self.steps > 0 and self._run.method.uses_temperature
-        return float(self._tracker.temperature_sum) / self.steps if has_any else None
+        method = self._run.method if isinstance(self._run, DistillationRun) and self.steps else None
+        return None if method is not None and not method.uses_temperature else self.shown.mean_temperature
 
     @property
     def cpu_seconds(self) -> float:
@@ -78,9 +97,12 @@ class Records:
         The curves have the further figures that ``scalars`` returns; what they show beyond a checkpoint is dropped when
         a run is resumed.
         """
-        bar = _ProgressBar(self._run.total_steps, self.steps, self.selection, options.progress)
-        curves = self._open_curves(resumed, scalars) if options.tensorboard else []
-        hooks: list[RunHook] = [self._tracker, self.selection, self.history, self.trace, *curves, bar, *further]
+        bar = _ProgressBar(self._run.total_steps, self.steps, lambda: self.selection.last_accuracy, options.progress)
+        curves: list[RunHook] = []
+        if options.tensorboard and self._folder is not None:
+            purge_step = self.steps + 1 if resumed else None
+            curves = self._open_curves(self._folder / TENSORBOARD_FOLDER, purge_step, scalars)
+        hooks: list[RunHook] = [*self._recorders(), *curves, bar, *further]
         for hook in hooks:
             self._run.add_hook(hook)
         try:
@@ -90,84 +112,79 @@ class Records:
             for hook in hooks:
                 self._run.remove_hook(hook)
             bar.close()
-            if self.writer is not None:
-                self.writer.close()
-                self.writer = None
+            self._close_curves()
 
-    def _open_curves(self, resumed: bool, scalars: Callable[[], dict[str, float]]) -> list[RunHook]:
-        if self._folder is None:
-            return []
+    def _recorders(self) -> list[RunHook]:
+        """Return the hooks that record, in the order in which they must be called."""
+        return self._record.hooks
+
+    def _open_curves(
+        self, folder: Path, purge_step: int | None, scalars: Callable[[], dict[str, float]]
+    ) -> list[RunHook]:
+        """Open TensorBoard's files, in which later steps are dropped, and return the hooks that write them."""
         from torch.utils.tensorboard import SummaryWriter  # takes long to import
 
         from agents.recording.tensorboard import TensorBoardCurves
 
-        purge_step = self.steps + 1 if resumed else None
-        self.writer = SummaryWriter(str(self._folder / TENSORBOARD_FOLDER), purge_step=purge_step)
+        self.writer = SummaryWriter(str(folder), purge_step=purge_step)
         return [TensorBoardCurves(self.writer, self.history, self.timer, scalars)]
+
+    def _close_curves(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = None
 
     def save(self) -> None:
         """Write history and trace."""
         if self._folder is not None:
-            write_json(self._folder / HISTORY_FILE, self.history.content())
+            write_json(self._folder / HISTORY_FILE, self.history_content())
             write_tensors(self._folder / TRACE_FILE, self.trace.tensors())
+
+    def history_content(self) -> dict[str, Any]:
+        """Return the content of ``history.json``."""
+        return self.history.content()
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that was recorded. What is on the disk is brought up to date, to be there after a kill too."""
+        self._flush_curves()
+        self.save()
+        return {**self._recorded(), "seconds": dict(self.timer.seconds), "cpu_seconds": self.cpu_seconds}
+
+    def _flush_curves(self) -> None:
         if self.writer is not None:
             self.writer.flush()
-        self.save()
-        return {
-            "selection": self.selection.state_dict(),
-            "history": self.history.state_dict(),
-            "trace": self.trace.state_dict(),
-            "temperature_sum": self._tracker.temperature_sum.clone(),
-            "seconds": dict(self.timer.seconds),
-            "cpu_seconds": self.cpu_seconds,
-        }
+
+    def _recorded(self) -> dict[str, Any]:
+        return self._record.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from :meth:`state_dict` with the run restored."""
-        self.selection.load_state_dict(state["selection"])
-        self.history.load_state_dict(state["history"], self._run.device)
-        self.trace.load_state_dict(state["trace"])
-        self._tracker.steps, self._tracker.temperature_sum = self._run.step_count, state["temperature_sum"]
+        self._load_recorded(state)
         self.timer.seconds.update(state["seconds"])
         self._cpu_seconds = state["cpu_seconds"]
 
-
-class _Tracker(RunHook):
-    """Knows how far the run has come."""
-
-    def __init__(self) -> None:
-        self.steps = 0
-        self.diverged = torch.tensor(False)
-        self.temperature_sum = torch.tensor(0.0, dtype=torch.float64)
-
-    def on_step(self, run: DistillationRun, result: StepResult) -> None:
-        self.steps = run.step_count
-        self.diverged = result.diverged
-        self.temperature_sum = self.temperature_sum.to(run.device) + result.temperature.student.mean()
+    def _load_recorded(self, state: dict[str, Any]) -> None:
+        self._record.load_record(state, self._run.step_count, self._run.device)
 
 
 class _ProgressBar(RunHook):
     """Shows the update, and once an epoch the loss, the validation accuracy and the mean temperature."""
 
-    def __init__(self, total: int, start: int, selection: StudentSelection, enabled: bool) -> None:
-        self._selection = selection
+    def __init__(self, total: int, start: int, accuracy: Callable[[], float], enabled: bool) -> None:
+        self._accuracy = accuracy
         self._bar = tqdm(total=total, initial=start, unit="update", desc="distill", disable=not enabled)
         self._last: StepResult | None = None
 
-    def on_step(self, run: DistillationRun, result: StepResult) -> None:  # noqa: ARG002
+    def on_step(self, run: DistillationRun | ParallelRuns, result: StepResult) -> None:  # noqa: ARG002
         self._last = result
         self._bar.update()
 
-    def on_epoch_end(self, run: DistillationRun) -> None:  # noqa: ARG002
+    def on_epoch_end(self, run: DistillationRun | ParallelRuns) -> None:  # noqa: ARG002
         if self._bar.disable or self._last is None:
             return
-        loss, temperature = torch.stack([self._last.metrics["loss"], self._last.temperature.student.mean()]).tolist()
-        self._bar.set_postfix(
-            loss=f"{loss:.3f}", val=f"{self._selection.last_accuracy:.1%}", T=f"{temperature:.2f}", refresh=False
-        )
+        values = (self._last.metrics["loss"], self._last.temperature.student)
+        loss, temperature = torch.stack([value.mean() for value in values]).tolist()
+        self._bar.set_postfix(loss=f"{loss:.3f}", val=f"{self._accuracy():.1%}", T=f"{temperature:.2f}", refresh=False)
 
     def close(self) -> None:
         self._bar.close()

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from experiments.config import DistillConfig
-from experiments.config.choice import AgentChoice, Choice
+from experiments.config.choice import AgentChoice
 from experiments.session.checkpoints import RunInterrupted, SafePoints
 from experiments.session.folder import CONFIG_FILE, LAST_STUDENT_FILE, STUDENT_FILE, clear_folder
-from experiments.session.objects import GivenObjects
-from experiments.session.phases import Phases, PolicyPhases
+from experiments.session.objects import NO_OBJECTS, GivenObjects
+from experiments.session.phases.base import Phases, PolicyPhases
 from experiments.session.records import Records
 from rlkd_env.credit.create import CALIBRATORS
-from rlkd_env.data import DataSource, ImageSet, create_source
+from rlkd_env.data import DataSource, ImageSet
+from rlkd_env.instances.temperature import Policy
 from rlkd_env.models.storage import save_network
-from rlkd_env.runs.build import build_run
-from rlkd_env.runs.distributed.processes import Processes
 from rlkd_env.runs.hooks import RunHook
+from rlkd_env.runs.parallel import ParallelRuns
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.utils.files import write_json, write_tensors
 from rlkd_env.utils.memo import Memo, NoMemo
 
-_NO_OBJECTS = GivenObjects()
+
+@dataclass(frozen=True, eq=False)
+class KeptStudent:
+    """A network on the run's device, its accuracy on the validation images, and the epoch that it is of, if one."""
+
+    network: nn.Module
+    accuracy: float
+    epoch: int | None
 
 
 class DistillSession:
@@ -33,7 +40,8 @@ class DistillSession:
 
     Everything is built and checked here; the folder is first touched by :meth:`execute`.
 
-    ``watchers`` are further hooks; they must neither change the run nor need a checkpoint.
+    ``trained`` is what makes the updates, here the run itself. ``watchers`` are further hooks; they must neither change
+    the run nor need a checkpoint.
     """
 
     def __init__(
@@ -42,22 +50,36 @@ class DistillSession:
         run: DistillationRun,
         source: DataSource,
         folder: Path | None,
-        objects: GivenObjects = _NO_OBJECTS,
+        objects: GivenObjects = NO_OBJECTS,
         memo: Memo | None = None,
     ) -> None:
         self._memo = memo or NoMemo()
         self.config, self.run, self.source, self.folder, self.objects = config, run, source, folder, objects
         self.choice = objects.temperature or config.agent.choice
-        self.records = Records(run, folder)
-        self.phases = _create_phases(config, self.choice, run, self.records)
+        config.agent.fixed.temperature(run)
+        _ = CALIBRATORS[config.agent.calibrator]  # an unknown name is told even if no agent learns
+        self.trained, self.records, self.phases = self._parts()
         self.safe_points = SafePoints(
             folder,
             config.output.checkpoint_seconds,
             config.settings(),
-            {"run": run, "records": self.records, "phases": self.phases},
+            {"run": self.trained, "records": self.records, "phases": self.phases},
             self.records.timer,
         )
         self.watchers: list[RunHook] = []
+
+    def _parts(self) -> tuple[DistillationRun | ParallelRuns, Records, Phases]:
+        """Create what is recorded of the run, and what drives it as the options ask; return both after it."""
+        run, choice = self.run, self.choice
+        records = Records(run, self.folder)
+        if isinstance(choice, AgentChoice):
+            # They need stable-baselines3, which takes long to import.
+            from experiments.session.phases.learning import AgentPhases
+            from rlkd_env.envs.vector_env import KDVectorEnv
+
+            return run, records, AgentPhases(self.config, choice, KDVectorEnv(run=run), records)
+        policy = choice.policy(run, self.config.output.seed)
+        return run, records, PolicyPhases(run, records, lambda: cast(Policy, run.policy or policy))
 
     def execute(self) -> None:
         """Make the whole run, or what is left of it, and write students and policy."""
@@ -80,6 +102,10 @@ class DistillSession:
         if self.folder is not None:
             clear_folder(self.folder)
             write_json(self.folder / CONFIG_FILE, self.config.settings())
+        self._reset()
+
+    def _reset(self) -> None:
+        """Start what is trained."""
         self.run.reset(self.config.output.seed)
 
     def save_results(self) -> None:
@@ -89,19 +115,35 @@ class DistillSession:
         selection = self.records.selection
         for name, weights in ((STUDENT_FILE, selection.best_student), (LAST_STUDENT_FILE, selection.last_student)):
             if weights is not None:
-                self._save_student(self.folder / name, weights)
+                self.save_student(self.folder / name, weights)
         policy = self.phases.learned_policy()
         if policy is not None:
             policy.save(self.folder)
         self.records.save()
 
-    def _save_student(self, path: Path, weights: dict[str, Tensor]) -> None:
+    def save_student(self, path: Path, weights: dict[str, Tensor]) -> None:
         """Write a student, with what is needed to make it again if it was made by name."""
         splits, options = self.run.splits, self.config.run.networks.student_options
         if self.objects.student is None:
             save_network(path, weights, self.student_name, splits.num_classes, splits.image_shape, options)
         else:
             write_tensors(path, weights)
+
+    @property
+    def kept(self) -> KeptStudent | None:
+        """The student that the run is for: that of the best epoch; None if there is no good one."""
+        selection = self.records.selection
+        if selection.best_student is None:
+            return None
+        return KeptStudent(self.network(selection.best_student), selection.best_accuracy, selection.best_epoch)
+
+    def students(self) -> dict[str, nn.Module]:
+        """Return the best students of a population's members by their names; a run of one student has no members."""
+        return {}
+
+    def figures(self, test: ImageSet | None) -> dict[str, Any]:  # noqa: ARG002
+        """Return what the summary says beyond the figures of one student, with those on the test images."""
+        return {}
 
     @property
     def student_name(self) -> str:
@@ -124,45 +166,3 @@ class DistillSession:
         student = self.run.create_student().to(self.run.device)
         student.load_state_dict(weights)
         return student
-
-
-def prepare(
-    config: DistillConfig,
-    objects: GivenObjects = _NO_OBJECTS,
-    processes: Processes | None = None,
-    writes: bool = True,
-    memo: Memo | None = None,
-) -> DistillSession:
-    """Build a run and what drives it; nothing is written except, perhaps, a cached teacher.
-
-    A memo, for runs without objects, keeps data and teacher for the next run that has the same ones.
-    """
-    memo = memo or NoMemo()
-    is_shown = config.output.progress and (processes is None or processes.is_first)
-    bar: tqdm | None = None
-
-    def follow_teacher(epoch: int, loss: float) -> None:
-        """Show the training of a teacher that is not cached yet; epochs count from 1."""
-        nonlocal bar
-        if bar is None:
-            bar = tqdm(desc="teacher", unit="epoch", disable=not is_shown)
-        bar.update(epoch - bar.n)
-        bar.set_postfix(loss=f"{loss:.4f}")
-
-    create = partial(objects.data or create_source, config.run.data)
-    source = memo.keep(("source", str(config.run.data)), create)
-    run = build_run(config.run, source, objects.teacher, objects.student, follow_teacher, processes, memo)
-    if bar is not None:
-        bar.close()
-    return DistillSession(config, run, source, config.folder if writes else None, objects, memo)
-
-
-def _create_phases(config: DistillConfig, choice: Choice, run: DistillationRun, records: Records) -> Phases:
-    """Create what drives the run as the options ask."""
-    config.agent.fixed.temperature(run)
-    _ = CALIBRATORS[config.agent.calibrator]  # an unknown name is told even if no agent learns
-    if not isinstance(choice, AgentChoice):
-        return PolicyPhases(run, records, choice.policy(run, config.output.seed))
-    from experiments.session.learning import AgentPhases  # needs stable-baselines3, which takes long to import
-
-    return AgentPhases(config, choice, run, records)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
+from torch import nn
 
 from agents.recording.selection import StudentSelection
 from agents.recording.timing import PartTimer
@@ -20,6 +19,7 @@ from agents.rules.simple import FixedTemperature
 from experiments.config import OutputConfig, config_hash
 from experiments.session.detections import show_detections
 from experiments.session.folder import SUMMARY_FILE, check_folder
+from experiments.session.population.table import CANDIDATES, members_table, percent
 from experiments.session.provenance import ACCURACY, metric_of, processor, versions
 from experiments.session.session import DistillSession
 from rlkd_env.data import ImageSet, count_duplicates
@@ -63,7 +63,9 @@ def summarize(session: DistillSession) -> dict[str, Any]:
     selection, seconds = records.selection, records.timer.seconds
     learns = session.phases.learns
     test = session.test_set()
-    best, last = (_evaluate(session, student, test) for student in (selection.best_student, selection.last_student))
+    kept, last_student = session.kept, selection.last_student
+    best = None if kept is None else _evaluate(session, kept.network, test)
+    last = None if last_student is None else _evaluate(session, session.network(last_student), test)
     summary: dict[str, Any] = {
         "dataset": config.run.data.dataset,
         "metric": run.task.metric,
@@ -78,14 +80,14 @@ def summarize(session: DistillSession) -> dict[str, Any]:
         "teacher_test_accuracy": _teacher_accuracy(run, test),
         "student_test_accuracy": _accuracy(best),
         "student_test_details": _details(best),
-        "student_val_accuracy": selection.best_accuracy,
-        "student_epoch": selection.best_epoch,
+        "student_val_accuracy": selection.best_accuracy if kept is None else kept.accuracy,
+        "student_epoch": selection.best_epoch if kept is None else kept.epoch,
         "student_last_test_accuracy": _accuracy(last),
         "student_last_test_details": _details(last),
         "student_last_val_accuracy": selection.last_accuracy,
-        "student_sha256": _hash(selection.best_student),
-        "student_last_sha256": _hash(selection.last_student),
-        "mean_temperature": _finite(records.mean_temperature),
+        "student_sha256": None if kept is None else tensors_hash(kept.network.state_dict()),
+        "student_last_sha256": None if last_student is None else tensors_hash(last_student),
+        "mean_temperature": records.mean_temperature,
         "diverged": records.diverged,
         "epochs": records.steps // run.steps_per_epoch,
         "steps": records.steps,
@@ -101,14 +103,17 @@ def summarize(session: DistillSession) -> dict[str, Any]:
         "versions": versions(),
         "config_hash": config_hash(config.settings()),
         "settings": config.settings(),
+        **session.figures(test),
     }
     if session.objects.names():
         summary["objects"] = session.objects.names()
     if config.output.student_alone:
         alone = train_student_alone(session)
-        summary["student_alone_test_accuracy"] = _accuracy(_evaluate(session, alone.best_student, test))
+        networks = [None if one is None else session.network(one) for one in (alone.best_student, alone.last_student)]
+        best, last = (None if network is None else _evaluate(session, network, test) for network in networks)
+        summary["student_alone_test_accuracy"] = _accuracy(best)
         summary["student_alone_val_accuracy"] = alone.best_accuracy
-        summary["student_alone_last_test_accuracy"] = _accuracy(_evaluate(session, alone.last_student, test))
+        summary["student_alone_last_test_accuracy"] = _accuracy(last)
     return summary
 
 
@@ -145,7 +150,7 @@ def _teacher_accuracy(run: DistillationRun, test: ImageSet | None) -> float | No
     if isinstance(run.teacher, StoredTeacher):
         logits = test.teacher_logits
         return None if logits is None else float((logits.argmax(dim=-1) == test.labels).float().mean())
-    key = (str(_hash(run.teacher.state_dict())), test.fingerprint())
+    key = (tensors_hash(run.teacher.state_dict()), test.fingerprint())
     if key not in _known_teachers:
         _known_teachers[key] = float(run.task.evaluate(run.teacher, test).accuracy)
     return _known_teachers[key]
@@ -160,10 +165,8 @@ def show_results(session: DistillSession) -> None:
     show_detections(session.folder, run, session.network(weights), policy, class_names)
 
 
-def _evaluate(session: DistillSession, student: dict[str, Tensor] | None, test: ImageSet | None) -> Evaluation | None:
-    if student is None or test is None:
-        return None
-    return session.run.task.evaluate(session.network(student), test)
+def _evaluate(session: DistillSession, network: nn.Module, test: ImageSet | None) -> Evaluation | None:
+    return None if test is None else session.run.task.evaluate(network, test)
 
 
 def _accuracy(evaluation: Evaluation | None) -> float | None:
@@ -172,15 +175,6 @@ def _accuracy(evaluation: Evaluation | None) -> float | None:
 
 def _details(evaluation: Evaluation | None) -> dict[str, float]:
     return {} if evaluation is None else evaluation.details
-
-
-def _hash(student: dict[str, Tensor] | None) -> str | None:
-    return None if student is None else tensors_hash(student)
-
-
-def _finite(number: float | None) -> float | None:
-    """Return None for a number that JSON cannot hold, such as the mean temperature of a run that diverged."""
-    return number if number is not None and math.isfinite(number) else None
 
 
 def _step_costs(session: DistillSession) -> dict[str, float | None]:
@@ -203,13 +197,18 @@ def print_summary(summary: dict[str, Any], folder: object) -> None:
     table = Table(title=title)
     for column in ("", "validation", "test"):
         table.add_column(column, justify="left" if not column else "right")
-    table.add_row("teacher", "", _percent(summary["teacher_test_accuracy"]))
+    table.add_row("teacher", "", percent(summary["teacher_test_accuracy"]))
+    population = summary.get("population")
     best = f"student, best epoch ({summary['student_epoch']})"
+    if population is not None and population["keep"] != "best":
+        best = f"student, {CANDIDATES[population['keep']]}"
     for name, key in (("student alone", "student_alone"), (best, "student"), ("student, last epoch", "student_last")):
         if f"{key}_test_accuracy" in summary:
-            table.add_row(name, *(_percent(summary[f"{key}_{part}_accuracy"]) for part in ("val", "test")))
+            table.add_row(name, *(percent(summary[f"{key}_{part}_accuracy"]) for part in ("val", "test")))
     console = Console()
     console.print(table)
+    if population is not None:
+        console.print(members_table(population))
     if duplicates := summary["data"]["test_duplicates"]:
         told = f"{duplicates} of the {summary['data']['test']} test images are training images too"
         console.print(told, highlight=False)
@@ -225,7 +224,3 @@ def print_summary(summary: dict[str, Any], folder: object) -> None:
             highlight=False,
         )
     console.print(f"everything is in {folder}; curves: tensorboard --logdir {folder}", highlight=False, soft_wrap=True)
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{share:.2%}"

@@ -116,6 +116,11 @@ class InstanceOutputs:
             joined[name] = None if values[0] is None else torch.cat(values)
         return replace(parts[0], **joined, num_runs=sum(part.num_runs for part in parts))
 
+    def of_runs(self, runs: Tensor) -> InstanceOutputs:
+        """Return the instances of some of the runs, by their numbers ``(k,)`` from 0, with what :meth:`map` keeps."""
+        chosen = self.map(lambda values: self.by_run(values)[runs].flatten(0, 1))
+        return replace(chosen, num_runs=len(runs))
+
     @property
     def num_classes(self) -> int:
         """Number of classes C."""

@@ -55,17 +55,24 @@ class AnnealedTemperature:
 
     def log_by_run(self, outputs: InstanceOutputs) -> Tensor:
         """Return the logarithm of K runs' temperatures, ``(K, 1)``."""
-        first, last = ANNEAL_REGIONS if outputs.are_regions else ANNEAL_IMAGES
-        first, last = first if self.first is None else self.first, last if self.last is None else self.last
-        ends = ((1.0 - outputs.progress, first), (outputs.progress, last))
-        constant = sum(share * math.log(parse_bound(bound, 1.0)) for share, bound in ends)
-        relative = sum(share for share, bound in ends if _is_relative(bound))
+        constant, relative = self.terms(float(outputs.progress), outputs.are_regions)
         return constant + relative * teacher_unit(outputs).log()
 
     def of(self, outputs: InstanceOutputs) -> Tensor:
         """Return the temperatures of a batch, ``(N,)``; they are the same for all of a run's instances."""
         by_run = self.log_by_run(outputs).exp()
         return by_run.expand(-1, len(outputs.labels) // outputs.num_runs).flatten()
+
+    def terms(self, progress: float, are_regions: bool) -> tuple[float, float]:
+        """Return log T without the unit, and how often the logarithm of the unit is added to it.
+
+        Both are linear in the progress.
+        """
+        first, last = ANNEAL_REGIONS if are_regions else ANNEAL_IMAGES
+        first, last = first if self.first is None else self.first, last if self.last is None else self.last
+        ends = ((1.0 - progress, first), (progress, last))
+        constant = sum(share * math.log(parse_bound(bound, 1.0)) for share, bound in ends)
+        return constant, sum(share for share, bound in ends if _is_relative(bound))
 
 
 def _is_relative(bound: float | str) -> bool:

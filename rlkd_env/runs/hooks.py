@@ -12,6 +12,8 @@ from rlkd_env.instances.temperature import Temperature
 
 RunT = TypeVar("RunT", contravariant=True)
 """The kind of run that a hook can watch."""
+WatchedT = TypeVar("WatchedT")
+"""The kind of run that is watched, which is the class itself that derives from :class:`Watched`."""
 
 
 @dataclass(frozen=True)
@@ -58,3 +60,22 @@ class RunHook(Generic[RunT]):
 
     def on_epoch_end(self, run: RunT) -> None:
         """Follow the last update of an epoch, after :meth:`on_step`."""
+
+
+class Watched(Generic[WatchedT]):
+    """A run, or several in lock-step, that hooks watch."""
+
+    _hooks: list[RunHook[WatchedT]]
+
+    @property
+    def hooks(self) -> tuple[RunHook[WatchedT], ...]:
+        """The hooks that watch the run, in the order in which they are called."""
+        return tuple(self._hooks)
+
+    def add_hook(self, hook: RunHook[WatchedT], first: bool = False) -> None:
+        """Let a hook watch the run, after the hooks that watch it already or ahead of them all."""
+        self._hooks.insert(0 if first else len(self._hooks), hook)
+
+    def remove_hook(self, hook: RunHook[WatchedT]) -> None:
+        """Stop a hook from watching the run."""
+        self._hooks.remove(hook)

@@ -14,7 +14,7 @@ from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Policy, Temperature
 from rlkd_env.methods import Method
-from rlkd_env.runs.hooks import RunHook, StepResult
+from rlkd_env.runs.hooks import StepResult, Watched
 from rlkd_env.runs.ingredients import Ingredients
 from rlkd_env.runs.loop import TrainingLoop, advance, check_temperatures, end_of_advance
 from rlkd_env.sampling.base import Sampler
@@ -26,7 +26,7 @@ STATE_VERSION = 2
 
 
 @dataclass(eq=False)
-class DistillationRun(Ingredients):
+class DistillationRun(Ingredients, Watched["DistillationRun"]):
     """A student's distillation from a teacher, one update at a time.
 
     The forward of the student that makes a state is the one whose loss the next step takes, so a step costs one forward
@@ -40,7 +40,7 @@ class DistillationRun(Ingredients):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._hooks: list[RunHook[DistillationRun]] = []
+        self._hooks = []
         self._loop: TrainingLoop | None = None
 
     @property
@@ -97,19 +97,6 @@ class DistillationRun(Ingredients):
     def outputs(self) -> InstanceOutputs:
         """The outputs of the batch that waits."""
         return self.update.outputs
-
-    @property
-    def hooks(self) -> tuple[RunHook[DistillationRun], ...]:
-        """The hooks that watch the run, in the order in which they are called."""
-        return tuple(self._hooks)
-
-    def add_hook(self, hook: RunHook[DistillationRun], first: bool = False) -> None:
-        """Let a hook watch the run, after the hooks that watch it already or ahead of them all."""
-        self._hooks.insert(0 if first else len(self._hooks), hook)
-
-    def remove_hook(self, hook: RunHook[DistillationRun]) -> None:
-        """Stop a hook from watching the run."""
-        self._hooks.remove(hook)
 
     def use_sampler(self, sampler: Sampler) -> None:
         """Let a sampler choose the batches; the run must be reset or restored afterwards."""

@@ -21,6 +21,8 @@ Acting = Literal["mean", "sample"]
 """How an agent acts while it does not learn: by its policy's mean, or by draws from its policy's distribution."""
 BatchContent = Literal["pairs", "all"]
 """What an exploring epoch draws: mixed pairs alone, or all images with the mixed ones among them."""
+Keep = Literal["best", "average-weights", "ensemble"]
+"""What is kept of a population: its best student, the average of all weights, or all of them as one."""
 RunMode = Literal["auto", "stacked", "workers", "serial"]
 """How several runs are computed: together, in processes, or one after the other."""
 PolicyForm = Literal["constant", "linear", "context"]

@@ -350,3 +350,29 @@ def test_wrong_input_is_told_in_the_words_of_the_call(
     with pytest.raises(UsageError, match=message):
         call()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_population_gives_its_members_too(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"population": 3, "run_mode": "serial", "folder": tmp_path / "population", **QUICK}
+    result = distill("auto", "auto", "digits", temperature="fixed", keep="ensemble", **options)
+    told = result.summary["population"]
+    assert [*result.members] == [member["name"] for member in told["members"]]
+    images = torch.rand(4, 1, 8, 8)
+    probabilities = torch.stack([one(images).softmax(dim=-1) for one in result.members.values()]).mean(dim=0)
+    torch.testing.assert_close(result.student(images).softmax(dim=-1), probabilities)
+    assert result.test_accuracy == told["candidates"]["ensemble"]["test_accuracy"]
+    name, temperature = told["members"][1]["name"], float(told["members"][1]["fixed_temperature"])
+    alone = distill("auto", "auto", "digits", temperature=temperature, **QUICK)
+    assert alone.members == {}
+    for one, other in zip(result.members[name].parameters(), alone.student.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_population_of_an_agent_says_in_keywords_what_it_needs() -> None:
+    with pytest.raises(UsageError, match=r"needs calibrator uniform, .* and explore=False"):
+        distill("auto", "auto", "digits", temperature="ppo", population=2, **QUICK)
+
+
+def test_a_population_of_one_policy_is_refused() -> None:
+    with pytest.raises(UsageError, match="with one policy would all be the same student"):
+        distill("auto", "auto", "digits", temperature=FixedTemperature(2.0), population=2, **QUICK)

@@ -37,7 +37,10 @@ History = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The content of a run's folder; history and trace have no rows if none were recorded."""
+    """The content of a run's folder; history and trace have no rows if none were recorded.
+
+    ``members`` are the histories of a population by its members' names; a run of one student has none.
+    """
 
     folder: Path
     config: dict[str, Any]
@@ -46,6 +49,7 @@ class RunRecord:
     trace: dict[str, np.ndarray]
     credit: dict[str, dict[str, Any]] | None
     detections: DetectionRecord | None
+    members: dict[str, History]
 
     @classmethod
     def read(cls, folder: Path, credit: Path | None = None) -> RunRecord:
@@ -60,6 +64,7 @@ class RunRecord:
             _read_trace(folder / TRACE_FILE),
             _read_credit(folder, credit),
             read_detections(folder),
+            _read_members(folder / HISTORY_FILE),
         )
 
     def percent(self, name: str) -> float | None:
@@ -84,6 +89,11 @@ class RunRecord:
         return {network: summary[key] for key, network in _DETAILS.items() if summary.get(key)}
 
     @property
+    def population(self) -> dict[str, Any] | None:
+        """What the summary says of a population; None for a run of one student or one that has not finished."""
+        return (self.summary or {}).get("population")
+
+    @property
     def chooser(self) -> str:
         """The rule, ``policy`` or the agent that sets the temperatures."""
         return str(self.config.get("rule") or ("policy" if self.config.get("policy") else self.config.get("agent")))
@@ -104,12 +114,23 @@ class RunRecord:
 
 def read_history(path: Path) -> History:
     """Read ``history.json``; a missing file has no epochs."""
-    epochs: list[dict[str, Any]] = []
-    if path.exists():
-        content = _dictionary(path)
-        if content.get("version") != HISTORY_VERSION or not isinstance(content.get("epochs"), list):
-            raise UsageError(f"{path} is not a history of version {HISTORY_VERSION}")
-        epochs = content["epochs"]
+    if not path.exists():
+        return _columns([], path)
+    content = _dictionary(path)
+    if content.get("version") != HISTORY_VERSION or not isinstance(content.get("epochs"), list):
+        raise UsageError(f"{path} is not a history of version {HISTORY_VERSION}")
+    return _columns(content["epochs"], path)
+
+
+def _read_members(path: Path) -> dict[str, History]:
+    """Read the histories of a population's members from ``history.json``."""
+    members = _dictionary(path).get("members", {}) if path.exists() else {}
+    if not isinstance(members, dict):
+        raise UsageError(f"{path} is damaged: its members are not histories by name")
+    return {name: _columns(epochs, path) for name, epochs in members.items()}
+
+
+def _columns(epochs: list[dict[str, Any]], path: Path) -> History:
     try:
         columns = {name: np.array([_number(epoch[name]) for epoch in epochs]) for name in _HISTORY_NUMBERS}
         quantiles = [[_number(value) for value in epoch["temperature_quantiles"]] for epoch in epochs]

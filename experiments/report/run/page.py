@@ -10,6 +10,7 @@ from experiments.report.page import Page, Section, Table, Tile, settings_table
 from experiments.report.run import figures, instance_figures
 from experiments.report.run.detection_figures import LEAST_SCORE, draw_detections
 from experiments.report.run.loading import RunRecord
+from experiments.report.run.population import population_sections
 from experiments.session.provenance import ACCURACY
 
 
@@ -17,6 +18,7 @@ def run_page(run: RunRecord) -> Page:
     """Return the report of a run from the content of its folder."""
     config = run.config
     sections = [
+        *population_sections(run),
         Section("How well, and when", [figures.draw_accuracy_over_epochs(run), figures.draw_accuracy_over_time(run)]),
         *_detection_sections(run),
         Section(
@@ -33,7 +35,7 @@ def run_page(run: RunRecord) -> Page:
     ]
     return Page(
         kind="run",
-        title=f"{config.get('dataset')}, {config.get('method')}, temperatures from {run.chooser}",
+        title=f"{config.get('dataset')}, {config.get('method')}, temperatures from {run.chooser}{_of_how_many(run)}",
         subtitle=_subtitle(run),
         warnings=_warnings(run),
         tiles=_tiles(run),
@@ -42,6 +44,10 @@ def run_page(run: RunRecord) -> Page:
         notes=_missing(run),
         tables=[_accuracy_table(run), settings_table("Settings", config), *_versions(run)],
     )
+
+
+def _of_how_many(run: RunRecord) -> str:
+    return f", a population of {len(run.members)}" if run.members else ""
 
 
 def _subtitle(run: RunRecord) -> str:

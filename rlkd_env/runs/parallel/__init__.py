@@ -11,6 +11,8 @@ if TYPE_CHECKING:
         RunMode as RunMode,
         check_mode as check_mode,
         create_parallel_runs as create_parallel_runs,
+        fastest_mode as fastest_mode,
+        seconds_per_step as seconds_per_step,
     )
 else:
     __getattr__, __dir__, __all__ = lazy_exports(__name__)

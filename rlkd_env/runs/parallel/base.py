@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -18,10 +18,11 @@ from rlkd_env.data.streamed import StreamedImages
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Policy, Temperature
-from rlkd_env.runs.hooks import StepResult
+from rlkd_env.runs.hooks import StepResult, Watched
 from rlkd_env.runs.loop import UpdateResult, advance, check_temperatures, end_of_advance
 from rlkd_env.runs.run import STATE_VERSION, DistillationRun
 from rlkd_env.tasks import Evaluation
+from rlkd_env.utils.choices import RunMode
 from rlkd_env.utils.randomness import seeded
 
 
@@ -32,8 +33,17 @@ class ParallelResult(StepResult):
     that step and 0 from then on.
     """
 
+    def of_run(self, run: int) -> StepResult:
+        """Return what the step did to one of the runs, numbered from 0."""
+        whole, size = self.outputs.map(Tensor.detach), len(self.outputs.labels) // self.outputs.num_runs
+        own = slice(run * size, (run + 1) * size)
+        outputs = replace(whole.map(lambda values: values[own]), num_runs=1)
+        metrics = {name: values[run] for name, values in self.metrics.items()}
+        done = (self.finished, self.diverged[run], metrics)
+        return StepResult(self.reward[run], self.state[own], *done, outputs, self.temperature.rows(own))
 
-class ParallelRuns(ABC):
+
+class ParallelRuns(ABC, Watched["ParallelRuns"]):
     """K distillations at once, in lock-step.
 
     Run k is the run of a :class:`~rlkd_env.runs.run.DistillationRun` with its seed. Instance i of run k is row k·B + i
@@ -52,7 +62,7 @@ class ParallelRuns(ABC):
         UsageError: if there is less than one run, or the mode cannot compute them.
     """
 
-    mode: str
+    mode: RunMode
     keeps_gradients = False
     diverged: Tensor
     outputs: InstanceOutputs
@@ -69,11 +79,17 @@ class ParallelRuns(ABC):
         self.steps_per_epoch = template.steps_per_epoch
         self.seeds: tuple[int, ...] = ()
         self.step_count = 0
+        self._hooks = []
 
     @property
     def num_instances(self) -> int:
         """Instances a step over all runs, K·B."""
         return self.num_runs * self.batch_size
+
+    @property
+    def epoch(self) -> int:
+        """Number of completed epochs."""
+        return self.step_count // self.steps_per_epoch
 
     @property
     def finished(self) -> bool:
@@ -100,13 +116,21 @@ class ParallelRuns(ABC):
         """
         self._check_ready()
         check_temperatures(temperature, self.num_instances)
-        had_diverged = self.diverged
+        had_diverged, watched = self.diverged, temperature.detach()
+        for hook in self._hooks:
+            hook.before_update(self, watched)
         self.step_count += 1
         update = self._update(temperature, is_rewarded)
         self.diverged = had_diverged | update.diverged
         reward, state = torch.where(had_diverged, 0.0, update.reward), self._observe()
         done = (self.finished, self.diverged, update.metrics)
-        return ParallelResult(reward, state, *done, update.outputs, temperature.detach())
+        result = ParallelResult(reward, state, *done, update.outputs, watched)
+        for hook in self._hooks:
+            hook.on_step(self, result)
+        if self.step_count % self.steps_per_epoch == 0:
+            for hook in self._hooks:
+                hook.on_epoch_end(self)
+        return result
 
     def advance(self, policy: Policy, steps: int | None = None) -> ParallelResult:
         """Step with a policy for all K·B instances, as :meth:`DistillationRun.advance` does.
@@ -118,7 +142,7 @@ class ParallelRuns(ABC):
         self._check_ready()
         return advance(self, partial(self.step, is_rewarded=False), policy, end)
 
-    def stay_plain(self, reason: str) -> None:  # noqa: B027 (only captured updates need it)
+    def stay_plain(self, reason: str) -> None:
         """Compute updates operation by operation from now on, for these students."""
 
     def check_policy(self, policy: Policy) -> None:
@@ -146,7 +170,8 @@ class ParallelRuns(ABC):
         """
         if not self.seeds:
             raise RuntimeError("the runs are not started: call reset()")
-        return {"version": STATE_VERSION, "runs": self._run_states(), "diverged": self.diverged.clone()}
+        own = {"step_count": self.step_count, "diverged": self.diverged.clone()}
+        return {"version": STATE_VERSION, "runs": self._run_states(), **own}
 
     def load_state_dict(self, state: dict[str, Any]) -> Tensor:
         """Continue from :meth:`state_dict` and return the waiting batches' state ``(K·B, d)``.
@@ -169,20 +194,26 @@ class ParallelRuns(ABC):
     def students(self) -> list[nn.Module]:
         """Return independent copies of the students, in the runs' order, on the runs' device."""
         students = []
-        for state in self.state_dict()["runs"]:
+        for weights in self.weights():
             with seeded(0, self.device):  # the weights are replaced
                 student = self.template.create_student().to(self.device)
-            student.load_state_dict(state["student"])
+            student.load_state_dict(weights)
             students.append(student)
         return students
 
+    def weights(self) -> list[dict[str, Tensor]]:
+        """Return the students' state dicts, in the runs' order, independent of the runs from now on."""
+        return [state["student"] for state in self.state_dict()["runs"]]
+
+    def evaluate_validation(self) -> Evaluation:
+        """Measure all students on the validation images, as :meth:`evaluate` does."""
+        return self.evaluate(self.template.splits.validation)
+
     def evaluate(self, images: ImageSet) -> Evaluation:
         """Measure all students on a set of images: accuracy ``(K,)`` and loss ``(K,)``, on the device."""
-        found = [self.template.task.evaluate(student, images) for student in self.students()]
-        rows = [torch.stack([one.accuracy, one.loss, one.confidence]) for one in found]
-        return Evaluation(*torch.stack(rows, dim=1))
+        return joined_evaluations(self.template.task.evaluate(student, images) for student in self.students())
 
-    def close(self) -> None:  # noqa: B027 (only processes need it)
+    def close(self) -> None:
         """End what computes the runs; they cannot be used any more."""
 
     def _check_ready(self) -> None:
@@ -208,6 +239,12 @@ class ParallelRuns(ABC):
     @abstractmethod
     def _restore(self, states: list[dict[str, Any]]) -> None:
         """Restore :meth:`_run_states` for the seeds and the step count, which are set already."""
+
+
+def joined_evaluations(found: Iterable[Evaluation]) -> Evaluation:
+    """Return the figures of K students as one: accuracy, loss and confidence ``(K,)`` each."""
+    rows = [torch.stack([one.accuracy, one.loss, one.confidence]) for one in found]
+    return Evaluation(*torch.stack(rows, dim=1))
 
 
 def own_images(images: ImageSet, num_runs: int) -> ImageSet:

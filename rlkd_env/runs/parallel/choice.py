@@ -32,7 +32,7 @@ _TRIAL_STEPS = 7
 _TRIAL_SECONDS = 1.0
 _LONG_STEP = 1.0
 """Seconds of a step of all runs from which a trial of two stacked runs comes first, as one of all would take long."""
-_chosen: dict[tuple[object, ...], str] = {}
+_chosen: dict[tuple[object, ...], RunMode] = {}
 
 
 def check_mode(mode: str) -> None:
@@ -59,8 +59,8 @@ def create_parallel_runs(template: DistillationRun, num_runs: int, mode: RunMode
     return _CLASSES[name](template, num_runs)
 
 
-def fastest_mode(template: DistillationRun, num_runs: int) -> str:
-    """Return the fastest way of computing K runs; serial unless another is faster by a tenth."""
+def fastest_mode(template: DistillationRun, num_runs: int, one_seed: bool = False) -> RunMode:
+    """Return the fastest way of computing K runs, perhaps all of one seed; serial unless another wins by a tenth."""
     with seeded(0, template.device):
         student = template.create_student().to(template.device)
         parts = [student, template.create_method(student), template.teacher]
@@ -68,47 +68,53 @@ def fastest_mode(template: DistillationRun, num_runs: int) -> str:
     shapes = (template.splits.train.image_shape, len(template.probe), template.reward.name, template.reward.interval)
     key = (
         *((type(part), repr(part)) for part in parts),
-        *(num_runs, template.batch_size, template.device, torch.get_num_threads()),
+        *(num_runs, one_seed, template.batch_size, template.device, torch.get_num_threads()),
         *work,
         *shapes,
     )
     if key not in _chosen:
-        _chosen[key] = _measure(template, num_runs)
+        _chosen[key] = _measure(template, num_runs, one_seed)
     return _chosen[key]
 
 
-def _measure(template: DistillationRun, num_runs: int) -> str:
+def _measure(template: DistillationRun, num_runs: int, one_seed: bool) -> RunMode:
     few = min(num_runs, 2)  # the time of serial runs is the sum of their times
-    seconds_of_few = _seconds_per_step(SerialRuns(template, few))
-    best, best_seconds = "serial", seconds_of_few * num_runs / few * _NECESSARY_GAIN
+    seconds_of_few = seconds_per_step(SerialRuns(template, few), one_seed)
+    best: RunMode = "serial"
+    best_seconds = seconds_of_few * num_runs / few * _NECESSARY_GAIN
     others: list[type[ParallelRuns]] = []
     if why_not_stacked(template) is None and (
-        best_seconds < _LONG_STEP or _seconds_of(StackedRuns, template, few, seconds_of_few) < seconds_of_few
+        best_seconds < _LONG_STEP or _seconds_of(StackedRuns, template, few, one_seed, seconds_of_few) < seconds_of_few
     ):
         others.append(StackedRuns)
     if num_runs > 1 and available_cores() > 1 and why_no_workers(template) is None:
         others.append(WorkerRuns)
     for candidate in others:
-        seconds = _seconds_of(candidate, template, num_runs, best_seconds)
+        seconds = _seconds_of(candidate, template, num_runs, one_seed, best_seconds)
         if seconds < best_seconds:
             best, best_seconds = candidate.mode, seconds
     return best
 
 
-def _seconds_of(candidate: type[ParallelRuns], template: DistillationRun, num_runs: int, best_seconds: float) -> float:
+def _seconds_of(
+    candidate: type[ParallelRuns], template: DistillationRun, num_runs: int, one_seed: bool, best_seconds: float
+) -> float:
     """Return the time of a step of these runs, which is infinite if the device has not the memory for them."""
     try:
         runs = candidate(template, num_runs)
-        seconds = _seconds_per_step(runs, patience=5 * best_seconds)
+        seconds = seconds_per_step(runs, one_seed, patience=5 * best_seconds)
     except torch.OutOfMemoryError:
         return math.inf
     runs.close()
     return seconds
 
 
-def _seconds_per_step(runs: ParallelRuns, patience: float = float("inf")) -> float:
-    """Return the median time of a step, or that of the first if it takes longer than ``patience`` seconds."""
-    seeds = range(runs.num_runs)
+def seconds_per_step(runs: ParallelRuns, one_seed: bool = False, patience: float = float("inf")) -> float:
+    """Measure a few steps of runs, which must be reset or restored afterwards, all of one seed or each of its own.
+
+    Return the median time, or that of the first step if it takes longer than ``patience`` seconds.
+    """
+    seeds = [0] * runs.num_runs if one_seed else range(runs.num_runs)
     runs.reset(seeds)
     temperature = Temperature.shared(torch.full((runs.num_instances,), 4.0, device=runs.device))
     times: list[float] = []

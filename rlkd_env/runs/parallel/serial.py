@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from rlkd_env.data import ImageSet
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.runs.loop import UpdateResult
-from rlkd_env.runs.parallel.base import ParallelRuns, own_images
+from rlkd_env.runs.parallel.base import ParallelRuns, joined_evaluations, own_images
 from rlkd_env.runs.run import DistillationRun
+from rlkd_env.tasks import Evaluation
 
 
 class SerialRuns(ParallelRuns):
@@ -27,6 +30,14 @@ class SerialRuns(ParallelRuns):
             run.splits = replace(run.splits, train=own_images(run.splits.train, num_runs))
             if run.splits.train.is_random:  # every run has views, and so a memory of the teacher, of its own
                 run.teacher_cache_bytes //= num_runs
+
+    def weights(self) -> list[dict[str, Tensor]]:
+        """Return the students' state dicts, in the runs' order, independent of the runs from now on."""
+        return [copy.deepcopy(run.student.state_dict()) for run in self.runs]
+
+    def evaluate(self, images: ImageSet) -> Evaluation:
+        """Measure all students on a set of images: accuracy ``(K,)`` and loss ``(K,)``, on the device."""
+        return joined_evaluations(run.task.evaluate(run.student, images) for run in self.runs)
 
     def _start(self) -> None:
         self._join([run.reset(seed) for run, seed in zip(self.runs, self.seeds, strict=True)])

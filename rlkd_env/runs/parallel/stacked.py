@@ -43,6 +43,11 @@ class StackedRuns(ParallelRuns):
             raise UsageError(f"the runs cannot be stacked: {reason}; use the mode workers or serial")
         self._reward = template.reward.fresh(num_runs)
 
+    def weights(self) -> list[dict[str, Tensor]]:
+        """Return the students' state dicts, in the runs' order, independent of the runs from now on."""
+        stacked = self._students.weights.state_dict()
+        return [_state_of_run(stacked, run) for run in range(self.num_runs)]
+
     def evaluate(self, images: ImageSet) -> Evaluation:
         """Measure all students on a set of images: accuracy ``(K,)`` and loss ``(K,)``, on the device."""
         return evaluate_students(self._students, self.template.task.engine, images)

@@ -28,6 +28,7 @@ from rlkd_env.runs.loop import UpdateResult
 from rlkd_env.runs.parallel.base import ParallelRuns
 from rlkd_env.runs.parallel.serial import SerialRuns
 from rlkd_env.runs.run import STATE_VERSION, DistillationRun
+from rlkd_env.tasks import Evaluation
 
 _END = b""
 
@@ -79,6 +80,16 @@ class WorkerRuns(ParallelRuns):
         if getattr(self, "_connections", None) and self._owner == os.getpid():  # not in a process forked since
             self.close()
 
+    def weights(self) -> list[dict[str, Tensor]]:
+        """Return the students' state dicts, in the runs' order, independent of the runs from now on."""
+        return [weights for weights_of_part in self._ask_all("weights") for weights in weights_of_part]
+
+    def evaluate_validation(self) -> Evaluation:
+        """Measure all students on the validation images, each in the process that trains it."""
+        parts = self._ask_all("evaluate_validation")
+        accuracy, loss, confidence = (torch.from_numpy(np.concatenate(figures)) for figures in zip(*parts, strict=True))
+        return Evaluation(accuracy, loss, confidence)
+
     def _start(self) -> None:
         self._join_outputs(self._ask("start", [self.seeds[part] for part in self._parts]))
 
@@ -99,13 +110,17 @@ class WorkerRuns(ParallelRuns):
         )
 
     def _run_states(self) -> list[dict[str, Any]]:
-        return [state for states in self._ask("save", [None] * len(self._parts)) for state in states]
+        return [state for states in self._ask_all("save") for state in states]
 
     def _restore(self, states: list[dict[str, Any]]) -> None:
         self._join_outputs(self._ask("restore", [states[part] for part in self._parts]))
 
     def _join_outputs(self, parts: list[dict[str, Any]]) -> None:
         self.outputs = InstanceOutputs.join([InstanceOutputs(**_unpack(part)) for part in parts])
+
+    def _ask_all(self, command: str) -> list[Any]:
+        """Let all workers do something that needs no argument."""
+        return self._ask(command, [None] * len(self._parts))
 
     def _ask(self, command: str, arguments: Sequence[Any]) -> list[Any]:
         """Let all workers do something at once, and wait for the answers of all."""
@@ -168,6 +183,15 @@ class _Worker:
     def save(self, _: None) -> list[dict[str, Any]]:
         """Return the runs' states."""
         return self._runs.state_dict()["runs"]
+
+    def weights(self, _: None) -> list[dict[str, Tensor]]:
+        """Return the students' state dicts."""
+        return self._runs.weights()
+
+    def evaluate_validation(self, _: None) -> tuple[np.ndarray, ...]:
+        """Return the accuracies, losses and confidences on the validation images."""
+        found = self._runs.evaluate_validation()
+        return found.accuracy.numpy(), found.loss.numpy(), found.confidence.numpy()
 
     def restore(self, states: list[dict[str, Any]]) -> dict[str, Any]:
         """Continue from the states of runs."""

@@ -11,10 +11,14 @@ import torch
 from watching import watch
 
 from agents.recording.history import RunHistory
+from agents.recording.lockstep import LockstepRecorder
+from agents.recording.record import RunRecord
 from agents.recording.selection import StudentSelection
-from agents.recording.tensorboard import TensorBoardCurves
+from agents.recording.tensorboard import LockstepCurves, TensorBoardCurves
 from agents.recording.timing import PartTimer
+from agents.rules.by_run import PolicyByRun
 from agents.rules.simple import FixedTemperature
+from rlkd_env.runs.parallel import create_parallel_runs
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.sampling.exploration import Exploration
 from rlkd_env.wrappers.exploration import explore
@@ -63,3 +67,17 @@ def test_an_exploration_is_drawn_once_an_epoch(make_run: Callable[..., Distillat
 def test_a_run_without_an_explorer_draws_no_exploration(make_run: Callable[..., DistillationRun]) -> None:
     writer = drawn_curves(make_run())
     assert not [name for name in (*writer.scalars, *writer.histograms) if name.startswith("exploration")]
+
+
+def test_runs_in_lock_step_have_their_curves_apart(make_run: Callable[..., DistillationRun]) -> None:
+    timer = PartTimer()
+    runs, records = create_parallel_runs(make_run(), 2, "stacked"), [RunRecord(timer) for _ in range(2)]
+    writers = [RecordingWriter() for _ in records]
+    runs.add_hook(LockstepRecorder(records, timer))
+    runs.add_hook(LockstepCurves(writers, records, timer))  # type: ignore[arg-type]
+    runs.reset([0, 0])
+    runs.advance(PolicyByRun([FixedTemperature(2.0), FixedTemperature(8.0)]))
+    for writer, record, temperature in zip(writers, records, (2.0, 8.0), strict=True):
+        assert writer.scalars["temperature/mean"] == [temperature] * 3
+        accuracies = [epoch["validation_accuracy"] for epoch in record.history.epochs]
+        assert writer.scalars["student/validation_accuracy"] == accuracies

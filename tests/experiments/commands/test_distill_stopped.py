@@ -24,6 +24,7 @@ INSTANCE_CTKD = ("--rule", "ctkd", "--rule-options", "scope", "instance", "curri
         (AROUND, 13, 5),
         ((*AROUND, "--temperatures", "separate"), 13, 5),
         ((*AROUND, "--learn-interval", "2"), 13, 5),
+        ((*AROUND, "--calibrator", "uniform"), 13, 5),
     ],
     ids=str,
 )

@@ -122,3 +122,13 @@ def test_what_is_no_summary_is_refused(tmp_path: Path, capsys: pytest.CaptureFix
     (tmp_path / "summary.json").write_text("{}")
     assert validate(tmp_path) == 2
     assert "not the summary of a run" in capsys.readouterr().err
+
+
+def test_a_population_holds_as_it_was_computed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--rule", "fixed", "--members", "2", "8", "--run-mode", "stacked", "--keep", "average-weights")
+    made = tmp_path / "made"
+    assert main(["distill", "--epochs", "3", "--no-progress", "--device", "cpu", *options, "--out", str(made)]) == 0
+    assert main(["validate", str(made), "--out", str(tmp_path / "again"), "--no-progress"]) == 0
+    assert "bits have to be equal" in capsys.readouterr().out
+    again = json.loads((tmp_path / "again" / "summary.json").read_text())
+    assert again["population"] == json.loads((made / "summary.json").read_text())["population"]

@@ -12,7 +12,7 @@ from experiments.cli import main, parse
 from experiments.compare.plan import Plan, make_plan
 from experiments.config import CompareConfig, config_hash
 from experiments.config.presets import preset_names
-from experiments.session.session import prepare
+from experiments.session.prepare import prepare
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.runs.hooks import RunHook
 from rlkd_env.runs.run import DistillationRun

@@ -256,12 +256,17 @@ def test_where_recording_fails_the_run_goes_on(make_run: MakeRun, monkeypatch: p
 
 
 @DEVICES
-def test_stacked_students_are_captured(make_run: MakeRun, device: str) -> None:
+@pytest.mark.parametrize("seeds", [(0, 1, 2), (0, 0, 0)])
+@pytest.mark.parametrize("student", ["mlp12", "cnn4"])
+def test_stacked_students_are_captured(make_run: MakeRun, device: str, seeds: tuple[int, ...], student: str) -> None:
     finished = []
-    for run in (make_run(device=device, capture=False), capture(make_run(device=device))):
+    settings = {"device": device, "student": student, "precision": "float32", "learning_rate": 0.01}
+    for run in (make_run(capture=False, **settings), capture(make_run(**settings))):
         runs = create_parallel_runs(run, 3, "stacked")
-        runs.reset([0, 1, 2])
-        runs.advance(DifficultyRule(1.0, 8.0))
+        runs.reset(seeds)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # that it is not captured
+            runs.advance(DifficultyRule(1.0, 8.0))
         finished.append(runs.students())
     for first, second in zip(*finished, strict=True):
         assert_same_weights(first, second, device)

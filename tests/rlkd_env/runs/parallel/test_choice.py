@@ -32,33 +32,33 @@ def test_another_way_is_taken_only_if_it_saves_a_tenth_of_one_after_the_other(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, stacked_seconds: float, expected: str
 ) -> None:
     seconds = {"serial": 0.2, "stacked": stacked_seconds, "workers": 100.0}  # of one after the other: for 2 runs of 4
-    monkeypatch.setattr(choice, "_seconds_per_step", lambda runs, **_: seconds[runs.mode])
-    assert choice._measure(make_run(), 4) == expected
+    monkeypatch.setattr(choice, "seconds_per_step", lambda runs, *_, **__: seconds[runs.mode])
+    assert choice._measure(make_run(), 4, one_seed=False) == expected
 
 
 @pytest.mark.parametrize(("seconds_of_two", "expected"), [(2.1, "serial"), (1.9, "stacked")])
 def test_long_steps_are_stacked_only_if_two_of_them_gain(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, seconds_of_two: float, expected: str
 ) -> None:
-    def seconds(runs: ParallelRuns, **_: object) -> float:
+    def seconds(runs: ParallelRuns, *_: object, **__: object) -> float:
         if runs.mode == "stacked":
             return seconds_of_two if runs.num_runs == 2 else 3.0
         return 2.0 if runs.mode == "serial" else 100.0
 
-    monkeypatch.setattr(choice, "_seconds_per_step", seconds)
-    assert choice._measure(make_run(), 4) == expected
+    monkeypatch.setattr(choice, "seconds_per_step", seconds)
+    assert choice._measure(make_run(), 4, one_seed=False) == expected
 
 
 def test_runs_that_a_device_has_not_the_memory_for_are_not_chosen(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def seconds(runs: ParallelRuns, **_: object) -> float:
+    def seconds(runs: ParallelRuns, *_: object, **__: object) -> float:
         if runs.mode == "stacked":
             raise torch.OutOfMemoryError
         return 0.2 if runs.mode == "serial" else 100.0
 
-    monkeypatch.setattr(choice, "_seconds_per_step", seconds)
-    assert choice._measure(make_run(), 4) == "serial"
+    monkeypatch.setattr(choice, "seconds_per_step", seconds)
+    assert choice._measure(make_run(), 4, one_seed=False) == "serial"
 
 
 def test_the_earlier_name_of_serial_runs_is_understood(make_run: MakeRun) -> None:

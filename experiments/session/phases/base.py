@@ -1,4 +1,4 @@
-"""What drives a run from its first update to its last: here, a frozen policy or rule."""
+"""What drives a run, or several in lock-step, from the first update to the last: here, a frozen policy or rule."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 from agents.learned.temperature_policy import TemperaturePolicy
 from experiments.session.records import Records
 from rlkd_env.instances.temperature import Policy
+from rlkd_env.runs.parallel import ParallelRuns
 from rlkd_env.runs.run import DistillationRun
 
 SafePoint = Callable[[], None]  # is called where the run may be saved and stopped
 
 
 class Phases(ABC):
-    """Drives a run through its phases.
+    """Drives a run, or several in lock-step, through its phases.
 
     ``warmup_steps`` are the updates before an agent takes over, ``warmup_seconds`` the time that the environment took
     in them.
@@ -24,7 +25,7 @@ class Phases(ABC):
     learns = False
     warmup_steps = 0
 
-    def __init__(self, run: DistillationRun, records: Records) -> None:
+    def __init__(self, run: DistillationRun | ParallelRuns, records: Records) -> None:
         self._run, self._records = run, records
         self.warmup_seconds = 0.0
 
@@ -65,16 +66,18 @@ class Phases(ABC):
 
 
 class PolicyPhases(Phases):
-    """A policy or rule sets all temperatures: the run's own, such as a rule that learns along, or the given one."""
+    """A policy or rule sets all temperatures; ``find_policy`` returns it once the run is started."""
 
-    def __init__(self, run: DistillationRun, records: Records, policy: Policy) -> None:
+    def __init__(
+        self, run: DistillationRun | ParallelRuns, records: Records, find_policy: Callable[[], Policy]
+    ) -> None:
         super().__init__(run, records)
-        self._policy = policy
+        self._find_policy = find_policy
 
     def execute(self, safe_point: SafePoint) -> None:
         """Make all updates that are left."""
         self._advance(self.acting_policy(), self._run.total_steps, safe_point)
 
     def acting_policy(self) -> Policy:
-        """Return the run's own policy, or the one that was given."""
-        return self._run.policy or self._policy
+        """Return the policy."""
+        return self._find_policy()

@@ -1,4 +1,4 @@
-"""What drives a run with an agent: a warm-up, and then phases in which the agent learns or only acts, in turn."""
+"""What drives runs with an agent: a warm-up, and then phases in which the agent learns or only acts, in turn."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from agents.sb3.make import continue_from
 from agents.sb3.threads import HostThreads
 from experiments.config import DistillConfig
 from experiments.config.choice import AgentChoice
-from experiments.session.phases import Phases, SafePoint
+from experiments.session.phases.base import Phases, SafePoint
 from experiments.session.records import Records
 from rlkd_env.envs.vector_env import KDVectorEnv
+from rlkd_env.runs.parallel import ParallelRuns
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.sampling.settings import Exploration
 from rlkd_env.wrappers import CalibratedReward, EfficientExploration, ResidualAction, TemperatureAction
@@ -34,14 +35,18 @@ class _PhaseOver(Exception):  # noqa: N818 (not an error: a change of phase)
 
 
 class AgentPhases(Phases):
-    """An agent sets the temperatures after a warm-up; it learns in some epochs and only acts in the others."""
+    """An agent sets the temperatures after a warm-up; it learns in some epochs and only acts in the others.
+
+    One agent acts for all ``slots``, which may be those of several runs.
+    """
 
     learns = True
 
-    def __init__(self, config: DistillConfig, choice: AgentChoice, run: DistillationRun, records: Records) -> None:
-        super().__init__(run, records)
+    def __init__(self, config: DistillConfig, choice: AgentChoice, slots: KDVectorEnv, records: Records) -> None:
+        super().__init__(slots.run if slots.num_runs == 1 else slots.runs, records)
         self._options, seed = config.agent, config.output.seed
-        self._slots = KDVectorEnv(run=run)
+        self._slots, self._template = slots, slots.template
+        run = self._template
         self._calibrated: CalibratedReward | None = None
         around = choice.rule_around(run, seed)
         self._warmup_policy = choice.warm_up.create(run, seed) if around is None else around
@@ -59,7 +64,7 @@ class AgentPhases(Phases):
     ) -> VectorEnv[Any, Any, Any]:
         """Put the wrappers that the options ask for around the run's slots."""
         env: VectorEnv[Any, Any, Any] = TimedVectorEnv(self._slots, self._records.timer)
-        if exploration is not None and exploration.first_epoch <= self._run.recipe.epochs:
+        if exploration is not None and exploration.first_epoch <= self._template.recipe.epochs:
             env = EfficientExploration(env, exploration)
         wrapped: TemperatureAction | ResidualAction
         wrapped = TemperatureAction(env, choice.scale) if around is None else ResidualAction(env, around, choice.width)
@@ -95,7 +100,7 @@ class AgentPhases(Phases):
             if self._calibrated is not None:
                 self._calibrated.start_from(observation)
             self._is_learning = True
-        timesteps = (self._run.total_steps - self._run.step_count) * self._run.batch_size
+        timesteps = (self._run.total_steps - self._run.step_count) * self._slots.num_envs
         with self._records.timer.part("agent"), suppress(_PhaseOver), HostThreads(self._run.device) as threads:
             callbacks = [threads, _RunCallback(self, self._run, safe_point)]
             self.agent.learn(timesteps, callback=callbacks, reset_num_timesteps=False, log_interval=1)
@@ -139,8 +144,9 @@ class AgentPhases(Phases):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from :meth:`state_dict` with the run restored."""
+        observation = self._slots.observe()  # which also tells the slots that they need no reset
         if self._calibrated is not None:
-            self._calibrated.load_state_dict(state["calibration"], self._slots.observe())
+            self._calibrated.load_state_dict(state["calibration"], observation)
         load_agent_state(self.agent, state["agent"])
         self._is_learning = state["is_learning"]
         super().load_state_dict(state)
@@ -149,7 +155,7 @@ class AgentPhases(Phases):
 class _RunCallback(BaseCallback):
     """Brings a run to its safe points between rollouts, and ends ``learn()`` with the phase or the run."""
 
-    def __init__(self, phases: AgentPhases, run: DistillationRun, safe_point: SafePoint) -> None:
+    def __init__(self, phases: AgentPhases, run: DistillationRun | ParallelRuns, safe_point: SafePoint) -> None:
         super().__init__()
         self._phases, self._run, self._safe_point = phases, run, safe_point
         self._epoch = run.epoch

@@ -10,7 +10,8 @@ import torch
 from parsed import distill_config
 from torch import Tensor
 
-from experiments.session.session import DistillSession, prepare
+from experiments.session.prepare import prepare
+from experiments.session.session import DistillSession
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.temperature import Temperature
 

@@ -1,0 +1,115 @@
+"""One policy for several runs at once, each of which has a rule of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from agents.rules.base import number_type
+from agents.rules.schedules import Anneal
+from agents.rules.simple import FixedTemperature
+from rlkd_env.instances.outputs import InstanceOutputs
+from rlkd_env.instances.policy import PolicyModule
+from rlkd_env.instances.schedule import AnnealedTemperature, teacher_unit
+from rlkd_env.instances.temperature import Policy, Temperature
+
+
+class PolicyByRun(PolicyModule):
+    """K policies for K runs whose batches stand one after another; run k has the temperatures of policy k.
+
+    Fixed and annealed temperatures are computed for all of their runs at once, bit for bit those of the rules alone;
+    other policies are asked one after the other.
+    """
+
+    def __init__(self, policies: Sequence[Policy]) -> None:
+        super().__init__()
+        self.num_runs = len(policies)
+        groups: dict[Any, list[int]] = {}  # of runs, by the kind of rule that is computed for them together
+        for run, policy in enumerate(policies):
+            kind: Any = type(policy)
+            groups.setdefault(kind if kind in _TOGETHER else run, []).append(run)
+        self._parts = [
+            (torch.tensor(runs), _TOGETHER.get(kind, _only)([policies[run] for run in runs]))
+            for kind, runs in groups.items()
+        ]
+        # Named as parts, so that a policy that learns along is seen and refused.
+        self._given = nn.ModuleList(policy for policy in policies if isinstance(policy, nn.Module))
+
+    @property
+    def has_gradient(self) -> bool:
+        """Whether temperatures of some run carry gradients."""
+        return any(getattr(policy, "has_gradient", False) for _, policy in self._parts)
+
+    def forward(self, outputs: InstanceOutputs) -> Temperature:
+        """Return the temperatures of all instances ``(K·B,)``.
+
+        Raises:
+            ValueError: if there are not as many runs as policies.
+        """
+        if outputs.num_runs != self.num_runs:
+            raise ValueError(f"a policy for {self.num_runs} runs got the outputs of {outputs.num_runs}")
+        if len(self._parts) == 1:
+            return self._parts[0][1](outputs)
+        runs = [chosen.to(outputs.labels.device) for chosen, _ in self._parts]
+        found = [policy(outputs.of_runs(chosen)) for chosen, (_, policy) in zip(runs, self._parts, strict=True)]
+        back = torch.cat(runs).argsort()
+
+        def in_order(parts: list[Tensor]) -> Tensor:
+            by_run = torch.cat([part.unflatten(0, (len(chosen), -1)) for part, chosen in zip(parts, runs, strict=True)])
+            return by_run[back].flatten()
+
+        student = in_order([one.student for one in found])
+        if all(one.is_shared for one in found):
+            return Temperature.shared(student)
+        factors = [one.student * one.teacher if one.factor is None else one.factor for one in found]
+        return Temperature(in_order([one.teacher for one in found]), student, in_order(factors))
+
+
+class _FixedByRun(PolicyModule):
+    """A fixed temperature for each of k runs."""
+
+    def __init__(self, rules: Sequence[FixedTemperature]) -> None:
+        super().__init__()
+        self._temperatures = torch.tensor([rule.temperature for rule in rules], dtype=torch.float64)
+
+    def forward(self, outputs: InstanceOutputs) -> Temperature:
+        by_run = self._temperatures.to(outputs.labels.device, number_type(outputs))
+        return Temperature.shared(by_run.repeat_interleave(len(outputs.labels) // len(by_run)))
+
+
+class _AnnealedByRun(PolicyModule):
+    """An annealed temperature for each of k runs."""
+
+    def __init__(self, rules: Sequence[Anneal]) -> None:
+        super().__init__()
+        self._schedules: list[AnnealedTemperature] = [rule.schedule for rule in rules]
+        self._ends: dict[bool, Tensor] = {}
+
+    def forward(self, outputs: InstanceOutputs) -> Temperature:
+        first, last = self._terms(outputs.are_regions)
+        progress = float(outputs.progress)
+        terms = (1.0 - progress) * first + progress * last
+        unit = teacher_unit(outputs)
+        constant, relative = terms.to(unit.device, unit.dtype).unsqueeze(-1).unbind()
+        by_run = (constant + relative * unit.log()).exp()
+        temperature = by_run.expand(-1, len(outputs.labels) // len(by_run)).flatten()
+        return Temperature.shared(temperature.to(number_type(outputs)))
+
+    def _terms(self, are_regions: bool) -> Tensor:
+        """Return the schedules' two terms at the start and at the end, ``(2, 2, k)``."""
+        if are_regions not in self._ends:
+            ends = [[schedule.terms(end, are_regions) for schedule in self._schedules] for end in (0.0, 1.0)]
+            self._ends[are_regions] = torch.tensor(ends, dtype=torch.float64).transpose(1, 2)
+        return self._ends[are_regions]
+
+
+def _only(policies: Sequence[Policy]) -> Policy:
+    (policy,) = policies
+    return policy
+
+
+_TOGETHER = {FixedTemperature: _FixedByRun, Anneal: _AnnealedByRun}
+"""The rules that are computed for several runs at once, by what computes them."""

@@ -1,0 +1,50 @@
+"""From options to a session: everything is built and checked before anything is trained."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from tqdm.auto import tqdm
+
+from experiments.config import DistillConfig
+from experiments.session.objects import NO_OBJECTS, GivenObjects
+from experiments.session.population.session import PopulationSession, check_source
+from experiments.session.session import DistillSession
+from rlkd_env.data import create_source
+from rlkd_env.runs.build import build_run
+from rlkd_env.runs.distributed.processes import Processes
+from rlkd_env.utils.memo import Memo, NoMemo
+
+
+def prepare(
+    config: DistillConfig,
+    objects: GivenObjects = NO_OBJECTS,
+    processes: Processes | None = None,
+    writes: bool = True,
+    memo: Memo | None = None,
+) -> DistillSession:
+    """Build a run and what drives it; nothing is written except, perhaps, a cached teacher.
+
+    A memo, for runs without objects, keeps data and teacher for the next run that has the same ones.
+    """
+    memo = memo or NoMemo()
+    is_shown = config.output.progress and (processes is None or processes.is_first)
+    bar: tqdm | None = None
+
+    def follow_teacher(epoch: int, loss: float) -> None:
+        """Show the training of a teacher that is not cached yet; epochs count from 1."""
+        nonlocal bar
+        if bar is None:
+            bar = tqdm(desc="teacher", unit="epoch", disable=not is_shown)
+        bar.update(epoch - bar.n)
+        bar.set_postfix(loss=f"{loss:.4f}")
+
+    create = partial(objects.data or create_source, config.run.data)
+    source = memo.keep(("source", str(config.run.data)), create)
+    if config.population.size:
+        check_source(source)
+    run = build_run(config.run, source, objects.teacher, objects.student, follow_teacher, processes, memo)
+    if bar is not None:
+        bar.close()
+    kind = PopulationSession if config.population.size else DistillSession
+    return kind(config, run, source, config.folder if writes else None, objects, memo)
