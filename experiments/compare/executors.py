@@ -20,6 +20,7 @@ from experiments.compare.work import CountEpochs, Outcome, make_run, new_memo
 from experiments.config.compare import CompareOptions
 from rlkd_env.errors import missing_package
 from rlkd_env.runs.parallel.workers import available_cores
+from rlkd_env.utils.trust import believed, believing
 
 Executor = Callable[[Sequence[PlannedRun], CompareOptions, CountEpochs], Generator[Outcome, None, None]]
 """Executes runs, yields the outcome of each as soon as it is over, and counts epochs meanwhile.
@@ -63,7 +64,7 @@ def _in_pool(
     pool = ProcessPoolExecutor(min(jobs, len(runs)), context, _start_worker, (epochs, of_workers))
     waiting, begun, seen = dict[Future[Outcome], PlannedRun](), set[str](), 0
     try:
-        waiting |= {pool.submit(_work, run, threads): run for run in runs}
+        waiting |= {pool.submit(_work, run, threads, believed()): run for run in runs}
         while waiting:
             done, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
             count(epochs.value - seen)
@@ -105,7 +106,7 @@ def on_ray(runs: Sequence[PlannedRun], options: CompareOptions, count: CountEpoc
     ray.init(ignore_reinit_error=True, log_to_driver=False, configure_logging=False)
     task = ray.remote(num_cpus=options.threads)(_work_on_ray)
     try:
-        waiting = {task.remote(run, options.threads, os.getcwd()): run for run in runs}
+        waiting = {task.remote(run, options.threads, os.getcwd(), believed()): run for run in runs}
         while waiting:
             (done,), _ = ray.wait(list(waiting))
             run = waiting.pop(done)
@@ -141,8 +142,9 @@ def _end_with_parent(of_parent: Connection) -> None:
     os._exit(1)
 
 
-def _work(run: PlannedRun, threads: int) -> Outcome:
-    return make_run(run, threads, _count, _memo)
+def _work(run: PlannedRun, threads: int, trusted: frozenset[str] | None) -> Outcome:
+    with believing(trusted):
+        return make_run(run, threads, _count, _memo)
 
 
 def _count(epochs: int) -> None:
@@ -150,6 +152,7 @@ def _count(epochs: int) -> None:
         _epochs.value += epochs
 
 
-def _work_on_ray(run: PlannedRun, threads: int, folder: str) -> Outcome:
+def _work_on_ray(run: PlannedRun, threads: int, folder: str, trusted: frozenset[str] | None) -> Outcome:
     os.chdir(folder)  # for relative paths in the options
-    return make_run(run, threads, lambda _: None, _memo)  # the caller, which is on another machine, counts
+    with believing(trusted):
+        return make_run(run, threads, lambda _: None, _memo)  # the caller, which is on another machine, counts

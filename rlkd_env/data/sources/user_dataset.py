@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from rlkd_env.data.sources.arrays import as_labels
 from rlkd_env.data.splits import LabelledSource
 from rlkd_env.data.streamed import DatasetReader, StreamedImages
 from rlkd_env.errors import UsageError
+from rlkd_env.utils.registry import is_factory
 
 
 class UserDataset(LabelledSource):
@@ -35,9 +36,9 @@ class UserDataset(LabelledSource):
         """Return the class for the Datasets of one factory.
 
         Raises:
-            UsageError: if it cannot be called.
+            UsageError: if it is no function or class.
         """
-        if not callable(factory):
+        if not is_factory(factory):
             raise UsageError("no function or class that returns a Dataset")
         return type(cls.__name__, (cls,), {"factory": staticmethod(factory)})
 
@@ -57,6 +58,8 @@ class UserDataset(LabelledSource):
             dataset: Dataset[Any] | None = self.factory(train=train)
             if dataset is None:
                 return None
+            if not hasattr(type(dataset), "__getitem__") or isinstance(dataset, str | bytes | Mapping):
+                raise TypeError(f"it returned a {type(dataset).__name__}")
             size = len(dataset)  # type: ignore[arg-type]
         except TypeError as error:
             raise UsageError(
