@@ -13,6 +13,7 @@ A table stands below a comment that names its data:
 * ``<!-- data: policy -->`` and ``<!-- data: convolutional_policy -->``: what the package's policy gains on the tasks
   that it was trained on, and for convolutional students;
 * ``<!-- data: gpu -->``: what ``rlkd bench`` measured on a GPU, ``<!-- data: agent_cost -->``: what agents cost there;
+* ``<!-- data: decoding -->``: how long image files take to decode;
 * ``<!-- data: one_coefficient -->``: what single coefficients around the annealed schedule gain on them.
 
 The first column says what a row is of (:data:`LABELS`, or the name in the data), the head what a column is. Both stay
@@ -118,8 +119,8 @@ def _fill(source: str) -> Fill:
         return _of_sweep
     if name == "pretrained":
         return _of_training
-    if name in ("gpu", "agent_cost"):
-        return {"gpu": _of_bench, "agent_cost": _of_agent}[name]
+    if name in ("gpu", "agent_cost", "decoding"):
+        return {"gpu": _of_bench, "agent_cost": _of_agent, "decoding": _of_decoding}[name]
     if name == "rewards":
         return lambda column, row: _of_reward(read(f"rewards/{part}", "rewards.json"), column, row)
     if name in ("ranking", "one_coefficient"):
@@ -302,6 +303,18 @@ def _of_agent(column: str, row: Cells) -> str:
     summary = runpy.run_path(str(RESULTS / "agent_cost" / "agent_cost.py"))["summary"]
     slots = int(column.removesuffix(" slots").replace(",", ""))
     return "{:.1f} ms ({:.1f} to {:.1f})".format(*summary(slots, row[0].removeprefix("the ")))
+
+
+def _of_decoding(column: str, row: Cells) -> str:
+    with (RESULTS / "decoding" / "decoding.csv").open() as file:
+        found = next(line for line in csv.DictReader(file) if line["way"] == row[0])
+    if column == "an image":
+        return "{:.2f} ms ({:.2f} to {:.2f})".format(
+            *(float(found[key]) for key in ("milliseconds", "least", "greatest"))
+        )
+    if column == "by at most":
+        return f"{found['largest_difference']} of 255"
+    return f"{percent(float(found['share_of_values']), 1)} %"
 
 
 def _of_reward(content: dict[str, Any], column: str, row: Cells) -> str:

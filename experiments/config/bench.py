@@ -28,6 +28,9 @@ class BenchOptions(Options):
     """Updates in a turn; a multiple of the agent's rollout, 1,024 rows, is fair to it. None means 0.3 s of them."""
     random_images: bool = False
     """Bench on noise of CIFAR-100's size, with an untrained teacher: speed needs no data."""
+    data: bool = False
+    """Bench the data path alone, for 1, 2, 4, ... workers: images a second read, copied and normalised. Without a
+    --dataset it reads made-up JPEG files of ImageNet's usual size."""
     memory: bool = False
     """On a CPU measure every arm's peak memory too, in a process of its own, which takes much longer than --seconds; on
     a GPU it is always measured."""

@@ -130,6 +130,10 @@ class ImageSet(ABC):
         """Return the boxes of the images that :meth:`take` returns, or None for classification."""
         return None
 
+    def in_memory(self) -> ImageSet:
+        """Return the set with its plain images in memory, for a few that are looked at again and again."""
+        return self
+
     def follow(self, requests: Iterator[Request]) -> Iterator[Tensor]:
         """Yield the images of each request, as :meth:`take` does; sets on disk read ahead."""
         return (self.take(*request) for request in requests)

@@ -20,7 +20,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as transforms
 
 from rlkd_env.data.config import DataConfig
-from rlkd_env.data.images import ImageSet, Preprocessing, Request
+from rlkd_env.data.images import ImageSet, MemoryImages, Preprocessing, Request
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.seeds import mixed_seed
 
@@ -65,8 +65,10 @@ class PathReader(Reader):
         """Return a file's image in RGB and its own size."""
         try:
             with Image.open(self.paths[position]) as file:
-                if file.mode != "RGB":
-                    warnings.warn("images that are not RGB are converted to RGB", stacklevel=2)
+                if file.mode == "RGB":
+                    file.load()
+                    return file
+                warnings.warn("images that are not RGB are converted to RGB", stacklevel=2)
                 return file.convert("RGB")
         except (OSError, SyntaxError, ValueError) as error:  # Pillow raises SyntaxError for a broken PNG
             return Unreadable(f"the image {self.paths[position]} cannot be read: {error}")
@@ -158,14 +160,31 @@ class StreamedImages(ImageSet):
 
     def take(self, positions: Tensor, view: int | None = None) -> Tensor:
         """Read images ``(N, channels, height, width)`` in this process."""
-        return self._finish(_Reading(self.reader)[(self.positions[positions.cpu()], view)])
+        return self.to_device(self._read(positions, view))
+
+    def in_memory(self) -> MemoryImages:
+        """Return the set with its plain images in memory, read in this process."""
+        pixels = self._read(torch.arange(len(self)), None).to(self.labels.device)
+        return MemoryImages(pixels, self.labels, self.preprocessing)
 
     def follow(self, requests: Iterator[Request]) -> Iterator[Tensor]:
         """Read batches ahead in worker processes, which end when the iterator is dropped."""
+        return (self.to_device(pixels) for pixels in self.read_ahead(requests))
+
+    def read_ahead(self, requests: Iterator[Request]) -> Iterator[Tensor]:
+        """Yield the pixels of each request as :meth:`follow` does, but on the host, pinned for a GPU.
+
+        Raises:
+            UsageError: if an image cannot be read.
+        """
         batches = ((self.positions[positions.cpu()], view) for positions, view in requests)
         options: dict[str, Any] = {"num_workers": self.workers, "pin_memory": self.labels.device.type == "cuda"}
         loader = DataLoader(_Reading(self.reader), batch_size=None, sampler=batches, **options)
-        return (self._finish(pixels) for pixels in loader)
+        return map(_readable_pixels, loader)
+
+    def to_device(self, pixels: Tensor) -> Tensor:
+        """Preprocess pixels ``(N, channels, height, width)`` on the device; pinned ones are copied meanwhile."""
+        return self.preprocessing.normalize(pixels.to(self.labels.device, non_blocking=True))
 
     def subset(self, positions: Tensor) -> Self:
         """Return the set of the images at positions ``(m,)``."""
@@ -183,10 +202,14 @@ class StreamedImages(ImageSet):
         content.update(self.labels.cpu().numpy().tobytes())
         return content.hexdigest()
 
-    def _finish(self, pixels: Tensor | Unreadable) -> Tensor:
-        if isinstance(pixels, Unreadable):
-            raise UsageError(pixels.reason)
-        return self.preprocessing.normalize(pixels.to(self.labels.device, non_blocking=True))
+    def _read(self, positions: Tensor, view: int | None) -> Tensor:
+        return _readable_pixels(_Reading(self.reader)[(self.positions[positions.cpu()], view)])
+
+
+def _readable_pixels(pixels: Tensor | Unreadable) -> Tensor:
+    if isinstance(pixels, Unreadable):
+        raise UsageError(pixels.reason)
+    return pixels
 
 
 def read_in_order(reader: Reader, count: int) -> Iterator[Tensor | Unreadable]:
@@ -229,7 +252,8 @@ class _Reading(Dataset[Any]):
         with torch.random.fork_rng(devices=[]):
             for position in positions.tolist():
                 if view is not None:
-                    torch.manual_seed(mixed_seed(view, position))
+                    # torch.manual_seed would also note, image by image, what to seed on devices that are not in use.
+                    torch.default_generator.manual_seed(mixed_seed(view, position))
                 image = self._reader.read(position, is_augmented=view is not None)
                 if isinstance(image, Unreadable):
                     return image

@@ -83,7 +83,7 @@ class Ingredients:
         self.steps_per_epoch = self.create_stream(0).batches_per_epoch
         self.total_steps = self.steps_per_epoch * self.recipe.epochs
         probe = self.splits.probe
-        self.probe = probe.subset(torch.arange(min(self.probe_size, len(probe))))
+        self.probe = probe.subset(torch.arange(min(self.probe_size, len(probe)))).in_memory()
         self._parts: tuple[ImageSet, list[ImageSet]] | None = None
         self.frozen_teacher = self.task.engine.freeze(self.teacher, self.splits.image_shape)
         self._share_logits()

@@ -21,6 +21,7 @@ from experiments.commands.bench.benched_run import build_bench_run
 from experiments.commands.bench.floor import FLOOR, launch_free_floor
 from experiments.commands.bench.memory import forget, process_memory
 from experiments.commands.bench.parts import cost_by_part
+from experiments.commands.bench.pipeline import measure_pipeline
 from experiments.commands.bench.rounds import Arm, Budget, LeftOut, Rounds, measure_in_turns
 from experiments.config import BenchConfig
 from experiments.session.provenance import versions
@@ -44,6 +45,11 @@ def run_bench(config: BenchConfig) -> int:
     for name in options.arms:
         if name not in ARMS:
             raise unknown_name("arm", name, ARMS)
+    if options.data:
+        pipeline = measure_pipeline(config, _SHARE_OF_ROUNDS * options.seconds)
+        write_json(folder / BENCH_FILE, {"pipeline": pipeline, "settings": config.settings(), "versions": versions()})
+        _print_pipeline(pipeline, folder)
+        return 0
     bench = Bench(config, build_bench_run(config))
     measurement = Measurement(bench, deadline)
     measurement.run([name for name in dict.fromkeys(options.arms or DEFAULT_ARMS) if name != BASELINE])
@@ -153,10 +159,31 @@ class Measurement:
         }
 
 
-def _print_tables(result: dict[str, Any], folder: Path) -> None:
+def _print_pipeline(pipeline: dict[str, Any], folder: Path) -> None:
+    console = _console()
+    shape = " x ".join(map(str, pipeline["image_shape"]))
+    console.print(f"{pipeline['dataset']}, {shape}, batches of {pipeline['batch_size']}", highlight=False)
+    table = Table(box=box.SIMPLE)
+    for column in ("workers", "images/s read", "a worker"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for workers, rate in pipeline["read_images_per_s"].items():
+        table.add_row(str(workers), f"{rate:.0f}", f"{rate / workers:.0f}")
+    console.print(table)
+    stages = ", ".join(f"{name} {rate:.0f}" for name, rate in pipeline["device_images_per_s"].items())
+    console.print(
+        f"images/s on the device: {stages}; written to {folder / BENCH_FILE}", highlight=False, soft_wrap=True
+    )
+
+
+def _console() -> Console:
     console = Console()
     if not console.is_terminal:
         console.width = 120  # a file has no width
+    return console
+
+
+def _print_tables(result: dict[str, Any], folder: Path) -> None:
+    console = _console()
     rows = result["arms"]
     has_floor, has_memory = FLOOR in rows, any("peak_memory_mb" in row for row in rows.values())
     columns = ["ms per step", "images/s", "ratio to plain KD"]

@@ -121,6 +121,16 @@ class StreamedDetectionSet(DetectionSet, StreamedImages):
         """Read images ``(N, channels, height, width)`` in this process."""
         return self._view_of(super().take(positions), positions, view)
 
+    def in_memory(self) -> MemoryDetectionSet:
+        """Return the set with its plain images in memory, read in this process."""
+        return MemoryDetectionSet(
+            pixels=super().in_memory().pixels,
+            labels=self.labels,
+            preprocessing=self.preprocessing,
+            boxes=self.boxes,
+            annotations=self.annotations,
+        )
+
     def follow(self, requests: Iterator[Request]) -> Iterator[Tensor]:
         """Read batches ahead in worker processes, which end when the iterator is dropped."""
         ahead, asked = itertools.tee(requests)

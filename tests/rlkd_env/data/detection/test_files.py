@@ -13,7 +13,7 @@ from rlkd_env.data import (
     BatchStream,
 )
 from rlkd_env.data.detection import files as detection_files_module
-from rlkd_env.data.detection.image_sets import StreamedDetectionSet
+from rlkd_env.data.detection.image_sets import MemoryDetectionSet, StreamedDetectionSet
 from rlkd_env.errors import UsageError
 
 
@@ -36,6 +36,19 @@ def test_streamed_batches_are_those_in_memory(workers: int, tmp_path: Path, monk
         torch.testing.assert_close(taken.images, one.images)
     assert 10 < mirrored < 46  # of 56
     assert torch.equal(torch.cat(list(streamed.probe.chunks(3))), memory.probe.images)
+
+
+def test_a_streamed_set_in_memory_has_the_same_images_boxes_and_annotations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_parts(tmp_path, train=30)
+    monkeypatch.setattr(detection_files_module, "MEMORY_LIMIT", 0)
+    streamed = source_of(tmp_path, workers=0).splits().probe
+    memory = streamed.in_memory()
+    assert isinstance(memory, MemoryDetectionSet)
+    assert torch.equal(memory.images, streamed.images)
+    assert torch.equal(memory.boxes.corners, streamed.boxes.corners)
+    assert memory.ground_truth() == streamed.ground_truth()
 
 
 def damage(tmp_path: Path, kind: str) -> None:
