@@ -49,6 +49,9 @@ class CompareOptions(Options):
     """Runs at a time; 0 means as many as there are cores. Ray takes what the cluster has."""
     threads: Count = 1
     """Threads of every run on a CPU."""
+    together: bool = False
+    """Compute runs of a task and seed that differ in nothing but a rule or saved policy as one, where that is faster.
+    Their students are the same up to rounding; what each of them costs is then not known."""
     out: str = "auto"
     """Folder of the comparison; auto is comparisons/NAME of the preset or config file, or of the data set."""
     overwrite: bool = False

@@ -70,8 +70,6 @@ def build_run(
     """
     if processes:
         processes.check_batch(config.recipe.batch_size)
-        if config.engine.compile and processes.count > 1:
-            raise UsageError("compiled networks cannot be shared by several processes: leave compile away")
     environment = config.environment
     state, reward = InstanceState(environment.features), RewardMeter(environment.reward, environment.reward_interval)
     memo = memo or NoMemo()
@@ -100,7 +98,7 @@ def build_run(
         create_its_method(trial)
     engine = config.engine.engine(device, trial)
     task = create_task(source.task, engine, config.batches.proposals)
-    computed = (f"{engine.precision} {engine.channels_last} {engine.compiled}", config.batches.proposals)
+    computed = (f"{engine.precision} {engine.channels_last}", config.batches.proposals)
     deviation = memo.keep(
         ("deviation", of_data, *_teacher_settings(config), *computed),
         partial(teacher_logit_deviation, teacher, splits, task),

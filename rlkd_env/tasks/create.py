@@ -17,8 +17,7 @@ def create_task(name: TaskName, engine: Engine | None = None, proposals: int = 6
     """Return the task that a data source names.
 
     Raises:
-        UsageError: if there are no proposals, the engine compiles what cannot be compiled, or the package that measures
-            detections is missing.
+        UsageError: if there are no proposals, or the package that measures detections is missing.
     """
     if name == "classification":
         from rlkd_env.tasks.classification import Classification

@@ -23,8 +23,6 @@ def why_not_stacked(template: DistillationRun) -> str | None:
     """
     if not isinstance(template.task, Classification):
         return "only classification is"
-    if template.task.engine.compiled:
-        return "compiled networks are not"
     if template.sampler is not None:
         return "exploration and a curriculum choose every run's images apart"
     if template.create_policy is not None:
