@@ -71,7 +71,7 @@ def _resumed(settings: dict[str, Any]) -> list[str]:
     folder = Path("run")
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({**DistillConfig().settings(), **settings}))
-    return ["distill", "--resume", "--out", "run"]
+    return ["distill", "--resume", "--out", "run", "--no-progress"]
 
 
 def _validated(settings: dict[str, Any]) -> list[str]:
