@@ -86,7 +86,7 @@ class DistillSession:
         self.records.start_clock()
         resumed = self.config.output.resume and self.safe_points.restore()
         if not resumed:
-            self._start()
+            self.start()
         try:
             with (
                 self.records.watching(self.config.output, resumed, self.phases.scalars, self.watchers),
@@ -98,7 +98,8 @@ class DistillSession:
             raise
         self.save_results()
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Clear the folder, write the settings, and start what is trained."""
         if self.folder is not None:
             clear_folder(self.folder)
             write_json(self.folder / CONFIG_FILE, self.config.settings())

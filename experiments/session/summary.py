@@ -50,8 +50,13 @@ def complete(
     """Make a prepared run in the context ``leading``, and then write and return its summary."""
     with leading(session):
         session.execute()
+    return write_summary(session)
+
+
+def write_summary(session: DistillSession, together: int = 1) -> dict[str, Any]:
+    """Write and return the summary of a run that is over, and that was perhaps one of several made together."""
     show_results(session)
-    summary = summarize(session)
+    summary = summarize(session) | ({"together": together} if together > 1 else {})
     if session.folder is not None:
         write_json(session.folder / SUMMARY_FILE, summary)
     return summary

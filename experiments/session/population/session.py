@@ -93,8 +93,9 @@ class PopulationSession(DistillSession):
         if self.folder is not None:
             self._save_kept(self.folder)
 
-    def _start(self) -> None:
-        super()._start()
+    def start(self) -> None:
+        """Clear the folder, write the settings and who the members are, and start the runs."""
+        super().start()
         if self.folder is not None:
             members = {name: _options_of(rule) for name, rule in self.members.items()}
             write_json(self.folder / POPULATION_FILE, {"mode": self.trained.mode, "members": members})

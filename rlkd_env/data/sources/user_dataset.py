@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +18,7 @@ from rlkd_env.data.streamed import DatasetReader, StreamedImages
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.notices import tell
 from rlkd_env.utils.randomness import generators_kept
+from rlkd_env.utils.registry import is_factory
 
 
 class UserDataset(LabelledSource):
@@ -43,9 +44,9 @@ class UserDataset(LabelledSource):
         """Return the class for the Datasets of one factory.
 
         Raises:
-            UsageError: if it cannot be called.
+            UsageError: if it is no function or class.
         """
-        if not callable(factory):
+        if not is_factory(factory):
             raise UsageError("no function or class that returns a Dataset")
         return type(cls.__name__, (cls,), {"factory": staticmethod(factory)})
 
@@ -90,7 +91,11 @@ class UserDataset(LabelledSource):
             given["augment"] = augment
         try:
             dataset: Dataset[Any] | None = self.factory(**given)
-            size = None if dataset is None else len(dataset)  # type: ignore[arg-type]
+            if dataset is None:
+                return None
+            if not hasattr(type(dataset), "__getitem__") or isinstance(dataset, str | bytes | Mapping):
+                raise TypeError(f"it returned a {type(dataset).__name__}")
+            size = len(dataset)  # type: ignore[arg-type]
         except TypeError as error:
             raise UsageError(
                 f"{self.config.dataset} must take train=True or train=False, or split='train', 'validation' or 'test', "
