@@ -16,6 +16,7 @@ from rlkd_env.instances.state import InstanceState
 from rlkd_env.instances.temperature import resolve_range
 from rlkd_env.methods import METHODS, Method, Pair, check_method, create_method
 from rlkd_env.models import check_model, create_model
+from rlkd_env.models.outputs import check_batch_of_one, give_logits
 from rlkd_env.models.taps.find_taps import add_taps
 from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.distributed.processes import Processes
@@ -40,7 +41,7 @@ def teacher_logit_deviation(teacher: nn.Module, splits: Splits, task: Task, imag
     logits = task.teacher_logits(teacher, splits.train, images) if stored is None else stored[:images]
     background = task.num_logits(splits) - splits.num_classes
     known = logits.shape[-1] - background
-    if known != splits.num_classes:
+    if known != splits.num_classes:  # a detector's, or those that are stored
         raise UsageError(f"the teacher knows {known} classes, but the data has {splits.num_classes}")
     return float(logits.std(dim=-1, correction=0).mean())
 
@@ -71,6 +72,8 @@ def build_run(
     """
     if processes:
         processes.check_batch(config.recipe.batch_size)
+        if processes.count > 1 and config.recipe.auxiliary_weight:
+            raise UsageError("auxiliary logits are not for runs that processes share: leave --auxiliary-weight away")
     environment = config.environment
     state, reward = InstanceState(environment.features), RewardMeter(environment.reward, environment.reward_interval)
     memo = memo or NoMemo()
@@ -89,17 +92,25 @@ def build_run(
         teacher = memo.keep(("teacher", of_data, *_teacher_settings(config)), find)
     teacher = teacher.to(splits.train.labels.device)
     options: dict[str, Any] = dict(config.networks.student_options)
-    create_student = student or partial(create_model, student_name, splits.num_classes, splits.image_shape, **options)
+    if student is None:
+        create_student = partial(create_model, student_name, splits.num_classes, splits.image_shape, **options)
+    else:
+        create_student = partial(_made_by, student, splits.image_shape)
+    if source.task == "classification":
+        give_logits(teacher, splits.image_shape)
     create_its_method = _method_factory(config, teacher, splits, source.task)
     device = splits.train.labels.device
     with seeded(0, device):  # networks that cannot be made or do not fit are told now
         trial = create_student().to(device)
         for network, role in ((trial, "student"), (teacher, "teacher")):
             _check_network(network, role, source.task)
-            _tell_of_probabilities(network, role, splits)
+            if source.task == "classification" and not isinstance(network, StoredTeacher):
+                _check_classifier(network, role, splits)
+        if config.recipe.batch_size == 1 and source.task == "classification":
+            check_batch_of_one(trial, splits.train.take(torch.arange(1)), "student")
         method = create_its_method(trial)
     engine = config.engine.engine(device, trial)
-    task = create_task(source.task, engine, config.batches.proposals)
+    task = create_task(source.task, engine, config.batches.proposals, config.recipe.auxiliary_weight)
     if (remark := method.remark(task.num_logits(splits))) is not None:
         tell(remark)
     computed = (f"{engine.precision} {engine.channels_last}", config.batches.proposals)
@@ -155,19 +166,23 @@ def _check_network(network: nn.Module, role: str, task: TaskName) -> None:
         raise UsageError(f"the {role} is no detector, such as fasterrcnn/resnet18, but the data set has boxes")
 
 
+def _made_by(create: Callable[[], nn.Module], image_shape: tuple[int, int, int]) -> nn.Module:
+    """Return a network that the caller's function makes, which returns its logits alone."""
+    return give_logits(create(), image_shape)
+
+
 @torch.no_grad()
-def _tell_of_probabilities(network: nn.Module, role: str, splits: Splits) -> None:
-    """Tell the user if a classifier gives probabilities, which a temperature hardly softens, in place of logits."""
-    if hasattr(network, "roi_heads") or isinstance(network, StoredTeacher):
-        return
+def _check_classifier(network: nn.Module, role: str, splits: Splits) -> None:
+    """Check that a network gives logits, and tell the user of probabilities, which temperatures hardly soften."""
     was_training = network.training
-    outputs = network.eval()(splits.train.take(torch.arange(2)))
+    logits = network.eval()(splits.train.take(torch.arange(2)))
     network.train(was_training)
-    if (
-        isinstance(outputs, torch.Tensor)
-        and bool((outputs >= 0).all())
-        and bool(((outputs.sum(-1) - 1).abs() < 1e-4).all())
-    ):
+    if not isinstance(logits, torch.Tensor) or logits.dim() != 2 or len(logits) != 2:
+        kind = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise UsageError(f"the {role} gives {kind} for 2 images, not their logits (2, {splits.num_classes})")
+    if logits.shape[1] != splits.num_classes:
+        raise UsageError(f"the {role} knows {logits.shape[1]} classes, but the data has {splits.num_classes}")
+    if bool(((logits >= 0) & ((logits.sum(dim=-1, keepdim=True) - 1).abs() < 1e-4)).all()):
         tell(f"the {role} gives probabilities in place of logits and so trains badly: leave its softmax away")
 
 

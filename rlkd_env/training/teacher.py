@@ -18,6 +18,7 @@ from rlkd_env.data import BatchStream, Splits, TaskName
 from rlkd_env.errors import UsageError
 from rlkd_env.models import create_model, file_stem
 from rlkd_env.models.engine import choose_engine
+from rlkd_env.models.outputs import check_batch_of_one
 from rlkd_env.models.storage import load_network, save_network
 from rlkd_env.tasks import create_task
 from rlkd_env.training.recipe import TeacherRecipe
@@ -38,9 +39,11 @@ class TeacherTraining:
         self._stream = BatchStream(splits.teacher_train, recipe.batch_size, recipe.seed)
         with seeded(recipe.seed, self._device):
             self.network = create_model(recipe.model, splits.num_classes, splits.image_shape).to(self._device)
+        if recipe.batch_size == 1:
+            check_batch_of_one(self.network, splits.train.take(torch.arange(1)), "teacher")
         memory_format: MemoryFormat = "contiguous" if recipe.precision == "float32" else "auto"
         engine = choose_engine(self._device, self.network, recipe.precision, memory_format)
-        self.task = create_task(task, engine, recipe.proposals)
+        self.task = create_task(task, engine, recipe.proposals, recipe.auxiliary_weight)
         engine.prepare(self.network)
         self._is_stochastic = self.task.is_stochastic or is_stochastic(self.network)
         total_steps = recipe.epochs * self._stream.batches_per_epoch

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rlkd_env.errors import UsageError
+from rlkd_env.models.outputs import give_logits, meta_twin
 from rlkd_env.models.taps.features import Taps, set_taps, taps_of
 
 SEARCH_SIZE = 224
@@ -48,6 +49,8 @@ def add_taps(
 ) -> nn.Module:
     """Check that a network maps images ``(N, *image_shape)`` to logits ``(N, C)``, and give it taps if it has none.
 
+    One that returns more than logits is made to return them alone, see :func:`~rlkd_env.models.outputs.give_logits`.
+
     In-place activations are made out-of-place, because they would overwrite what the taps read. If no taps can be
     found, :func:`~rlkd_env.models.taps.features.taps_of` reports it when they are needed. The ``given`` fields of
     :class:`~rlkd_env.models.taps.features.Taps` override the network's own or found ones.
@@ -59,10 +62,11 @@ def add_taps(
     for module in network.modules():
         if isinstance(module, ACTIVATIONS) and getattr(module, "inplace", False):
             object.__setattr__(module, "inplace", False)
+    give_logits(network, image_shape)
     logits, calls, size = _watch(network, image_shape)
     kind = type(network).__name__
     if not isinstance(logits, Tensor) or logits.dim() != 2:
-        raise UsageError(f"the network {kind} does not return logits (N, classes) alone")
+        raise UsageError(f"the network {kind} does not return logits (N, classes)")
     if logits.shape[1] != num_classes:
         raise UsageError(
             f"the network {kind} returns {logits.shape[1]} logits, but the data has {num_classes} classes: "
@@ -115,11 +119,8 @@ def _watch(network: nn.Module, image_shape: tuple[int, int, int]) -> tuple[Any, 
 @torch.no_grad()
 def _record(network: nn.Module, image: Tensor) -> tuple[Any, list[_Call]]:
     """Forward images through a copy (it may keep state) in evaluation mode, on the meta device without weights."""
-    dry: dict[int, Any] = {}
-    if image.device.type == "meta":
-        dry = {id(weight): nn.Parameter(weight.to("meta"), weight.requires_grad) for weight in network.parameters()}
-        dry |= {id(buffer): buffer.to("meta") for buffer in network.buffers()}
-    twin = copy.deepcopy(network, dry).eval()
+    twin = meta_twin(network) if image.device.type == "meta" else copy.deepcopy(network)
+    twin.eval()
     calls: list[_Call] = []
     for name, module in twin.named_modules():
         module.register_forward_hook(_recorder(calls, name))
