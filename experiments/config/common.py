@@ -15,7 +15,7 @@ from rlkd_env.utils.options import LATER_OPTIONS, RENAMED_OPTIONS, Options, rena
 PresetName = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
 FileName = Annotated[str | None, tyro.conf.arg(metavar="FILE")]
 _NOT_SETTINGS = ["out", "overwrite", "resume", "config", "preset", "checkpoint_seconds"]
-_NOT_SETTINGS += ["progress", "tensorboard", "download", "workers", "only", "together", "trust"]
+_NOT_SETTINGS += ["progress", "tensorboard", "download", "workers", "only", "together", "trust", "force"]
 """Options that do not change what a run computes; they are neither stored nor compared on --resume."""
 
 

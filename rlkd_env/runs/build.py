@@ -11,11 +11,14 @@ import torch
 from torch import nn
 
 from rlkd_env.data import BatchStream, DataSource, Splits, TaskName, create_source
+from rlkd_env.data.normalization import NORMALIZATIONS, Constants, for_channels, read_normalization
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.state import InstanceState
 from rlkd_env.instances.temperature import resolve_range
 from rlkd_env.methods import METHODS, Method, Pair, check_method, create_method
 from rlkd_env.models import check_model, create_model
+from rlkd_env.models.classifiers import timm_networks
+from rlkd_env.models.normalization import Renormalized
 from rlkd_env.models.outputs import check_batch_of_one, give_logits
 from rlkd_env.models.taps.find_taps import add_taps
 from rlkd_env.runs.config import RunConfig
@@ -90,14 +93,14 @@ def build_run(
     if teacher is None:
         find = partial(_find_teacher, config, source, splits, on_teacher_epoch)
         teacher = memo.keep(("teacher", of_data, *_teacher_settings(config)), find)
-    teacher = teacher.to(splits.train.labels.device)
+    if source.task == "classification":
+        give_logits(teacher, splits.image_shape)
+    teacher = _normalized(teacher, config, splits, source.task).to(splits.train.labels.device)
     options: dict[str, Any] = dict(config.networks.student_options)
     if student is None:
         create_student = partial(create_model, student_name, splits.num_classes, splits.image_shape, **options)
     else:
         create_student = partial(_made_by, student, splits.image_shape)
-    if source.task == "classification":
-        give_logits(teacher, splits.image_shape)
     create_its_method = _method_factory(config, teacher, splits, source.task)
     device = splits.train.labels.device
     with seeded(0, device):  # networks that cannot be made or do not fit are told now
@@ -186,10 +189,36 @@ def _check_classifier(network: nn.Module, role: str, splits: Splits) -> None:
         tell(f"the {role} gives probabilities in place of logits and so trains badly: leave its softmax away")
 
 
+def _normalized(teacher: nn.Module, config: RunConfig, splits: Splits, task: TaskName) -> nn.Module:
+    """Return a teacher whose images are normalised as it expects them."""
+    wanted = read_normalization(config.networks.teacher_normalization) or _of_pretrained(teacher, config, splits)
+    if wanted is None:
+        return teacher
+    if task == "detection" or isinstance(teacher, StoredTeacher):
+        raise UsageError("--teacher-normalization is for classifiers that see images: leave it out")
+    preprocessing, channels = splits.train.preprocessing, splits.image_shape[0]
+    if not preprocessing.mean and not splits.train.is_within_unit:
+        raise UsageError(
+            "the images come normalised already, so that the teacher's cannot be normalised otherwise: return them "
+            "from 0 to 1, and name the student's constants with --normalization"
+        )
+    given = (preprocessing.mean, preprocessing.std) if preprocessing.mean else NORMALIZATIONS["none"]
+    return Renormalized(teacher, for_channels(given, channels), for_channels(wanted, channels))
+
+
+def _of_pretrained(teacher: nn.Module, config: RunConfig, splits: Splits) -> Constants | None:
+    """Return the constants of a teacher that timm has pretrained, for colour images, or None for any other."""
+    told = getattr(teacher, "pretrained_cfg", None) or {}
+    if not config.networks.teacher.startswith(timm_networks.PREFIX) or splits.image_shape[0] != 3 or not told:
+        return None
+    return tuple(told["mean"]), tuple(told["std"])
+
+
 def _teacher_settings(config: RunConfig) -> tuple[str, ...]:
     """Return what tells teachers of the same data apart."""
     networks = config.networks
-    return networks.teacher, networks.teacher_model, str(sorted(networks.teacher_options.items()))
+    options = str(sorted(networks.teacher_options.items()))
+    return networks.teacher, networks.teacher_model, options, *networks.teacher_normalization
 
 
 def _find_teacher(
@@ -205,6 +234,9 @@ def _find_teacher(
             )
         return StoredTeacher()
     name = None if networks.teacher_model == "auto" else networks.teacher_model
+    if networks.teacher.startswith(timm_networks.PREFIX) and not Path(networks.teacher).exists():
+        options = {"pretrained": True, **networks.teacher_options}
+        return create_model(networks.teacher, splits.num_classes, splits.image_shape, **options).eval()
     if networks.teacher != "auto":
         return load_teacher(Path(networks.teacher).expanduser(), splits, name, **networks.teacher_options)
     name = name or source.default_teacher

@@ -27,6 +27,8 @@ from rlkd_env.utils.choices import MemoryFormat
 from rlkd_env.utils.randomness import is_stochastic, seeded
 
 TEACHER_FILE = "teacher.safetensors"
+_FILES = (TEACHER_FILE, "student.safetensors", "model.safetensors", "pytorch_model.bin")
+"""What a teacher's file in a folder is called: a teacher's own, a former student's, or HuggingFace's names."""
 
 
 class TeacherTraining:
@@ -103,11 +105,13 @@ def train_teacher(
 
 
 def load_teacher(path: Path, splits: Splits, model: str | None = None, **options: Any) -> nn.Module:
-    """Read a teacher for this data from a network's file, or ``teacher.safetensors`` in a folder, in evaluation mode.
+    """Read a teacher for this data from a network's file, or from that in a folder, in evaluation mode.
 
-    The model need only be named for files that :func:`~rlkd_env.models.storage.load_network` needs its name for.
+    In a folder, that is the teacher of ``rlkd teacher``, the student of a run, or a file as HuggingFace names it. The
+    model need only be named for files that :func:`~rlkd_env.models.storage.load_network` needs its name for.
     """
-    path = path / TEACHER_FILE if path.is_dir() else path
+    if path.is_dir():
+        path = next((path / name for name in _FILES if (path / name).is_file()), path / TEACHER_FILE)
     return load_network(path, splits.num_classes, splits.image_shape, model, **options).to(splits.train.labels.device)
 
 

@@ -35,8 +35,8 @@ def tapped(num_classes):
 def ten():
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
 
-def open_minded(name, **more):
-    assert name == "small"
+def open_minded(kind, **more):
+    assert kind == "small"
     return nn.Sequential(nn.Flatten(), nn.Linear(64, more.pop("num_classes")), *more.pop("end", []))
 
 def failing(num_classes):
@@ -210,7 +210,7 @@ def test_names_become_parts_of_file_names() -> None:
 
 
 def test_a_factory_with_further_keywords_gets_the_number_of_classes(user_module: str) -> None:
-    network = create_model(f"{user_module}:open_minded", 7, (1, 8, 8), name="small")
+    network = create_model(f"{user_module}:open_minded", 7, (1, 8, 8), kind="small")
     assert network(torch.rand(2, 1, 8, 8)).shape == (2, 7)
 
 
