@@ -17,6 +17,7 @@ from experiments.session.folder import CONFIG_FILE
 from experiments.shadowing import check_agents
 from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.utils.torchrun import is_first_process, started_processes
+from rlkd_env.utils.trust import believing, module_paths, trusted_paths
 
 _COMMANDS: dict[str, type[CommandConfig]] = {
     "distill": configs.DistillConfig,
@@ -93,13 +94,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command, and return 0, 1 when a run diverged, 2 for bad input, or 130 when interrupted."""
     try:
         check_agents()
-        config = parse(sys.argv[1:] if arguments is None else list(arguments))
+        given = sys.argv[1:] if arguments is None else list(arguments)
+        named = module_paths(given)
+        with believing(named):
+            config = parse(given)
         if started_processes() > 1 and not isinstance(config, configs.DistillConfig):
             raise UsageError("only rlkd distill runs in several processes: start this command without torchrun")
         name = next(name for name, kind in _COMMANDS.items() if isinstance(config, kind))
         module = importlib.import_module(_MODULES.get(name, f"experiments.commands.{name}"))
         run: Callable[[Any], int] = getattr(module, f"run_{name.replace('-', '_')}")
-        return run(config)
+        with believing(named | trusted_paths(config.trusted)):
+            return run(config)
     except (UsageError, OSError) as error:
         if is_first_process():  # the others have the same error, or have told their own
             print(f"rlkd: error: {' '.join(str(error).split())}", file=sys.stderr)

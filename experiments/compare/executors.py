@@ -20,6 +20,7 @@ from experiments.compare.work import CountEpochs, Outcome, new_memo
 from experiments.config.compare import CompareOptions
 from rlkd_env.errors import missing_package
 from rlkd_env.runs.parallel.workers import available_cores
+from rlkd_env.utils.trust import believed, believing
 
 Executor = Callable[[Sequence[Unit], CompareOptions, CountEpochs], Generator[Outcome, None, None]]
 """Executes units of runs, yields the outcome of each run as soon as its unit is over, and counts epochs meanwhile.
@@ -61,7 +62,7 @@ def _in_pool(
     pool = ProcessPoolExecutor(min(jobs, len(units)), context, _start_worker, (epochs, of_workers))
     waiting, begun, seen = dict[Future[list[Outcome]], Unit](), set[str](), 0
     try:
-        waiting |= {pool.submit(_work, unit, threads): unit for unit in units}
+        waiting |= {pool.submit(_work, unit, threads, believed()): unit for unit in units}
         while waiting:
             done, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
             count(epochs.value - seen)
@@ -101,7 +102,7 @@ def on_ray(units: Sequence[Unit], options: CompareOptions, count: CountEpochs) -
     ray.init(ignore_reinit_error=True, log_to_driver=False, configure_logging=False)
     task = ray.remote(num_cpus=options.threads)(_work_on_ray)
     try:
-        waiting = {task.remote(unit, options.threads, os.getcwd()): unit for unit in units}
+        waiting = {task.remote(unit, options.threads, os.getcwd(), believed()): unit for unit in units}
         while waiting:
             (done,), _ = ray.wait(list(waiting))
             unit = waiting.pop(done)
@@ -138,8 +139,9 @@ def _end_with_parent(of_parent: Connection) -> None:
     os._exit(1)
 
 
-def _work(unit: Unit, threads: int) -> list[Outcome]:
-    return make_unit(unit, threads, _count, _memo)
+def _work(unit: Unit, threads: int, trusted: frozenset[str] | None) -> list[Outcome]:
+    with believing(trusted):
+        return make_unit(unit, threads, _count, _memo)
 
 
 def _count(epochs: int) -> None:
@@ -147,6 +149,7 @@ def _count(epochs: int) -> None:
         _epochs.value += epochs
 
 
-def _work_on_ray(unit: Unit, threads: int, folder: str) -> list[Outcome]:
+def _work_on_ray(unit: Unit, threads: int, folder: str, trusted: frozenset[str] | None) -> list[Outcome]:
     os.chdir(folder)  # for relative paths in the options
-    return make_unit(unit, threads, lambda _: None, _memo)  # the caller, which is on another machine, counts
+    with believing(trusted):
+        return make_unit(unit, threads, lambda _: None, _memo)  # the caller, which is on another machine, counts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 import tyro
@@ -14,14 +15,28 @@ from rlkd_env.utils.options import RENAMED_OPTIONS, Options, renamed
 PresetName = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
 FileName = Annotated[str | None, tyro.conf.arg(metavar="FILE")]
 _NOT_SETTINGS = ["out", "overwrite", "resume", "config", "preset", "checkpoint_seconds"]
-_NOT_SETTINGS += ["progress", "tensorboard", "download", "workers", "only", "together"]
+_NOT_SETTINGS += ["progress", "tensorboard", "download", "workers", "only", "together", "trust"]
 """Options that do not change what a run computes; they are neither stored nor compared on --resume."""
+
+
+@dataclass(frozen=True)
+class TrustConfig(Options):
+    """Whose code may run."""
+
+    trust: Annotated[tuple[str, ...], tyro.conf.arg(metavar="PATH_OR_FILE ...")] = ()
+    """Module paths (package.module:name) that may be imported although only a file names them, such as the config.json
+    or summary.json of a run, or files all of whose module paths may."""
 
 
 class CommandConfig(Options):
     """Options of a command, in groups; ``presets`` names the command whose presets it takes, if it reads files."""
 
     presets: ClassVar[str] = ""
+
+    @property
+    def trusted(self) -> tuple[str, ...]:
+        """What the option ``--trust`` names; nothing where a command has none."""
+        return tuple(self.as_keywords().get("trust", ()))
 
     def settings(self) -> dict[str, Any]:
         """Return the options that determine the results; what ``config.json`` holds."""

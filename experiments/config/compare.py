@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from experiments.config.common import CommandConfig, FileName, PresetName
+from experiments.config.common import CommandConfig, FileName, PresetName, TrustConfig
 from experiments.config.distill import AgentConfig, ExplorationConfig
 from rlkd_env.runs.config import RunConfig
 from rlkd_env.utils.options import Bounds, Count, NonNegativeInt, Options
@@ -79,6 +79,7 @@ class CompareConfig(CommandConfig):
     agent: AgentConfig = field(default_factory=AgentConfig)
     run: RunConfig = field(default_factory=RunConfig)
     exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
+    trust: TrustConfig = field(default_factory=TrustConfig)
 
     presets = "compare"
 

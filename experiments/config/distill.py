@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from experiments.config.choice import ANNEAL, PRETRAINED, AgentChoice, Choice, RuleChoice, SavedPolicy
-from experiments.config.common import CommandConfig, FileName, PresetName
+from experiments.config.common import CommandConfig, FileName, PresetName, TrustConfig
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.config import RunConfig
 from rlkd_env.sampling.settings import Exploration
@@ -250,6 +250,7 @@ class DistillConfig(CommandConfig):
     exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
     population: PopulationConfig = field(default_factory=PopulationConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
+    trust: TrustConfig = field(default_factory=TrustConfig)
 
     presets = "distill"
 

@@ -9,15 +9,15 @@ from typing import Any
 from torch import nn
 
 from rlkd_env.errors import UsageError
-from rlkd_env.utils.registry import import_by_path
+from rlkd_env.utils.registry import import_outside, is_factory
 
 
 def import_factory(path: str) -> Callable[..., Any]:
     """Import a factory; this runs the module's code."""
-    factory: Callable[..., Any] = import_by_path(path, "network")
+    factory: Callable[..., Any] = import_outside(path, "network")
     if isinstance(factory, nn.Module):
         raise UsageError(f"network {path!r} is a network already, no function or class that makes one")
-    if not callable(factory):
+    if not is_factory(factory):
         raise UsageError(f"network {path!r}: {path.partition(':')[2]!r} is no function or class")
     return factory
 
