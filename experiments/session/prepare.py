@@ -10,10 +10,10 @@ from experiments.config import DistillConfig
 from experiments.session.objects import NO_OBJECTS, GivenObjects
 from experiments.session.population.session import PopulationSession, check_source
 from experiments.session.session import DistillSession
-from experiments.session.teacher import check_teacher
 from rlkd_env.data import create_source
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.distributed.processes import Processes
+from rlkd_env.runs.teacher import check_teacher
 from rlkd_env.utils.memo import Memo, NoMemo
 
 

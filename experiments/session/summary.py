@@ -22,11 +22,11 @@ from experiments.session.folder import SUMMARY_FILE, check_folder
 from experiments.session.population.table import CANDIDATES, members_table, percent
 from experiments.session.provenance import ACCURACY, metric_of, processor, versions
 from experiments.session.session import DistillSession
-from experiments.session.teacher import teacher_accuracy
 from rlkd_env.data import ImageSet, count_duplicates
 from rlkd_env.models.normalization import Renormalized
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.run import DistillationRun
+from rlkd_env.runs.teacher import teacher_accuracy
 from rlkd_env.sampling.exploration import Explorer
 from rlkd_env.tasks import Evaluation
 from rlkd_env.utils.files import read_json, tensors_hash, write_json
