@@ -22,13 +22,7 @@ _DATASETS = {
     "DigitsDetection": "digits_detection",
     "COCO": "coco",
     "VOC": "voc",
-}
-_DETECTION_RECIPE = {  # the defaults of RunConfig are those of Digits
-    "epochs": 20,
-    "optimizer": "adam",
-    "learning_rate": 0.003,
-    "weight_decay": 1e-4,
-    "method_options": {"task_weight": 1.0, "kd_weight": 1.0},
+    "YOLO": "yolo",
 }
 
 
@@ -36,8 +30,10 @@ def register_envs() -> None:
     """Register ``rlkd/Digits-v0``, ``rlkd/CIFAR100-v0`` and so on; ``rlkd/Classification-v0`` takes any data."""
     from gymnasium.envs.registration import register
 
+    from rlkd_env.runs.config import DETECTION_RECIPE, DETECTION_SETS
+
     for name, dataset in _DATASETS.items():
-        recipe = _DETECTION_RECIPE if name in ("DigitsDetection", "COCO", "VOC") else {}
+        recipe = DETECTION_RECIPE if dataset in DETECTION_SETS else {}
         register(
             id=f"rlkd/{name}-v0",
             entry_point="rlkd_env.envs.kd_env:KDEnv",

@@ -20,6 +20,7 @@ from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.hooks import StepResult
 from rlkd_env.runs.parallel import RunMode, check_mode, create_parallel_runs
 from rlkd_env.runs.run import DistillationRun
+from rlkd_env.training.progress import TeacherBar
 
 
 class Transition(NamedTuple):
@@ -163,4 +164,8 @@ def _build(keywords: dict[str, Any]) -> DistillationRun:
     for name in ("dataset", "teacher", "student"):
         if isinstance(settings.get(name), DataSource | nn.Module) or callable(settings.get(name)):
             objects[name] = settings.pop(name)
-    return build_run(RunConfig.from_keywords(settings), **objects)
+    bar = TeacherBar()
+    try:
+        return build_run(RunConfig.from_keywords(settings), **objects, on_teacher_epoch=bar)
+    finally:
+        bar.close()
