@@ -10,6 +10,7 @@ from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 from agents.learned.coefficient_policy import CoefficientPolicy
 from agents.sb3.checkpoint import agent_state, load_agent_state
+from agents.sb3.divergence import noticing_divergence
 from agents.sb3.export import export_coefficient_policy
 from agents.sb3.make import continue_from, default_options, make_agent
 from rlkd_env.envs.coefficient_env import CoefficientVectorEnv
@@ -47,14 +48,19 @@ class CoefficientTraining:
         self.generation = 0
 
     def update(self) -> dict[str, float]:
-        """Let the agent act and learn for an episode of all runs; return its figures."""
+        """Let the agent act and learn for an episode of all runs; return its figures.
+
+        Raises:
+            AgentDiverged: if the agent's networks hold no usable numbers any more.
+        """
         turn = self.generation % len(self._seeds)
         seeds, count = self._seeds[turn], self._env.num_envs
         draws = np.random.default_rng([self._seed, self.generation])
         first = int(draws.integers(seeds.start, max(seeds.start + 1, seeds.stop - count)))
         observation, _ = self._recorded.reset(seed=first, options={"turn": turn})
         continue_from(self._agent, observation)
-        self._agent.learn(count * self._env.decisions, reset_num_timesteps=False)
+        with noticing_divergence(self._agent):
+            self._agent.learn(count * self._env.decisions, reset_num_timesteps=False)
         self.generation += 1
         return {"return": float(np.mean(self._recorded.return_queue))}
 

@@ -18,6 +18,7 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
@@ -208,9 +209,12 @@ def make_agent(
         with warnings.catch_warnings():
             # With many slots a GPU is faster, whatever stable-baselines3 says.
             warnings.filterwarnings("ignore", message="You are trying to run")
-            return agent_class(env=vec_env, **arguments)
+            made = agent_class(env=vec_env, **arguments)
     except (TypeError, ValueError, AssertionError) as error:
         raise UsageError(f"agent {name!r} refuses its options: {error}") from None
+    if not overrides.keys() & {"verbose", "tensorboard_log"}:
+        made.set_logger(Logger(None, []))  # the usual one leaves an empty folder in the temporary directory
+    return made
 
 
 def choose_device(env: VecEnv, family: AgentFamily) -> torch.device:
