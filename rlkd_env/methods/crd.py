@@ -12,6 +12,7 @@ from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.methods.base import Pair, features_of
 from rlkd_env.methods.feature_method import FeatureMethod
+from rlkd_env.utils.options import Count, NonNegative, Positive, UnitInterval
 
 _LARGEST_PRODUCT = 2**24
 """The largest product of anchors and bank (64 MiB in float32) that is computed at once."""
@@ -118,13 +119,13 @@ class CRD(FeatureMethod):
     def __init__(
         self,
         pair: Pair,
-        task_weight: float = 0.1,
-        kd_weight: float = 0.9,
-        feature_weight: float = 0.8,
-        negatives: int = 16384,
-        momentum: float = 0.5,
-        contrast_temperature: float = 0.07,
-        width: int = 128,
+        task_weight: NonNegative = 0.1,
+        kd_weight: NonNegative = 0.9,
+        feature_weight: NonNegative = 0.8,
+        negatives: Count = 16384,
+        momentum: UnitInterval = 0.5,
+        contrast_temperature: Positive = 0.07,
+        width: Count = 128,
         temperature_squared: bool = True,
     ) -> None:
         super().__init__(pair, task_weight, kd_weight, feature_weight, temperature_squared)

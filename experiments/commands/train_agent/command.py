@@ -11,7 +11,6 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from agents.learned.evolution import CoefficientForm, Evolution, runs_of_candidates
-from agents.rules.base import check_temperature
 from agents.sb3.coefficient_training import CoefficientTraining
 from experiments.commands.train_agent.held_out import HeldOutRuns, print_held_out
 from experiments.commands.train_agent.instances import Instance, InstanceSet, read_instance_set
@@ -31,7 +30,7 @@ from experiments.signals import StopRequest, exit_code, tell_stop
 from rlkd_env.envs.coefficient_env import CoefficientVectorEnv
 from rlkd_env.errors import AgentDiverged, UsageError
 from rlkd_env.instances.coefficients import CoefficientRule
-from rlkd_env.instances.temperature import TemperatureRange, parse_bound
+from rlkd_env.instances.temperature import TemperatureRange
 from rlkd_env.runs.parallel import ParallelRuns, create_parallel_runs
 from rlkd_env.runs.reward import RewardMeter
 from rlkd_env.utils.files import read_json, write_json
@@ -80,8 +79,6 @@ class TrainingSession:
         self.config, self._options, self.folder = config, config.training, config.folder
         if not self._options.sweep:
             raise UsageError("the sweep needs at least one temperature")
-        for bound in self._options.sweep:
-            check_temperature(parse_bound(bound, 1.0))
         self._rule = CoefficientRule(self._options.coefficient_features)
         self._held_out = [HeldOutRuns(one, self._options.device, self._options.run_mode) for one in instances.held_out]
         self._sets = [self._runs(instance) for instance in instances.train]
