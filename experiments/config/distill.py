@@ -28,6 +28,8 @@ from rlkd_env.utils.options import (
     UnitInterval,
 )
 
+_USUAL_RUN = 240
+"""Epochs of the usual CIFAR-100 recipe; shorter runs with its warm-up are trials of it."""
 _ONE_OF_THEM = tyro.conf.create_mutex_group(required=False, title="who sets the temperatures, one of")
 _Population = Annotated[int, Bounds(at_least=2, at_most=1000, unit="students")]
 _RULE = NameOf("agents.rules.create:RULES")
@@ -277,7 +279,7 @@ class DistillConfig(CommandConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         epochs, warmup = self.run.recipe.epochs, self.agent.warmup_epochs
-        if warmup > max(epochs, AgentConfig.warmup_epochs):
+        if warmup > max(epochs, _USUAL_RUN):
             raise UsageError(f"a warm-up of {warmup} epochs does not fit into a run of {epochs}: no agent would act")
         exploration = self.exploration.settings(epochs)  # what does not go together is told where it is read
         choice = self.agent.choice

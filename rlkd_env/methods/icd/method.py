@@ -91,13 +91,11 @@ class ICD(FeatureMethod):
         self.student_levels, self.teacher_levels = zip(*matching_levels(pair, "icd"), strict=True)
         shapes = [pair.teacher.stages[number] for number in self.teacher_levels]
         width = _width_of(shapes, "teacher")
-        if heads < 1 or width % heads or width % 4 or width == heads:
+        if width % heads or width % 4 or width == heads:
             raise UsageError(
                 f"method 'icd' shares the {width} channels of the teacher's maps among {heads} heads: they must be a "
                 "multiple of 4 and of the heads, two a head at least; set heads, or choose another teacher"
             )
-        if not decoder_learning_rate > 0:
-            raise UsageError(f"method 'icd' needs a positive decoder_learning_rate, not {decoder_learning_rate:g}")
         self.heads, self.warmup_epochs = heads, warmup_epochs
         self.decoder_learning_rate = decoder_learning_rate
         self.decoder = InstanceDecoder(num_classes, width, heads)

@@ -255,7 +255,7 @@ def test_a_population_of_which_all_diverge_is_told(tmp_path: Path, capsys: pytes
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--population", "1"), "population must be at least 2 students, not 1"),
+        (("--population", "1"), "population must be at least 2 and at most 1000 students, not 1"),
         (("--rule", "fixed", "--members", "2"), "needs at least 2 --members"),
         (("--population", "4", *FIXED), "3 --members are named for a --population of 4"),
         (("--keep", "ensemble"), "--keep and --run-mode are for a --population"),
