@@ -88,12 +88,20 @@ def _resumed(config: Any, chosen: set[str]) -> Any:
     path = config.folder / CONFIG_FILE
     if not path.is_file():
         return config
-    stored = read_config_file(path, config.as_keywords())
+    stored = read_config_file(path, _all_names())
+    if foreign := stored.keys() - config.as_keywords().keys():
+        owner = next((name for name, kind in _COMMANDS.items() if foreign <= {*kind.option_names()}), "another program")
+        raise UsageError(f"{config.folder} is a folder of rlkd {owner}: resume it with that command")
     resumed = config.replaced({name: value for name, value in stored.items() if name not in chosen})
     for name, value in resumed.settings().items():
         if name in stored and stored[name] != value:
             raise UsageError(f"{name} is {value!r}, but the run in {config.folder} was started with {stored[name]!r}")
     return resumed
+
+
+def _all_names() -> set[str]:
+    """Return the names of the options of all commands."""
+    return {name for kind in _COMMANDS.values() for name in kind.option_names()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

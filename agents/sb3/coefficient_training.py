@@ -12,7 +12,7 @@ from agents.learned.coefficient_policy import CoefficientPolicy
 from agents.sb3.checkpoint import agent_state, load_agent_state
 from agents.sb3.divergence import noticing_divergence
 from agents.sb3.export import export_coefficient_policy
-from agents.sb3.make import continue_from, default_options, make_agent
+from agents.sb3.make import check_agent_options, continue_from, default_options, make_agent
 from rlkd_env.envs.coefficient_env import CoefficientVectorEnv
 from rlkd_env.utils.randomness import load_random_state, random_state
 
@@ -43,6 +43,7 @@ class CoefficientTraining:
         chosen: dict[str, Any] = {"gamma": discount, "seed": seed}
         if "n_steps" in defaults:
             chosen |= {argument: value for argument, value in whole_episodes.items() if argument in defaults}
+        check_agent_options(name, options)  # names that are arguments of make_agent are no options of an agent's class
         chosen |= options
         self._agent = make_agent(name, self._recorded, **chosen)
         self.generation = 0

@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 from experiments.config.common import CommandConfig
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.config import RunConfig
-from rlkd_env.utils.options import LARGEST, Count, NonNegativeInt
+from rlkd_env.utils.options import (
+    LARGEST,
+    Count,
+    Seed,
+)
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class CreditConfig(CommandConfig):
     """Number of runs; the learned decomposition learns from all of them."""
     rewards: bool = False
     """Measure the rewards in place of the calibrators."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of the first run and of the temperatures."""
     out: str = "runs/credit"
     """Folder for credit.json and credit.png, or rewards.json and rewards.csv."""

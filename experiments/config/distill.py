@@ -23,6 +23,7 @@ from rlkd_env.utils.options import (
     Options,
     OptionValue,
     Positive,
+    Seed,
     Share,
     TemperatureOption,
     UnitInterval,
@@ -232,7 +233,7 @@ class PopulationConfig(Options):
 class OutputConfig(Options):
     """Where results go, and how a run starts, stops and goes on."""
 
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of student, batches and agent."""
     out: str = "auto"
     """Folder of the run; auto is runs/DATASET-METHOD-AGENT-seedN."""

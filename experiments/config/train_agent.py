@@ -18,6 +18,7 @@ from rlkd_env.utils.options import (
     Options,
     OptionValue,
     Positive,
+    Seed,
     TemperatureOption,
     UnitInterval,
 )
@@ -75,7 +76,7 @@ class TrainingConfig(Options):
     """Updates from one look at the held-out runs' validation images to the next; 0 looks only at the end."""
     device: str = "auto"
     """Device such as cpu or cuda:0; auto takes a GPU where there is one."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of the training."""
 
 

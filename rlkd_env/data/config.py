@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Annotated
 
 from rlkd_env.utils.choices import Augmentation, DamagedImages
-from rlkd_env.utils.options import MOST_PROCESSES, Bounds, NonNegativeInt, Options
+from rlkd_env.utils.options import (
+    MOST_PROCESSES,
+    Bounds,
+    Options,
+    Seed,
+)
 
 ImageCount = Annotated[int, Bounds(at_least=1, unit="image")]
 
@@ -33,7 +38,7 @@ class DataConfig(Options):
     """Number of images that rewards are measured on, at most a tenth of all; no gradient comes from them."""
     validation_images: ImageCount | None = None
     """Number of images that decide which student is kept; None takes a tenth, at most 2,500."""
-    split_seed: NonNegativeInt = 0
+    split_seed: Seed = 0
     """Seed of the split into training, probe and validation images."""
     image_size: Annotated[int, Bounds(at_least=1, at_most=4096)] | None = None
     """Height and width that images are brought to; None leaves arrays as they are and takes 224 for folders, 64 for

@@ -77,6 +77,8 @@ class TemperatureText:
 
 
 Finite = Annotated[float, Bounds()]
+Seed = Annotated[int, Bounds(at_least=0)]
+"""What NumPy and stable-baselines3 take as a seed."""
 Count = Annotated[int, Bounds(at_least=1)]
 NonNegativeInt = Annotated[int, Bounds(at_least=0)]
 Positive = Annotated[float, Bounds(above=0)]
@@ -102,7 +104,7 @@ class Options:
     """
 
     def __post_init__(self) -> None:
-        for name, hint in _hints(type(self)).items():
+        for name, hint in hints_of(type(self)).items():
             if isinstance(getattr(self, name), Options):
                 continue
             value = read_value(name, getattr(self, name), hint)
@@ -119,14 +121,14 @@ class Options:
     def option_names(cls) -> list[str]:
         """Return the flat names of all options."""
         names: list[str] = []
-        for name, hint in _hints(cls).items():
+        for name, hint in hints_of(cls).items():
             names += hint.option_names() if isinstance(hint, type) and issubclass(hint, Options) else [name]
         return names
 
     def as_keywords(self) -> dict[str, Any]:
         """Return all options by their flat names."""
         told: dict[str, Any] = {}
-        for name in _hints(type(self)):
+        for name in hints_of(type(self)):
             value = getattr(self, name)
             told |= value.as_keywords() if isinstance(value, Options) else {name: value}
         return told
@@ -138,7 +140,7 @@ class Options:
             if name not in valid:
                 raise unknown_name("option", name, valid)
         own: dict[str, Any] = {}
-        for name in _hints(type(self)):
+        for name in hints_of(type(self)):
             value = getattr(self, name)
             if isinstance(value, Options):
                 inner = {option: changes[option] for option in value.option_names() if option in changes}
@@ -189,8 +191,8 @@ def read_value(name: str, value: Any, hint: Any) -> Any:
 _known_hints: dict[type, dict[str, Any]] = {}
 
 
-def _hints(kind: type) -> dict[str, Any]:
-    """Return the types of a dataclass' fields by name."""
+def hints_of(kind: type) -> dict[str, Any]:
+    """Return the types of a dataclass' fields by name, with their notes such as :class:`Bounds`."""
     if kind not in _known_hints:
         hints = get_type_hints(kind, include_extras=True)
         _known_hints[kind] = {field.name: hints[field.name] for field in dataclasses.fields(kind)}
