@@ -62,7 +62,8 @@ class Processes:
             UsageError: if this machine has fewer GPUs than processes.
         """
         local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-        chosen = select_device(device)
+        on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+        chosen = torch.device("cuda") if on_gpu and ":" not in device else select_device(device)
         backend = "gloo"
         if chosen.type == "cuda" and ":" not in device:
             gpus, here = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
