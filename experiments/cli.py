@@ -20,7 +20,8 @@ from experiments.session.folder import CONFIG_FILE
 from experiments.shadowing import check_agents
 from experiments.signals import exit_code, ignore_signals, raise_on_signals, raised, tell_stop
 from rlkd_env.errors import UsageError, unknown_name
-from rlkd_env.utils.torchrun import is_first_process, started_processes
+from rlkd_env.utils.processes import is_first_process, started_processes
+from rlkd_env.utils.trust import believing, module_paths, trusted_paths
 
 _COMMANDS: dict[str, type[CommandConfig]] = {
     "distill": configs.DistillConfig,
@@ -134,13 +135,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     check_agents()
-    config = parse(arguments)
+    named = module_paths(arguments)
+    with believing(named):
+        config = parse(arguments)
     if started_processes() > 1 and not isinstance(config, configs.DistillConfig):
         raise UsageError("only rlkd distill runs in several processes: start this command without torchrun")
     name = next(name for name, kind in _COMMANDS.items() if isinstance(config, kind))
     module = importlib.import_module(_MODULES.get(name, f"experiments.commands.{name}"))
     run: Callable[[Any], int] = getattr(module, f"run_{name.replace('-', '_')}")
-    return run(config)
+    with believing(named | trusted_paths(config.trusted)):
+        return run(config)
 
 
 def _escape_what_cannot_be_printed() -> None:

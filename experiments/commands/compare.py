@@ -18,6 +18,7 @@ from experiments.compare.over_tasks import analyze_over_tasks
 from experiments.compare.plan import Plan, PlannedRun, check_folders, make_plan
 from experiments.compare.rows import COMPARISON_FILE, COMPARISON_VERSION, CSV_FILE, Row, row_of, write_csv
 from experiments.compare.table import print_over_tasks, print_tables
+from experiments.compare.together import as_units
 from experiments.compare.work import Outcome, new_memo
 from experiments.config import CompareConfig
 from experiments.session.prepare import prepare
@@ -105,6 +106,7 @@ def _make(config: CompareConfig, plan: Plan, missing: list[PlannedRun], outcomes
     if not missing:
         return
     options = config.comparison
+    units = as_units(missing, options.together)
     finished, count = [outcome.run for outcome in outcomes.values()], len(outcomes) + len(missing)
     bar = tqdm(
         total=_epochs([*finished, *missing]),
@@ -115,7 +117,7 @@ def _make(config: CompareConfig, plan: Plan, missing: list[PlannedRun], outcomes
         mininterval=1.0,
         disable=not options.progress,
     )
-    with bar, closing(EXECUTORS[options.executor](missing, options, bar.update)) as making:
+    with bar, closing(EXECUTORS[options.executor](units, options, bar.update)) as making:
         bar.set_postfix(runs=f"{len(outcomes)}/{count}")
         for outcome in making:
             outcomes[outcome.run.name] = outcome

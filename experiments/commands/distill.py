@@ -16,7 +16,7 @@ from experiments.session.session import DistillSession
 from experiments.session.summary import check_run_folder, complete, print_summary
 from experiments.signals import exit_code, tell_stop
 from rlkd_env.errors import AgentDiverged, UsageError
-from rlkd_env.utils.torchrun import started_processes
+from rlkd_env.utils.processes import started_processes
 
 
 def run_distill(config: DistillConfig) -> int:

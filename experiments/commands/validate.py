@@ -77,6 +77,8 @@ def why_bits_may_differ(recorded: dict[str, Any], again: dict[str, Any]) -> list
     old, new = recorded["versions"], again["versions"]
     packages = [name for name in {**old, **new} if old.get(name) != new.get(name)]
     reasons += [f"{name} was {old.get(name)}, is {new.get(name)}" for name in packages]
+    if "together" in recorded:
+        reasons.append(f"it was computed as one with {recorded['together'] - 1} others")
     if not reasons and recorded["device"] != "cpu":
         reasons.append("a GPU adds up in an order of its own")
     return reasons

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from experiments.config.common import CommandConfig, FileName, PresetName
+from experiments.config.common import CommandConfig, FileName, PresetName, TrustConfig
 from experiments.config.distill import AgentConfig, ExplorationConfig
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.config import RunConfig
@@ -51,6 +51,9 @@ class CompareOptions(Options):
     """Runs at a time; 0 means as many as there are cores. Ray takes what the cluster has."""
     threads: Annotated[int, Bounds(at_least=1, at_most=MOST_PROCESSES)] = 1
     """Threads of every run on a CPU."""
+    together: bool = False
+    """Compute runs of a task and seed that differ in nothing but a rule or saved policy as one, where that is faster.
+    Their students are the same up to rounding; what each of them costs is then not known."""
     out: str = "auto"
     """Folder of the comparison; auto is comparisons/NAME of the preset or config file, or of the data set."""
     overwrite: bool = False
@@ -83,6 +86,7 @@ class CompareConfig(CommandConfig):
     agent: AgentConfig = field(default_factory=AgentConfig)
     run: RunConfig = field(default_factory=RunConfig)
     exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
+    trust: TrustConfig = field(default_factory=TrustConfig)
 
     presets = "compare"
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from experiments.config.choice import ANNEAL, PRETRAINED, AgentChoice, Choice, RuleChoice, SavedPolicy
-from experiments.config.common import CommandConfig, FileName, PresetName
+from experiments.config.common import CommandConfig, FileName, PresetName, TrustConfig
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.config import RunConfig
 from rlkd_env.sampling.settings import Exploration
@@ -239,6 +239,8 @@ class OutputConfig(Options):
     """Folder of the run; auto is runs/DATASET-METHOD-AGENT-seedN."""
     overwrite: bool = False
     """Replace the run in the folder."""
+    force: bool = False
+    """Go on with a teacher that is hardly better than chance."""
     resume: bool = False
     """Go on with the run in the folder, with the settings it was started with."""
     config: FileName = None
@@ -265,6 +267,7 @@ class DistillConfig(CommandConfig):
     exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
     population: PopulationConfig = field(default_factory=PopulationConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
+    trust: TrustConfig = field(default_factory=TrustConfig)
 
     presets = "distill"
 

@@ -82,6 +82,8 @@ def read_config_file(path: Path, valid: Iterable[str]) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UsageError(f"the config {path} must hold options by name")
     options = renamed({str(name).replace("-", "_"): value for name, value in content.items()})
+    if "trust" in options:
+        raise UsageError(f"the config {path} cannot say what is trusted: the command line alone does (--trust)")
     for name in options:
         if name not in valid:
             raise unknown_name(f"option in the config {path}:", name, valid)

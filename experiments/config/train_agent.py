@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from experiments.config.common import CommandConfig, FileName, PresetName
+from experiments.config.common import CommandConfig, FileName, PresetName, TrustConfig
 from rlkd_env.utils.choices import COEFFICIENT_FEATURES, DECISIONS, PolicyForm, RunMode
 from rlkd_env.utils.options import (
     Bounds,
@@ -106,6 +106,7 @@ class TrainAgentConfig(CommandConfig):
 
     training: TrainingConfig = field(default_factory=TrainingConfig)
     output: TrainingOutputConfig = field(default_factory=TrainingOutputConfig)
+    trust: TrustConfig = field(default_factory=TrustConfig)
 
     presets = "train-agent"
 

@@ -19,8 +19,8 @@ from experiments.signals import Stopped, StopRequest
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.files import write_atomically
 from rlkd_env.utils.options import renamed
+from rlkd_env.utils.processes import started_processes
 from rlkd_env.utils.randomness import load_random_state, random_state
-from rlkd_env.utils.torchrun import started_processes
 
 _HEADER = b"rlkd checkpoint 3\n"
 """Begins every checkpoint; then comes the SHA-256 of the rest, because PyTorch does not notice flipped bits."""

@@ -19,7 +19,7 @@ from experiments.signals import ignore_signals
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.distributed.processes import Processes, ProcessLost
 from rlkd_env.runs.distributed.run import DistributedRun
-from rlkd_env.utils.children import end_with_parent
+from rlkd_env.utils.processes import end_with_parent
 
 Finish = Callable[[DistillSession, Callable[[DistillSession], AbstractContextManager[Any]]], int]
 

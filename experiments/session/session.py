@@ -41,9 +41,12 @@ class DistillSession:
 
     Everything is built and checked here; the folder is first touched by :meth:`execute`.
 
+    ``teacher_accuracy`` is what the teacher reaches on the validation images, if that is known.
     ``trained`` is what makes the updates, here the run itself. ``watchers`` are further hooks; they must neither change
     the run nor need a checkpoint.
     """
+
+    teacher_accuracy: float | None = None
 
     def __init__(
         self,
@@ -92,7 +95,7 @@ class DistillSession:
         self.records.start_clock()
         resumed = self.config.output.resume and self.safe_points.restore()
         if not resumed:
-            self._start()
+            self.start()
         try:
             with (
                 self.records.watching(self.config.output, resumed, self.phases.scalars, self.watchers),
@@ -106,7 +109,8 @@ class DistillSession:
             raise self._agent_diverged(error) from error
         self.save_results()
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Clear the folder, write the settings, and start what is trained."""
         if self.folder is not None:
             clear_folder(self.folder)
             write_json(self.folder / CONFIG_FILE, self.config.settings())

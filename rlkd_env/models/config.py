@@ -24,8 +24,6 @@ class EngineConfig(Options):
     the hardware has it. Evaluations and losses are always in float32."""
     memory_format: MemoryFormat = "auto"
     """Order of images in memory: contiguous or channels_last; auto is the latter for convolutional students."""
-    compile: bool = False
-    """Compile the networks, which takes minutes and pays off in long runs."""
     capture: bool = True
     """Capture updates as CUDA graphs, which a GPU replays several times as fast; what cannot be captured is computed
     without."""
@@ -42,4 +40,4 @@ class EngineConfig(Options):
         """Return the engine that computes a student and its teacher on a device."""
         from rlkd_env.models.engine import choose_engine
 
-        return choose_engine(device, student, self.precision, self.memory_format, self.compile, self.capture)
+        return choose_engine(device, student, self.precision, self.memory_format, self.capture)

@@ -21,6 +21,14 @@ OptionValue = int | float | bool | str
 
 RENAMED_OPTIONS = {"sequence_phases": "curriculum_phases", "sequence_first_share": "curriculum_first_share"}
 """Former names of options, which files, folders and callers may still use, and their names today."""
+LATER_OPTIONS: dict[str, Any] = {
+    "auxiliary_weight": 0.0,
+    "normalization": ["auto"],
+    "teacher_normalization": ["auto"],
+}
+"""Options that came after results had been published, with the value of what was done before."""
+FORMER_OPTIONS = {"compile": False}
+"""Options that are gone, which files and folders may still hold with the value of what is done today."""
 RENAMED_VALUES = {("executor", "sequence"): "serial", ("run_mode", "sequence"): "serial"}
 """Former values of options, likewise."""
 
@@ -152,7 +160,10 @@ class Options:
 
 def renamed(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return options under the names and with the values that they have today."""
-    current = {RENAMED_OPTIONS.get(name, name): value for name, value in options.items()}
+    kept = {
+        name: value for name, value in options.items() if name not in FORMER_OPTIONS or value != FORMER_OPTIONS[name]
+    }
+    current = {RENAMED_OPTIONS.get(name, name): value for name, value in kept.items()}
     return {
         name: RENAMED_VALUES.get((name, value), value) if isinstance(value, str) else value
         for name, value in current.items()

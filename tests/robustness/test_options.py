@@ -130,7 +130,8 @@ def refused(arguments: list[str], capsys: pytest.CaptureFixture[str], folder: Pa
     told = capsys.readouterr().err
     if code != 2:
         return f"ended with {code}: {told}"
-    if not told.startswith("rlkd: error: ") or told.count("\n") != 1:
+    errors = [line for line in told.splitlines() if line.startswith("rlkd: error: ")]
+    if errors != told.splitlines()[-1:] or "Traceback" in told:
         return f"told as {told!r}"
     return "left something behind" if list(folder.iterdir()) else None
 

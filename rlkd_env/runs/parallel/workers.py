@@ -29,7 +29,7 @@ from rlkd_env.runs.parallel.base import ParallelRuns
 from rlkd_env.runs.parallel.serial import SerialRuns
 from rlkd_env.runs.run import STATE_VERSION, DistillationRun
 from rlkd_env.tasks import Evaluation
-from rlkd_env.utils.children import end_with_parent, leave_signals_to_parent, starting_children
+from rlkd_env.utils.processes import end_with_parent, leave_signals_to_parent, starting_children
 
 _END = b""
 

@@ -95,6 +95,13 @@ def test_wrong_values_are_refused(given: dict[str, Any], message: str) -> None:
         Outer.from_keywords(given)
 
 
+def test_what_is_gone_is_read_with_the_value_of_what_is_done_today_alone() -> None:
+    assert renamed({"compile": False, "epochs": 3}) == {"epochs": 3}
+    assert RunConfig.from_keywords(renamed({"compile": False})) == RunConfig.from_keywords()
+    with pytest.raises(UsageError, match="unknown option 'compile'"):
+        RunConfig.from_keywords(compile=True)
+
+
 def test_former_names_and_values_are_understood() -> None:
     former = {"sequence_phases": 4, "run_mode": "sequence", "executor": "sequence", "other": "sequence"}
     expected = {"curriculum_phases": 4, "run_mode": "serial", "executor": "serial", "other": "sequence"}

@@ -1,4 +1,4 @@
-"""Processes that this one starts: they leave signals to it, and end with it, however it ends."""
+"""The processes that torchrun has started, and those that this one starts, which end with it; without PyTorch."""
 
 from __future__ import annotations
 
@@ -16,6 +16,16 @@ _OF_PARENT = [getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(
 _WAITING = [*_OF_PARENT, signal.SIGTERM]
 _LOOK = 0.5
 """Seconds between two looks at whether the parent is there."""
+
+
+def started_processes() -> int:
+    """Return how many processes torchrun has started for this program; 1 without torchrun."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first_process() -> bool:
+    """Return whether this is the one process, or the first of those that torchrun has started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 PARENT = """
 import multiprocessing, os, signal, time
-from rlkd_env.utils.children import end_with_parent, leave_signals_to_parent, starting_children
+from rlkd_env.utils.processes import end_with_parent, leave_signals_to_parent, starting_children
 
 def work(lifeline):
     leave_signals_to_parent()
