@@ -45,14 +45,21 @@ def preset_names(command: str) -> list[str]:
 def read_layers(
     preset: Any, file: Any, command: str, valid: Iterable[str], dataset: str | None = None
 ) -> dict[str, Any]:
-    """Return the options of a preset and, over them, of a config file; either may be None.
+    """Return the options of a preset and, over them, of a config file; either may be None, or the file name the preset.
 
     Where a data set of detection is given, or named by them, what suits detectors lies below, as the usual settings are
     those of Digits.
+
+    Raises:
+        UsageError: if a file cannot be read, holds unknown options or another file's name, or a preset is unknown.
     """
     valid = list(valid)
-    options = {} if preset is None else read_preset(str(preset), command, valid)
-    options = options if file is None else laid_over(options, read_config_file(Path(str(file)), valid))
+    above = {} if file is None else read_config_file(Path(str(file)), valid)
+    if above.pop("config", None) is not None:
+        raise UsageError(f"the config {file} names another config: name that one on the command line")
+    of_file = above.pop("preset", None)
+    name = of_file if preset is None else preset
+    options = above if name is None else laid_over(read_preset(str(name), command, valid), above)
     is_detection = (dataset or options.get("dataset")) in DETECTION_SETS
     return _FOR_DETECTION.get(command, {}) | options if is_detection else options
 

@@ -18,12 +18,15 @@ REPORT_FILE = "report.html"
 REPORT_FOLDER = "report"
 EXPORT_FOLDER = "export"
 LAST_STUDENT_FILE = "student_last.safetensors"
+AGENT_FILE = "agent.json"
+"""Says at which update an agent diverged, which resuming would repeat."""
 POPULATION_FILE = "population.json"
 MEMBERS_FOLDER = "members"
 CHECKPOINT_FOLDER = "checkpoint"
 TENSORBOARD_FOLDER = "tensorboard"
 _CONTENT = [CONFIG_FILE, SUMMARY_FILE, HISTORY_FILE, TRACE_FILE, DETECTIONS_FILE, STUDENT_FILE, LAST_STUDENT_FILE]
 _CONTENT += [
+    AGENT_FILE,
     POPULATION_FILE,
     MEMBERS_FOLDER,
     REPORT_FILE,
