@@ -43,7 +43,7 @@ def prepare(
         check_source(source)
     run = build_run(config.run, source, objects.teacher, objects.student, bar, processes, memo)
     bar.close()
-    accuracy = check_teacher(run, config.output.force)
+    accuracy = check_teacher(run, config.output.force or config.output.resume)
     kind = PopulationSession if config.population.size else DistillSession
     session = kind(config, run, source, config.folder if writes else None, objects, memo)
     session.teacher_accuracy = accuracy

@@ -49,7 +49,7 @@ class TeacherTraining:
             check_batch_of_one(self.network, splits.train.take(torch.arange(1)), "teacher")
         memory_format: MemoryFormat = "contiguous" if recipe.precision == "float32" else "auto"
         engine = choose_engine(self._device, self.network, recipe.precision, memory_format)
-        self.task = create_task(task, engine, recipe.proposals, recipe.auxiliary_weight)
+        self.task = create_task(task, engine, recipe.proposals, recipe.auxiliary_weight, recipe.label_smoothing)
         engine.prepare(self.network)
         self._is_stochastic = self.task.is_stochastic or is_stochastic(self.network)
         total_steps = recipe.epochs * self._stream.batches_per_epoch
@@ -143,7 +143,7 @@ def cached_teacher(
 ) -> nn.Module:
     """Return the teacher of this data set and recipe, trained at the first call and cached in :func:`cache_folder`.
 
-    Some come with the package (:data:`SHIPPED`), so that nothing is trained for them. Processes
+    Those of the embedded data sets come with the package (:data:`SHIPPED`). Processes
     that ask at the same time wait for the one that trains.
     """
     # The images are part of the key, so that a changed split never meets a teacher that has seen its test set.
