@@ -11,6 +11,7 @@ from rlkd_env.errors import UsageError
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.sampling.exploration import Explorer
 from rlkd_env.sampling.settings import Exploration
+from rlkd_env.utils.torch_settings import usual_torch_settings
 
 
 class EfficientExploration(
@@ -38,6 +39,7 @@ class EfficientExploration(
         True
     """
 
+    @usual_torch_settings()
     def __init__(
         self, env: VectorEnv[np.ndarray, np.ndarray, np.ndarray], exploration: Exploration | None = None
     ) -> None:
