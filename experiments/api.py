@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from experiments.session.summary import complete
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.randomness import load_random_state, random_state
 from rlkd_env.utils.registry import Registry, import_by_path
+from rlkd_env.utils.trust import believing, module_paths, trusted_paths
 
 _REGISTRIES = {
     "method": "rlkd_env.methods:METHODS",
@@ -136,7 +137,8 @@ def distill(
             end.
         validation: likewise, images that choose the student; None takes some of the training images.
         settings: any other option of ``rlkd distill`` by its name with underscores, such as ``learning_rate=0.1``,
-            ``batch_size=128``, ``device="cuda"``, ``preset="paper"``, ``resume=True`` or ``rule_options={"tau": 2}``.
+            ``batch_size=128``, ``device="cuda"``, ``preset="paper"``, ``population=8``, ``resume=True`` or
+            ``rule_options={"tau": 2}``.
             Parts that are named (``features``, ``reward``, ``calibrator``, ``around``) may be given as objects.
 
     Returns:
@@ -163,7 +165,8 @@ def distill(
         * the loss alone, in your own loop: a method of :mod:`rlkd_env.methods` gives a loss per instance, and
           ``load_policy("pretrained")`` of :mod:`agents.learned.loading` gives the temperatures.
     """
-    with _keywords_for_options(), _global_generators_kept():
+    words = (teacher, student, data, temperature, method, settings)
+    with _keywords_for_options(), _global_generators_kept(), believing(_named(words, settings)):
         objects, named = read_objects(teacher, student, data, temperature, test, validation)
         given = {"seed": seed, "progress": progress, "method": method, "epochs": epochs, **named}
         if folder is not None:
@@ -177,6 +180,14 @@ def distill(
         return _result(session, complete(session))
 
 
+def _named(words: tuple[Any, ...], settings: Mapping[str, Any]) -> frozenset[str] | None:
+    """Return the code that a call names, which alone a config file may name too; None, which is all, without a file."""
+    if settings.get("config") is None:
+        return None
+    trusted = settings.get("trust", ())
+    return module_paths(words) | trusted_paths([trusted] if isinstance(trusted, str) else trusted)
+
+
 def _config(given: dict[str, Any], settings: dict[str, Any]) -> DistillConfig:
     """Return the config of a preset, a config file and, over them, what was given."""
     for name in settings:
@@ -185,7 +196,13 @@ def _config(given: dict[str, Any], settings: dict[str, Any]) -> DistillConfig:
         if name in given:
             raise UsageError(f"{name} follows from the other arguments already: leave it out")
     given = {name: _named_part(name, value) for name, value in {**given, **settings}.items()}
-    below = read_layers(given.get("preset"), given.get("config"), DistillConfig.presets, DistillConfig.option_names())
+    below = read_layers(
+        given.get("preset"),
+        given.get("config"),
+        DistillConfig.presets,
+        DistillConfig.option_names(),
+        given.get("dataset"),
+    )
     choice: dict[str, Any] = {name: given[name] for name in ("agent", "policy", "rule") if name in given}
     return DistillConfig().replaced(laid_over(below, choice)).replaced(given)
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.files import load_weights, read_json, read_tensors, write_json, write_tensors
 from rlkd_env.utils.registry import Registry
+from rlkd_env.utils.trust import is_named
 
 POLICY_FORMAT = 1
 WEIGHTS_FILE = "policy.safetensors"
@@ -89,17 +90,17 @@ def policy_folder(path: Path | str) -> Path:
 def read_description(folder: Path) -> dict[str, Any]:
     """Read what a policy is, with its ``"kind"``.
 
-    The module of a part from outside, named as ``package.module:name``, must have been imported already, as a file
-    alone must never run code.
+    A part from outside, named as ``package.module:name``, must be one that the user has named, or its module must have
+    been imported already, as a file alone must never run code.
     """
     description = read_json(folder / DESCRIPTION_FILE)
     if not isinstance(description, dict) or description.get("format") != POLICY_FORMAT:
         raise UsageError(f"{folder / DESCRIPTION_FILE} is not a policy of format {POLICY_FORMAT}")
     for name in _texts(description):
-        if ":" in name and name.partition(":")[0] not in sys.modules:
+        if ":" in name and not is_named(name) and name.partition(":")[0] not in sys.modules:
             raise UsageError(
                 f"{folder} holds a policy with {name!r}, somebody's own code, which a file alone never runs: "
-                "import that module first, if you trust it"
+                f"import that module first, if you trust it, or on the command line add --trust {name}"
             )
     return {"kind": UNTOLD_KIND, **description}
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from agents.learned.temperature_policy import TemperaturePolicy
 from rlkd_env.instances.actions import ActionMap, ResidualMap
 from rlkd_env.instances.outputs import InstanceOutputs
-from rlkd_env.utils.seeds import mixed_seed
+from rlkd_env.utils.seeds import DeviceGenerator
 
 _ACTING = 0x5A3B
 """Keeps the draws apart from everything else that follows from the same seed and step."""
@@ -44,12 +44,13 @@ class SamplingPolicy(TemperaturePolicy):
         self.mean, self.squash = nn.Sequential(*mean), squash
         self.deviation = nn.Sequential(*deviation).requires_grad_(False).eval()
         self.seed = seed
+        self._generator = DeviceGenerator()
 
     def action(self, outputs: InstanceOutputs) -> Tensor:
         """Draw the actions ``(N, 1)`` or ``(N, 2)``."""
         state = self.state(outputs)
         mean = self.mean(state)
-        generator = torch.Generator(mean.device).manual_seed(mixed_seed(_ACTING, self.seed, outputs.step))
+        generator = self._generator.seeded(mean.device, _ACTING, self.seed, outputs.step)
         noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
         drawn: Tensor = self.squash(mean + self.deviation(state) * noise)
         return drawn

@@ -13,9 +13,13 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 
 
 class PartTimer:
-    """Counts wall-clock seconds by part; while a part runs inside another, the outer clock stands still."""
+    """Counts wall-clock seconds by part; while a part runs inside another, the outer clock stands still.
 
-    def __init__(self) -> None:
+    For one of several runs that are made together it counts an equal share, ``1 / runs`` of every second.
+    """
+
+    def __init__(self, runs: int = 1) -> None:
+        self._runs = runs
         self.seconds: dict[str, float] = defaultdict(float)
         self._parts: list[str] = []
         self._since = 0.0
@@ -34,7 +38,7 @@ class PartTimer:
     def _switch(self) -> None:
         now = time.perf_counter()
         if self._parts:
-            self.seconds[self._parts[-1]] += now - self._since
+            self.seconds[self._parts[-1]] += (now - self._since) / self._runs
         self._since = now
 
 

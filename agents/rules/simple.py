@@ -15,7 +15,7 @@ from rlkd_env.instances.features import FEATURES
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature, TemperatureRange
 from rlkd_env.utils.choices import ActionScale
-from rlkd_env.utils.seeds import mixed_seed
+from rlkd_env.utils.seeds import DeviceGenerator
 
 _RANDOM_RULE = 0x7E39
 """Keeps a rule's draws apart from everything else that follows from the same seed and step."""
@@ -47,14 +47,12 @@ class _Drawn(Rule):
     def __init__(self, seed: int) -> None:
         super().__init__()
         self._seed = seed
-        self._generator: torch.Generator | None = None
+        self._generator = DeviceGenerator()
 
     def draw(self, outputs: InstanceOutputs, distribution: Callable[..., Tensor]) -> Tensor:
         """Draw a number ``(N,)`` for every instance by ``torch.rand`` or ``torch.randn``."""
         device = outputs.labels.device
-        if self._generator is None or self._generator.device != device:
-            self._generator = torch.Generator(device)
-        generator = self._generator.manual_seed(mixed_seed(_RANDOM_RULE, self._seed, outputs.step))
+        generator = self._generator.seeded(device, _RANDOM_RULE, self._seed, outputs.step)
         return distribution(outputs.labels.shape, generator=generator, dtype=number_type(outputs), device=device)
 
 

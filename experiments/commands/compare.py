@@ -18,10 +18,12 @@ from experiments.compare.over_tasks import analyze_over_tasks
 from experiments.compare.plan import Plan, PlannedRun, check_folders, make_plan
 from experiments.compare.rows import COMPARISON_FILE, COMPARISON_VERSION, CSV_FILE, Row, row_of, write_csv
 from experiments.compare.table import print_over_tasks, print_tables
+from experiments.compare.together import as_units
 from experiments.compare.work import Outcome, new_memo
 from experiments.config import CompareConfig
 from experiments.session.prepare import prepare
 from experiments.session.provenance import versions
+from experiments.signals import exit_code, tell_stop
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.files import write_json
 
@@ -72,10 +74,10 @@ def _compare(config: CompareConfig, plan: Plan) -> int:
     code, again = 0, f"go on with the same command; what is finished is in {folder}"
     try:
         _make(config, plan, missing, outcomes)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         outcomes |= _finished(missing)  # with the run that was just ending
-        print(f"\ninterrupted after {len(outcomes)} of {len(plan.runs)} runs: {again}", file=sys.stderr)
-        code = 130
+        tell_stop(f"interrupted after {len(outcomes)} of {len(plan.runs)} runs: {again}")
+        code = exit_code(stop)
     except WorkersLost:
         print(f"\nrlkd: error: worker processes end as soon as they start: {again}", file=sys.stderr)
         code = 1
@@ -104,6 +106,7 @@ def _make(config: CompareConfig, plan: Plan, missing: list[PlannedRun], outcomes
     if not missing:
         return
     options = config.comparison
+    units = as_units(missing, options.together)
     finished, count = [outcome.run for outcome in outcomes.values()], len(outcomes) + len(missing)
     bar = tqdm(
         total=_epochs([*finished, *missing]),
@@ -114,7 +117,7 @@ def _make(config: CompareConfig, plan: Plan, missing: list[PlannedRun], outcomes
         mininterval=1.0,
         disable=not options.progress,
     )
-    with bar, closing(EXECUTORS[options.executor](missing, options, bar.update)) as making:
+    with bar, closing(EXECUTORS[options.executor](units, options, bar.update)) as making:
         bar.set_postfix(runs=f"{len(outcomes)}/{count}")
         for outcome in making:
             outcomes[outcome.run.name] = outcome

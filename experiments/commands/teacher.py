@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import time
 from dataclasses import asdict
@@ -10,10 +11,13 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from experiments.config import TeacherConfig
+from experiments.config import DistillConfig, TeacherConfig
+from experiments.config.common import without_bookkeeping
+from experiments.config.presets import preset_names, read_layers
 from experiments.session.checkpoints import load_checkpoint, save_checkpoint
 from experiments.session.folder import CHECKPOINT_FOLDER, CONFIG_FILE
 from experiments.session.provenance import versions
+from experiments.signals import StopRequest, exit_code, tell_stop
 from rlkd_env.data import ImageSet, create_source
 from rlkd_env.errors import UsageError
 from rlkd_env.models import check_model
@@ -29,7 +33,8 @@ def run_teacher(config: TeacherConfig) -> int:
     """Train a teacher, evaluate it on the test set once, and write it with a card."""
     recipe, folder, output = config.recipe(), config.folder, config.output
     check_model(recipe.model)  # an unknown name is told before anything else
-    _check_folder(config)
+    if _is_finished(config):
+        return 0
     source = create_source(config.data)
     device = select_device(output.device)
     splits = source.splits().to(device)
@@ -52,20 +57,26 @@ def run_teacher(config: TeacherConfig) -> int:
         state = {"run": training.state_dict(), "history": history, "seconds": seconds + time.monotonic() - started}
         save_checkpoint(folder / CHECKPOINT_FOLDER, state)
 
-    with tqdm(total=recipe.epochs, initial=training.epoch, desc="teacher", disable=not output.progress) as bar:
-        try:
-            while not training.finished:
-                loss = training.run_epoch()
-                accuracy = float(task.evaluate(training.network, splits.validation).accuracy)
-                history.append({"loss": loss, "validation_accuracy": accuracy})
-                bar.update()
-                bar.set_postfix(loss=f"{loss:.4f}", validation=f"{accuracy:.2%}")
-                if time.monotonic() - last_checkpoint >= output.checkpoint_seconds:
-                    save()
-                    last_checkpoint = time.monotonic()
-        except KeyboardInterrupt:
-            print(f"\ninterrupted in epoch {training.epoch + 1}; go on with: rlkd teacher --resume --out {folder}")
-            return 130
+    stop = StopRequest()
+    with (
+        tqdm(total=recipe.epochs, initial=training.epoch, desc="teacher", disable=not output.progress) as bar,
+        stop.listening(),
+    ):
+        while not training.finished:
+            loss = training.run_epoch(is_stopped=stop.__bool__)
+            if loss is None:
+                save()
+                break
+            accuracy = float(task.evaluate(training.network, splits.validation).accuracy)
+            history.append({"loss": loss, "validation_accuracy": accuracy})
+            bar.update()
+            bar.set_postfix(loss=f"{loss:.4f}", validation=f"{accuracy:.2%}")
+            if time.monotonic() - last_checkpoint >= output.checkpoint_seconds:
+                save()
+                last_checkpoint = time.monotonic()
+    if not training.finished:
+        tell_stop(f"interrupted in epoch {training.epoch + 1}; go on with: rlkd teacher --resume --out {folder}")
+        return exit_code(stop.error())
     seconds += time.monotonic() - started
     test = source.test_set()
     card = {
@@ -88,20 +99,25 @@ def run_teacher(config: TeacherConfig) -> int:
     return 0
 
 
-def _check_folder(config: TeacherConfig) -> None:
+def _is_finished(config: TeacherConfig) -> bool:
+    """Check that a training may write into its folder; tell it and return True if there is nothing left to train."""
     folder, output = config.folder, config.output
     if output.overwrite and output.resume:
         raise UsageError("--overwrite and --resume exclude each other")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file, not a folder")
     is_finished, is_begun = (folder / TEACHER_FILE).exists(), (folder / CONFIG_FILE).exists()
-    if output.resume and (is_finished or not is_begun):
+    if output.resume and is_finished:
+        print(f"the teacher in {folder} is finished already")
+        return True
+    if output.resume and not is_begun:
         raise UsageError(f"there is no training to resume in {folder}")
     if (is_finished or is_begun) and not output.overwrite and not output.resume:
         raise UsageError(
             f"{folder} holds another teacher: add --overwrite to replace it"
             + ("" if is_finished else " or --resume to go on with it")
         )
+    return False
 
 
 def _test_figures(training: TeacherTraining, test: ImageSet | None, device: torch.device) -> dict[str, Any]:
@@ -117,4 +133,17 @@ def _tell(config: TeacherConfig, card: dict[str, Any]) -> None:
         f"teacher {card['recipe']['model']} on {config.data.dataset}, {card['metric']}: "
         f"validation {card['validation_accuracy']:.2%}, {test}"
     )
-    print(f"use it with: rlkd distill --dataset {config.data.dataset} --teacher {config.folder}")
+    print(f"use it with: {distill_command(config)}")
+
+
+def distill_command(config: TeacherConfig) -> str:
+    """Return the command that distils from a teacher: on the same data, prepared in the same way."""
+    preset = config.output.preset if config.output.preset in preset_names("distill") else None
+    below = read_layers(preset, None, "distill", DistillConfig.option_names(), config.data.dataset)
+    usual = without_bookkeeping(DistillConfig().replaced(below).run.data.as_keywords())
+    own = without_bookkeeping(config.data.as_keywords())
+    words = ["rlkd", "distill", *(["--preset", preset] if preset else [])]
+    for name, value in own.items():
+        if value != usual[name] or (name == "dataset" and preset is None):
+            words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, list) else [value])]
+    return shlex.join([*words, "--teacher", str(config.folder)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from experiments.session.checkpoints import RunInterrupted
 from experiments.session.folder import LAST_STUDENT_FILE, STUDENT_FILE, SUMMARY_FILE, check_folder
 from experiments.session.prepare import prepare
 from experiments.session.summary import complete
+from experiments.signals import exit_code, tell_stop
 from rlkd_env.errors import UsageError
 from rlkd_env.models.engine import select_device
 from rlkd_env.utils.files import read_json, read_tensors, tensors_hash
@@ -57,9 +57,9 @@ def run_validate(config: ValidateConfig) -> int:
         stack.enter_context(using_threads(recorded["threads"]))
         try:
             complete(prepare(distill))
-        except RunInterrupted:
-            print("\ninterrupted: nothing has been compared", file=sys.stderr)
-            return 130
+        except RunInterrupted as stop:
+            tell_stop("interrupted: nothing has been compared")
+            return exit_code(stop)
         again = read_json(distill.folder / SUMMARY_FILE)
     reasons = why_bits_may_differ(recorded, again)
     checks = [*_settings_and_files(recorded, path.parent), *compare(recorded, again, config.tolerance, bool(reasons))]
@@ -77,6 +77,8 @@ def why_bits_may_differ(recorded: dict[str, Any], again: dict[str, Any]) -> list
     old, new = recorded["versions"], again["versions"]
     packages = [name for name in {**old, **new} if old.get(name) != new.get(name)]
     reasons += [f"{name} was {old.get(name)}, is {new.get(name)}" for name in packages]
+    if "together" in recorded:
+        reasons.append(f"it was computed as one with {recorded['together'] - 1} others")
     if not reasons and recorded["device"] != "cpu":
         reasons.append("a GPU adds up in an order of its own")
     return reasons

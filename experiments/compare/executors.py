@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import threading
 import warnings
 from collections.abc import Callable, Generator, Sequence
@@ -15,14 +14,16 @@ from typing import Any
 
 from tqdm import tqdm
 
-from experiments.compare.plan import PlannedRun
-from experiments.compare.work import CountEpochs, Outcome, make_run, new_memo
+from experiments.compare.together import Unit, make_unit
+from experiments.compare.work import CountEpochs, Outcome, new_memo
 from experiments.config.compare import CompareOptions
 from rlkd_env.errors import missing_package
 from rlkd_env.runs.parallel.workers import available_cores
+from rlkd_env.utils.processes import end_with_parent, leave_signals_to_parent, starting_children
+from rlkd_env.utils.trust import believed, believing
 
-Executor = Callable[[Sequence[PlannedRun], CompareOptions, CountEpochs], Generator[Outcome, None, None]]
-"""Executes runs, yields the outcome of each as soon as it is over, and counts epochs meanwhile.
+Executor = Callable[[Sequence[Unit], CompareOptions, CountEpochs], Generator[Outcome, None, None]]
+"""Executes units of runs, yields the outcome of each run as soon as its unit is over, and counts epochs meanwhile.
 
 Closing the generator stops the runs under way."""
 
@@ -31,48 +32,47 @@ class WorkersLost(Exception):  # noqa: N818 (not an error in the program)
     """Worker processes end before they have begun with anything."""
 
 
-def in_processes(
-    runs: Sequence[PlannedRun], options: CompareOptions, count: CountEpochs
-) -> Generator[Outcome, None, None]:
+def in_processes(units: Sequence[Unit], options: CompareOptions, count: CountEpochs) -> Generator[Outcome, None, None]:
     """Execute runs in worker processes, which are kept for all runs because their imports take seconds.
 
     Where a worker dies, for instance because memory runs out, the others end with it. Of the runs under way each is
     made alone at the end, which tells the one that does not get through; all others go on at once.
     """
-    jobs, suspects, left = min(options.jobs or available_cores(), len(runs)), list[PlannedRun](), list(runs)
+    jobs, suspects, left = min(options.jobs or available_cores(), len(units)), list[Unit](), list(units)
     while left:
         begun, left = yield from _in_pool(left, jobs, options.threads, count)
-        suspects += begun
-    for run in suspects:
-        begun, _ = yield from _in_pool([run], 1, options.threads, count)
+        suspects += [(run,) for unit in begun for run in unit]
+    for unit in suspects:
+        begun, _ = yield from _in_pool([unit], 1, options.threads, count)
         if begun:
-            yield Outcome(run, None, "its process was killed, perhaps for its memory")
+            yield Outcome(unit[0], None, "its process was killed, perhaps for its memory")
 
 
 def _in_pool(
-    runs: Sequence[PlannedRun], jobs: int, threads: int, count: CountEpochs
-) -> Generator[Outcome, None, tuple[list[PlannedRun], list[PlannedRun]]]:
-    """Execute runs in a pool of processes; where one dies, return the runs that were under way and those that were not.
+    units: Sequence[Unit], jobs: int, threads: int, count: CountEpochs
+) -> Generator[Outcome, None, tuple[list[Unit], list[Unit]]]:
+    """Execute runs in a pool of processes; where one dies, return the units that were under way and those that wait.
 
     Raises:
-        WorkersLost: if a process dies before any run is under way.
+        WorkersLost: if a process dies before any unit is under way.
     """
     context = multiprocessing.get_context("spawn")  # a fork does not work with threads and GPUs
     epochs = context.Value("q", 0)
     of_workers, lifeline = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(min(jobs, len(runs)), context, _start_worker, (epochs, of_workers))
-    waiting, begun, seen = dict[Future[Outcome], PlannedRun](), set[str](), 0
+    pool = ProcessPoolExecutor(min(jobs, len(units)), context, _start_worker, (epochs, of_workers))
+    waiting, begun, seen = dict[Future[list[Outcome]], Unit](), set[str](), 0
     try:
-        waiting |= {pool.submit(_work, run, threads): run for run in runs}
+        with starting_children():
+            waiting |= {pool.submit(_work, unit, threads, believed()): unit for unit in units}
         while waiting:
             done, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
             count(epochs.value - seen)
             seen = epochs.value
             for future in done:
-                outcome = future.result()
+                outcomes = future.result()
                 del waiting[future]
-                yield outcome
-            begun = {run.name for future, run in waiting.items() if future.running()}
+                yield from outcomes
+            begun = {unit[0].name for future, unit in waiting.items() if future.running()}
         pool.shutdown()
     except BrokenProcessPool as error:
         if not begun:
@@ -81,19 +81,17 @@ def _in_pool(
         lifeline.close()  # ends the workers at once
         pool.shutdown(cancel_futures=True)
     left = list(waiting.values())
-    return [run for run in left if run.name in begun], [run for run in left if run.name not in begun]
+    return [unit for unit in left if unit[0].name in begun], [unit for unit in left if unit[0].name not in begun]
 
 
-def one_by_one(
-    runs: Sequence[PlannedRun], options: CompareOptions, count: CountEpochs
-) -> Generator[Outcome, None, None]:
-    """Execute one run after the other in this process."""
+def one_by_one(units: Sequence[Unit], options: CompareOptions, count: CountEpochs) -> Generator[Outcome, None, None]:
+    """Execute one unit after the other in this process."""
     memo = new_memo()
-    for run in runs:
-        yield make_run(run, options.threads, count, memo)
+    for unit in units:
+        yield from make_unit(unit, options.threads, count, memo)
 
 
-def on_ray(runs: Sequence[PlannedRun], options: CompareOptions, count: CountEpochs) -> Generator[Outcome, None, None]:
+def on_ray(units: Sequence[Unit], options: CompareOptions, count: CountEpochs) -> Generator[Outcome, None, None]:
     """Execute runs on the Ray cluster that ``RAY_ADDRESS`` names, or on a local one.
 
     The cluster's machines must share the folder of the comparison, the working directory and the data.
@@ -105,16 +103,17 @@ def on_ray(runs: Sequence[PlannedRun], options: CompareOptions, count: CountEpoc
     ray.init(ignore_reinit_error=True, log_to_driver=False, configure_logging=False)
     task = ray.remote(num_cpus=options.threads)(_work_on_ray)
     try:
-        waiting = {task.remote(run, options.threads, os.getcwd()): run for run in runs}
+        waiting = {task.remote(unit, options.threads, os.getcwd(), believed()): unit for unit in units}
         while waiting:
             (done,), _ = ray.wait(list(waiting))
-            run = waiting.pop(done)
+            unit = waiting.pop(done)
             try:
-                outcome = ray.get(done)
+                outcomes = ray.get(done)
             except ray.exceptions.RayError as error:
-                outcome = Outcome(run, None, f"{type(error).__name__}: {' '.join(str(error).split())}")
-            count(run.config.run.recipe.epochs)
-            yield outcome
+                told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                outcomes = [Outcome(run, None, told) for run in unit]
+            count(sum(run.config.run.recipe.epochs for run in unit))
+            yield from outcomes
     finally:
         ray.shutdown()
 
@@ -129,20 +128,15 @@ def _start_worker(epochs: Any, of_parent: Connection) -> None:
     """Prepare a worker process. It ends with its parent, however that ends, so that no run is written twice."""
     global _epochs
     _epochs = epochs
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles interrupts
+    leave_signals_to_parent()
+    end_with_parent(of_parent)
     warnings.simplefilter("ignore", FutureWarning)
     tqdm.set_lock(threading.RLock())  # the default is a system semaphore, which a killed process would leave behind
-    threading.Thread(target=_end_with_parent, args=(of_parent,), daemon=True).start()
 
 
-def _end_with_parent(of_parent: Connection) -> None:
-    """Wait until the parent closes its end of a pipe, to which nothing is ever written, or dies."""
-    of_parent.poll(None)
-    os._exit(1)
-
-
-def _work(run: PlannedRun, threads: int) -> Outcome:
-    return make_run(run, threads, _count, _memo)
+def _work(unit: Unit, threads: int, trusted: frozenset[str] | None) -> list[Outcome]:
+    with believing(trusted):
+        return make_unit(unit, threads, _count, _memo)
 
 
 def _count(epochs: int) -> None:
@@ -150,6 +144,7 @@ def _count(epochs: int) -> None:
         _epochs.value += epochs
 
 
-def _work_on_ray(run: PlannedRun, threads: int, folder: str) -> Outcome:
+def _work_on_ray(unit: Unit, threads: int, folder: str, trusted: frozenset[str] | None) -> list[Outcome]:
     os.chdir(folder)  # for relative paths in the options
-    return make_run(run, threads, lambda _: None, _memo)  # the caller, which is on another machine, counts
+    with believing(trusted):
+        return make_unit(unit, threads, lambda _: None, _memo)  # the caller, which is on another machine, counts

@@ -24,7 +24,7 @@ _OPTIONS_OF = {
     "teacher": "teacher_options",
 }
 """Options whose own arguments are another option: who names another method does not mean the former's arguments."""
-_SET_BY_COMPARISON = ("seed", "out", "overwrite", "resume", "checkpoint_seconds", "progress", "tensorboard")
+_SET_BY_COMPARISON = ("seed", "out", "overwrite", "resume", "checkpoint_seconds", "progress", "tensorboard", "trust")
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ STUDENTS = (LAST, CHOSEN)
 class Row:
     """The metrics of a run.
 
-    Accuracies are None if the run failed, CPU seconds on a GPU, and the mean temperature if the method uses none. A run
-    that diverged has its last good students, and accuracies of 0 if there are none.
+    Accuracies are None if the run failed, CPU seconds on a GPU, all times if it was made together with others, and the
+    mean temperature if the method uses none. A run that diverged has its last good students, and accuracies of 0 if
+    there are none.
     """
 
     arm: str
@@ -50,6 +51,7 @@ def row_of(outcome: Outcome) -> Row:
     run, summary = outcome.run, outcome.summary
     if summary is None:
         return Row(run.arm, run.task, run.seed, config_hash=run.hash, error=outcome.error or "failed")
+    alone = "together" not in summary
     seconds = summary["seconds"]
     return Row(
         arm=run.arm,
@@ -58,8 +60,8 @@ def row_of(outcome: Outcome) -> Row:
         last_test_accuracy=summary["student_last_test_accuracy"] or 0.0,
         chosen_test_accuracy=summary["student_test_accuracy"] or 0.0,
         chosen_epoch=summary["student_epoch"],
-        seconds=seconds,
-        cpu_seconds=summary["cpu_seconds"] if summary["device"] == "cpu" else None,
+        seconds=seconds if alone else None,
+        cpu_seconds=summary["cpu_seconds"] if alone and summary["device"] == "cpu" else None,
         agent_share=summary["agent_seconds"] / seconds if seconds else 0.0,
         mean_temperature=summary["mean_temperature"],
         diverged=summary["diverged"],

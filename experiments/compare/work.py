@@ -16,7 +16,6 @@ from experiments.session.prepare import prepare
 from experiments.session.summary import complete
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.hooks import RunHook
-from rlkd_env.runs.run import DistillationRun
 from rlkd_env.utils.memo import Memo
 
 CountEpochs = Callable[[int], None]  # told the number of further epochs that are over, to estimate the remaining time
@@ -35,11 +34,15 @@ class EpochCounter(RunHook):
     """Counts the finished epochs of a run; the remaining ones of a run that ends early count at its end."""
 
     def __init__(self, total: int, count: CountEpochs) -> None:
-        self._left, self._count = total, count
+        self._total, self._left, self._count = total, total, count
 
-    def on_epoch_end(self, run: DistillationRun) -> None:  # noqa: ARG002
+    def on_epoch_end(self, run: object) -> None:  # noqa: ARG002
         """Count one epoch."""
         self._tell(min(1, self._left))
+
+    def take_back(self) -> None:
+        """Count nothing of what was counted, because the run begins anew."""
+        self._tell(self._left - self._total)
 
     def end(self) -> None:
         """Count the remaining epochs."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from experiments.config.common import CommandConfig, FileName, PresetName
+from experiments.config.common import CommandConfig, FileName, PresetName, TrustConfig
 from experiments.config.distill import AgentConfig
 from rlkd_env.runs.config import RunConfig
 from rlkd_env.utils.options import Count, Options, Positive
@@ -51,5 +51,6 @@ class BenchConfig(CommandConfig):
     run: RunConfig = field(default_factory=RunConfig)
     agent: AgentConfig = field(default_factory=AgentConfig)
     bench: BenchOptions = field(default_factory=BenchOptions)
+    trust: TrustConfig = field(default_factory=TrustConfig)
 
     presets = "bench"

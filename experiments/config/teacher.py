@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from experiments.config.common import CommandConfig, FileName, PresetName
+from experiments.config.common import CommandConfig, FileName, PresetName, TrustConfig
 from rlkd_env.data.config import DataConfig
 from rlkd_env.training.recipe import TeacherRecipe
 from rlkd_env.utils.options import NonNegative, Options
@@ -40,6 +40,7 @@ class TeacherConfig(CommandConfig):
     data: DataConfig = field(default_factory=DataConfig)
     training: TeacherRecipe = field(default_factory=lambda: TeacherRecipe(precision="auto"))
     output: TeacherOutputConfig = field(default_factory=TeacherOutputConfig)
+    trust: TrustConfig = field(default_factory=TrustConfig)
 
     presets = "teacher"
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import tyro
 
-from experiments.config.common import CommandConfig
+from experiments.config.common import CommandConfig, TrustConfig
 from rlkd_env.utils.options import NonNegative
 
 
@@ -27,3 +27,4 @@ class ValidateConfig(CommandConfig):
     """Folder for the run that is made; None makes it in a temporary one."""
     progress: bool = True
     """Show a progress bar."""
+    trust: TrustConfig = field(default_factory=TrustConfig)

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from rlkd_env.errors import UsageError
+from rlkd_env.models.config import STUDENT_FILE
 
 CONFIG_FILE = "config.json"
 SUMMARY_FILE = "summary.json"
@@ -15,14 +16,25 @@ DETECTIONS_FILE = "detections.safetensors"
 CREDIT_FILE = "credit.json"
 REPORT_FILE = "report.html"
 REPORT_FOLDER = "report"
-STUDENT_FILE = "student.safetensors"
+EXPORT_FOLDER = "export"
 LAST_STUDENT_FILE = "student_last.safetensors"
+AGENT_FILE = "agent.json"
+"""Says at which update an agent diverged, which resuming would repeat."""
 POPULATION_FILE = "population.json"
 MEMBERS_FOLDER = "members"
 CHECKPOINT_FOLDER = "checkpoint"
 TENSORBOARD_FOLDER = "tensorboard"
 _CONTENT = [CONFIG_FILE, SUMMARY_FILE, HISTORY_FILE, TRACE_FILE, DETECTIONS_FILE, STUDENT_FILE, LAST_STUDENT_FILE]
-_CONTENT += [POPULATION_FILE, MEMBERS_FOLDER, REPORT_FILE, REPORT_FOLDER, CHECKPOINT_FOLDER, TENSORBOARD_FOLDER]
+_CONTENT += [
+    AGENT_FILE,
+    POPULATION_FILE,
+    MEMBERS_FOLDER,
+    REPORT_FILE,
+    REPORT_FOLDER,
+    EXPORT_FOLDER,
+    CHECKPOINT_FOLDER,
+    TENSORBOARD_FOLDER,
+]
 _CONTENT += ["policy.safetensors", "policy.json", "policy.png"]
 
 

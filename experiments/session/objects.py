@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -22,9 +21,8 @@ from rlkd_env.data import DATASETS, DataConfig, DataSource
 from rlkd_env.data.sources.objects import ArrayObjects, DatasetObjects
 from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.instances.temperature import parse_bound
-from rlkd_env.utils.registry import import_by_path
-
-_MODULE_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+from rlkd_env.utils.registry import import_outside
+from rlkd_env.utils.trust import MODULE_PATH
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ def _pair(pair: Any, name: str) -> tuple[Any, Any]:
 
 def _named_data(data: str | Path) -> dict[str, Any]:
     """Return the options for data by their name or path."""
-    if isinstance(data, str) and (data in DATASETS or _MODULE_PATH.fullmatch(data)):
+    if isinstance(data, str) and (data in DATASETS or MODULE_PATH.fullmatch(data)):
         return {"dataset": data}
     path = Path(data).expanduser()
     if not path.exists():
@@ -152,8 +150,8 @@ def _named_temperature(name: str) -> dict[str, Any]:
     with suppress(UsageError):
         parse_bound(name, 1.0)
         return {"rule": "fixed", "fixed_temperature": name}
-    if _MODULE_PATH.fullmatch(name):
-        return _class_of_temperatures(import_by_path(name, "temperature"))
+    if MODULE_PATH.fullmatch(name):
+        return _class_of_temperatures(import_outside(name, "temperature"))
     if Path(name).exists():
         return {"policy": name}
     from agents.sb3 import AGENTS  # stable-baselines3 takes long to import

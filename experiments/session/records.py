@@ -81,8 +81,16 @@ class Records:
         return self._cpu_seconds + now
 
     def start_clock(self) -> None:
-        """Start counting CPU seconds; they are counted to the end of :meth:`watching`."""
+        """Start counting CPU seconds, which end with :meth:`watching` or :meth:`stop_clock`."""
         self._cpu_clock = time.process_time()
+
+    def stop_clock(self, runs: int = 1) -> None:
+        """Stop counting CPU seconds; if so many runs were made together, an equal share is the run's own."""
+        self._cpu_seconds, self._cpu_clock = self.cpu_seconds / runs, None
+
+    def count_by(self, timer: PartTimer) -> None:
+        """Take as the run's own the times that a timer counts for each of several runs."""
+        self.timer.seconds = timer.seconds
 
     @contextmanager
     def watching(
@@ -108,7 +116,7 @@ class Records:
         try:
             yield
         finally:
-            self._cpu_seconds, self._cpu_clock = self.cpu_seconds, None
+            self.stop_clock()
             for hook in hooks:
                 self._run.remove_hook(hook)
             bar.close()

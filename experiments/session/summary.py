@@ -18,16 +18,18 @@ from agents.recording.timing import PartTimer
 from agents.rules.simple import FixedTemperature
 from experiments.config import OutputConfig, config_hash
 from experiments.session.detections import show_detections
-from experiments.session.folder import SUMMARY_FILE, check_folder
+from experiments.session.folder import AGENT_FILE, SUMMARY_FILE, check_folder
 from experiments.session.population.table import CANDIDATES, members_table, percent
 from experiments.session.provenance import ACCURACY, metric_of, processor, versions
 from experiments.session.session import DistillSession
 from rlkd_env.data import ImageSet, count_duplicates
+from rlkd_env.errors import UsageError
+from rlkd_env.models.normalization import Renormalized
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.run import DistillationRun
+from rlkd_env.runs.teacher import teacher_accuracy
 from rlkd_env.sampling.exploration import Explorer
 from rlkd_env.tasks import Evaluation
-from rlkd_env.training.logits_cache import StoredTeacher
 from rlkd_env.utils.files import read_json, tensors_hash, write_json
 
 _PARTS = ("agent", "environment", "evaluation", "logging", "checkpoint")
@@ -50,8 +52,13 @@ def complete(
     """Make a prepared run in the context ``leading``, and then write and return its summary."""
     with leading(session):
         session.execute()
+    return write_summary(session)
+
+
+def write_summary(session: DistillSession, together: int = 1) -> dict[str, Any]:
+    """Write and return the summary of a run that is over, and that was perhaps one of several made together."""
     show_results(session)
-    summary = summarize(session)
+    summary = summarize(session) | ({"together": together} if together > 1 else {})
     if session.folder is not None:
         write_json(session.folder / SUMMARY_FILE, summary)
     return summary
@@ -77,7 +84,9 @@ def summarize(session: DistillSession) -> dict[str, Any]:
         "exploration": asdict(run.sampler.settings) if isinstance(run.sampler, Explorer) else None,
         "learn_interval": config.agent.learn_interval if learns else None,
         "data": _data_figures(run, test),
-        "teacher_test_accuracy": _teacher_accuracy(run, test),
+        "normalization": _normalization(run),
+        "teacher_val_accuracy": session.teacher_accuracy,
+        "teacher_test_accuracy": None if test is None else teacher_accuracy(run, test),
         "student_test_accuracy": _accuracy(best),
         "student_test_details": _details(best),
         "student_val_accuracy": selection.best_accuracy if kept is None else kept.accuracy,
@@ -120,6 +129,11 @@ def summarize(session: DistillSession) -> dict[str, Any]:
 def check_run_folder(folder: Path, output: OutputConfig) -> bool:
     """Check that a run may write into a folder; print the table again and return True if it is finished already."""
     check_folder(folder, output.overwrite, output.resume)
+    if output.resume and (folder / AGENT_FILE).is_file():
+        raise UsageError(
+            f"the agent of the run in {folder} has diverged, and would do so again: choose a lower learning_rate among "
+            "--agent-options, or a rule, with --overwrite"
+        )
     is_finished = output.resume and (folder / SUMMARY_FILE).is_file()
     if is_finished:
         print(f"the run in {folder} is finished already")
@@ -140,20 +154,14 @@ def _data_figures(run: DistillationRun, test: ImageSet | None) -> dict[str, int 
     }
 
 
-_known_teachers: dict[tuple[str, str], float] = {}
-
-
-def _teacher_accuracy(run: DistillationRun, test: ImageSet | None) -> float | None:
-    """Evaluate the teacher, once in a process that makes many runs with it, as it may take longer than a run."""
-    if test is None:
-        return None
-    if isinstance(run.teacher, StoredTeacher):
-        logits = test.teacher_logits
-        return None if logits is None else float((logits.argmax(dim=-1) == test.labels).float().mean())
-    key = (tensors_hash(run.teacher.state_dict()), test.fingerprint())
-    if key not in _known_teachers:
-        _known_teachers[key] = float(run.task.evaluate(run.teacher, test).accuracy)
-    return _known_teachers[key]
+def _normalization(run: DistillationRun) -> dict[str, Any]:
+    """Return the mean and standard deviation that the student's and the teacher's images are normalised by."""
+    preprocessing = run.splits.train.preprocessing
+    given = {"mean": list(preprocessing.mean), "std": list(preprocessing.std)}
+    if not isinstance(run.teacher, Renormalized):
+        return {"student": given, "teacher": given}
+    mean, std = run.teacher.constants
+    return {"student": given, "teacher": {"mean": list(mean), "std": list(std)}}
 
 
 def show_results(session: DistillSession) -> None:
@@ -197,7 +205,7 @@ def print_summary(summary: dict[str, Any], folder: object) -> None:
     table = Table(title=title)
     for column in ("", "validation", "test"):
         table.add_column(column, justify="left" if not column else "right")
-    table.add_row("teacher", "", percent(summary["teacher_test_accuracy"]))
+    table.add_row("teacher", *(percent(summary.get(f"teacher_{part}_accuracy")) for part in ("val", "test")))
     population = summary.get("population")
     best = f"student, best epoch ({summary['student_epoch']})"
     if population is not None and population["keep"] != "best":

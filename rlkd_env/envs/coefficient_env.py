@@ -13,12 +13,12 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from rlkd_env.envs.requests import MAX_SEED, check_options, whole_seed
+from rlkd_env.envs.torch_settings import usual_torch_settings
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.coefficients import CoefficientRule
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.runs.parallel import ParallelResult, ParallelRuns
 from rlkd_env.utils.choices import DECISIONS
-from rlkd_env.utils.torch_settings import usual_torch_settings
 
 
 class CoefficientVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):

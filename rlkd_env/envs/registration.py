@@ -22,13 +22,7 @@ _DATASETS = {
     "DigitsDetection": "digits_detection",
     "COCO": "coco",
     "VOC": "voc",
-}
-_DETECTION_RECIPE = {  # the defaults of RunConfig are those of Digits
-    "epochs": 20,
-    "optimizer": "adam",
-    "learning_rate": 0.003,
-    "weight_decay": 1e-4,
-    "method_options": {"task_weight": 1.0, "kd_weight": 1.0},
+    "YOLO": "yolo",
 }
 
 
@@ -40,8 +34,10 @@ def register_envs() -> None:
     """
     from gymnasium.envs.registration import register, registry
 
+    from rlkd_env.runs.config import DETECTION_RECIPE, DETECTION_SETS
+
     for name, dataset in _DATASETS.items():
-        recipe = _DETECTION_RECIPE if name in ("DigitsDetection", "COCO", "VOC") else {}
+        recipe = DETECTION_RECIPE if dataset in DETECTION_SETS else {}
         for suffix, observation in (("", "batch"), ("Flat", "flat")):
             if f"rlkd/{name}{suffix}-v0" not in registry:
                 register(

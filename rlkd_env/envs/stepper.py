@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from rlkd_env.data import DataSource
 from rlkd_env.envs.rendering import TemperaturePlot
 from rlkd_env.envs.requests import check_keywords
+from rlkd_env.envs.torch_settings import usual_torch_settings
 from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.instances.actions import ActionMap
 from rlkd_env.instances.outputs import InstanceOutputs
@@ -24,9 +25,9 @@ from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.hooks import StepResult
 from rlkd_env.runs.parallel import RunMode, check_mode, create_parallel_runs
 from rlkd_env.runs.run import DistillationRun
+from rlkd_env.training.progress import TeacherBar
 from rlkd_env.utils.choices import ActionKind
 from rlkd_env.utils.options import renamed
-from rlkd_env.utils.torch_settings import usual_torch_settings
 
 
 class Transition(NamedTuple):
@@ -229,10 +230,13 @@ def _build(environment: type, keywords: dict[str, Any]) -> DistillationRun:
     for name in _OBJECTS:
         if isinstance(settings.get(name), DataSource | nn.Module) or callable(settings.get(name)):
             objects[name] = settings.pop(name)
+    bar = TeacherBar()
     try:
-        return build_run(RunConfig.from_keywords(settings), **objects)
+        return build_run(RunConfig.from_keywords(settings), **objects, on_teacher_epoch=bar)
     except UsageError as error:
         raise type(error)(_COMMAND_OR_OPTION.sub(_as_keyword, str(error))) from None
+    finally:
+        bar.close()
 
 
 def _as_keyword(option: re.Match[str]) -> str:

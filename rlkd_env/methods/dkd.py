@@ -12,6 +12,7 @@ from rlkd_env.data.splits import TaskName
 from rlkd_env.instances.outputs import InstanceOutputs, log_softmax
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.methods.base import Method
+from rlkd_env.utils.options import NonNegative, NonNegativeInt
 
 
 def decoupled_divergences(
@@ -50,10 +51,10 @@ class DKD(Method):
 
     def __init__(
         self,
-        task_weight: float = 1.0,
-        alpha: float = 1.0,
-        beta: float = 2.0,
-        warmup_epochs: int = 20,
+        task_weight: NonNegative = 1.0,
+        alpha: NonNegative = 1.0,
+        beta: NonNegative = 2.0,
+        warmup_epochs: NonNegativeInt = 20,
         temperature_squared: bool = True,
     ) -> None:
         super().__init__(task_weight)
@@ -69,6 +70,12 @@ class DKD(Method):
             own = temperature.factor
             scale = scale * temperature.student * temperature.teacher if own is None else scale * own
         return {"tckd": self.alpha * scale * target, "nckd": self.beta * scale * others}
+
+    def remark(self, num_logits: int) -> str | None:
+        """Return that the second term is empty if there is only one class beside the target."""
+        if num_logits > 2:
+            return None
+        return "with two classes, or one beside the background, the second term of DKD (nckd) is always 0"
 
     def warmup(self, epoch: float | Tensor) -> float | Tensor:
         """Return the share of the terms' weight after ``epoch`` (fractional) epochs."""

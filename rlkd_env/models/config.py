@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from rlkd_env.models.engine import Engine
 
+STUDENT_FILE = "student.safetensors"
+"""What the student of a run's best epoch is called in the run's folder."""
+
 
 @dataclass(frozen=True)
 class EngineConfig(Options):
@@ -24,8 +27,6 @@ class EngineConfig(Options):
     the hardware has it. Evaluations and losses are always in float32."""
     memory_format: MemoryFormat = "auto"
     """Order of images in memory: contiguous or channels_last; auto is the latter for convolutional students."""
-    compile: bool = False
-    """Compile the networks, which takes minutes and pays off in long runs."""
     capture: bool = True
     """Capture updates as CUDA graphs, which a GPU replays several times as fast; what cannot be captured is computed
     without."""
@@ -42,4 +43,4 @@ class EngineConfig(Options):
         """Return the engine that computes a student and its teacher on a device."""
         from rlkd_env.models.engine import choose_engine
 
-        return choose_engine(device, student, self.precision, self.memory_format, self.compile, self.capture)
+        return choose_engine(device, student, self.precision, self.memory_format, self.capture)

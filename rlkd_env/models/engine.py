@@ -1,10 +1,9 @@
-"""How networks are computed: precision, memory format, compilation, and folding of a frozen teacher's batch norms."""
+"""How networks are computed: precision, memory format, capturing, and folding of a frozen teacher's batch norms."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
@@ -26,16 +25,13 @@ class Engine:
         device: The device of the networks.
         precision: The precision of the products in a forward and its backward; weights and losses stay in float32.
         channels_last: Whether convolutional networks and their images are stored channels-last.
-        compiled: Whether forwards are compiled by ``torch.compile``, which takes a minute at first.
         captured: Whether updates are captured as CUDA graphs where they can be.
     """
 
     device: torch.device
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
-    compiled: bool = False
     captured: bool = False
-    _compiled_call: list[Callable[[nn.Module, Tensor], Tensor]] = field(default_factory=list, repr=False)
 
     def prepare(self, network: nn.Module) -> nn.Module:
         """Move a network to the device and into the memory format, and return it."""
@@ -61,7 +57,7 @@ class Engine:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def forward_with_features(self, network: nn.Module, images: Tensor) -> tuple[Tensor, Features]:
-        """Return a network's logits ``(N, C)`` and features in float32; never compiled."""
+        """Return a network's logits ``(N, C)`` and features in float32."""
         with self.autocast():
             logits, features = forward_with_features(network, images)
         if self.precision == "float32":
@@ -71,15 +67,8 @@ class Engine:
     def forward(self, network: nn.Module, images: Tensor) -> Tensor:
         """Return a network's logits ``(N, C)`` in float32 for images that :meth:`images` has prepared."""
         with self.autocast():
-            logits = self._call(network, images)
+            logits: Tensor = network(images)
         return logits if self.precision == "float32" else logits.float()
-
-    def _call(self, network: nn.Module, images: Tensor) -> Tensor:
-        if not self.compiled:
-            return network(images)
-        if not self._compiled_call:
-            self._compiled_call.append(torch.compile(_forward))
-        return self._compiled_call[0](network, images)
 
 
 def choose_engine(
@@ -87,7 +76,6 @@ def choose_engine(
     network: nn.Module,
     precision: Precision = "auto",
     memory_format: MemoryFormat = "auto",
-    compiled: bool = False,
     captured: bool = True,
 ) -> Engine:
     """Return the requested engine, with ``"auto"`` resolved for a device and a student.
@@ -106,18 +94,24 @@ def choose_engine(
     is_reduced = precision == "bfloat16" or (precision == "auto" and is_convolutional and has_fast_bfloat16(device))
     is_channels_last = memory_format == "channels_last" or (memory_format == "auto" and is_convolutional)
     precision = "bfloat16" if is_reduced else "float32"
-    return Engine(device, precision, is_channels_last, compiled, captured and device.type == "cuda")
+    return Engine(device, precision, is_channels_last, captured and device.type == "cuda")
 
 
 def select_device(name: str) -> torch.device:
-    """Return the device of this name, or the best one there is for ``"auto"``."""
+    """Return the device of this name, or the best one there is for ``"auto"``.
+
+    Raises:
+        UsageError: if this machine does not have it.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.empty(0, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UsageError(f"device {name!r} is not available: {str(error).splitlines()[0]}") from None
+    if device.type == "cpu" and device.index:
+        raise UsageError(f"device {name!r} is not available: there is only one cpu")
     return device
 
 
@@ -147,7 +141,3 @@ def fold_batch_norms(network: nn.Module, image_shape: tuple[int, int, int]) -> n
         return network
     is_same = (found - expected).abs().max() <= 1e-3 * expected.abs().max()
     return folded.requires_grad_(False) if bool(is_same) else network
-
-
-def _forward(network: nn.Module, images: Tensor) -> Tensor:
-    return network(images)

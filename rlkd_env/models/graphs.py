@@ -24,7 +24,8 @@ class Recorder:
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._is_cuda = device.type == "cuda"
-        self._stream = torch.cuda.Stream(device) if self._is_cuda else None
+        # Of high priority, which the recorded operations keep, so that they go ahead of what a device does beside them.
+        self._stream = torch.cuda.Stream(device, priority=-1) if self._is_cuda else None
         self._pool = torch.cuda.graph_pool_handle() if self._is_cuda else None
 
     @contextlib.contextmanager

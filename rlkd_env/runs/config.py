@@ -11,11 +11,22 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from rlkd_env.data.config import DataConfig
+from rlkd_env.data.normalization import AUTO, read_normalization
+from rlkd_env.errors import UsageError
 from rlkd_env.models.config import EngineConfig
 from rlkd_env.sampling.settings import Curriculum
 from rlkd_env.training.recipe import Recipe
 from rlkd_env.utils.choices import PAPER_FEATURES, Temperatures
-from rlkd_env.utils.options import Bounds, Finite, NameOf, NonNegativeInt, Options, OptionValue, Share
+from rlkd_env.utils.options import (
+    Bounds,
+    Finite,
+    NameOf,
+    NonNegativeInt,
+    Options,
+    OptionValue,
+    Share,
+    TemperatureOption,
+)
 
 
 @dataclass(frozen=True)
@@ -23,15 +34,27 @@ class NetworksConfig(Options):
     """Teacher and student."""
 
     teacher: str = "auto"
-    """Teacher's file (safetensors or .pth) or folder; auto trains the teacher of Digits once and caches it."""
+    """Teacher's file (safetensors, .pth or .ckpt) or folder, or timm/NAME for one that timm has pretrained; auto trains
+    the teacher of Digits once and caches it."""
     teacher_model: str = "auto"
     """Name of the teacher network, needed for a .pth file, which does not hold it."""
     teacher_options: dict[str, OptionValue] = field(default_factory=dict)
     """Arguments of the teacher's network as NAME VALUE pairs; stages, preactivations and classifier name its taps."""
+    teacher_normalization: tuple[str, ...] = AUTO
+    """Mean and standard deviation that the teacher's images are normalised by, if they are not the student's: a name or
+    numbers, as for normalization."""
     student: str = "auto"
-    """Student network: one of ours, torchvision/NAME, or package.module:factory; auto is the data set's own."""
+    """Student network: one of ours, torchvision/NAME, timm/NAME, or package.module:factory; auto is the data set's
+    own."""
     student_options: dict[str, OptionValue] = field(default_factory=dict)
     """Arguments of the student's network as NAME VALUE pairs."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for option in ("name", "num_classes", "image_shape"):
+            if option in self.teacher_options or option in self.student_options:
+                raise UsageError(f"{option} is no option of a network: it follows from the other options and the data")
+        read_normalization(self.teacher_normalization)
 
 
 @dataclass(frozen=True)
@@ -64,9 +87,9 @@ class EnvironmentConfig(Options):
     """Updates between two measurements of the reward; above 1 the reward is delayed."""
     divergence_penalty: Finite = -10.0
     """Reward of an update after which the loss or the logits are not finite; it ends the run."""
-    temperature_min: float | str = "0.125s"
+    temperature_min: TemperatureOption = "0.125s"
     """Lowest temperature: absolute, or with suffix s in units of the teacher's mean logit standard deviation."""
-    temperature_max: float | str = "4s"
+    temperature_max: TemperatureOption = "4s"
     """Highest temperature, likewise. The paper's range is 1 to 10."""
     temperatures: Temperatures = "shared"
     """What is chosen for an instance: one temperature for teacher and student (shared), or one for each (separate)."""
@@ -126,9 +149,23 @@ class RunConfig(Options):
         return cls().replaced(settings, **usual)
 
 
+DETECTION_RECIPE: dict[str, Any] = {
+    "epochs": 20,
+    "optimizer": "adam",
+    "learning_rate": 0.003,
+    "weight_decay": 1e-4,
+    "method_options": {"task_weight": 1.0, "kd_weight": 1.0},
+}
+"""Settings that suit detectors, in place of the defaults, which are those of Digits."""
+DETECTION_BATCH = 8
+"""The usual number of images in a batch of detection."""
+DETECTION_SETS = ("digits_detection", "coco", "voc", "yolo")
+"""The data sets of detection by name."""
+
+
 def default_batch_size(per_image: int) -> int:
     """Return the usual number of images in a batch: 64 of one instance each, or 8 of many region proposals each."""
-    return Recipe.batch_size if per_image == 1 else 8
+    return Recipe.batch_size if per_image == 1 else DETECTION_BATCH
 
 
 def instances_per_image(settings: Mapping[str, Any]) -> int:

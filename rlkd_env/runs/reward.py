@@ -125,7 +125,7 @@ class RewardMeter:
     fresh measurement is taken, so that the next reward is for the updates from there on.
 
     Where parts of the probe images take turns, a part stays for :data:`TURN` measurements. For updates that nobody is
-    paid for, it is measured at the ends of its turns alone.
+    paid for, the probe images are measured at the ends of turns alone.
 
     Args:
         reward: a name in :data:`REWARDS`, ``package.module:name``, or a :class:`Reward`.
@@ -195,7 +195,7 @@ class RewardMeter:
     @property
     def _interval(self) -> int:
         """Updates between two measurements at present."""
-        return self.interval if self._was_rewarded or self._takes_all else self._turn_length
+        return self.interval if self._was_rewarded or not self._reward.needs_probe else self._turn_length
 
     def _restart(self, measurement: Measurement) -> None:
         self._last = self._measure(measurement)

@@ -6,9 +6,11 @@ little more than the launches of the teacher's operations, so a dozen at a time 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from rlkd_env.data import Batch, BatchStream
@@ -17,8 +19,17 @@ _IMAGES, _BYTES = 1024, 64 * 2**20
 """At most so many images, and bytes of images, are drawn ahead; larger batches keep a device busy by themselves."""
 
 
+@dataclass(frozen=True)
+class _Block:
+    """The batches of the steps from the first one on, as one, and when a GPU has them ready."""
+
+    first: int
+    batch: Batch
+    ready: torch.cuda.Event | None
+
+
 class BatchesAhead:
-    """Draws the batches of a stream a block of steps at a time.
+    """Draws the batches of a stream a block of steps at a time; a GPU draws the next block while this one is used.
 
     Blocks start at fixed steps of an epoch, so that a run that goes on in the middle of one draws the same block.
 
@@ -32,35 +43,59 @@ class BatchesAhead:
         self, stream: BatchStream, teacher: Callable[[Tensor], Tensor] | None = None, steps: int | None = None
     ) -> None:
         self._stream, self._teacher = stream, teacher
-        self._steps = steps
-        self._first = -1
-        self._block: Batch | None = None
+        self._steps = steps or self._worthwhile()
+        device = stream.order(0).device
+        self._beside = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._block: _Block | None = None
+        self._next: _Block | None = None
 
     def batch(self, step: int) -> Batch:
         """Return the batch of a step, counted from 0 over all epochs, with the teacher's logits if it is asked."""
+        offset = step % self._stream.batches_per_epoch % self._steps
+        block = self._block_from(step - offset)
         size = self._stream.batch_size
-        if self._steps is None:
-            self._steps = self._worthwhile(step)
-        position = step % self._stream.batches_per_epoch
-        offset = position % self._steps
-        if self._block is None or step - offset != self._first:
-            self._first = step - offset
-            self._block = self._draw(self._first)
         rows = slice(offset * size, (offset + 1) * size)
-        block = self._block
         logits = None if block.teacher_logits is None else block.teacher_logits[rows]
         return Batch(block.images[rows], block.labels[rows], block.indices[rows], block.view, teacher_logits=logits)
 
-    def _draw(self, first: int) -> Batch:
-        """Return the batches of a block as one."""
-        per_epoch, size = self._stream.batches_per_epoch, self._stream.batch_size
-        epoch, position = divmod(first, per_epoch)
-        end = min(position + (self._steps or 1), per_epoch)
-        indices = self._stream.order(epoch)[position * size : end * size]
-        block = self._stream.take(indices, first)
-        return block if self._teacher is None else replace(block, teacher_logits=self._teacher(block.images))
+    def _block_from(self, first: int) -> Batch:
+        """Return the batches from a step on as one, and have a GPU draw the block after it."""
+        if self._block is None or self._block.first != first:
+            foreseen = self._next is not None and self._next.first == first
+            self._block = self._next if foreseen else self._draw(first)
+            assert self._block is not None
+            self._wait_for(self._block)
+            if self._beside is not None:
+                self._next = self._draw(first + self._length(first))
+        return self._block.batch
 
-    def _worthwhile(self, step: int) -> int:
-        images = self._stream.batch(step).images
+    def _draw(self, first: int) -> _Block:
+        beside = contextlib.nullcontext() if self._beside is None else torch.cuda.stream(self._beside)
+        size, per_epoch = self._stream.batch_size, self._stream.batches_per_epoch
+        epoch, position = divmod(first, per_epoch)
+        with beside:
+            indices = self._stream.order(epoch)[position * size : (position + self._length(first)) * size]
+            batch = self._stream.take(indices, first)
+            if self._teacher is not None:
+                batch = replace(batch, teacher_logits=self._teacher(batch.images))
+            return _Block(first, batch, None if self._beside is None else self._beside.record_event())
+
+    def _wait_for(self, block: _Block) -> None:
+        """Let what follows wait until a block is there, and keep its memory until what follows is done."""
+        if block.ready is None:
+            return
+        current = torch.cuda.current_stream()
+        current.wait_event(block.ready)
+        batch = block.batch
+        for values in (batch.images, batch.labels, batch.indices, batch.teacher_logits):
+            if values is not None:
+                values.record_stream(current)
+
+    def _length(self, first: int) -> int:
+        """Return the number of steps in the block from a step on, which ends with the epoch at the latest."""
+        return min(self._steps, self._stream.batches_per_epoch - first % self._stream.batches_per_epoch)
+
+    def _worthwhile(self) -> int:
+        images = self._stream.batch(0).images
         batch_bytes = images.numel() * images.element_size()
         return max(1, min(_IMAGES // self._stream.batch_size, _BYTES // batch_bytes, self._stream.batches_per_epoch))

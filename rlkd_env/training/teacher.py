@@ -17,7 +17,9 @@ from torch import nn
 from rlkd_env.data import BatchStream, Splits, TaskName
 from rlkd_env.errors import UsageError
 from rlkd_env.models import create_model, file_stem
+from rlkd_env.models.config import STUDENT_FILE
 from rlkd_env.models.engine import choose_engine
+from rlkd_env.models.outputs import check_batch_of_one
 from rlkd_env.models.storage import load_network, save_network
 from rlkd_env.tasks import create_task
 from rlkd_env.training.recipe import TeacherRecipe
@@ -26,6 +28,10 @@ from rlkd_env.utils.choices import MemoryFormat
 from rlkd_env.utils.randomness import is_stochastic, seeded
 
 TEACHER_FILE = "teacher.safetensors"
+SHIPPED = Path(__file__).parent / "shipped"
+"""The folder of the teachers that come with the package, under their names in the cache."""
+_FILES = (TEACHER_FILE, STUDENT_FILE, "model.safetensors", "pytorch_model.bin")
+"""What a teacher's file in a folder is called: a teacher's own, a former student's, or HuggingFace's names."""
 
 
 class TeacherTraining:
@@ -34,13 +40,16 @@ class TeacherTraining:
     def __init__(self, splits: Splits, recipe: TeacherRecipe, task: TaskName = "classification") -> None:
         self.recipe = recipe
         self.epoch = 0
+        self._losses: list[torch.Tensor] = []
         self._device = splits.train.labels.device
         self._stream = BatchStream(splits.teacher_train, recipe.batch_size, recipe.seed)
         with seeded(recipe.seed, self._device):
             self.network = create_model(recipe.model, splits.num_classes, splits.image_shape).to(self._device)
+        if recipe.batch_size == 1:
+            check_batch_of_one(self.network, splits.train.take(torch.arange(1)), "teacher")
         memory_format: MemoryFormat = "contiguous" if recipe.precision == "float32" else "auto"
         engine = choose_engine(self._device, self.network, recipe.precision, memory_format)
-        self.task = create_task(task, engine, recipe.proposals)
+        self.task = create_task(task, engine, recipe.proposals, recipe.auxiliary_weight)
         engine.prepare(self.network)
         self._is_stochastic = self.task.is_stochastic or is_stochastic(self.network)
         total_steps = recipe.epochs * self._stream.batches_per_epoch
@@ -51,35 +60,43 @@ class TeacherTraining:
         """Whether all epochs are over."""
         return self.epoch >= self.recipe.epochs
 
-    def run_epoch(self) -> float:
-        """Train for an epoch and return its mean loss in nats.
+    def run_epoch(self, is_stopped: Callable[[], bool] = lambda: False) -> float | None:
+        """Train for what is left of an epoch; return its mean loss in nats, or None if it was stopped before its end.
+
+        Args:
+            is_stopped: asked before every update.
 
         Raises:
             UsageError: if the training has diverged.
         """
         self.network.train()
         first_step = self.epoch * self._stream.batches_per_epoch
-        losses = []
-        for step in range(first_step, first_step + self._stream.batches_per_epoch):
+        for step in range(first_step + len(self._losses), first_step + self._stream.batches_per_epoch):
+            if is_stopped():
+                return None
             batch = self._stream.batch(step)
             with step_randomness(self._is_stochastic, self.recipe.seed + step, self._device):
                 loss = self.task.training_loss(self.network, batch)
             self._optimization.backward(loss)
             self._optimization.step()
-            losses.append(loss.detach())
+            self._losses.append(loss.detach())
         self.epoch += 1
-        mean = float(torch.stack(losses).mean())
+        mean = float(torch.stack(self._losses).mean())
+        self._losses = []
         if not math.isfinite(mean):
             raise UsageError(f"the teacher's training diverged in epoch {self.epoch}: try a lower learning rate")
         return mean
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the rest of the training depends on, as tensors and plain values."""
-        return {"epoch": self.epoch, "network": self.network.state_dict(), **self._optimization.state_dict()}
+        losses = [float(loss) for loss in self._losses]
+        state = {"epoch": self.epoch, "losses": losses, "network": self.network.state_dict()}
+        return {**state, **self._optimization.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from :meth:`state_dict`, bit for bit on a CPU."""
         self.epoch = state["epoch"]
+        self._losses = [torch.tensor(loss, device=self._device) for loss in state.get("losses", [])]
         self.network.load_state_dict(state["network"])
         self._optimization.load_state_dict(state)
 
@@ -94,17 +111,19 @@ def train_teacher(
     training = TeacherTraining(splits, recipe, task)
     while not training.finished:
         loss = training.run_epoch()
-        if on_epoch is not None:
+        if on_epoch is not None and loss is not None:
             on_epoch(training.epoch, loss)
     return training.network.eval()
 
 
 def load_teacher(path: Path, splits: Splits, model: str | None = None, **options: Any) -> nn.Module:
-    """Read a teacher for this data from a network's file, or ``teacher.safetensors`` in a folder, in evaluation mode.
+    """Read a teacher for this data from a network's file, or from that in a folder, in evaluation mode.
 
-    The model need only be named for files that :func:`~rlkd_env.models.storage.load_network` needs its name for.
+    In a folder, that is the teacher of ``rlkd teacher``, the student of a run, or a file as HuggingFace names it. The
+    model need only be named for files that :func:`~rlkd_env.models.storage.load_network` needs its name for.
     """
-    path = path / TEACHER_FILE if path.is_dir() else path
+    if path.is_dir():
+        path = next((path / name for name in _FILES if (path / name).is_file()), path / TEACHER_FILE)
     return load_network(path, splits.num_classes, splits.image_shape, model, **options).to(splits.train.labels.device)
 
 
@@ -124,13 +143,16 @@ def cached_teacher(
 ) -> nn.Module:
     """Return the teacher of this data set and recipe, trained at the first call and cached in :func:`cache_folder`.
 
-    Processes that ask at the same time wait for the one that trains.
+    Some come with the package (:data:`SHIPPED`), so that nothing is trained for them. Processes
+    that ask at the same time wait for the one that trains.
     """
-    folder = cache_folder()
     # The images are part of the key, so that a changed split never meets a teacher that has seen its test set.
     content = hashlib.sha256(json.dumps([dataset, recipe.as_key()]).encode())
     content.update(splits.teacher_train.fingerprint().encode())
-    path = folder / f"teacher-{dataset}-{file_stem(recipe.model)}-{content.hexdigest()[:12]}.safetensors"
+    name = f"teacher-{dataset}-{file_stem(recipe.model)}-{content.hexdigest()[:12]}.safetensors"
+    if (SHIPPED / name).is_file():
+        return load_teacher(SHIPPED / name, splits, recipe.model)
+    path = cache_folder() / name
     with FileLock(path.with_suffix(".lock")):
         if path.is_file():
             try:

@@ -29,6 +29,8 @@ Keep = Literal["best", "average-weights", "ensemble"]
 """What is kept of a population: its best student, the average of all weights, or all of them as one."""
 RunMode = Literal["auto", "stacked", "workers", "serial"]
 """How several runs are computed: together, in processes, or one after the other."""
+ExportFormat = Literal["torch-export", "onnx", "state-dict"]
+"""How a student is written for use elsewhere."""
 PolicyForm = Literal["constant", "linear", "context"]
 """What the coefficients of an evolved policy depend on."""
 

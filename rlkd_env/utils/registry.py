@@ -6,24 +6,23 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any, TypeVar
 
 from rlkd_env.errors import UsageError, missing_package, unknown_name
+from rlkd_env.utils.trust import MODULE_PATH, check_believed
 
 T = TypeVar("T")
 
 
 def import_by_path(path: str, kind: str, extra: str | None = None) -> Any:
-    """Import what ``package.module:name`` names; this runs the module's code.
+    """Import what ``package.module:name`` names in this package or one that it needs; it runs the module's code.
 
     Raises:
         UsageError: if the module cannot be imported or does not define the name.
     """
     module_name, _, name = path.partition(":")
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)  # Python does so for scripts, but not for an installed command
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # the user's module may raise anything
@@ -39,6 +38,35 @@ def import_by_path(path: str, kind: str, extra: str | None = None) -> Any:
         return reduce(getattr, name.split("."), module)
     except AttributeError:
         raise UsageError(f"{kind} {path!r}: the module {module_name!r} has no {name!r}") from None
+
+
+def import_outside(path: str, kind: str) -> Any:
+    """Import somebody's own part or factory by its module path; it runs the module's code.
+
+    Raises:
+        UsageError: if a file alone names it, if it is of Python's standard library, whose functions start programs and
+            write files, or if it cannot be imported.
+    """
+    if not MODULE_PATH.fullmatch(path):
+        raise UsageError(f"{kind} {path!r}: somebody's own code is named as package.module:name")
+    check_believed(path, kind)
+    _refuse_standard_library(path.partition(":")[0], path, kind)
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # Python does so for scripts, but not for an installed command
+    part = import_by_path(path, kind)
+    if callable(part):
+        _refuse_standard_library(path_of(part).partition(":")[0], path, kind)
+    return part
+
+
+def is_factory(part: Any) -> bool:
+    """Return whether something is a function or class, perhaps with some of its arguments given, that makes others."""
+    return inspect.isclass(part) or inspect.isroutine(part) or isinstance(part, partial)
+
+
+def _refuse_standard_library(module: str, path: str, kind: str) -> None:
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        raise UsageError(f"{kind} {path!r}: code of Python's standard library is no {kind}")
 
 
 def subclass_of(*bases: str) -> Callable[[Any], Any]:
@@ -124,7 +152,7 @@ class Registry(Mapping[str, T]):
         if self._adopt is None or ":" not in str(name):
             raise unknown_name(self.kind, name, self._parts)
         if name not in self._adopted:
-            self._adopted[name] = self._from_outside(import_by_path(name, self.kind), name)
+            self._adopted[name] = self._from_outside(import_outside(name, self.kind), name)
         return self._adopted[name]
 
     def __contains__(self, name: object) -> bool:
@@ -148,11 +176,13 @@ class Registry(Mapping[str, T]):
 def path_of(part: Any) -> str:
     """Return ``module:qualname`` of a class, a function, or an object that wraps a function in ``__wrapped__``.
 
-    A string is returned as it is.
+    A string is returned as it is; a partial function is its function.
     """
     if isinstance(part, str):
         return part
     origin = inspect.unwrap(part)
+    while isinstance(origin, partial):
+        origin = inspect.unwrap(origin.func)
     if not hasattr(origin, "__qualname__"):
         origin = type(origin)
     return f"{origin.__module__}:{origin.__qualname__}"

@@ -12,10 +12,10 @@ from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from rlkd_env.credit.base import Calibrator, Reference
 from rlkd_env.credit.create import CALIBRATORS
 from rlkd_env.credit.return_decomposition import ReturnDecomposition
+from rlkd_env.envs.torch_settings import usual_torch_settings
 from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.temperature import Policy
-from rlkd_env.utils.torch_settings import usual_torch_settings
 from rlkd_env.wrappers.residual_action import ResidualAction
 
 

@@ -16,9 +16,9 @@ from rlkd_env.envs.coefficient_env import (
     next_decision,
 )
 from rlkd_env.envs.kd_env import KDEnv
+from rlkd_env.envs.torch_settings import usual_torch_settings
 from rlkd_env.instances.coefficients import CoefficientRule
 from rlkd_env.instances.temperature import Temperature
-from rlkd_env.utils.torch_settings import usual_torch_settings
 
 
 class CoefficientAction(gym.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarray], gym.utils.RecordConstructorArgs):

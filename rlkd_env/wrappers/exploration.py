@@ -6,12 +6,12 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
 
+from rlkd_env.envs.torch_settings import usual_torch_settings
 from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.sampling.exploration import Explorer
 from rlkd_env.sampling.settings import Exploration
-from rlkd_env.utils.torch_settings import usual_torch_settings
 
 
 class EfficientExploration(

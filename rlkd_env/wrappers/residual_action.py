@@ -11,12 +11,12 @@ from gymnasium import spaces
 from gymnasium.vector import VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
+from rlkd_env.envs.torch_settings import usual_torch_settings
 from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.actions import ResidualMap
 from rlkd_env.instances.temperature import Policy
 from rlkd_env.utils.choices import DEFAULT_WIDTH
-from rlkd_env.utils.torch_settings import usual_torch_settings
 from rlkd_env.wrappers.temperature_action import check_numbers
 
 

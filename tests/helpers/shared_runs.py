@@ -146,7 +146,6 @@ def compare(name: str, processes: Processes) -> dict[str, Any]:
         told["refused"] = [
             refusal(lambda: CalibratedReward(KDVectorEnv(run=run), "gradient")),
             refusal(lambda: KDVectorEnv(run=run, num_runs=2)),
-            refusal(lambda: build_run(RunConfig.from_keywords(compile=True), processes=processes)),
         ]
     else:
         run.follow()

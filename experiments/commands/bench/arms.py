@@ -140,7 +140,6 @@ _register_lever("channels_last", folds=False, precision="float32", memory_format
 _register_lever("bfloat16", folds=False, precision="bfloat16", memory_format="contiguous")
 _register_lever("both", folds=False, precision="bfloat16", memory_format="channels_last")
 _register_lever("both_folded", precision="bfloat16", memory_format="channels_last")
-_register_lever("both_folded_compiled", precision="bfloat16", memory_format="channels_last", compile=True)
 
 
 def _learner(config: BenchConfig) -> str:

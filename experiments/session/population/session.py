@@ -78,10 +78,12 @@ class PopulationSession(DistillSession):
         together = seconds_per_step(self.trained, one_seed=True)
         alone = seconds_per_step(create_parallel_runs(self.run, 1, "serial"), one_seed=True)
         count, steps = self.trained.num_runs, self.trained.total_steps
+        seconds = together * steps
+        total = f"{seconds:.1f} s" if seconds < 100.0 else f"{seconds / 60.0:.0f} min"
         return (
             f"a population of {count}, {self.trained.mode}: an update of all takes about {1e3 * together:.2f} ms, "
             f"{together / alone:.1f} times that of one student; {steps} updates of each, {count * steps} in all, take "
-            f"about {together * steps:.0f} s"
+            f"about {total}"
         )
 
     def execute(self) -> None:
@@ -93,8 +95,9 @@ class PopulationSession(DistillSession):
         if self.folder is not None:
             self._save_kept(self.folder)
 
-    def _start(self) -> None:
-        super()._start()
+    def start(self) -> None:
+        """Clear the folder, write the settings and who the members are, and start the runs."""
+        super().start()
         if self.folder is not None:
             members = {name: _options_of(rule) for name, rule in self.members.items()}
             write_json(self.folder / POPULATION_FILE, {"mode": self.trained.mode, "members": members})
@@ -102,14 +105,13 @@ class PopulationSession(DistillSession):
     def _reset(self) -> None:
         self.trained.reset([self.config.output.seed] * self.trained.num_runs)
 
-    def save_results(self) -> None:
+    def save_students(self, folder: Path) -> None:
         """Write the students of all members, of which the best is the run's own for the present."""
-        super().save_results()
-        if self.folder is not None:
-            for name, record in self.records.members.items():
-                weights = record.selection.best_student
-                if weights is not None:
-                    self.save_student(self.folder / MEMBERS_FOLDER / f"{name}.safetensors", weights)
+        super().save_students(folder)
+        for name, record in self.records.members.items():
+            weights = record.selection.best_student
+            if weights is not None:
+                self.save_student(folder / MEMBERS_FOLDER / f"{name}.safetensors", weights)
 
     @property
     def kept(self) -> KeptStudent | None:

@@ -40,7 +40,7 @@ class Detection(Task):
     torchvision's sum.
 
     Raises:
-        UsageError: If there are no proposals, or the networks are to be compiled.
+        UsageError: If there are no proposals.
     """
 
     metric = "AP"
@@ -51,8 +51,6 @@ class Detection(Task):
         super().__init__(engine)
         if proposals < 1:
             raise UsageError(f"every image needs at least 1 proposal, not {proposals}")
-        if self.engine.compiled:
-            raise UsageError("detectors cannot be compiled: leave out compile")
         self.instances_per_image = proposals
 
     def forward(

@@ -35,3 +35,10 @@ def test_a_part_that_fails_is_counted_and_left() -> None:
         fail()
     assert set(timer.seconds) == {"outer", "inner"}
     assert timer._parts == []
+
+
+def test_each_of_several_runs_has_an_equal_share() -> None:
+    whole, share = PartTimer(), PartTimer(4)
+    with whole.part("environment"), share.part("environment"):
+        time.sleep(0.02)
+    assert share.seconds["environment"] == pytest.approx(whole.seconds["environment"] / 4, rel=0.2)

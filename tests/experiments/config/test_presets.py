@@ -158,7 +158,7 @@ def test_the_bench_has_presets_of_its_own_beside_those_of_distill(capsys: pytest
     bench = parse(["bench", "--preset", "gpu", "--seconds", "5"])
     assert isinstance(bench, BenchConfig)
     assert (bench.bench.random_images, bench.bench.seconds, bench.run.networks.student) == (True, 5, "resnet20")
-    assert {*bench.bench.arms} == {*ARMS} - {"plain_kd", "plain_kd_both_folded_compiled"}
+    assert {*bench.bench.arms} == {*ARMS} - {"plain_kd"}
     assert {"gpu", "paper"} <= {*preset_names("bench")}
     assert main(["distill", "--preset", "gpu"]) == 2
     assert "unknown preset 'gpu'" in capsys.readouterr().err

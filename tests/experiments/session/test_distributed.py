@@ -108,10 +108,9 @@ def test_both_processes_hold_the_same_student_and_method_bit_for_bit(case: str, 
 
 @pytest.mark.slow
 def test_what_needs_a_single_process_is_refused(compared: dict[str, Any]) -> None:
-    calibrator, runs, compiled = compared["plain"]["refused"]
+    calibrator, runs = compared["plain"]["refused"]
     assert "choose return_decomposition or uniform" in calibrator
     assert "2 runs at once need a single process" in runs
-    assert "compiled networks cannot be shared by several processes" in compiled
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def test_values_are_brought_to_their_types(given: dict[str, Any], expected: Any)
         ({"rate": 0}, "rate must be positive, not 0.0"),
         ({"rate": "fast"}, "rate must be a number, not 'fast'"),
         ({"rate": float("inf")}, "rate must be finite, not inf"),
-        ({"rate": float("nan")}, "rate must be positive, not nan"),
+        ({"rate": float("nan")}, "rate must be finite, not nan"),
         ({"share": 1.5}, "share must be above 0 and at most 1, not 1.5"),
         ({"bound": [1]}, r"bound must be a number or text, not \[1\]"),
         ({"is_on": 1}, "is on must be True or False, not 1"),
@@ -93,6 +93,13 @@ def test_values_are_brought_to_their_types(given: dict[str, Any], expected: Any)
 def test_wrong_values_are_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Outer.from_keywords(given)
+
+
+def test_what_is_gone_is_read_with_the_value_of_what_is_done_today_alone() -> None:
+    assert renamed({"compile": False, "epochs": 3}) == {"epochs": 3}
+    assert RunConfig.from_keywords(renamed({"compile": False})) == RunConfig.from_keywords()
+    with pytest.raises(UsageError, match="unknown option 'compile'"):
+        RunConfig.from_keywords(compile=True)
 
 
 def test_former_names_and_values_are_understood() -> None:

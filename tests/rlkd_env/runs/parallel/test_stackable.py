@@ -102,7 +102,6 @@ def test_students_that_cannot_be_stacked_are_refused_and_run_otherwise(
         ({"method": "crd"}, "CRD compares features"),
         ({"student": "digits_cnn", "memory_format": "contiguous", "method": "sp"}, "SP compares features"),
         ({"sequence_phases": 3}, "curriculum"),
-        ({"compile": True}, "compiled"),
     ],
 )
 def test_methods_and_samplers_that_cannot_be_stacked_are_refused(

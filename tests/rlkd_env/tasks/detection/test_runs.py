@@ -220,7 +220,6 @@ def test_calibrators_that_look_at_images_say_so(calibrator: str, make_detection_
     [
         ({"method": "vid"}, "method 'vid' is not for detection. Valid: .*fpn, icd"),
         ({"sequence_phases": 3}, "which detection lacks"),
-        ({"compile": True}, "cannot be compiled"),
         ({"proposals": 0}, "at least 1 proposal"),
         ({"student": "cnn4"}, "is no detector"),
         ({"augmentation": "crop_flip"}, "can be none or flip"),

@@ -182,5 +182,3 @@ def test_weights_that_are_no_numbers_give_logits_that_are_none(detector: FasterR
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(UsageError, match="at least 1 proposal"):
         Detection(proposals=0)
-    with pytest.raises(UsageError, match="cannot be compiled"):
-        Detection(Engine(torch.device("cpu"), compiled=True))
