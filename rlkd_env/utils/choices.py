@@ -17,6 +17,10 @@ OptimizerName = Literal["sgd", "adam", "adamw"]
 Temperatures = Literal["shared", "separate"]
 """What is chosen for an instance: one temperature for teacher and student, or one for each."""
 ActionScale = Literal["log", "linear"]
+ActionKind = Literal["normalized", "temperature"]
+"""What an environment's actions are: numbers in [-1, 1] that stand for temperatures on a log scale, or temperatures."""
+ObservationKind = Literal["batch", "flat"]
+"""What an environment of one batch shows: a row for every instance, or all rows one after another."""
 Acting = Literal["mean", "sample"]
 """How an agent acts while it does not learn: by its policy's mean, or by draws from its policy's distribution."""
 BatchContent = Literal["pairs", "all"]
