@@ -12,29 +12,44 @@ from tqdm import tqdm
 
 from experiments.config import TeacherConfig
 from experiments.session.checkpoints import load_checkpoint, save_checkpoint
-from experiments.session.folder import CHECKPOINT_FOLDER, CONFIG_FILE
+from experiments.session.folder import (
+    CARD_FILE,
+    CHECKPOINT_FOLDER,
+    CONFIG_FILE,
+    TEACHER,
+    check_folder,
+    clear_folder,
+    locked,
+)
 from experiments.session.provenance import versions
-from rlkd_env.data import ImageSet, create_source
+from rlkd_env.data import DataSource, ImageSet, Splits, create_source
 from rlkd_env.errors import UsageError
 from rlkd_env.models import check_model
 from rlkd_env.models.engine import select_device
 from rlkd_env.models.storage import save_network
-from rlkd_env.training.teacher import TEACHER_FILE, TeacherTraining
+from rlkd_env.training.recipe import TEACHER_FILE
+from rlkd_env.training.teacher import TeacherTraining
 from rlkd_env.utils.files import write_json
-
-CARD_FILE = "teacher.json"
 
 
 def run_teacher(config: TeacherConfig) -> int:
     """Train a teacher, evaluate it on the test set once, and write it with a card."""
-    recipe, folder, output = config.recipe(), config.folder, config.output
+    recipe = config.recipe()
     check_model(recipe.model)  # an unknown name is told before anything else
     _check_folder(config)
     source = create_source(config.data)
-    device = select_device(output.device)
+    device = select_device(config.output.device)
     splits = source.splits().to(device)
     training = TeacherTraining(splits, recipe, source.task)
-    task = training.task
+    with locked(config.folder):
+        _check_folder(config, holds_lock=True)
+        return _train(config, source, training, splits)
+
+
+def _train(config: TeacherConfig, source: DataSource, training: TeacherTraining, splits: Splits) -> int:
+    """Make the training, or what is left of it, and write the teacher."""
+    recipe, folder, output = training.recipe, config.folder, config.output
+    task, device = training.task, splits.train.labels.device
     history: list[dict[str, float]] = []
     seconds = 0.0
     checkpoint = load_checkpoint(folder / CHECKPOINT_FOLDER) if output.resume else None
@@ -42,9 +57,7 @@ def run_teacher(config: TeacherConfig) -> int:
         training.load_state_dict(checkpoint["run"])
         history, seconds = checkpoint["history"], checkpoint["seconds"]
     else:
-        shutil.rmtree(folder / CHECKPOINT_FOLDER, ignore_errors=True)
-        for name in (TEACHER_FILE, CARD_FILE):
-            (folder / name).unlink(missing_ok=True)
+        clear_folder(folder, TEACHER)
         write_json(folder / CONFIG_FILE, config.settings())
     started = last_checkpoint = time.monotonic()
 
@@ -88,20 +101,11 @@ def run_teacher(config: TeacherConfig) -> int:
     return 0
 
 
-def _check_folder(config: TeacherConfig) -> None:
+def _check_folder(config: TeacherConfig, holds_lock: bool = False) -> None:
     folder, output = config.folder, config.output
-    if output.overwrite and output.resume:
-        raise UsageError("--overwrite and --resume exclude each other")
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file, not a folder")
-    is_finished, is_begun = (folder / TEACHER_FILE).exists(), (folder / CONFIG_FILE).exists()
-    if output.resume and (is_finished or not is_begun):
+    if output.resume and (folder / TEACHER_FILE).exists():
         raise UsageError(f"there is no training to resume in {folder}")
-    if (is_finished or is_begun) and not output.overwrite and not output.resume:
-        raise UsageError(
-            f"{folder} holds another teacher: add --overwrite to replace it"
-            + ("" if is_finished else " or --resume to go on with it")
-        )
+    check_folder(folder, output.overwrite, output.resume, TEACHER, holds_lock)
 
 
 def _test_figures(training: TeacherTraining, test: ImageSet | None, device: torch.device) -> dict[str, Any]:

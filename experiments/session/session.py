@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from experiments.config import DistillConfig
 from experiments.config.choice import AgentChoice
 from experiments.session.checkpoints import RunInterrupted, SafePoints
-from experiments.session.folder import CONFIG_FILE, LAST_STUDENT_FILE, STUDENT_FILE, clear_folder
+from experiments.session.folder import CONFIG_FILE, LAST_STUDENT_FILE, STUDENT_FILE, check_folder, clear_folder, locked
 from experiments.session.objects import NO_OBJECTS, GivenObjects
 from experiments.session.phases.base import Phases, PolicyPhases
 from experiments.session.records import Records
@@ -97,6 +99,20 @@ class DistillSession:
             self.save_results()
             raise
         self.save_results()
+
+    @contextmanager
+    def alone_in_folder(self) -> Iterator[None]:
+        """Keep others out of the folder, in which somebody may have begun since it was checked.
+
+        Raises:
+            UsageError: if somebody has.
+        """
+        if self.folder is None:
+            yield
+            return
+        with locked(self.folder):
+            check_folder(self.folder, self.config.output.overwrite, self.config.output.resume, holds_lock=True)
+            yield
 
     def start(self) -> None:
         """Clear the folder, write the settings, and start what is trained."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -48,9 +48,11 @@ def complete(
     session: DistillSession, leading: Callable[[DistillSession], AbstractContextManager[Any]] = nullcontext
 ) -> dict[str, Any]:
     """Make a prepared run in the context ``leading``, and then write and return its summary."""
-    with leading(session):
-        session.execute()
-    return write_summary(session)
+    with ExitStack() as stack:
+        with leading(session):
+            stack.enter_context(session.alone_in_folder())
+            session.execute()
+        return write_summary(session)
 
 
 def write_summary(session: DistillSession, together: int = 1) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rlkd_env.data import BatchStream, DataSource, Splits, TaskName, create_source
+from rlkd_env.data import BatchStream, DataConfig, DataSource, Splits, TaskName, create_source
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.state import InstanceState
 from rlkd_env.instances.temperature import resolve_range
@@ -122,6 +123,9 @@ def build_run(
         teacher_cache_bytes=config.batches.teacher_cache_mib * 2**20,
         temperatures=environment.temperatures,
     )
+    asked, found = config.data.probe_size, len(run.probe)
+    if found < asked != DataConfig.probe_size:
+        warnings.warn(f"rewards are measured on {found} images, all that the probe part has, not {asked}", stacklevel=2)
     curriculum = config.curriculum.curriculum()
     if curriculum is not None:
         run.use_sampler(CurriculumSampler(curriculum, len(splits.train), config.recipe.epochs, run.device))

@@ -20,12 +20,10 @@ from rlkd_env.models import create_model, file_stem
 from rlkd_env.models.engine import choose_engine
 from rlkd_env.models.storage import load_network, save_network
 from rlkd_env.tasks import create_task
-from rlkd_env.training.recipe import TeacherRecipe
+from rlkd_env.training.recipe import TEACHER_FILE, TeacherRecipe
 from rlkd_env.training.update import Optimization, step_randomness
 from rlkd_env.utils.choices import MemoryFormat
 from rlkd_env.utils.randomness import is_stochastic, seeded
-
-TEACHER_FILE = "teacher.safetensors"
 
 
 class TeacherTraining:

@@ -23,8 +23,10 @@ from experiments.session.folder import (
     CONFIG_FILE,
     SUMMARY_FILE,
     TENSORBOARD_FOLDER,
+    TRAINING,
     check_folder,
     clear_folder,
+    locked,
 )
 from experiments.session.provenance import versions
 from rlkd_env.envs.coefficient_env import CoefficientVectorEnv
@@ -45,15 +47,17 @@ _EVALUATED = 16  # held-out runs of an instance that are evaluated during traini
 def run_train_agent(config: TrainAgentConfig) -> int:
     """Train a policy, save it, and compare it on the held-out runs."""
     folder, output = config.folder, config.output
-    check_folder(folder, output.overwrite, output.resume)
+    check_folder(folder, output.overwrite, output.resume, TRAINING)
     if output.resume and (folder / SUMMARY_FILE).is_file():
         print(f"the training in {folder} has already finished")
         print_held_out(read_json(folder / SUMMARY_FILE)["held_out"])
         return 0
     session = TrainingSession(config, read_instance_set(config.training.instances))
     try:
-        session.train()
-        session.finish()
+        with locked(folder):
+            check_folder(folder, output.overwrite, output.resume, TRAINING, holds_lock=True)
+            session.train()
+            session.finish()
     except KeyboardInterrupt:
         print(
             f"\ninterrupted after {session.training.generation} updates; continue from the last checkpoint with: "
@@ -176,7 +180,7 @@ class TrainingSession:
         """Prepare the folder and return whether the training continues from a checkpoint."""
         checkpoint = load_checkpoint(self.folder / CHECKPOINT_FOLDER) if self.config.output.resume else None
         if checkpoint is None:
-            clear_folder(self.folder)
+            clear_folder(self.folder, TRAINING)
             write_json(self.folder / CONFIG_FILE, self.config.settings())
             return False
         if renamed(checkpoint["settings"]) != self.config.settings():
