@@ -14,6 +14,8 @@ A table stands below a comment that names its data:
   that it was trained on, and for convolutional students;
 * ``<!-- data: gpu -->``: what ``rlkd bench`` measured on a GPU, ``<!-- data: agent_cost -->``: what agents cost there;
 * ``<!-- data: decoding -->``: how long image files take to decode;
+* ``<!-- data: population -->`` and ``<!-- data: population ppo -->``: what populations choose, and one agent for eight
+  students (``docs/results/population``);
 * ``<!-- data: one_coefficient -->``: what single coefficients around the annealed schedule gain on them.
 
 The first column says what a row is of (:data:`LABELS`, or the name in the data), the head what a column is. Both stay
@@ -82,6 +84,8 @@ TASKS = {
     "digit detection": "digits-detection",
 }
 """The tasks of the comparison over all of them, by what the tables call them."""
+POPULATIONS = {"eight fixed temperatures": "fixed", "eight schedules": "anneal", "PPO for eight students": "ppo"}
+"""The populations, by what the tables call them."""
 ALL = "all"
 """The comparison over all tasks."""
 _TABLE = re.compile(r"(?<=<!-- data: )([^>]+?)( -->\n\n?)((?:\|.*\n)+)")
@@ -126,7 +130,9 @@ def _fill(source: str) -> Fill:
     if name in ("ranking", "one_coefficient"):
         return {"ranking": _of_ranking, "one_coefficient": _of_coefficient}[name]
     if name in ("policy", "convolutional_policy"):
-        return lambda _, row: difference(frozen_features(name)["of_task"](row[0].strip("`")))
+        return lambda _, row: difference(script(f"frozen_features/{name}")["of_task"](row[0].strip("`")))
+    if name == "population":
+        return _of_agent_for_all if part == "ppo" else _of_population
     if (RESULTS / name / "credit.json").is_file():
         return lambda column, row: _of_credit(read(name, "credit.json"), column, row)
     if part == "over tasks":
@@ -266,19 +272,53 @@ def _of_training(column: str, row: Cells) -> str:
 
 
 @cache
-def frozen_features(script: str) -> dict[str, Any]:
-    """Return the names that a script of the results on frozen features defines."""
-    return runpy.run_path(str(RESULTS / "frozen_features" / f"{script}.py"))
+def script(path: str) -> dict[str, Any]:
+    """Return the names that a script among the results defines."""
+    return runpy.run_path(str(RESULTS / f"{path}.py"))
+
+
+def _of_population(column: str, row: Cells) -> str:
+    """A row a task and what its members are; columns compare what is kept with members and with what else may be."""
+    task, _, label = row[0].partition(", ")
+    name, known = POPULATIONS[label], script("population/figures")
+    best = known["kept"](task, name)
+    if column == "seeds":
+        return str(len(best))
+    if column == "kept":
+        return percent(fmean(best.values()))
+    if column.startswith("over the best member"):
+        figure = known["LAST"] if column.endswith("last epoch") else known["CHOSEN"]
+        return difference(
+            known["difference"](known["kept"](task, name, "best", figure), known["best_member"](task, name, figure))
+        )
+    if column == "over the mean member":
+        return difference(known["difference"](best, known["mean_member"](task, name)))
+    kind = {"average of all weights over it": "average-weights", "ensemble over it": "ensemble"}[column]
+    return difference(known["difference"](known["kept"](task, name, kind), best))
+
+
+def _of_agent_for_all(column: str, row: Cells) -> str:
+    """A row a task: one agent for eight students against one for a single student, after the last epoch."""
+    known = script("population/figures")
+    last = known["LAST"]
+    alone = known["kept"](row[0], "ppo", "single", last)
+    if column == "PPO for one student":
+        return percent(fmean(alone.values()))
+    of_all = {
+        "the mean of eight students": known["mean_member"](row[0], "ppo", last),
+        "the kept one of eight": known["kept"](row[0], "ppo", "best", last),
+    }
+    return difference(known["difference"](of_all[column.removesuffix(" over it")], alone))
 
 
 def _of_ranking(column: str, row: Cells) -> str:
-    found = frozen_features("rank_rules")["correlations"]()[row[0].strip("`")]
+    found = script("frozen_features/rank_rules")["correlations"]()[row[0].strip("`")]
     return f"{found[('schedules', 'random rules', 'their instance terms').index(column)]:.2f}"
 
 
 def _of_coefficient(column: str, row: Cells) -> str:
     name, followed, value = row[0].replace("`", "").replace("−", "-").split(", ")
-    mean, error, worst = frozen_features("one_coefficient")["summary"](
+    mean, error, worst = script("frozen_features/one_coefficient")["summary"](
         name, followed, float(value), column.startswith("few updates")
     )
     if column.startswith("worst"):

@@ -137,7 +137,8 @@ def distill(
             end.
         validation: likewise, images that choose the student; None takes some of the training images.
         settings: any other option of ``rlkd distill`` by its name with underscores, such as ``learning_rate=0.1``,
-            ``batch_size=128``, ``device="cuda"``, ``preset="paper"``, ``resume=True`` or ``rule_options={"tau": 2}``.
+            ``batch_size=128``, ``device="cuda"``, ``preset="paper"``, ``population=8``, ``resume=True`` or
+            ``rule_options={"tau": 2}``.
             Parts that are named (``features``, ``reward``, ``calibrator``, ``around``) may be given as objects.
 
     Returns:

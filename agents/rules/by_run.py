@@ -32,7 +32,7 @@ class PolicyByRun(PolicyModule):
             kind: Any = type(policy)
             groups.setdefault(kind if kind in _TOGETHER else run, []).append(run)
         self._parts = [
-            (torch.tensor(runs), _TOGETHER.get(kind, _only)([policies[run] for run in runs]))
+            (_Copied(torch.tensor(runs)), _TOGETHER.get(kind, _only)([policies[run] for run in runs]))
             for kind, runs in groups.items()
         ]
         # Named as parts, so that a policy that learns along is seen and refused.
@@ -53,7 +53,7 @@ class PolicyByRun(PolicyModule):
             raise ValueError(f"a policy for {self.num_runs} runs got the outputs of {outputs.num_runs}")
         if len(self._parts) == 1:
             return self._parts[0][1](outputs)
-        runs = [chosen.to(outputs.labels.device) for chosen, _ in self._parts]
+        runs = [chosen.on(outputs.labels.device) for chosen, _ in self._parts]
         found = [policy(outputs.of_runs(chosen)) for chosen, (_, policy) in zip(runs, self._parts, strict=True)]
         back = torch.cat(runs).argsort()
 
@@ -68,15 +68,27 @@ class PolicyByRun(PolicyModule):
         return Temperature(in_order([one.teacher for one in found]), student, in_order(factors))
 
 
+class _Copied:
+    """A tensor that is copied to a device once, as a copy in every step would make the host wait."""
+
+    def __init__(self, values: Tensor) -> None:
+        self._values, self._copies = values, dict[torch.device, Tensor]()
+
+    def on(self, device: torch.device) -> Tensor:
+        if device not in self._copies:
+            self._copies[device] = self._values.to(device)
+        return self._copies[device]
+
+
 class _FixedByRun(PolicyModule):
     """A fixed temperature for each of k runs."""
 
     def __init__(self, rules: Sequence[FixedTemperature]) -> None:
         super().__init__()
-        self._temperatures = torch.tensor([rule.temperature for rule in rules], dtype=torch.float64)
+        self._temperatures = _Copied(torch.tensor([rule.temperature for rule in rules], dtype=torch.float64))
 
     def forward(self, outputs: InstanceOutputs) -> Temperature:
-        by_run = self._temperatures.to(outputs.labels.device, number_type(outputs))
+        by_run = self._temperatures.on(outputs.labels.device).to(number_type(outputs))
         return Temperature.shared(by_run.repeat_interleave(len(outputs.labels) // len(by_run)))
 
 
@@ -85,25 +97,23 @@ class _AnnealedByRun(PolicyModule):
 
     def __init__(self, rules: Sequence[Anneal]) -> None:
         super().__init__()
-        self._schedules: list[AnnealedTemperature] = [rule.schedule for rule in rules]
-        self._ends: dict[bool, Tensor] = {}
+        schedules = [rule.schedule for rule in rules]
+        self._terms = [_Copied(_terms_at_the_ends(schedules, are_regions)) for are_regions in (False, True)]
 
     def forward(self, outputs: InstanceOutputs) -> Temperature:
-        first, last = self._terms(outputs.are_regions)
-        progress = float(outputs.progress)
+        unit, progress = teacher_unit(outputs), float(outputs.progress)
+        first, last = self._terms[outputs.are_regions].on(unit.device)
         terms = (1.0 - progress) * first + progress * last
-        unit = teacher_unit(outputs)
-        constant, relative = terms.to(unit.device, unit.dtype).unsqueeze(-1).unbind()
+        constant, relative = terms.to(unit.dtype).unsqueeze(-1).unbind()
         by_run = (constant + relative * unit.log()).exp()
         temperature = by_run.expand(-1, len(outputs.labels) // len(by_run)).flatten()
         return Temperature.shared(temperature.to(number_type(outputs)))
 
-    def _terms(self, are_regions: bool) -> Tensor:
-        """Return the schedules' two terms at the start and at the end, ``(2, 2, k)``."""
-        if are_regions not in self._ends:
-            ends = [[schedule.terms(end, are_regions) for schedule in self._schedules] for end in (0.0, 1.0)]
-            self._ends[are_regions] = torch.tensor(ends, dtype=torch.float64).transpose(1, 2)
-        return self._ends[are_regions]
+
+def _terms_at_the_ends(schedules: Sequence[AnnealedTemperature], are_regions: bool) -> Tensor:
+    """Return the two terms of k schedules at the start and at the end, ``(2, 2, k)``."""
+    ends = [[schedule.terms(end, are_regions) for schedule in schedules] for end in (0.0, 1.0)]
+    return torch.tensor(ends, dtype=torch.float64).transpose(1, 2)
 
 
 def _only(policies: Sequence[Policy]) -> Policy:

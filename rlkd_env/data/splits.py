@@ -13,8 +13,11 @@ import torch
 from rlkd_env.data.config import DataConfig
 from rlkd_env.data.images import ImageSet
 from rlkd_env.errors import UsageError
+from rlkd_env.utils.notices import tell
 
 TaskName = Literal["classification", "detection"]
+Part = Literal["train", "validation", "test"]
+"""A part of a data set as its files tell it apart."""
 
 LARGEST_PART = 2500
 """The default size of a part that only measures how good a network is."""
@@ -108,6 +111,8 @@ class LabelledSource(DataSource):
         """
         images, num_classes = self.training_images()
         labels = images.labels.cpu().numpy()
+        if self.task == "classification":
+            _check_classes(labels, num_classes)
         config, everything = self.config, np.arange(len(labels))
         probe_size = min(config.probe_size, len(labels) // 10)
         probe, rest = stratified(everything, labels, probe_size, config.split_seed, "probe")
@@ -134,6 +139,19 @@ class LabelledSource(DataSource):
         size, labels = self.config.validation_images or usual_size, source.labels.cpu().numpy()
         drawn, rest = stratified(candidates, labels, size, self.config.split_seed, "validation")
         return _part(source, drawn), rest if own is None else positions
+
+
+def _check_classes(labels: np.ndarray, num_classes: int) -> None:
+    if num_classes < 2:
+        raise UsageError("the training images are all of one class: there is nothing to tell apart")
+    empty = np.flatnonzero(np.bincount(labels, minlength=num_classes) == 0)
+    if len(empty):
+        few = ", ".join(map(str, empty[:5])) + (", …" if len(empty) > 5 else "")
+        hint = ", and labels that count from 1 make one class too many" if empty[0] == 0 else ""
+        tell(
+            f"no training image is of the class {few}, which networks learn to tell all the same: classes count from 0 "
+            f"to {num_classes - 1}{hint}"
+        )
 
 
 def _part(images: ImageSet, positions: np.ndarray) -> ImageSet:

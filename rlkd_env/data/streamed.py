@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -20,8 +19,11 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as transforms
 
 from rlkd_env.data.config import DataConfig
+from rlkd_env.data.decoding import as_seen
 from rlkd_env.data.images import ImageSet, MemoryImages, Preprocessing, Request
 from rlkd_env.errors import UsageError
+from rlkd_env.utils.notices import tell
+from rlkd_env.utils.randomness import generators_kept, seed_generators
 from rlkd_env.utils.seeds import mixed_seed
 
 if TYPE_CHECKING:
@@ -62,14 +64,13 @@ class PathReader(Reader):
         self.image_shape = (3, size, size)
 
     def open(self, position: int) -> Image.Image | Unreadable:
-        """Return a file's image in RGB and its own size."""
+        """Return a file's image in RGB, upright and of its own size."""
         try:
             with Image.open(self.paths[position]) as file:
                 if file.mode == "RGB":
-                    file.load()
-                    return file
+                    return as_seen(file)
                 warnings.warn("images that are not RGB are converted to RGB", stacklevel=2)
-                return file.convert("RGB")
+                return as_seen(file).convert("RGB")
         except (OSError, SyntaxError, ValueError) as error:  # Pillow raises SyntaxError for a broken PNG
             return Unreadable(f"the image {self.paths[position]} cannot be read: {error}")
 
@@ -104,35 +105,67 @@ class FileReader(PathReader):
 
 
 class DatasetReader(Reader):
-    """A reader of a torch ``Dataset`` of ``(image, label)``, whose images are tensors or PIL images of one shape."""
+    """A reader of a torch ``Dataset`` of ``(image, label)``, whose images are tensors or PIL images of one shape.
 
-    def __init__(self, dataset: Dataset[tuple[Any, int]]) -> None:
-        self._dataset = dataset
+    Plain images are those of ``plain``, the same images without random transforms, if that is given.
+    """
+
+    def __init__(self, dataset: Dataset[tuple[Any, int]], plain: Dataset[tuple[Any, int]] | None = None) -> None:
+        self._dataset, self._plain = dataset, dataset if plain is None else plain
         self.is_random = True  # its transforms may be
-        first = self.read(0, is_augmented=False)
+        first = self._first_image()
         if isinstance(first, Unreadable):
             raise UsageError(first.reason)
         channels, height, width = first.shape
         self.image_shape = (channels, height, width)
 
-    def read(self, position: int, is_augmented: bool) -> Tensor | Unreadable:  # noqa: ARG002 (its own transforms do)
+    def read(self, position: int, is_augmented: bool) -> Tensor | Unreadable:
         """Return an image, which the Dataset itself may augment."""
-        image = self._dataset[position][0]
+        image = (self._dataset if is_augmented else self._plain)[position][0]
+        what = f"item {position} of the Dataset"
         if isinstance(image, Image.Image):
-            image = transforms.pil_to_tensor(image)
+            try:
+                return transforms.pil_to_tensor(as_seen(image))
+            except (OSError, ValueError) as error:
+                return Unreadable(f"{what} cannot be read: {error}")
         if not isinstance(image, Tensor) or image.ndim != 3:
-            return Unreadable(
-                f"item {position} of the Dataset is not an image (channels, height, width) but {type(image)}"
-            )
-        return image
+            return Unreadable(f"{what} is not an image (channels, height, width) but {type(image)}")
+        if image.dtype == torch.uint8:
+            return image
+        if not image.is_floating_point():
+            return Unreadable(f"{what} has pixels of {image.dtype}, whose scale is not known: give uint8 or floats")
+        return image.float()
+
+    def why_not_plain(self) -> str | None:
+        """Return in what way its first images without augmentation are random; None if they are not."""
+        looks = []
+        with generators_kept():
+            for seed in (0, 0, 1):
+                seed_generators(seed)
+                positions = range(min(4, len(self._plain)))  # type: ignore[arg-type]
+                looks.append([self.read(position, is_augmented=False) for position in positions])
+        first, same_seed, other_seed = looks
+        if not _are_equal(first, same_seed):
+            return "draw from a generator of their own, which follows no seed, so that no run can be repeated"
+        return None if _are_equal(first, other_seed) else "are random, so that each is looked at in one random view"
 
     def fingerprint(self) -> str:
         """Return a hash of the Dataset's class, length and first image."""
-        first = self._dataset[0][0]
-        values = first if isinstance(first, Tensor) else transforms.pil_to_tensor(first)
+        first = self._first_image()
+        assert isinstance(first, Tensor)
         content = hashlib.sha256(f"{type(self._dataset)} {len(self._dataset)}".encode())  # type: ignore[arg-type]
-        content.update(values.numpy().tobytes())
+        content.update(first.numpy().tobytes())
         return content.hexdigest()
+
+    def _first_image(self) -> Tensor | Unreadable:
+        found = _Reading(self)[(torch.zeros(1, dtype=torch.int64), None)]
+        return found if isinstance(found, Unreadable) else found[0]
+
+
+def _are_equal(images: list[Tensor | Unreadable], others: list[Tensor | Unreadable]) -> bool:
+    """Return whether images that can be read are the same."""
+    pairs = zip(images, others, strict=True)
+    return all(torch.equal(one, other) for one, other in pairs if isinstance(one, Tensor) and isinstance(other, Tensor))
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,14 +267,17 @@ def readable(reader: PathReader, config: DataConfig, pixels: list[Tensor] | None
         elif config.damaged_images == "refuse":
             raise UsageError(f"{image.reason}; --damaged-images skip leaves such files out")
         else:
-            print(f"rlkd: skipped: {image.reason}", file=sys.stderr)  # noqa: T201
+            tell(f"skipped: {image.reason}")
     if not good:
         raise UsageError(f"none of the images in {config.root} can be read")
     return torch.tensor(good)
 
 
 class _Reading(Dataset[Any]):
-    """A Dataset whose items are whole batches, for the workers of a DataLoader."""
+    """A Dataset whose items are whole batches, for the workers of a DataLoader.
+
+    A user's transforms may be random without a view too, and then follow from the image's position.
+    """
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
@@ -249,11 +285,9 @@ class _Reading(Dataset[Any]):
     def __getitem__(self, request: Request) -> Tensor | Unreadable:
         positions, view = request
         images = []
-        with torch.random.fork_rng(devices=[]):
+        with generators_kept():
             for position in positions.tolist():
-                if view is not None:
-                    # torch.manual_seed would also note, image by image, what to seed on devices that are not in use.
-                    torch.default_generator.manual_seed(mixed_seed(view, position))
+                seed_generators(mixed_seed(position) if view is None else mixed_seed(view, position))
                 image = self._reader.read(position, is_augmented=view is not None)
                 if isinstance(image, Unreadable):
                     return image

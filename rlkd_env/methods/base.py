@@ -92,6 +92,10 @@ class Method(nn.Module, ABC):
             logit_losses = with_equal_gradients(logit_losses, outputs.student_logits, self.mean_gradient_norm)
         return {"task": self.task_weight * outputs.task_loss, **logit_losses, **self.feature_losses(outputs)}
 
+    def remark(self, num_logits: int) -> str | None:  # noqa: ARG002
+        """Return what is worth knowing about the method for networks of so many logits, in words for the user."""
+        return None
+
     def mean_gradient_norm(self, norm: Tensor) -> Tensor:
         """Return the mean gradient norm of its run's whole batch for each instance of this process's share ``(n,)``."""
         means = mean_norm(self.gather(norm).unflatten(0, (self.num_runs, -1)))

@@ -70,6 +70,12 @@ class DKD(Method):
             scale = scale * temperature.student * temperature.teacher if own is None else scale * own
         return {"tckd": self.alpha * scale * target, "nckd": self.beta * scale * others}
 
+    def remark(self, num_logits: int) -> str | None:
+        """Return that the second term is empty if there is only one class beside the target."""
+        if num_logits > 2:
+            return None
+        return "with two classes, or one beside the background, the second term of DKD (nckd) is always 0"
+
     def warmup(self, epoch: float | Tensor) -> float | Tensor:
         """Return the share of the terms' weight after ``epoch`` (fractional) epochs."""
         if isinstance(epoch, Tensor):

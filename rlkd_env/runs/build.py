@@ -29,6 +29,7 @@ from rlkd_env.training.logits_cache import StoredTeacher
 from rlkd_env.training.recipe import TeacherRecipe
 from rlkd_env.training.teacher import cached_teacher, load_teacher
 from rlkd_env.utils.memo import Memo, NoMemo
+from rlkd_env.utils.notices import tell
 from rlkd_env.utils.randomness import seeded
 
 
@@ -96,9 +97,12 @@ def build_run(
         trial = create_student().to(device)
         for network, role in ((trial, "student"), (teacher, "teacher")):
             _check_network(network, role, source.task)
-        create_its_method(trial)
+            _tell_of_probabilities(network, role, splits)
+        method = create_its_method(trial)
     engine = config.engine.engine(device, trial)
     task = create_task(source.task, engine, config.batches.proposals)
+    if (remark := method.remark(task.num_logits(splits))) is not None:
+        tell(remark)
     computed = (f"{engine.precision} {engine.channels_last}", config.batches.proposals)
     deviation = memo.keep(
         ("deviation", of_data, *_teacher_settings(config), *computed),
@@ -153,6 +157,22 @@ def _check_network(network: nn.Module, role: str, task: TaskName) -> None:
         raise UsageError(f"the {role} is a detector, but the data set has classes of images alone")
     if not is_detector and task == "detection":
         raise UsageError(f"the {role} is no detector, such as fasterrcnn/resnet18, but the data set has boxes")
+
+
+@torch.no_grad()
+def _tell_of_probabilities(network: nn.Module, role: str, splits: Splits) -> None:
+    """Tell the user if a classifier gives probabilities, which a temperature hardly softens, in place of logits."""
+    if hasattr(network, "roi_heads") or isinstance(network, StoredTeacher):
+        return
+    was_training = network.training
+    outputs = network.eval()(splits.train.take(torch.arange(2)))
+    network.train(was_training)
+    if (
+        isinstance(outputs, torch.Tensor)
+        and bool((outputs >= 0).all())
+        and bool(((outputs.sum(-1) - 1).abs() < 1e-4).all())
+    ):
+        tell(f"the {role} gives probabilities in place of logits and so trains badly: leave its softmax away")
 
 
 def _teacher_settings(config: RunConfig) -> tuple[str, ...]:

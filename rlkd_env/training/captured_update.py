@@ -19,6 +19,8 @@ from rlkd_env.training.update import Update, step_randomness
 
 _WARM_UP = 3
 """Updates that are made operation by operation first: lazy initialisations, and the optimisers' buffers."""
+STEPS_TO_CAPTURE = _WARM_UP + 2
+"""Steps of a run until all that comes is replayed: the next one captures, and one more is the first to be replayed."""
 _MOST_KINDS = 4
 """Kinds of batches (of other shapes, or with mixed labels) that are captured; further ones are not."""
 _TOLERANCE = 0.05

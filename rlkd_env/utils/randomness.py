@@ -21,6 +21,26 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def generators_kept() -> Iterator[None]:
+    """Restore the generators on the CPU of Python, NumPy and torch at the end."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (users' transforms draw from it)
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
+
+
+def seed_generators(seed: int) -> None:
+    """Seed the generators on the CPU of Python, NumPy and torch."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002
+    # torch.manual_seed would also note, seed by seed, what to seed on devices that are not in use.
+    torch.default_generator.manual_seed(seed)
+
+
 def is_stochastic(network: nn.Module) -> bool:
     """Return whether a network draws random numbers in training: by dropout, or torchvision's stochastic depth."""
     return any(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 
 from rlkd_env.runs.run import DistillationRun
+from rlkd_env.utils.randomness import seeded
 
 
 class Ensemble(nn.Module):
@@ -34,6 +35,7 @@ def average_weights(students: Sequence[nn.Module], run: DistillationRun, seed: i
     for student in students:
         averaged.update_parameters(student)
     stream, engine = run.create_stream(seed), run.task.engine
-    update_bn((engine.images(stream.batch(step).images) for step in range(run.steps_per_epoch)), averaged)
+    with seeded(seed, run.device):  # for dropout before a batch norm
+        update_bn((engine.images(stream.batch(step).images) for step in range(run.steps_per_epoch)), averaged)
     network: nn.Module = averaged.module
     return network

@@ -78,10 +78,12 @@ class PopulationSession(DistillSession):
         together = seconds_per_step(self.trained, one_seed=True)
         alone = seconds_per_step(create_parallel_runs(self.run, 1, "serial"), one_seed=True)
         count, steps = self.trained.num_runs, self.trained.total_steps
+        seconds = together * steps
+        total = f"{seconds:.1f} s" if seconds < 100.0 else f"{seconds / 60.0:.0f} min"
         return (
             f"a population of {count}, {self.trained.mode}: an update of all takes about {1e3 * together:.2f} ms, "
             f"{together / alone:.1f} times that of one student; {steps} updates of each, {count * steps} in all, take "
-            f"about {together * steps:.0f} s"
+            f"about {total}"
         )
 
     def execute(self) -> None:

@@ -15,10 +15,13 @@ CANDIDATES = {
 
 
 def members_table(population: dict[str, Any]) -> Table:
-    """Return the accuracies of every member, after its best and its last epoch, and of what may be kept."""
+    """Return validation and test accuracies of every member, of its best and last epochs, and of what may be kept.
+
+    The table fits a terminal of 80 columns.
+    """
     table = Table(title=f"a population of {len(population['members'])}, {population['mode']}")
     table.add_column("", no_wrap=True)
-    for column in ("mean T", "best epoch", "validation", "test", "last epoch, validation", "test"):
+    for column in ("mean T", "best epoch", "val", "test", "last val", "last test"):
         table.add_column(column, justify="right")
     for member in population["members"]:
         name = f"{member['name']}{' (diverged)' if member['diverged'] else ''}"
@@ -28,7 +31,7 @@ def members_table(population: dict[str, Any]) -> Table:
         table.add_row(name, "–" if mean is None else f"{mean:.3g}", str(member["epoch"]), *cells, style=style)
     table.add_section()
     for name, candidate in population["candidates"].items():
-        told = f"{CANDIDATES[name]}{' (kept)' if name == population['keep'] else ''}"
+        told = f"{name}{' (kept)' if name == population['keep'] else ''}"
         table.add_row(told, "", "", percent(candidate["val_accuracy"]), percent(candidate["test_accuracy"]))
     return table
 

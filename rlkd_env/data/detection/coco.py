@@ -7,7 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rlkd_env.data.detection.files import AnnotatedFiles, DetectionFiles, Part
+from rlkd_env.data.detection.files import AnnotatedFiles, DetectionFiles
+from rlkd_env.data.splits import Part
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.files import read_json
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from abc import abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -17,11 +15,10 @@ from rlkd_env.data.detection.image_sets import DetectionSet, MemoryDetectionSet,
 from rlkd_env.data.detection.letterbox import LetterboxReader
 from rlkd_env.data.images import ImageSet, Preprocessing
 from rlkd_env.data.sources.image_folder import IMAGENET_MEAN, IMAGENET_STD
-from rlkd_env.data.splits import LabelledSource
+from rlkd_env.data.splits import LabelledSource, Part
 from rlkd_env.data.streamed import MEMORY_LIMIT, readable
 from rlkd_env.errors import UsageError
-
-Part = Literal["train", "validation", "test"]
+from rlkd_env.utils.notices import tell
 
 _COLOUR = (124, 116, 104)
 """ImageNet's mean, which makes the padding nearly 0 after normalisation."""
@@ -76,6 +73,7 @@ class DetectionFiles(LabelledSource):
             self._train = self._image_set(files, is_train=True)
             if not self._train.labels.any():
                 raise UsageError(f"{files.name} has no box to train on")
+            _tell_of_empty_classes(files)
         return self._train, len(files.class_names)
 
     def validation_set(self) -> ImageSet | None:
@@ -128,11 +126,21 @@ class DetectionFiles(LabelledSource):
         return StreamedDetectionSet.of(reader, annotations, preprocessing, config.workers)
 
 
+def _tell_of_empty_classes(files: AnnotatedFiles) -> None:
+    used = {row[2] for row in files.rows}
+    empty = [name for number, name in enumerate(files.class_names, start=1) if number not in used]
+    if empty:
+        tell(
+            f"{files.name} has no box of {len(empty)} of its {len(files.class_names)} classes, which networks learn to "
+            f"tell all the same: {', '.join(empty[:5])}{', …' if len(empty) > 5 else ''}"
+        )
+
+
 def _annotations(files: AnnotatedFiles, size: int) -> Annotations:
     """Join a part's objects with boxes clipped to the images, and print how many boxes are dropped."""
     objects, sizes = Objects.of_rows(files.rows), torch.tensor(files.sizes)
     visible = objects.inside(sizes, size, size)
     if len(visible) < len(objects):
         count = len(objects) - len(visible)
-        print(f"rlkd: boxes of {files.name} without area in their image, left out: {count}", file=sys.stderr)  # noqa: T201
+        tell(f"boxes of {files.name} without area in their image, left out: {count}")
     return Annotations.of_objects(sizes, visible, files.class_names)

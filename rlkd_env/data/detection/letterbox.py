@@ -11,6 +11,11 @@ from torchvision.transforms.v2 import functional as transforms
 from rlkd_env.data.detection.annotations import fitted_sizes
 from rlkd_env.data.streamed import PathReader, Unreadable
 
+_TURNED = (
+    ": its EXIF orientation turns it, and boxes must be those of the picture as it is shown; "
+    "annotate that one, or remove the orientation"
+)
+
 
 class LetterboxReader(PathReader):
     """A reader of image files, scaled to fit into the top left of a square whose rest has one colour.
@@ -36,6 +41,7 @@ class LetterboxReader(PathReader):
             return Unreadable(
                 f"the image {self.paths[position]} is {image.width} by {image.height}, "
                 f"but its annotations are for {expected[0]} by {expected[1]}"
+                + (_TURNED if image.size == expected[::-1] else "")
             )
         width, height = self._fitted[position].tolist()
         square = self._colour.repeat(1, *self.image_shape[1:])

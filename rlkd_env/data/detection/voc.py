@@ -8,7 +8,8 @@ from xml.etree import ElementTree
 
 from torchvision.datasets import VOCDetection
 
-from rlkd_env.data.detection.files import AnnotatedFiles, DetectionFiles, Part
+from rlkd_env.data.detection.files import AnnotatedFiles, DetectionFiles
+from rlkd_env.data.splits import Part
 from rlkd_env.errors import UsageError
 
 _NAMES = (

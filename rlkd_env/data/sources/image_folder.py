@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 from functools import cached_property
-from pathlib import Path
 
 import torch
 import torchvision
 from torch import Tensor
-from torchvision.datasets import ImageFolder as TorchvisionFolder
 from torchvision.datasets.utils import download_and_extract_archive
 
 from rlkd_env.data.images import ImageSet, MemoryImages, Preprocessing
-from rlkd_env.data.splits import LabelledSource
+from rlkd_env.data.sources.folders import Sample, find_parts, list_classes
+from rlkd_env.data.splits import LabelledSource, Part
 from rlkd_env.data.streamed import MEMORY_LIMIT, SMALL_SIZE, FileReader, StreamedImages, readable
 from rlkd_env.errors import UsageError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_TEST_FOLDERS = ("test", "val", "validation")
-
-Sample = tuple[Path, int]
-"""A file and its class."""
 
 
 class ImageFolder(LabelledSource):
-    """ROOT/train/CLASS/FILE and, for testing, ROOT/test/CLASS/FILE (or val); or ROOT/CLASS/FILE without a test set.
+    """ROOT/train/CLASS/FILE, and perhaps ROOT/val/CLASS/FILE and ROOT/test/CLASS/FILE; or ROOT/CLASS/FILE.
 
-    Images are resized to one size and converted to RGB. They are read once if they fit into memory and random views are
-    not random parts of larger images; otherwise worker processes read them ahead of their use.
+    Without a folder of validation images some training images are taken; without one of test images there are none.
+    Images are turned as their EXIF orientation says, resized to one size and converted to RGB. They are read once if
+    they fit into memory and random views are not random parts of larger images; otherwise worker processes read them
+    ahead of their use.
     """
 
     default_teacher = "torchvision/resnet34"
@@ -40,36 +37,49 @@ class ImageFolder(LabelledSource):
 
     @cached_property
     def _training_images(self) -> tuple[ImageSet, int]:
-        samples, classes = self.samples(is_train=True)
+        samples, classes = self._listed("train")
         return self._image_set(samples, is_train=True), len(classes)
+
+    def validation_set(self) -> ImageSet | None:
+        """Load the data's own validation images, or None if they are to be drawn from the training images."""
+        return self._other_part("validation")
 
     def test_set(self) -> ImageSet | None:
         """Load the test set, or None if there is none."""
-        samples, classes = self.samples(is_train=False)
+        return self._other_part("test")
+
+    def _other_part(self, part: Part) -> ImageSet | None:
+        samples, classes = self._listed(part)
         if not samples:
             return None
-        known = self.samples(is_train=True)[1]
+        known = self._listed("train")[1]
         if classes != known:
             raise UsageError(
-                f"the test images of {self.config.root} have the classes {', '.join(classes)}, "
+                f"the {part} images of {self.config.root} have the classes {', '.join(classes)}, "
                 f"the training images {', '.join(known)}"
             )
         return self._image_set(samples, is_train=False)
 
-    def samples(self, is_train: bool) -> tuple[list[Sample], list[str]]:
-        """List the files with their classes, and the classes' names; both are empty if there is no test set.
+    def _listed(self, part: Part) -> tuple[list[Sample], list[str]]:
+        if part not in self._lists:
+            self._lists[part] = self.samples(part)
+        return self._lists[part]
+
+    @cached_property
+    def _lists(self) -> dict[Part, tuple[list[Sample], list[str]]]:
+        """The samples and classes of the parts that have been asked for."""
+        return {}
+
+    def samples(self, part: Part) -> tuple[list[Sample], list[str]]:
+        """List a part's files with their classes, and the classes' names; both are empty if there is no such part.
 
         Raises:
             UsageError: If there is no class folder, or one without images.
         """
-        root = self.config.root
-        if not root.is_dir():
-            raise UsageError(f"there is no folder {root}: pass the folder with the images as --data-path")
-        has_parts = (root / "train").is_dir()
-        if is_train:
-            return list_folder(root / "train" if has_parts else root)
-        tests = [root / name for name in _TEST_FOLDERS if (root / name).is_dir()]
-        return list_folder(tests[0]) if has_parts and tests else ([], [])
+        parts = find_parts(self.config.root)
+        if part in parts:
+            return list_classes(parts[part], part)
+        return ([], []) if parts or part != "train" else list_classes(self.config.root)
 
     def _image_set(self, samples: list[Sample], is_train: bool) -> ImageSet:
         config = self.config
@@ -102,14 +112,16 @@ class ImageNet(ImageFolder):
     The labelled validation images serve as the test set.
     """
 
-    def samples(self, is_train: bool) -> tuple[list[Sample], list[str]]:
-        """List the files with their classes, and the classes' names.
+    def samples(self, part: Part) -> tuple[list[Sample], list[str]]:
+        """List a part's files with their classes, and the classes' names.
 
         Raises:
             UsageError: If there are neither folders nor archives.
         """
+        if part == "validation":
+            return [], []
         root = self.config.root if self.config.data_path != "auto" else self.config.root / "imagenet"
-        split = "train" if is_train else "val"
+        split = "train" if part == "train" else "val"
         if not (root / split).is_dir():
             try:
                 torchvision.datasets.ImageNet(str(root), split)
@@ -117,7 +129,7 @@ class ImageNet(ImageFolder):
                 raise UsageError(
                     f"ImageNet is not in {root}: there is no folder {split}, and torchvision says: {error}"
                 ) from None
-        return list_folder(root / split)
+        return list_classes(root / split, part)
 
 
 class TinyImageNet(ImageFolder):
@@ -129,12 +141,14 @@ class TinyImageNet(ImageFolder):
     url = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
     md5 = "90528d7ca1a48142e341f4ef8d21d0de"
 
-    def samples(self, is_train: bool) -> tuple[list[Sample], list[str]]:
-        """List the files with their classes, and the classes' names.
+    def samples(self, part: Part) -> tuple[list[Sample], list[str]]:
+        """List a part's files with their classes, and the classes' names.
 
         Raises:
             UsageError: If the files are missing.
         """
+        if part == "validation":
+            return [], []
         root = self.config.root / "tiny-imagenet-200"
         if not root.is_dir():
             if not self.config.download:
@@ -145,17 +159,8 @@ class TinyImageNet(ImageFolder):
                 download_and_extract_archive(self.url, str(self.config.root), md5=self.md5)
             except (RuntimeError, OSError) as error:
                 raise UsageError(f"Tiny-ImageNet could not be downloaded to {root}: {error}") from None
-        train, classes = list_folder(root / "train")
-        if is_train:
-            return train, classes
+        if part == "train":
+            return list_classes(root / "train", part)
+        classes = self._listed("train")[1]
         rows = [row.split("\t") for row in (root / "val" / "val_annotations.txt").read_text().splitlines()]
         return [(root / "val" / "images" / row[0], classes.index(row[1])) for row in rows], classes
-
-
-def list_folder(root: Path) -> tuple[list[Sample], list[str]]:
-    """List the image files with their classes, one folder per class, and the classes' names in order."""
-    try:
-        found = TorchvisionFolder(str(root))
-    except FileNotFoundError as error:
-        raise UsageError(f"{root} does not hold one folder per class with images in it: {error}") from None
-    return [(Path(path), label) for path, label in found.samples], list(found.classes)

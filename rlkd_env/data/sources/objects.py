@@ -13,6 +13,7 @@ from rlkd_env.data.config import DataConfig
 from rlkd_env.data.images import ImageSet, MemoryImages
 from rlkd_env.data.sources.arrays import Arrays, as_labels, as_pixels
 from rlkd_env.data.sources.user_dataset import UserDataset
+from rlkd_env.data.splits import Part
 from rlkd_env.errors import UsageError, unknown_name
 
 _PARTS = ("train", "validation", "test")
@@ -70,15 +71,8 @@ class DatasetObjects(UserDataset):
         validation: Dataset[Any] | None = None,
     ) -> None:
         super().__init__(config)
-        datasets = {True: train, False: test}
-        self.factory = lambda train: datasets[train]
-        self._validation_dataset = validation
-
-    def validation_set(self) -> ImageSet | None:
-        """Load the validation images that were given; None if there are none."""
-        if self._validation_dataset is None:
-            return None
-        return DatasetObjects(self.config, self._validation_dataset).training_images()[0]
+        datasets: dict[Part, Dataset[Any] | None] = {"train": train, "validation": validation, "test": test}
+        self.factory = lambda split: datasets[split]
 
 
 def _as_array(values: Any) -> np.ndarray:

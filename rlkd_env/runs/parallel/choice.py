@@ -17,6 +17,7 @@ from rlkd_env.runs.parallel.stackable import why_not_stacked
 from rlkd_env.runs.parallel.stacked import StackedRuns
 from rlkd_env.runs.parallel.workers import WorkerRuns, available_cores, why_no_workers
 from rlkd_env.runs.run import DistillationRun
+from rlkd_env.training.captured_update import STEPS_TO_CAPTURE
 from rlkd_env.utils.choices import RunMode
 from rlkd_env.utils.options import RENAMED_VALUES
 from rlkd_env.utils.randomness import seeded
@@ -117,8 +118,9 @@ def seconds_per_step(runs: ParallelRuns, one_seed: bool = False, patience: float
     seeds = [0] * runs.num_runs if one_seed else range(runs.num_runs)
     runs.reset(seeds)
     temperature = Temperature.shared(torch.full((runs.num_instances,), 4.0, device=runs.device))
+    warm_up = STEPS_TO_CAPTURE if runs.template.task.engine.captured else 1
     times: list[float] = []
-    while len(times) <= _TRIAL_STEPS and (len(times) < 2 or sum(times) < _TRIAL_SECONDS):
+    while len(times) < warm_up + _TRIAL_STEPS and (len(times) <= warm_up or sum(times[warm_up:]) < _TRIAL_SECONDS):
         if runs.finished:
             runs.reset(seeds)
         start = time.perf_counter()
@@ -128,4 +130,4 @@ def seconds_per_step(runs: ParallelRuns, one_seed: bool = False, patience: float
         times.append(time.perf_counter() - start)
         if times[0] > patience:
             return times[0]
-    return statistics.median(times[1:])  # the first step warms up
+    return statistics.median(times[warm_up:])

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
 
 from experiments.cli import main
 from experiments.commands.validate import compare, why_bits_may_differ
@@ -132,3 +137,33 @@ def test_a_population_holds_as_it_was_computed(tmp_path: Path, capsys: pytest.Ca
     assert "bits have to be equal" in capsys.readouterr().out
     again = json.loads((tmp_path / "again" / "summary.json").read_text())
     assert again["population"] == json.loads((made / "summary.json").read_text())["population"]
+
+
+def random_squares(train: bool) -> Dataset:
+    """Stands for a Dataset with random transforms and nothing else."""
+    return RandomSquares(90 if train else 30)
+
+
+class RandomSquares(Dataset):
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return (index % 3) / 3 + 0.3 * torch.rand(1, 8, 8) + 0.3 * random.random(), index % 3
+
+
+@pytest.mark.slow
+def test_a_run_on_random_transforms_of_the_users_own_holds_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "users_squares", sys.modules[__name__])
+    data = ["--dataset", "users_squares:random_squares", "--workers", "0", "--batch-size", "16", "--no-progress"]
+    teacher = ["--model", "mlp16", "--epochs", "8", "--learning-rate", "0.01", "--out", str(tmp_path / "teacher")]
+    assert main(["teacher", *data, *teacher, "--device", "cpu"]) == 0
+    student = ["--student", "mlp6", "--epochs", "3", "--teacher", str(tmp_path / "teacher"), "--out"]
+    assert main(["distill", *data, *student, str(tmp_path / "run"), "--device", "cpu"]) == 0
+    assert validate(tmp_path / "run", "--trust", "users_squares:random_squares") == 0
+    assert "bits have to be equal" in capsys.readouterr().out

@@ -64,8 +64,8 @@ def test_a_run_on_streamed_images_goes_on_bit_for_bit(workers: int, tmp_path: Pa
 
 
 def test_a_damaged_image_in_a_worker_ends_with_one_line(tmp_path: Path) -> None:
-    write_folder(tmp_path, {"cat": 20})
-    for path in (tmp_path / "cat").iterdir():
+    write_folder(tmp_path, {"cat": 20, "dog": 20})
+    for path in tmp_path.rglob("*.png"):
         path.write_bytes(b"no image")
     images = folder_source(tmp_path, augmentation="resized_crop", workers=1).splits().train
     with pytest.raises(UsageError, match="cannot be read") as error:
@@ -81,16 +81,13 @@ def photograph(height: int = 60, width: int = 80) -> Image.Image:
 
 
 def files_of_all_kinds(root: Path) -> list[Path]:
-    picture, orientation = photograph(), Image.Exif()
-    orientation[0x0112] = 6  # to be shown turned by a quarter
+    picture = photograph()
     kinds = {
         "plain.jpg": (picture, {}),
         "progressive.jpg": (picture, {"progressive": True, "subsampling": 2, "quality": 60}),
-        "turned.jpg": (picture, {"exif": orientation}),
         "grey.jpg": (picture.convert("L"), {}),
         "cmyk.jpg": (picture.convert("CMYK"), {}),
         "palette.png": (picture.quantize(16), {}),
-        "deep.png": (Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257), {}),
         "alpha.png": (picture.convert("RGBA"), {}),
         "rgb.png": (picture, {}),
     }

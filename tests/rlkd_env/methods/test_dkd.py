@@ -151,3 +151,12 @@ def test_a_mixed_image_has_the_class_of_its_larger_share() -> None:
     method = create_method("dkd")
     for name, value in method.logit_losses(plain, temperature).items():
         assert torch.equal(method.logit_losses(mixed, temperature)[name], value)
+
+
+def test_with_one_class_beside_the_target_it_says_that_a_term_is_empty() -> None:
+    method = create_method("dkd")
+    assert method.remark(num_logits=3) is None
+    assert "nckd" in str(method.remark(num_logits=2))
+    logits = torch.randn(2, 5, 2)
+    outputs = InstanceOutputs(*logits, torch.arange(5) % 2)
+    assert method(outputs, Temperature.shared(torch.full((5,), 4.0)))["nckd"].abs().max() == 0

@@ -10,6 +10,7 @@ import pytest
 import torch
 from coco_files import (
     BOX,
+    CATEGORIES,
     HEIGHT,
     WIDTH,
     coco,
@@ -181,3 +182,14 @@ def test_other_classes_in_other_parts_are_refused(tmp_path: Path) -> None:
     write(other, tmp_path / "test.json", tmp_path / "images")
     with pytest.raises(UsageError, match=r"test\.json has the classes cat, emu, the training images cat, dog"):
         source_of(tmp_path).test_set()
+
+
+def test_a_category_without_boxes_is_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the root category that Roboflow writes."""
+    content = coco(20)
+    content["categories"] = [{"id": 0, "name": "animals"}, *CATEGORIES]
+    write(content, tmp_path / "train.json", tmp_path / "images")
+    assert source_of(tmp_path).training_images()[1] == 3
+    assert "has no box of 1 of its 3 classes, which networks learn to tell all the same: animals\n" in (
+        capsys.readouterr().err
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +16,14 @@ from coco_files import (
     training_set,
     write_parts,
 )
+from PIL import Image
 
 from rlkd_env.data import (
     MemoryDetectionSet,
 )
 from rlkd_env.data.detection import files as detection_files_module
 from rlkd_env.data.detection.image_sets import StreamedDetectionSet
+from rlkd_env.errors import UsageError
 from rlkd_env.tasks.detection.average_precision import Detections, average_precision
 
 
@@ -62,3 +65,29 @@ def test_boxes_of_the_fitted_images_are_perfect_detections_in_the_files(tmp_path
     assert average_precision(images.ground_truth(), detections)["AP"] == pytest.approx(1.0)
     moved = [replace(found, corners=found.corners + 2.0) for found in detections]
     assert average_precision(images.ground_truth(), moved)["AP"] < 0.5
+
+
+def turn(root: Path) -> None:
+    """Store the first picture turned to the left, with a note to turn it back, as cameras do."""
+    path, orientation = root / "images" / "001.png", Image.Exif()
+    orientation[0x0112] = 6
+    with Image.open(path) as picture:
+        turned = picture.transpose(Image.Transpose.ROTATE_90)
+    turned.save(path, exif=orientation)
+
+
+def test_boxes_are_those_of_the_picture_as_it_is_shown(tmp_path: Path) -> None:
+    root = write_parts(tmp_path, train=20)
+    plain = training_set(root).images
+    turn(root)
+    assert torch.equal(training_set(root).images, plain)
+
+
+def test_annotations_of_the_stored_picture_are_refused_and_the_orientation_is_named(tmp_path: Path) -> None:
+    root = write_parts(tmp_path, train=20)
+    turn(root)
+    content = json.loads((root / "train.json").read_text())
+    content["images"][0] |= {"width": HEIGHT, "height": WIDTH}
+    (root / "train.json").write_text(json.dumps(content))
+    with pytest.raises(UsageError, match=r"is 40 by 20, but its annotations are for 20 by 40: its EXIF orientation"):
+        training_set(root)

@@ -68,7 +68,7 @@ def test_damaged_images_are_named_and_refused_or_skipped(
 
 
 def test_grey_files_become_rgb_and_it_is_said(tmp_path: Path) -> None:
-    write_folder(tmp_path, {"cat": 20})
+    write_folder(tmp_path, {"cat": 20, "dog": 20})
     Image.fromarray(pixels(1, 20, 1)[0, ..., 0]).save(tmp_path / "cat" / "00.png")
     with pytest.warns(UserWarning, match="converted to RGB"):
         assert folder_source(tmp_path).splits().image_shape == (3, 16, 16)
@@ -77,13 +77,28 @@ def test_grey_files_become_rgb_and_it_is_said(tmp_path: Path) -> None:
 def test_impossible_folders_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="there is no folder"):
         folder_source(tmp_path / "missing").splits()
-    (tmp_path / "empty" / "cat").mkdir(parents=True)
+    for name in ("cat", "dog"):
+        (tmp_path / "empty" / name).mkdir(parents=True)
     with pytest.raises(UsageError, match="one folder per class"):
         folder_source(tmp_path / "empty").splits()
     root = write_folder(tmp_path / "parts" / "train", {"cat": 12, "dog": 12}).parent
-    write_folder(root / "val", {"cat": 2, "emu": 2})
+    write_folder(root / "test", {"cat": 2, "emu": 2})
     with pytest.raises(UsageError, match="cat, emu, the training images cat, dog"):
         folder_source(root).test_set()
     monkeypatch.setattr(image_folder_module, "MEMORY_LIMIT", 0)
     with pytest.raises(UsageError, match="do not fit into memory"):
         folder_source(root, augmentation="crop_flip").splits()
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "Validation"])
+@pytest.mark.parametrize("has_test", [False, True])
+def test_a_folder_of_validation_images_is_used_for_validation(name: str, has_test: bool, tmp_path: Path) -> None:
+    write_folder(tmp_path / "Train", {"cat": 20, "dog": 20})
+    write_folder(tmp_path / name, {"cat": 3, "dog": 4})
+    if has_test:
+        write_folder(tmp_path / "Test", {"cat": 5, "dog": 1})
+    source = folder_source(tmp_path)
+    assert source.splits().validation.labels.tolist() == [0] * 3 + [1] * 4
+    assert len(source.splits().teacher_train) == 36  # all but those for rewards
+    test = source.test_set()
+    assert test.labels.tolist() == [0] * 5 + [1] if has_test else test is None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 
+from rlkd_env.instances.temperature import Temperature
 from rlkd_env.runs.parallel import ParallelRuns, choice, create_parallel_runs
 from rlkd_env.runs.run import DistillationRun
+from rlkd_env.training.captured_update import STEPS_TO_CAPTURE
 
 MakeRun = Callable[..., DistillationRun]
 
@@ -75,3 +78,22 @@ def test_choosing_leaves_the_global_generator_and_the_template_alone(make_run: M
     assert torch.equal(torch.get_rng_state(), before)
     assert run.seed == -1
     assert not hasattr(run, "outputs")
+
+
+@pytest.mark.parametrize(("captured", "warm_up"), [(False, 1), (True, STEPS_TO_CAPTURE)])
+def test_steps_that_only_warm_up_or_capture_do_not_count(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, captured: bool, warm_up: int
+) -> None:
+    run = make_run(epochs=30)
+    run.task.engine = replace(run.task.engine, captured=captured)
+    runs = create_parallel_runs(run, 2, "stacked")
+    step, made, clock = runs.step, [0], [0.0]
+
+    def timed(temperature: Temperature) -> object:
+        made[0] += 1
+        clock[0] += 0.01 if made[0] > warm_up else 0.5
+        return step(temperature)
+
+    monkeypatch.setattr(runs, "step", timed)
+    monkeypatch.setattr(choice.time, "perf_counter", lambda: clock[0])
+    assert choice.seconds_per_step(runs) == pytest.approx(0.01)
