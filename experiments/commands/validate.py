@@ -121,9 +121,16 @@ def _settings_and_files(recorded: dict[str, Any], folder: Path) -> list[Check]:
     checks = [Check("settings", recorded["config_hash"], settings_hash, recorded["config_hash"] == settings_hash)]
     for name, key in _OF_FILE.items():
         if (folder / name).is_file():
-            found = tensors_hash(read_tensors(folder / name)[0])
+            found = _hash_of(folder / name)
             checks.append(Check(name, recorded[key], found, recorded[key] == found))
     return checks
+
+
+def _hash_of(file: Path) -> str:
+    try:
+        return tensors_hash(read_tensors(file)[0])
+    except UsageError:
+        return "damaged"
 
 
 def _print(checks: list[Check], reasons: list[str], tolerance: float) -> None:

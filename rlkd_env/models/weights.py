@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise UsageError(f"{path} does not exist")
     try:
+        damaged = _damaged_part(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         kind = re.search(r"GLOBAL ([\w.]+)", str(error))
@@ -67,6 +69,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # PyTorch raises many kinds for a file that is damaged
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(f"{path} is damaged or not a file of PyTorch weights: {reason}") from None
+    if damaged is not None:
+        raise UsageError(f"{path} is damaged: the checksum of its part {damaged} is wrong")
     if isinstance(content, Mapping):
         for tensors in (*(content.get(key) for key in CONTAINERS), content):
             if not isinstance(tensors, Mapping) or not tensors:
@@ -74,6 +78,14 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             if all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in tensors.items()):
                 return _strip_prefixes(dict(tensors))
     raise UsageError(f"{path} holds no network's weights: neither names with tensors nor these under {CONTAINERS}")
+
+
+def _damaged_part(path: Path) -> str | None:
+    """Return the name of a part whose checksum is wrong, which PyTorch does not look at; None if there is none."""
+    if not zipfile.is_zipfile(path):  # the format of before PyTorch 1.6 has no checksums
+        return None
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip()
 
 
 def load_shared_weights(

@@ -27,22 +27,35 @@ from rlkd_env.sampling.curriculum import CurriculumSampler
 from rlkd_env.tasks import Task, create_task
 from rlkd_env.training.logits_cache import StoredTeacher
 from rlkd_env.training.recipe import TeacherRecipe
-from rlkd_env.training.teacher import cached_teacher, load_teacher
+from rlkd_env.training.teacher import cache_folder, cached_teacher, load_teacher
 from rlkd_env.utils.memo import Memo, NoMemo
 from rlkd_env.utils.notices import tell
 from rlkd_env.utils.randomness import seeded
 
 
 @torch.no_grad()
-def teacher_logit_deviation(teacher: nn.Module, splits: Splits, task: Task, images: int = 1024) -> float:
-    """Return the unit of relative temperatures: the mean over instances of the standard deviation of the logits."""
+def teacher_logit_deviation(
+    teacher: nn.Module, splits: Splits, task: Task, images: int = 1024, name: str = "the teacher"
+) -> float:
+    """Return the unit of relative temperatures: the mean over instances of the standard deviation of the logits.
+
+    Raises:
+        UsageError: if the teacher, which the message calls by its ``name``, is for other classes or tells nothing: its
+            logits are not finite, or the same for all images or classes.
+    """
     teacher.eval()
     stored = splits.train.teacher_logits if isinstance(teacher, StoredTeacher) else None
     logits = task.teacher_logits(teacher, splits.train, images) if stored is None else stored[:images]
     background = task.num_logits(splits) - splits.num_classes
     known = logits.shape[-1] - background
     if known != splits.num_classes:
-        raise UsageError(f"the teacher knows {known} classes, but the data has {splits.num_classes}")
+        raise UsageError(f"{name} knows {known} classes, but the data has {splits.num_classes}")
+    if not logits.isfinite().all():
+        raise UsageError(f"{name} gives logits that are not finite: it is damaged, or its training has diverged")
+    if (logits == logits[:1]).all() or (logits == logits[:, :1]).all():
+        raise UsageError(
+            f"{name} gives the same logits for all images or classes, so there is nothing to learn from it"
+        )
     return float(logits.std(dim=-1, correction=0).mean())
 
 
@@ -85,6 +98,7 @@ def build_run(
     of_data = f"{config.data} on {device}"
     splits = memo.keep(("splits", of_data), lambda: source.splits().to(device))
     BatchStream(splits.train, config.recipe.batch_size, 0, config.batches.views)  # likewise a batch that is too large
+    is_given = teacher is not None
     if teacher is None:
         find = partial(_find_teacher, config, source, splits, on_teacher_epoch)
         teacher = memo.keep(("teacher", of_data, *_teacher_settings(config)), find)
@@ -106,7 +120,7 @@ def build_run(
     computed = (f"{engine.precision} {engine.channels_last}", config.batches.proposals)
     deviation = memo.keep(
         ("deviation", of_data, *_teacher_settings(config), *computed),
-        partial(teacher_logit_deviation, teacher, splits, task),
+        partial(teacher_logit_deviation, teacher, splits, task, name=_teacher_name(config, is_given)),
     )
     bounds = (environment.temperature_min, environment.temperature_max)
     run_class = partial(DistributedRun, processes=processes) if processes else DistillationRun
@@ -173,6 +187,18 @@ def _tell_of_probabilities(network: nn.Module, role: str, splits: Splits) -> Non
         and bool(((outputs.sum(-1) - 1).abs() < 1e-4).all())
     ):
         tell(f"the {role} gives probabilities in place of logits and so trains badly: leave its softmax away")
+
+
+def _teacher_name(config: RunConfig, is_given: bool) -> str:
+    """Return what messages call the teacher."""
+    if is_given:
+        return "the given teacher"
+    name = config.networks.teacher
+    return (
+        f"the teacher that {config.data.dataset} trains itself, in {cache_folder()},"
+        if name == "auto"
+        else f"the teacher {name}"
+    )
 
 
 def _teacher_settings(config: RunConfig) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ temperature rules as convolutional students on the images do.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -128,7 +129,8 @@ class FrozenFeatures(LabelledSource):
             if path.is_file():
                 try:
                     return read_tensors(path)[0]
-                except UsageError:
+                except UsageError as error:
+                    warnings.warn(f"the cached features are computed anew: {error}", stacklevel=2)
                     path.unlink()
             tensors = extract_features(images, network, config.stage, config.components)
             write_tensors(path, tensors)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,8 @@ def cached_teacher(
         if path.is_file():
             try:
                 return load_teacher(path, splits, recipe.model)
-            except UsageError:
+            except UsageError as error:
+                warnings.warn(f"the cached teacher is trained anew: {error}", stacklevel=2)
                 path.unlink()
         teacher = train_teacher(splits, recipe, on_epoch, task)
         save_network(path, teacher.state_dict(), recipe.model, splits.num_classes, splits.image_shape)
