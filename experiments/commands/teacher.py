@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from experiments.config import TeacherConfig
-from experiments.session.checkpoints import load_checkpoint, save_checkpoint
+from experiments.session.checkpoints import check_fingerprints, load_checkpoint, save_checkpoint
 from experiments.session.folder import (
     CARD_FILE,
     CHECKPOINT_FOLDER,
@@ -53,7 +53,9 @@ def _train(config: TeacherConfig, source: DataSource, training: TeacherTraining,
     history: list[dict[str, float]] = []
     seconds = 0.0
     checkpoint = load_checkpoint(folder / CHECKPOINT_FOLDER) if output.resume else None
+    known = {"train": splits.teacher_train.fingerprint(), "validation": splits.validation.fingerprint()}
     if checkpoint is not None:
+        check_fingerprints(checkpoint.get("fingerprints", {}), known, folder)
         training.load_state_dict(checkpoint["run"])
         history, seconds = checkpoint["history"], checkpoint["seconds"]
     else:
@@ -62,7 +64,8 @@ def _train(config: TeacherConfig, source: DataSource, training: TeacherTraining,
     started = last_checkpoint = time.monotonic()
 
     def save() -> None:
-        state = {"run": training.state_dict(), "history": history, "seconds": seconds + time.monotonic() - started}
+        so_far = {"history": history, "seconds": seconds + time.monotonic() - started}
+        state = {"run": training.state_dict(), "fingerprints": known, **so_far}
         save_checkpoint(folder / CHECKPOINT_FOLDER, state)
 
     with tqdm(total=recipe.epochs, initial=training.epoch, desc="teacher", disable=not output.progress) as bar:

@@ -21,6 +21,7 @@ from experiments.session.prepare import prepare
 from experiments.session.summary import complete
 from rlkd_env.errors import UsageError
 from rlkd_env.models.engine import select_device
+from rlkd_env.runs.fingerprints import NAMES, changed_parts
 from rlkd_env.utils.files import read_json, read_tensors, tensors_hash
 
 _SURROUNDINGS = ("device", "processor", "threads", "processes", "versions")  # what a run's rounding follows from
@@ -61,9 +62,12 @@ def run_validate(config: ValidateConfig) -> int:
             print("\ninterrupted: nothing has been compared", file=sys.stderr)
             return 130
         again = read_json(distill.folder / SUMMARY_FILE)
+    changed = changed_parts(recorded.get("fingerprints", {}), again["fingerprints"])
     reasons = why_bits_may_differ(recorded, again)
     checks = [*_settings_and_files(recorded, path.parent), *compare(recorded, again, config.tolerance, bool(reasons))]
     _print(checks, reasons, config.tolerance)
+    if changed:
+        print(f"the cause: the {' and the '.join(changed)} are not those of the recorded run")
     return 0 if all(check.holds for check in checks) else 1
 
 
@@ -96,7 +100,11 @@ def compare(recorded: dict[str, Any], again: dict[str, Any], tolerance: float, i
         if is_elsewhere or name not in again:
             continue
         old, new = recorded[name], again[name]
-        if name.endswith("_accuracy") and is_tolerant and None not in (old, new):
+        if name == "fingerprints":
+            # Elsewhere a teacher that the data set trains itself is another one, and so may decoded pixels be.
+            found = {key: (old[key], new.get(key)) for key in old if not is_tolerant}
+            checks += [Check(f"fingerprint of {NAMES[key]}", *pair, pair[0] == pair[1]) for key, pair in found.items()]
+        elif name.endswith("_accuracy") and is_tolerant and None not in (old, new):
             checks.append(Check(name, old, new, abs(old - new) <= tolerance))
         elif not (is_tolerant and name in ("student_epoch", "mean_temperature", "population", *_OF_FILE.values())):
             checks.append(Check(name, old, new, old == new))

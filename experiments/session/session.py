@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ from rlkd_env.credit.create import CALIBRATORS
 from rlkd_env.data import DataSource, ImageSet
 from rlkd_env.instances.temperature import Policy
 from rlkd_env.models.storage import save_network
+from rlkd_env.runs.fingerprints import fingerprints
 from rlkd_env.runs.hooks import RunHook
 from rlkd_env.runs.parallel import ParallelRuns
 from rlkd_env.runs.run import DistillationRun
@@ -67,8 +69,16 @@ class DistillSession:
             config.settings(),
             {"run": self.trained, "records": self.records, "phases": self.phases},
             self.records.timer,
+            lambda: self.fingerprints,
         )
         self.watchers: list[RunHook] = []
+
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """Hashes of teacher and data."""
+        options = self.config.run
+        key = ("fingerprints", f"{options.data} {options.networks} on {self.run.device}")
+        return self._memo.keep(key, lambda: fingerprints(self.run.teacher, self.run.splits))
 
     def _parts(self) -> tuple[DistillationRun | ParallelRuns, Records, Phases]:
         """Create what is recorded of the run, and what drives it as the options ask; return both after it."""

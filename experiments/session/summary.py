@@ -84,6 +84,7 @@ def summarize(session: DistillSession) -> dict[str, Any]:
         "exploration": asdict(run.sampler.settings) if isinstance(run.sampler, Explorer) else None,
         "learn_interval": config.agent.learn_interval if learns else None,
         "data": _data_figures(run, test),
+        "fingerprints": session.fingerprints | ({} if test is None else {"test": test.fingerprint()}),
         "teacher_test_accuracy": _teacher_accuracy(run, test),
         "student_test_accuracy": _accuracy(best),
         "student_test_details": _details(best),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from copy import deepcopy
+from functools import cached_property
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
@@ -17,7 +18,7 @@ from experiments.commands.train_agent.held_out import HeldOutRuns, print_held_ou
 from experiments.commands.train_agent.instances import Instance, InstanceSet, read_instance_set
 from experiments.commands.train_agent.policy_figure import draw_policy
 from experiments.config import TrainAgentConfig
-from experiments.session.checkpoints import load_checkpoint, save_checkpoint
+from experiments.session.checkpoints import check_fingerprints, load_checkpoint, save_checkpoint
 from experiments.session.folder import (
     CHECKPOINT_FOLDER,
     CONFIG_FILE,
@@ -33,6 +34,7 @@ from rlkd_env.envs.coefficient_env import CoefficientVectorEnv
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.coefficients import CoefficientRule
 from rlkd_env.instances.temperature import TemperatureRange, parse_bound
+from rlkd_env.runs.fingerprints import fingerprints
 from rlkd_env.runs.parallel import ParallelRuns, create_parallel_runs
 from rlkd_env.runs.reward import RewardMeter
 from rlkd_env.utils.files import read_json, write_json
@@ -148,6 +150,11 @@ class TrainingSession:
     def _step(self) -> int:
         return self.training.generation
 
+    @cached_property
+    def _fingerprints(self) -> list[dict[str, str]]:
+        """Hashes of teacher and data of every instance that is trained on."""
+        return [fingerprints(runs.template.teacher, runs.template.splits) for runs in self._sets]
+
     def _is_over(self) -> bool:
         minutes = self._options.minutes
         return self._step >= self._options.updates or (minutes is not None and self._seconds >= 60.0 * minutes)
@@ -185,6 +192,8 @@ class TrainingSession:
             return False
         if renamed(checkpoint["settings"]) != self.config.settings():
             raise UsageError(f"the checkpoint in {self.folder} belongs to a training with other settings")
+        for recorded, found in zip(checkpoint.get("fingerprints", []), self._fingerprints, strict=False):
+            check_fingerprints(recorded, found, self.folder)
         self.training.load_state_dict(checkpoint["training"])
         self._seconds = checkpoint["seconds"]
         return True
@@ -192,6 +201,7 @@ class TrainingSession:
     def _save(self) -> None:
         state = {
             "settings": self.config.settings(),
+            "fingerprints": self._fingerprints,
             "training": self.training.state_dict(),
             "seconds": self._seconds,
             "run": {"step_count": self._step},

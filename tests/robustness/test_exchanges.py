@@ -1,0 +1,118 @@
+"""Teacher or data that are exchanged between a crash and --resume, or before a run is validated, are told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from experiments.cli import main
+from rlkd_env.models import create_model
+from rlkd_env.models.storage import save_network
+
+QUICK = ["--device", "cpu", "--no-progress", "--no-tensorboard"]
+SHAPE = (1, 8, 8)
+
+
+def write_teacher(seed: int) -> None:
+    torch.manual_seed(seed)
+    save_network(Path("teacher.safetensors"), create_model("mlp6", 4, SHAPE).state_dict(), "mlp6", 4, SHAPE)
+
+
+def write_data(changed: str = "") -> None:
+    """Write 200 images of which, perhaps, one pixel of all or one label of all is another."""
+    generator = np.random.default_rng(0)
+    arrays = {"x_train": generator.integers(0, 255, (200, 8, 8), dtype=np.uint8), "y_train": np.arange(200) % 4}
+    arrays |= {"x_test": arrays["x_train"][:40] // 2, "y_test": arrays["y_train"][:40]}
+    if changed.startswith("x"):
+        arrays[changed] = arrays[changed] ^ 1
+    elif changed:
+        arrays[changed] = (arrays[changed] + 1) % 4
+    np.savez("data.npz", **arrays)
+
+
+@pytest.fixture
+def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A run that looks as if it had been killed after its last checkpoint, and the options that resume it."""
+    monkeypatch.chdir(tmp_path)
+    write_teacher(0)
+    write_data()
+    options = [
+        "--dataset",
+        "arrays",
+        "--data-path",
+        "data.npz",
+        "--teacher",
+        "teacher.safetensors",
+        "--student",
+        "mlp6",
+    ]
+    options += ["--rule", "fixed", "--epochs", "2", "--validation-images", "30", "--checkpoint-seconds", "0"]
+    assert main(["distill", *options, *QUICK, "--out", "run"]) == 0
+    Path("run/summary.json").rename("summary.json")
+    return ["distill", "--resume", "--out", "run", *QUICK[2:]]
+
+
+@pytest.mark.parametrize("changed", ["teacher", "x_train", "y_train"])
+def test_an_exchange_before_a_resume_is_refused(
+    changed: str, stopped: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    if changed == "teacher":
+        write_teacher(1)
+    else:
+        write_data(changed)
+    assert main(stopped) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert f"the {'teacher' if changed == 'teacher' else 'training images'}" in told
+    assert "put them back, or start it anew with --overwrite" in told
+    write_teacher(0)
+    write_data()
+    assert main(stopped) == 0
+    names = ("student_sha256", "student_last_sha256", "fingerprints")
+    before, after = (json.loads(Path(path).read_text()) for path in ("summary.json", "run/summary.json"))
+    assert [before[name] for name in names] == [after[name] for name in names]
+
+
+@pytest.mark.parametrize(
+    ("changed", "cause"), [("teacher", "teacher"), ("y_train", "training images"), ("x_test", "test images")]
+)
+def test_validate_names_the_cause(
+    changed: str, cause: str, stopped: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["validate", "summary.json", "--no-progress"]) == 0
+    if changed == "teacher":
+        write_teacher(1)
+    else:
+        write_data(changed)
+    capsys.readouterr()
+    assert main(["validate", "summary.json", "--no-progress"]) == 1
+    told = capsys.readouterr().out
+    assert f"the cause: the {cause}" in told
+    assert f"fingerprint of {cause}" in told
+
+
+def test_data_exchanged_under_a_teacher_in_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_data()
+    options = ["--dataset", "arrays", "--data-path", "data.npz", "--model", "mlp6", "--epochs", "30"]
+    begun = ["teacher", *options, "--checkpoint-seconds", "0", *QUICK[:3], "--out", "t"]
+    monkeypatch.setattr("experiments.commands.teacher.save_network", _stop)
+    with pytest.raises(_Killed):
+        main(begun)
+    write_data("x_train")
+    assert main(["teacher", "--resume", "--out", "t", "--no-progress"]) == 2
+    assert "the training images" in capsys.readouterr().err
+
+
+class _Killed(BaseException):
+    """Ends a command as a kill would."""
+
+
+def _stop(*_: object) -> None:
+    raise _Killed
