@@ -116,5 +116,5 @@ def tensors_hash(tensors: dict[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         content.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        content.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+        content.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return content.hexdigest()
