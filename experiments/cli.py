@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -112,14 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _one_line(message: Warning | str, *_: Any) -> str:
-    """Return a warning as the command line tells it."""
-    return f"rlkd: {' '.join(str(message).split())}\n"
-
-
 def entry_point() -> None:
     """Run the process' command and leave with its exit code."""
-    warnings.formatwarning = _one_line  # type: ignore[assignment]
     code = main()
     if started_processes() > 1:
         from experiments.session.distributed import end_at_once

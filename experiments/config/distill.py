@@ -224,6 +224,8 @@ class OutputConfig(Options):
     """Folder of the run; auto is runs/DATASET-METHOD-AGENT-seedN."""
     overwrite: bool = False
     """Replace the run in the folder."""
+    force: bool = False
+    """Go on with a teacher that is hardly better than chance."""
     resume: bool = False
     """Go on with the run in the folder, with the settings it was started with."""
     config: FileName = None

@@ -13,6 +13,7 @@ from experiments.session.session import DistillSession
 from rlkd_env.data import create_source
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.distributed.processes import Processes
+from rlkd_env.runs.teacher import check_teacher
 from rlkd_env.utils.memo import Memo, NoMemo
 
 
@@ -46,5 +47,8 @@ def prepare(
     run = build_run(config.run, source, objects.teacher, objects.student, follow_teacher, processes, memo)
     if bar is not None:
         bar.close()
+    accuracy = check_teacher(run, config.output.force)
     kind = PopulationSession if config.population.size else DistillSession
-    return kind(config, run, source, config.folder if writes else None, objects, memo)
+    session = kind(config, run, source, config.folder if writes else None, objects, memo)
+    session.teacher_accuracy = accuracy
+    return session

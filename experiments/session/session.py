@@ -44,9 +44,12 @@ class DistillSession:
 
     Everything is built and checked here; the folder is first touched by :meth:`execute`.
 
+    ``teacher_accuracy`` is what the teacher reaches on the validation images, if that is known.
     ``trained`` is what makes the updates, here the run itself. ``watchers`` are further hooks; they must neither change
     the run nor need a checkpoint.
     """
+
+    teacher_accuracy: float | None = None
 
     def __init__(
         self,

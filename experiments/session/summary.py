@@ -23,11 +23,12 @@ from experiments.session.population.table import CANDIDATES, members_table, perc
 from experiments.session.provenance import ACCURACY, metric_of, processor, versions
 from experiments.session.session import DistillSession
 from rlkd_env.data import ImageSet, count_duplicates
+from rlkd_env.models.normalization import Renormalized
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.run import DistillationRun
+from rlkd_env.runs.teacher import teacher_accuracy
 from rlkd_env.sampling.exploration import Explorer
 from rlkd_env.tasks import Evaluation
-from rlkd_env.training.logits_cache import StoredTeacher
 from rlkd_env.utils.files import read_json, tensors_hash, write_json
 
 _PARTS = ("agent", "environment", "evaluation", "logging", "checkpoint")
@@ -85,7 +86,9 @@ def summarize(session: DistillSession) -> dict[str, Any]:
         "learn_interval": config.agent.learn_interval if learns else None,
         "data": _data_figures(run, test),
         "fingerprints": session.fingerprints | ({} if test is None else {"test": test.fingerprint()}),
-        "teacher_test_accuracy": _teacher_accuracy(run, test),
+        "normalization": _normalization(run),
+        "teacher_val_accuracy": session.teacher_accuracy,
+        "teacher_test_accuracy": None if test is None else teacher_accuracy(run, test),
         "student_test_accuracy": _accuracy(best),
         "student_test_details": _details(best),
         "student_val_accuracy": selection.best_accuracy if kept is None else kept.accuracy,
@@ -148,20 +151,14 @@ def _data_figures(run: DistillationRun, test: ImageSet | None) -> dict[str, int 
     }
 
 
-_known_teachers: dict[tuple[str, str], float] = {}
-
-
-def _teacher_accuracy(run: DistillationRun, test: ImageSet | None) -> float | None:
-    """Evaluate the teacher, once in a process that makes many runs with it, as it may take longer than a run."""
-    if test is None:
-        return None
-    if isinstance(run.teacher, StoredTeacher):
-        logits = test.teacher_logits
-        return None if logits is None else float((logits.argmax(dim=-1) == test.labels).float().mean())
-    key = (tensors_hash(run.teacher.state_dict()), test.fingerprint())
-    if key not in _known_teachers:
-        _known_teachers[key] = float(run.task.evaluate(run.teacher, test).accuracy)
-    return _known_teachers[key]
+def _normalization(run: DistillationRun) -> dict[str, Any]:
+    """Return the mean and standard deviation that the student's and the teacher's images are normalised by."""
+    preprocessing = run.splits.train.preprocessing
+    given = {"mean": list(preprocessing.mean), "std": list(preprocessing.std)}
+    if not isinstance(run.teacher, Renormalized):
+        return {"student": given, "teacher": given}
+    mean, std = run.teacher.constants
+    return {"student": given, "teacher": {"mean": list(mean), "std": list(std)}}
 
 
 def show_results(session: DistillSession) -> None:
@@ -205,7 +202,7 @@ def print_summary(summary: dict[str, Any], folder: object) -> None:
     table = Table(title=title)
     for column in ("", "validation", "test"):
         table.add_column(column, justify="left" if not column else "right")
-    table.add_row("teacher", "", percent(summary["teacher_test_accuracy"]))
+    table.add_row("teacher", *(percent(summary.get(f"teacher_{part}_accuracy")) for part in ("val", "test")))
     population = summary.get("population")
     best = f"student, best epoch ({summary['student_epoch']})"
     if population is not None and population["keep"] != "best":

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from rlkd_env.data.normalization import AUTO, Constants, for_channels, read_normalization
 from rlkd_env.utils.choices import Augmentation, DamagedImages
 from rlkd_env.utils.options import Bounds, Count, NonNegativeInt, Options
 
@@ -38,6 +39,10 @@ class DataConfig(Options):
     image_size: Count | None = None
     """Height and width that images are brought to; None leaves arrays as they are and takes 224 for folders, 64 for
     Tiny-ImageNet and scenes of digits, 320 for coco and voc."""
+    normalization: tuple[str, ...] = AUTO
+    """Mean and standard deviation that pixels from 0 to 1 are normalised by: auto (the usual constants of the data set;
+    for arrays those of their training images), none, imagenet, inception (0.5), clip, cifar10, cifar100, mnist,
+    fashion_mnist, or the numbers, one each or one a channel. Detectors have ImageNet's."""
     augmentation: Augmentation = "auto"
     """Random views of the training images: none, flip, crop_flip (pad by an eighth and crop), or resized_crop (files
     alone); auto is what is usual for the data set. For detection it is none or flip."""
@@ -45,6 +50,15 @@ class DataConfig(Options):
     """What to do with image files that cannot be read: refuse the data, or skip them after a look at every file."""
     workers: NonNegativeInt = 4
     """Processes that read images which do not fit into memory."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        read_normalization(self.normalization)
+
+    def constants(self, channels: int) -> Constants | None:
+        """Return the mean and standard deviation of every channel that were asked for, or None for the usual ones."""
+        constants = read_normalization(self.normalization)
+        return None if constants is None else for_channels(constants, channels)
 
     @property
     def root(self) -> Path:

@@ -107,6 +107,11 @@ class ImageSet(ABC):
         """Whether training views differ from the images."""
         return self.preprocessing.is_random
 
+    @property
+    def is_within_unit(self) -> bool:
+        """Whether pixels are known to be from 0 to 1 before they are normalised."""
+        return True
+
     @abstractmethod
     def take(self, positions: Tensor, view: int | None = None) -> Tensor:
         """Return the preprocessed images ``(N, channels, height, width)`` at positions ``(N,)``.

@@ -46,6 +46,7 @@ class Reader(ABC):
 
     image_shape: tuple[int, int, int]
     is_random: bool
+    is_within_unit = True
 
     @abstractmethod
     def read(self, position: int, is_augmented: bool) -> Tensor | Unreadable:
@@ -108,6 +109,9 @@ class DatasetReader(Reader):
     """A reader of a torch ``Dataset`` of ``(image, label)``, whose images are tensors or PIL images of one shape.
 
     Plain images are those of ``plain``, the same images without random transforms, if that is given.
+
+    Attributes:
+        is_within_unit: Whether the pixels of the first image are from 0 to 1, or bytes, and so not normalised yet.
     """
 
     def __init__(self, dataset: Dataset[tuple[Any, int]], plain: Dataset[tuple[Any, int]] | None = None) -> None:
@@ -118,6 +122,7 @@ class DatasetReader(Reader):
             raise UsageError(first.reason)
         channels, height, width = first.shape
         self.image_shape = (channels, height, width)
+        self.is_within_unit = first.dtype == torch.uint8 or bool(((first >= 0) & (first <= 1)).all())
 
     def read(self, position: int, is_augmented: bool) -> Tensor | Unreadable:
         """Return an image, which the Dataset itself may augment."""
@@ -190,6 +195,11 @@ class StreamedImages(ImageSet):
     def is_random(self) -> bool:
         """Whether training views differ from the images."""
         return self.reader.is_random
+
+    @property
+    def is_within_unit(self) -> bool:
+        """Whether pixels are known to be from 0 to 1 before they are normalised."""
+        return self.reader.is_within_unit
 
     def take(self, positions: Tensor, view: int | None = None) -> Tensor:
         """Read images ``(N, channels, height, width)`` in this process."""

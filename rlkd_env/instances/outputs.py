@@ -24,6 +24,7 @@ _PER_INSTANCE = (
     "partner_labels",
     "label_share",
     "further_loss",
+    "auxiliary_loss",
 )
 _PER_IMAGE = ("images", "student_features", "teacher_features", "regions")
 _REGISTER = 16
@@ -56,6 +57,7 @@ class InstanceOutputs:
         num_runs: number of runs K whose batches, all of the same size, stand here one after another.
         further_loss: ``(N,)`` the part of the task's loss that is not about classes, with gradient (a detector's loss
             of boxes), or None.
+        auxiliary_loss: ``(N,)`` the weighted cross-entropy of the student's auxiliary logits, with gradient, or None.
         regions: which parts of which images the instances are, or None if they are whole images.
     """
 
@@ -73,6 +75,7 @@ class InstanceOutputs:
     teacher_features: Features | None = None
     num_runs: int = 1
     further_loss: Tensor | None = None
+    auxiliary_loss: Tensor | None = None
     regions: Regions | None = None
 
     def with_student_logits(self, student_logits: Tensor) -> InstanceOutputs:
@@ -138,8 +141,9 @@ class InstanceOutputs:
 
     @cached_property
     def task_loss(self) -> Tensor:
-        """``(N,)`` loss of the student's own task, with gradient: cross-entropy in nats, plus ``further_loss``."""
-        return self._class_loss if self.further_loss is None else self._class_loss + self.further_loss
+        """``(N,)`` loss of the student's own task, with gradient: cross-entropy in nats, plus what is beside it."""
+        others = (loss for loss in (self.further_loss, self.auxiliary_loss) if loss is not None)
+        return sum(others, start=self._class_loss)
 
     @cached_property
     def _class_loss(self) -> Tensor:

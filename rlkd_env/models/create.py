@@ -1,4 +1,4 @@
-"""Networks by name: our own, torchvision's, the user's, and detectors on the first two."""
+"""Networks by name: our own, torchvision's, timm's, the user's, and detectors on the first two."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from rlkd_env.errors import UsageError
+from rlkd_env.models.classifiers import timm_networks
 from rlkd_env.models.classifiers.own_networks import MODELS
 from rlkd_env.models.classifiers.torchvision_networks import (
     PREFIX,
@@ -56,6 +57,8 @@ def check_model(name: str) -> None:
         from rlkd_env.models.detectors.detector import check_detector  # which takes torchvision's time to import
 
         check_detector(name.removeprefix(DETECTOR_PREFIX))
+    elif name.startswith(timm_networks.PREFIX):
+        timm_networks.check_timm(name.removeprefix(timm_networks.PREFIX))
     elif name not in MODELS:
         check_torchvision(_torchvision_name(name))
 
@@ -63,13 +66,14 @@ def check_model(name: str) -> None:
 def create_model(name: str, num_classes: int, image_shape: tuple[int, int, int], **options: Any) -> nn.Module:
     """Create a network that maps images ``(N, *image_shape)`` to logits ``(N, num_classes)``, or a detector.
 
-    Networks are untrained, but for detectors that are asked for pretrained weights.
+    Networks are untrained, but for detectors and networks of timm that are asked for pretrained weights.
 
     Args:
-        name: one of four kinds. A name in :data:`MODELS`. A classifier of torchvision as ``torchvision/resnet50``, or
-            without the prefix if none of ours has that name (``vgg11`` is ours, ``resnet50`` torchvision's). A function
-            or class of the user's as ``package.module:factory``, called with the keyword arguments ``num_classes`` and
-            ``image_shape`` if it has parameters of these names. A detector on one of these networks as
+        name: one of five kinds. A name in :data:`MODELS`. A classifier of torchvision as ``torchvision/resnet50``, or
+            without the prefix if none of ours has that name (``vgg11`` is ours, ``resnet50`` torchvision's). A
+            classifier of timm, where that is installed, as ``timm/vit_tiny_patch16_224``. A function or class of the
+            user's as ``package.module:factory``, called with the keyword arguments ``num_classes`` and ``image_shape``
+            if it has parameters of these names. A detector on one of our or torchvision's networks as
             ``fasterrcnn/resnet50``: see :func:`~rlkd_env.models.detectors.detector.create_detector`.
         num_classes: number of classes C; of a detector without the background.
         image_shape: channels, height, width.
@@ -110,9 +114,17 @@ def _create(
         return add_taps(network, num_classes, image_shape, taps) if taps else network
     if is_module_path(name):
         network = create_from_path(name, num_classes, image_shape, options)
+    elif name.startswith(timm_networks.PREFIX):
+        short = name.removeprefix(timm_networks.PREFIX)
+        network = timm_networks.create_timm(short, num_classes, image_shape, _options_of(options, is_filled))
     else:
         network = create_torchvision(_torchvision_name(name), num_classes, image_shape, options)
     return add_taps(network, num_classes, image_shape, taps)
+
+
+def _options_of(options: dict[str, Any], is_filled: bool) -> dict[str, Any]:
+    """Return the options without one that asks for weights, if others are loaded next."""
+    return options if is_filled else {name: value for name, value in options.items() if name != "pretrained"}
 
 
 def _torchvision_name(name: str) -> str:
@@ -123,7 +135,8 @@ def _torchvision_name(name: str) -> str:
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise UsageError(
         f"unknown network {name!r}.{hint} Valid: {', '.join(sorted(MODELS))}; "
-        f"torchvision's classifiers, such as {PREFIX}resnet50; your own, as package.module:factory; "
+        f"torchvision's classifiers, such as {PREFIX}resnet50; timm's, such as {timm_networks.PREFIX}resnet18; "
+        f"your own, as package.module:factory; "
         f"detectors, such as {DETECTOR_PREFIX}resnet18"
     )
 

@@ -14,6 +14,7 @@ from rlkd_env.errors import UsageError
 from rlkd_env.models.create import create_to_load, is_detector, is_module_path, is_same_model
 from rlkd_env.models.weights import is_safetensors, load_shared_weights, read_state_dict, takes_colour
 from rlkd_env.utils.files import CHECKSUM, load_weights, read_tensors, write_tensors
+from rlkd_env.utils.notices import tell
 
 
 def save_network(
@@ -36,8 +37,8 @@ def load_network(
 ) -> nn.Module:
     """Read a network that :func:`save_network` wrote, or the weights of a network that is named here.
 
-    If a network takes colour images and the data are grey, it is adapted, with a warning; a file of an earlier version
-    that has no checksum is loaded with one.
+    If a network takes colour images and the data are grey, it is adapted, with a warning. A file of an earlier version,
+    which has no checksum, is loaded with a line that says so.
 
     Args:
         path: A file written by :func:`save_network`, or a ``.pth`` or safetensors file of weights alone.
@@ -69,9 +70,7 @@ def load_network(
     network = create_to_load(card.model, num_classes, card.image_shape, **{**card.options, **options})
     tensors, metadata = read_tensors(path)
     if CHECKSUM not in metadata:
-        warnings.warn(
-            f"{path} is of an earlier version and has no checksum, so damage would not be noticed", stacklevel=2
-        )
+        tell(f"{path} is of an earlier version and has no checksum, so damage would not be noticed")
     load_weights(network, tensors, path)
     return _for_images(network, card.model, card.image_shape, image_shape, path)
 

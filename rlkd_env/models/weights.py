@@ -5,20 +5,26 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.files import read_tensors
+from rlkd_env.utils.notices import tell
 
-CONTAINERS = ("model", "state_dict", "net")
-"""The keys under which training scripts store the state dict."""
-PREFIXES = ("module.", "_orig_mod.")
-"""The prefixes that DataParallel and torch.compile add to every name."""
+AVERAGES = ("state_dict_ema", "model_ema", "ema", "ema_state_dict")
+"""The keys under which training scripts store the average of a network's weights over training."""
+CONTAINERS = ("model", "state_dict", "model_state_dict", "net", "network", "weights", "module")
+"""The keys under which they store the state dict itself, Lightning's among them."""
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "student.", "backbone.")
+"""The prefixes that DataParallel, torch.compile and networks inside of others add to every name."""
+NO_WEIGHTS = ("total_ops", "total_params", "n_averaged")
+"""The last parts of names of numbers that tools leave among the weights: thop's counts, and torch's averaging."""
 COUNTER = "num_batches_tracked"
 """A buffer of batch norms that files older than PyTorch 0.4.1 lack; evaluation does not use it."""
 
@@ -48,13 +54,14 @@ def is_safetensors(path: Path) -> bool:
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Read the tensors of a safetensors or ``.pth`` file on the CPU; only tensors and plain values are unpickled.
 
-    The state dict may be stored under one of :data:`CONTAINERS`, and all names may have one of :data:`PREFIXES`.
+    The state dict may be stored under one of :data:`AVERAGES`, which come first, or of :data:`CONTAINERS`, in one of
+    these again.
 
     Raises:
         UsageError: If the file is missing or damaged, or holds pickled code or no state dict.
     """
     if is_safetensors(path):
-        return _strip_prefixes(read_tensors(path)[0])
+        return read_tensors(path)[0]
     if not path.is_file():
         raise UsageError(f"{path} does not exist")
     try:
@@ -71,13 +78,27 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise UsageError(f"{path} is damaged or not a file of PyTorch weights: {reason}") from None
     if damaged is not None:
         raise UsageError(f"{path} is damaged: the checksum of its part {damaged} is wrong")
-    if isinstance(content, Mapping):
-        for tensors in (*(content.get(key) for key in CONTAINERS), content):
-            if not isinstance(tensors, Mapping) or not tensors:
-                continue
-            if all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in tensors.items()):
-                return _strip_prefixes(dict(tensors))
-    raise UsageError(f"{path} holds no network's weights: neither names with tensors nor these under {CONTAINERS}")
+    tensors = _state_dict_in(content, path)
+    if tensors is None:
+        raise UsageError(
+            f"{path} holds no network's weights: neither names with tensors nor these under {(*AVERAGES, *CONTAINERS)}"
+        )
+    return tensors
+
+
+def _state_dict_in(content: Any, path: Path) -> dict[str, Tensor] | None:
+    """Return the state dict in a file's content, wherever it is stored, or None if there is none."""
+    if not isinstance(content, Mapping) or not content:
+        return None
+    if all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in content.items()):
+        return dict(content)
+    found = {key: _state_dict_in(content.get(key), path) for key in (*AVERAGES, *CONTAINERS)}
+    stored = [key for key, tensors in found.items() if tensors is not None]
+    if not stored:
+        return None
+    if stored[0] in AVERAGES and len(stored) > 1:
+        tell(f"{path} holds weights ({stored[-1]}) and their average ({stored[0]}), which is taken")
+    return found[stored[0]]
 
 
 def _damaged_part(path: Path) -> str | None:
@@ -93,9 +114,10 @@ def load_shared_weights(
 ) -> LoadReport:
     """Load weights that may come from other code into a network.
 
-    If names differ, the network's attribute ``weight_renames``, a mapping from regular expressions to replacements,
-    translates them; if shapes differ, its method ``fit_weights`` may convert the tensors. Both are optional.
-    :data:`COUNTER` may be missing.
+    Of :data:`PREFIXES` those are taken off, one after the other, that make the most names fit, and of
+    :data:`NO_WEIGHTS` what the network lacks is passed over. If names differ then, the network's attribute
+    ``weight_renames``, a mapping from regular expressions to replacements, translates them; if shapes differ, its
+    method ``fit_weights`` may convert the tensors. Both are optional. :data:`COUNTER` may be missing, or too much.
 
     With ``strict`` everything must match, or nothing is loaded and a ``UsageError`` names the ``source``; otherwise
     whatever matches is loaded, and the mismatches are returned.
@@ -104,13 +126,16 @@ def load_shared_weights(
         UsageError: If something does not match although it must; nothing has been loaded then.
     """
     expected = network.state_dict()
-    tensors = _rename(tensors, expected, getattr(network, "weight_renames", {}))
+    renames: Mapping[str, str] = getattr(network, "weight_renames", {})
+    kept = {name: tensor for name, tensor in tensors.items() if name in expected or not name.endswith(NO_WEIGHTS)}
+    forms = [_rename(form, expected, renames) for form in _without_prefixes(kept)]
+    tensors = max(forms, key=lambda form: len(form.keys() & expected.keys()))  # the first of equally good ones
     fit_weights: Callable[[dict[str, Tensor]], dict[str, Tensor]] = getattr(network, "fit_weights", dict)
     tensors = fit_weights(tensors)
     shared = expected.keys() & tensors.keys()
     report = LoadReport(
         missing=tuple(name for name in expected if name not in shared and not name.endswith(COUNTER)),
-        unexpected=tuple(name for name in tensors if name not in shared),
+        unexpected=tuple(name for name in tensors if name not in shared and not name.endswith(COUNTER)),
         wrong_shape=tuple(name for name in expected if name in shared and tensors[name].shape != expected[name].shape),
     )
     if strict and not report.complete:
@@ -125,11 +150,15 @@ def takes_colour(tensors: Mapping[str, Tensor]) -> bool:
     return next((tensor.shape[1] == 3 for tensor in tensors.values() if tensor.ndim == 4), False)
 
 
-def _strip_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    for prefix in PREFIXES:
-        if tensors and all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    return tensors
+def _without_prefixes(tensors: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """Yield tensors under their names and, as long as all of these share a prefix, under those without it."""
+    shared: str | None = ""
+    while shared is not None:
+        tensors = {name.removeprefix(shared): tensor for name, tensor in tensors.items()}
+        yield tensors
+        shared = next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in tensors)), None)
+        if not tensors:
+            return
 
 
 def _rename(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,11 +11,15 @@ import torch
 from torch import nn
 
 from rlkd_env.data import BatchStream, DataConfig, DataSource, Splits, TaskName, create_source
+from rlkd_env.data.normalization import NORMALIZATIONS, Constants, for_channels, read_normalization
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.state import InstanceState
 from rlkd_env.instances.temperature import resolve_range
 from rlkd_env.methods import METHODS, Method, Pair, check_method, create_method
 from rlkd_env.models import check_model, create_model
+from rlkd_env.models.classifiers import timm_networks
+from rlkd_env.models.normalization import Renormalized
+from rlkd_env.models.outputs import check_batch_of_one, give_logits
 from rlkd_env.models.taps.find_taps import add_taps
 from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.distributed.processes import Processes
@@ -48,7 +51,7 @@ def teacher_logit_deviation(
     logits = task.teacher_logits(teacher, splits.train, images) if stored is None else stored[:images]
     background = task.num_logits(splits) - splits.num_classes
     known = logits.shape[-1] - background
-    if known != splits.num_classes:
+    if known != splits.num_classes:  # a detector's, or those that are stored
         raise UsageError(f"{name} knows {known} classes, but the data has {splits.num_classes}")
     if not logits.isfinite().all():
         raise UsageError(f"{name} gives logits that are not finite: it is damaged, or its training has diverged")
@@ -85,6 +88,8 @@ def build_run(
     """
     if processes:
         processes.check_batch(config.recipe.batch_size)
+        if processes.count > 1 and config.recipe.auxiliary_weight:
+            raise UsageError("auxiliary logits are not for runs that processes share: leave --auxiliary-weight away")
     environment = config.environment
     state, reward = InstanceState(environment.features), RewardMeter(environment.reward, environment.reward_interval)
     memo = memo or NoMemo()
@@ -102,19 +107,27 @@ def build_run(
     if teacher is None:
         find = partial(_find_teacher, config, source, splits, on_teacher_epoch)
         teacher = memo.keep(("teacher", of_data, *_teacher_settings(config)), find)
-    teacher = teacher.to(splits.train.labels.device)
+    if source.task == "classification":
+        give_logits(teacher, splits.image_shape)
+    teacher = _normalized(teacher, config, splits, source.task).to(splits.train.labels.device)
     options: dict[str, Any] = dict(config.networks.student_options)
-    create_student = student or partial(create_model, student_name, splits.num_classes, splits.image_shape, **options)
+    if student is None:
+        create_student = partial(create_model, student_name, splits.num_classes, splits.image_shape, **options)
+    else:
+        create_student = partial(_made_by, student, splits.image_shape)
     create_its_method = _method_factory(config, teacher, splits, source.task)
     device = splits.train.labels.device
     with seeded(0, device):  # networks that cannot be made or do not fit are told now
         trial = create_student().to(device)
         for network, role in ((trial, "student"), (teacher, "teacher")):
             _check_network(network, role, source.task)
-            _tell_of_probabilities(network, role, splits)
+            if source.task == "classification" and not isinstance(network, StoredTeacher):
+                _check_classifier(network, role, splits)
+        if config.recipe.batch_size == 1 and source.task == "classification":
+            check_batch_of_one(trial, splits.train.take(torch.arange(1)), "student")
         method = create_its_method(trial)
     engine = config.engine.engine(device, trial)
-    task = create_task(source.task, engine, config.batches.proposals)
+    task = create_task(source.task, engine, config.batches.proposals, config.recipe.auxiliary_weight)
     if (remark := method.remark(task.num_logits(splits))) is not None:
         tell(remark)
     computed = (f"{engine.precision} {engine.channels_last}", config.batches.proposals)
@@ -143,7 +156,7 @@ def build_run(
     )
     asked, found = config.data.probe_size, len(run.probe)
     if found < asked != DataConfig.probe_size:
-        warnings.warn(f"rewards are measured on {found} images, all that the probe part has, not {asked}", stacklevel=2)
+        tell(f"rewards are measured on {found} images, all that the probe part has, not {asked}")
     curriculum = config.curriculum.curriculum()
     if curriculum is not None:
         run.use_sampler(CurriculumSampler(curriculum, len(splits.train), config.recipe.epochs, run.device))
@@ -173,19 +186,23 @@ def _check_network(network: nn.Module, role: str, task: TaskName) -> None:
         raise UsageError(f"the {role} is no detector, such as fasterrcnn/resnet18, but the data set has boxes")
 
 
+def _made_by(create: Callable[[], nn.Module], image_shape: tuple[int, int, int]) -> nn.Module:
+    """Return a network that the caller's function makes, which returns its logits alone."""
+    return give_logits(create(), image_shape)
+
+
 @torch.no_grad()
-def _tell_of_probabilities(network: nn.Module, role: str, splits: Splits) -> None:
-    """Tell the user if a classifier gives probabilities, which a temperature hardly softens, in place of logits."""
-    if hasattr(network, "roi_heads") or isinstance(network, StoredTeacher):
-        return
+def _check_classifier(network: nn.Module, role: str, splits: Splits) -> None:
+    """Check that a network gives logits, and tell the user of probabilities, which temperatures hardly soften."""
     was_training = network.training
-    outputs = network.eval()(splits.train.take(torch.arange(2)))
+    logits = network.eval()(splits.train.take(torch.arange(2)))
     network.train(was_training)
-    if (
-        isinstance(outputs, torch.Tensor)
-        and bool((outputs >= 0).all())
-        and bool(((outputs.sum(-1) - 1).abs() < 1e-4).all())
-    ):
+    if not isinstance(logits, torch.Tensor) or logits.dim() != 2 or len(logits) != 2:
+        kind = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise UsageError(f"the {role} gives {kind} for 2 images, not their logits (2, {splits.num_classes})")
+    if logits.shape[1] != splits.num_classes:
+        raise UsageError(f"the {role} knows {logits.shape[1]} classes, but the data has {splits.num_classes}")
+    if bool(((logits >= 0) & ((logits.sum(dim=-1, keepdim=True) - 1).abs() < 1e-4)).all()):
         tell(f"the {role} gives probabilities in place of logits and so trains badly: leave its softmax away")
 
 
@@ -194,17 +211,39 @@ def _teacher_name(config: RunConfig, is_given: bool) -> str:
     if is_given:
         return "the given teacher"
     name = config.networks.teacher
-    return (
-        f"the teacher that {config.data.dataset} trains itself, in {cache_folder()},"
-        if name == "auto"
-        else f"the teacher {name}"
-    )
+    return f"the teacher {name}" if name != "auto" else f"the teacher of {config.data.dataset}, in {cache_folder()},"
+
+
+def _normalized(teacher: nn.Module, config: RunConfig, splits: Splits, task: TaskName) -> nn.Module:
+    """Return a teacher whose images are normalised as it expects them."""
+    wanted = read_normalization(config.networks.teacher_normalization) or _of_pretrained(teacher, config, splits)
+    if wanted is None:
+        return teacher
+    if task == "detection" or isinstance(teacher, StoredTeacher):
+        raise UsageError("--teacher-normalization is for classifiers that see images: leave it out")
+    preprocessing, channels = splits.train.preprocessing, splits.image_shape[0]
+    if not preprocessing.mean and not splits.train.is_within_unit:
+        raise UsageError(
+            "the images come normalised already, so that the teacher's cannot be normalised otherwise: return them "
+            "from 0 to 1, and name the student's constants with --normalization"
+        )
+    given = (preprocessing.mean, preprocessing.std) if preprocessing.mean else NORMALIZATIONS["none"]
+    return Renormalized(teacher, for_channels(given, channels), for_channels(wanted, channels))
+
+
+def _of_pretrained(teacher: nn.Module, config: RunConfig, splits: Splits) -> Constants | None:
+    """Return the constants of a teacher that timm has pretrained, for colour images, or None for any other."""
+    told = getattr(teacher, "pretrained_cfg", None) or {}
+    if not config.networks.teacher.startswith(timm_networks.PREFIX) or splits.image_shape[0] != 3 or not told:
+        return None
+    return tuple(told["mean"]), tuple(told["std"])
 
 
 def _teacher_settings(config: RunConfig) -> tuple[str, ...]:
     """Return what tells teachers of the same data apart."""
     networks = config.networks
-    return networks.teacher, networks.teacher_model, str(sorted(networks.teacher_options.items()))
+    options = str(sorted(networks.teacher_options.items()))
+    return networks.teacher, networks.teacher_model, options, *networks.teacher_normalization
 
 
 def _find_teacher(
@@ -220,6 +259,9 @@ def _find_teacher(
             )
         return StoredTeacher()
     name = None if networks.teacher_model == "auto" else networks.teacher_model
+    if networks.teacher.startswith(timm_networks.PREFIX) and not Path(networks.teacher).exists():
+        options = {"pretrained": True, **networks.teacher_options}
+        return create_model(networks.teacher, splits.num_classes, splits.image_shape, **options).eval()
     if networks.teacher != "auto":
         return load_teacher(Path(networks.teacher).expanduser(), splits, name, **networks.teacher_options)
     name = name or source.default_teacher

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from rlkd_env.data.config import DataConfig
+from rlkd_env.data.normalization import AUTO, read_normalization
 from rlkd_env.models.config import EngineConfig
 from rlkd_env.sampling.settings import Curriculum
 from rlkd_env.training.recipe import Recipe
@@ -23,15 +24,24 @@ class NetworksConfig(Options):
     """Teacher and student."""
 
     teacher: str = "auto"
-    """Teacher's file (safetensors or .pth) or folder; auto trains the teacher of Digits once and caches it."""
+    """Teacher's file (safetensors, .pth or .ckpt) or folder, or timm/NAME for one that timm has pretrained; auto trains
+    the teacher of Digits once and caches it."""
     teacher_model: str = "auto"
     """Name of the teacher network, needed for a .pth file, which does not hold it."""
     teacher_options: dict[str, OptionValue] = field(default_factory=dict)
     """Arguments of the teacher's network as NAME VALUE pairs; stages, preactivations and classifier name its taps."""
+    teacher_normalization: tuple[str, ...] = AUTO
+    """Mean and standard deviation that the teacher's images are normalised by, if they are not the student's: a name or
+    numbers, as for normalization."""
     student: str = "auto"
-    """Student network: one of ours, torchvision/NAME, or package.module:factory; auto is the data set's own."""
+    """Student network: one of ours, torchvision/NAME, timm/NAME, or package.module:factory; auto is the data set's
+    own."""
     student_options: dict[str, OptionValue] = field(default_factory=dict)
     """Arguments of the student's network as NAME VALUE pairs."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        read_normalization(self.teacher_normalization)
 
 
 @dataclass(frozen=True)

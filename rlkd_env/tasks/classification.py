@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from rlkd_env.data import Batch, ImageSet
 from rlkd_env.instances.outputs import InstanceOutputs
+from rlkd_env.models.engine import Engine
+from rlkd_env.models.outputs import LogitsHook, logits_hook
 from rlkd_env.tasks.base import Evaluation, Task
 
 _EVALUATION_BATCH = 1024
@@ -17,7 +19,16 @@ _TEACHER_BATCH = 256
 
 
 class Classification(Task):
-    """One label an image, top-1 accuracy."""
+    """One label an image, top-1 accuracy.
+
+    Args:
+        engine: How networks are computed.
+        auxiliary_weight: The weight of the cross-entropy of auxiliary logits, if the network in training has some.
+    """
+
+    def __init__(self, engine: Engine | None = None, auxiliary_weight: float = 0.0) -> None:
+        super().__init__(engine)
+        self.auxiliary_weight = auxiliary_weight
 
     def forward(
         self,
@@ -29,6 +40,7 @@ class Classification(Task):
     ) -> InstanceOutputs:
         """Forward N images through both networks, once each; see :meth:`Task.forward`."""
         images = self.engine.images(batch.images)
+        hook = self._auxiliary_hook(student)
         of_features: dict[str, Any] = {}
         if with_features:
             with torch.no_grad():
@@ -40,6 +52,8 @@ class Classification(Task):
                 with torch.no_grad():
                     teacher_logits = self.engine.forward(teacher, images)
             student_logits = self.engine.forward(student, images)
+        if hook is not None:
+            of_features["auxiliary_loss"] = self._auxiliary_loss(hook, batch.labels)
         return InstanceOutputs(
             student_logits,
             teacher_logits,
@@ -52,7 +66,22 @@ class Classification(Task):
 
     def training_loss(self, network: nn.Module, batch: Batch) -> Tensor:
         """Return the mean cross-entropy in nats."""
-        return F.cross_entropy(self.engine.forward(network, self.engine.images(batch.images)), batch.labels)
+        hook = self._auxiliary_hook(network)
+        loss = F.cross_entropy(self.engine.forward(network, self.engine.images(batch.images)), batch.labels)
+        further = None if hook is None else self._auxiliary_loss(hook, batch.labels)
+        return loss if further is None else loss + further.mean()
+
+    def _auxiliary_hook(self, network: nn.Module) -> LogitsHook | None:
+        """Have a network keep its auxiliary logits, and return what keeps them; None where they have no weight."""
+        hook = logits_hook(network) if self.auxiliary_weight else None
+        if hook is not None:
+            hook.keeps_auxiliary = True
+        return hook
+
+    def _auxiliary_loss(self, hook: LogitsHook, labels: Tensor) -> Tensor | None:
+        """Return the weighted cross-entropy ``(N,)`` of the auxiliary logits, or None if there are none."""
+        losses = [F.cross_entropy(logits.float(), labels, reduction="none") for logits in hook.take_auxiliary()]
+        return self.auxiliary_weight * torch.stack(losses).sum(dim=0) if losses else None
 
     @torch.no_grad()
     def teacher_logits(self, teacher: nn.Module, images: ImageSet, limit: int) -> Tensor:

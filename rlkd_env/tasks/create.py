@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from rlkd_env.tasks.base import Task
 
 
-def create_task(name: TaskName, engine: Engine | None = None, proposals: int = 64) -> Task:
+def create_task(
+    name: TaskName, engine: Engine | None = None, proposals: int = 64, auxiliary_weight: float = 0.0
+) -> Task:
     """Return the task that a data source names.
 
     Raises:
@@ -22,7 +24,7 @@ def create_task(name: TaskName, engine: Engine | None = None, proposals: int = 6
     if name == "classification":
         from rlkd_env.tasks.classification import Classification
 
-        return Classification(engine)
+        return Classification(engine, auxiliary_weight)
     if find_spec("pycocotools") is None:  # told before anything is trained
         raise missing_package("detection", "pycocotools", "detection")
     from rlkd_env.tasks.detection.task import Detection  # torchvision's detectors take as long to import as PyTorch

@@ -7,7 +7,6 @@ temperature rules as convolutional students on the images do.
 from __future__ import annotations
 
 import hashlib
-import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +24,7 @@ from rlkd_env.models.storage import load_network
 from rlkd_env.models.taps.features import forward_with_features
 from rlkd_env.training.teacher import cache_folder
 from rlkd_env.utils.files import read_tensors, tensors_hash, write_tensors
+from rlkd_env.utils.notices import tell
 from rlkd_env.utils.options import Count, NonNegative, NonNegativeInt, Options
 
 _CHUNK = 250
@@ -130,7 +130,7 @@ class FrozenFeatures(LabelledSource):
                 try:
                     return read_tensors(path)[0]
                 except UsageError as error:
-                    warnings.warn(f"the cached features are computed anew: {error}", stacklevel=2)
+                    tell(f"the cached features are computed anew: {error}")
                     path.unlink()
             tensors = extract_features(images, network, config.stage, config.components)
             write_tensors(path, tensors)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.choices import USUAL_MILESTONES, OptimizerName, Precision, ScheduleName
-from rlkd_env.utils.options import Bounds, Count, NonNegative, NonNegativeInt, Options, Positive
+from rlkd_env.utils.options import LATER_OPTIONS, Bounds, Count, NonNegative, NonNegativeInt, Options, Positive
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,6 +38,9 @@ class Recipe(Options):
     """Learning-rate schedule: cosine to zero, step (times 0.1 at the milestones) or constant."""
     optimizer: OptimizerName = "sgd"
     """Optimiser: sgd, or adam, which short trainings of detectors from scratch need."""
+    auxiliary_weight: NonNegative = 0.0
+    """Weight of the cross-entropy of auxiliary logits, where a network returns some in training beside its logits, as
+    GoogLeNet and Inception do with the option aux_logits True; 0.3 and 0.4 are usual for them."""
     milestones: tuple[float, ...] = USUAL_MILESTONES
     """Milestones of the schedule step, as shares of the run; those of the usual CIFAR-100 recipe are 5/8, 6/8 and
     7/8."""
@@ -91,8 +94,7 @@ class TeacherRecipe(Recipe):
     """Seed of initialisation and batches."""
 
     def as_key(self) -> dict[str, Any]:
-        """Return what a cached teacher is found by; the usual milestones are left out, as they were no option once."""
+        """Return what a cached teacher is found by; what was no option once is left out where it is as it was then."""
         key = {"model": self.model, **asdict(self)}
-        if self.milestones == USUAL_MILESTONES:
-            del key["milestones"]
-        return key
+        usual = {"milestones": USUAL_MILESTONES, **LATER_OPTIONS}
+        return {name: value for name, value in key.items() if name not in usual or value != usual[name]}

@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import os
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,17 @@ from rlkd_env.data import BatchStream, Splits, TaskName
 from rlkd_env.errors import UsageError
 from rlkd_env.models import create_model, file_stem
 from rlkd_env.models.engine import choose_engine
+from rlkd_env.models.outputs import check_batch_of_one
 from rlkd_env.models.storage import load_network, save_network
 from rlkd_env.tasks import create_task
 from rlkd_env.training.recipe import TEACHER_FILE, TeacherRecipe
 from rlkd_env.training.update import Optimization, step_randomness
 from rlkd_env.utils.choices import MemoryFormat
+from rlkd_env.utils.notices import tell
 from rlkd_env.utils.randomness import is_stochastic, seeded
+
+_FILES = (TEACHER_FILE, "student.safetensors", "model.safetensors", "pytorch_model.bin")
+"""What a teacher's file in a folder is called: a teacher's own, a former student's, or HuggingFace's names."""
 
 
 class TeacherTraining:
@@ -37,9 +41,11 @@ class TeacherTraining:
         self._stream = BatchStream(splits.teacher_train, recipe.batch_size, recipe.seed)
         with seeded(recipe.seed, self._device):
             self.network = create_model(recipe.model, splits.num_classes, splits.image_shape).to(self._device)
+        if recipe.batch_size == 1:
+            check_batch_of_one(self.network, splits.train.take(torch.arange(1)), "teacher")
         memory_format: MemoryFormat = "contiguous" if recipe.precision == "float32" else "auto"
         engine = choose_engine(self._device, self.network, recipe.precision, memory_format)
-        self.task = create_task(task, engine, recipe.proposals)
+        self.task = create_task(task, engine, recipe.proposals, recipe.auxiliary_weight)
         engine.prepare(self.network)
         self._is_stochastic = self.task.is_stochastic or is_stochastic(self.network)
         total_steps = recipe.epochs * self._stream.batches_per_epoch
@@ -99,11 +105,13 @@ def train_teacher(
 
 
 def load_teacher(path: Path, splits: Splits, model: str | None = None, **options: Any) -> nn.Module:
-    """Read a teacher for this data from a network's file, or ``teacher.safetensors`` in a folder, in evaluation mode.
+    """Read a teacher for this data from a network's file, or from that in a folder, in evaluation mode.
 
-    The model need only be named for files that :func:`~rlkd_env.models.storage.load_network` needs its name for.
+    In a folder, that is the teacher of ``rlkd teacher``, the student of a run, or a file as HuggingFace names it. The
+    model need only be named for files that :func:`~rlkd_env.models.storage.load_network` needs its name for.
     """
-    path = path / TEACHER_FILE if path.is_dir() else path
+    if path.is_dir():
+        path = next((path / name for name in _FILES if (path / name).is_file()), path / TEACHER_FILE)
     return load_network(path, splits.num_classes, splits.image_shape, model, **options).to(splits.train.labels.device)
 
 
@@ -135,7 +143,7 @@ def cached_teacher(
             try:
                 return load_teacher(path, splits, recipe.model)
             except UsageError as error:
-                warnings.warn(f"the cached teacher is trained anew: {error}", stacklevel=2)
+                tell(f"the cached teacher is trained anew: {error}")
                 path.unlink()
         teacher = train_teacher(splits, recipe, on_epoch, task)
         save_network(path, teacher.state_dict(), recipe.model, splits.num_classes, splits.image_shape)

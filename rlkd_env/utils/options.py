@@ -20,6 +20,12 @@ OptionValue = int | float | bool | str
 
 RENAMED_OPTIONS = {"sequence_phases": "curriculum_phases", "sequence_first_share": "curriculum_first_share"}
 """Former names of options, which files, folders and callers may still use, and their names today."""
+LATER_OPTIONS: dict[str, Any] = {
+    "auxiliary_weight": 0.0,
+    "normalization": ["auto"],
+    "teacher_normalization": ["auto"],
+}
+"""Options that came after results had been published, with the value of what was done before."""
 FORMER_OPTIONS = {"compile": False}
 """Options that are gone, which files and folders may still hold with the value of what is done today."""
 RENAMED_VALUES = {("executor", "sequence"): "serial", ("run_mode", "sequence"): "serial"}

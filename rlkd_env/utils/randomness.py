@@ -42,9 +42,15 @@ def seed_generators(seed: int) -> None:
 
 
 def is_stochastic(network: nn.Module) -> bool:
-    """Return whether a network draws random numbers in training: by dropout, or torchvision's stochastic depth."""
+    """Return whether a network draws random numbers in training: by dropout, or by stochastic depth.
+
+    Torchvision's modules for that are known, and timm's, where ``drop_rate`` is for dropout without a module.
+    """
     return any(
-        isinstance(module, _DropoutNd) or type(module).__name__ == "StochasticDepth" for module in network.modules()
+        isinstance(module, _DropoutNd)
+        or type(module).__name__ in ("StochasticDepth", "DropPath", "PatchDropout")
+        or (isinstance(rate := getattr(module, "drop_rate", 0.0), float) and rate > 0.0)
+        for module in network.modules()
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import warnings
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,9 +46,7 @@ def test_every_flipped_byte_is_noticed_or_changes_nothing(
         flipped[place] ^= 1 << int(generator.integers(8))
         path.write_bytes(bytes(flipped))
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                loaded = load_network(path, 10, SHAPE, "mlp6")
+            loaded = load_network(path, 10, SHAPE, "mlp6")
         except UsageError as error:
             refused += "\n" not in str(error)
             continue
@@ -57,20 +55,21 @@ def test_every_flipped_byte_is_noticed_or_changes_nothing(
     assert refused > 75
 
 
-def test_files_of_before_are_loaded_with_a_line(tmp_path: Path) -> None:
+def test_files_of_before_are_loaded_with_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     network, path = create_model("mlp6", 10, SHAPE), tmp_path / "a.safetensors"
     card = {"model": "mlp6", "num_classes": 10, "image_shape": SHAPE}
     save_file(network.state_dict(), path, {"network": json.dumps(card)})
-    with pytest.warns(UserWarning, match="of an earlier version and has no checksum"):
-        loaded = load_network(path, 10, SHAPE)
+    loaded = load_network(path, 10, SHAPE)
+    assert "of an earlier version and has no checksum" in capsys.readouterr().err
     assert torch.equal(next(loaded.parameters()), next(network.parameters()))
     ours(path, network)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        load_network(path, 10, SHAPE)
+    load_network(path, 10, SHAPE)
+    assert not capsys.readouterr().err
 
 
-def test_a_damaged_cached_teacher_is_trained_anew_with_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_cached_teacher_is_trained_anew_with_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("RLKD_CACHE", str(tmp_path))
     config = RunConfig.from_keywords(device="cpu", teacher_model="mlp6")
     first = build_run(config).teacher.state_dict()
@@ -78,8 +77,9 @@ def test_a_damaged_cached_teacher_is_trained_anew_with_a_line(tmp_path: Path, mo
     content = bytearray(file.read_bytes())
     content[-40] ^= 0x40  # a weight
     file.write_bytes(bytes(content))
-    with pytest.warns(UserWarning, match=r"the cached teacher is trained anew: .* is damaged: its checksum"):
-        again = build_run(config).teacher.state_dict()
+    capsys.readouterr()
+    again = build_run(config).teacher.state_dict()
+    assert re.search(r"the cached teacher is trained anew: .* is damaged: its checksum", capsys.readouterr().err)
     assert all(torch.equal(again[name], first[name]) for name in first)
 
 

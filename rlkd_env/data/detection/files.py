@@ -14,7 +14,7 @@ from rlkd_env.data.detection.annotations import Annotations, Objects
 from rlkd_env.data.detection.image_sets import DetectionSet, MemoryDetectionSet, StreamedDetectionSet, is_flipped
 from rlkd_env.data.detection.letterbox import LetterboxReader
 from rlkd_env.data.images import ImageSet, Preprocessing
-from rlkd_env.data.sources.image_folder import IMAGENET_MEAN, IMAGENET_STD
+from rlkd_env.data.normalization import NORMALIZATIONS
 from rlkd_env.data.splits import LabelledSource, Part
 from rlkd_env.data.streamed import MEMORY_LIMIT, readable
 from rlkd_env.errors import UsageError
@@ -110,7 +110,7 @@ class DetectionFiles(LabelledSource):
         size = config.image_size or self.default_size
         annotations = _annotations(files, size)
         reader = LetterboxReader(files.paths, annotations.sizes, size, _COLOUR)
-        preprocessing = Preprocessing(IMAGENET_MEAN, IMAGENET_STD, flip=is_train and self._is_flipped)
+        preprocessing = Preprocessing(*NORMALIZATIONS["imagenet"], flip=is_train and self._is_flipped)
         if len(files.paths) * 3 * size**2 <= MEMORY_LIMIT:
             pixels: list[Tensor] = []
             good = readable(reader, config, pixels)

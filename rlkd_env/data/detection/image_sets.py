@@ -15,6 +15,7 @@ from rlkd_env.data.boxes import Boxes
 from rlkd_env.data.config import DataConfig
 from rlkd_env.data.detection.annotations import Annotations, scales
 from rlkd_env.data.images import ImageSet, MemoryImages, Preprocessing, Request
+from rlkd_env.data.normalization import AUTO
 from rlkd_env.data.streamed import Reader, StreamedImages
 from rlkd_env.errors import UsageError
 
@@ -153,7 +154,13 @@ def largest_classes(boxes: Boxes) -> Tensor:
 
 
 def is_flipped(config: DataConfig, usual: bool) -> bool:
-    """Return whether training images are mirrored: as requested, or as is usual for the data."""
+    """Return whether training images are mirrored: as requested, or as is usual for the data.
+
+    Raises:
+        UsageError: If the augmentation or the normalization is not for detection.
+    """
+    if config.normalization != AUTO:
+        raise UsageError("detectors' images are normalised by the usual constants: leave --normalization out")
     if config.augmentation in ("crop_flip", "resized_crop"):
         raise UsageError(f"the augmentation {config.augmentation} is not for detection; it can be none or flip")
     return usual if config.augmentation == "auto" else config.augmentation == "flip"

@@ -22,7 +22,7 @@ _CHANNELS = (1, 3)
 class Arrays(LabelledSource):
     """A user's own arrays: pixels ``(n, height, width)`` or with 1 or 3 channels last or first, uint8 or in [0, 1].
 
-    They are normalised by the mean and std of the training images' channels.
+    They are normalised by the mean and std of the training images' channels, or by given ones.
     """
 
     default_teacher = "resnet56"
@@ -46,7 +46,7 @@ class Arrays(LabelledSource):
 
     def preprocessing(self, pixels: Tensor) -> Preprocessing:
         """Return the preprocessing for the training pixels ``(n, channels, height, width)``."""
-        mean, std = self.statistics or channel_statistics(pixels)
+        mean, std = self.config.constants(pixels.shape[1]) or self.statistics or channel_statistics(pixels)
         augmentation = self.config.augmentation
         if augmentation == "auto":
             augmentation = self.usual_augmentation

@@ -9,7 +9,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from rlkd_env.data.config import DataConfig
-from rlkd_env.data.images import ImageSet, MemoryImages
+from rlkd_env.data.images import ImageSet, MemoryImages, Preprocessing
 from rlkd_env.data.splits import DataSource, Splits, stratified
 from rlkd_env.errors import UsageError
 
@@ -25,11 +25,6 @@ def load_digit_images() -> tuple[np.ndarray, np.ndarray]:
     """Load all pixels ``(1797, 1, 8, 8)`` in [0, 1] and classes ``(1797,)``."""
     pixels, labels = load_digits(return_X_y=True)
     return (pixels / 16.0).astype(np.float32).reshape(-1, 1, 8, 8), labels.astype(np.int64)
-
-
-def _image_set(indices: np.ndarray) -> ImageSet:
-    images, labels = load_digit_images()
-    return MemoryImages(torch.from_numpy(images[indices]), torch.from_numpy(labels[indices]))
 
 
 class Digits(DataSource):
@@ -52,17 +47,22 @@ class Digits(DataSource):
         """Return the stratified parts; the same at every call."""
         parts = self.parts()
         return Splits(
-            train=_image_set(parts["training"]),
-            probe=_image_set(parts["probe"]),
-            validation=_image_set(parts["validation"]),
-            teacher_train=_image_set(parts["teacher"]),
+            train=self._image_set(parts["training"]),
+            probe=self._image_set(parts["probe"]),
+            validation=self._image_set(parts["validation"]),
+            teacher_train=self._image_set(parts["teacher"]),
             num_classes=10,
-            reserve=_image_set(parts["reserve"]),
+            reserve=self._image_set(parts["reserve"]),
         )
 
     def test_set(self) -> ImageSet:
         """Return the images, 697 by default, that are in no part of :meth:`splits`, whatever its seed."""
-        return _image_set(self.parts()["test"])
+        return self._image_set(self.parts()["test"])
+
+    def _image_set(self, indices: np.ndarray) -> ImageSet:
+        images, labels = load_digit_images()
+        preprocessing = Preprocessing(*(self.config.constants(channels=1) or ()))
+        return MemoryImages(torch.from_numpy(images[indices]), torch.from_numpy(labels[indices]), preprocessing)
 
     def parts(self) -> dict[str, np.ndarray]:
         """Return the positions of every part; those of the test set do not depend on the split's seed."""

@@ -10,12 +10,11 @@ from torch import Tensor
 from torchvision.datasets.utils import download_and_extract_archive
 
 from rlkd_env.data.images import ImageSet, MemoryImages, Preprocessing
+from rlkd_env.data.normalization import NORMALIZATIONS
 from rlkd_env.data.sources.folders import Sample, find_parts, list_classes
 from rlkd_env.data.splits import LabelledSource, Part
 from rlkd_env.data.streamed import MEMORY_LIMIT, SMALL_SIZE, FileReader, StreamedImages, readable
 from rlkd_env.errors import UsageError
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class ImageFolder(LabelledSource):
@@ -96,7 +95,7 @@ class ImageFolder(LabelledSource):
         is_flipped = augmentation != "none"
         reader = FileReader([path for path, _ in samples], size, augmentation == "resized_crop", is_flipped)
         labels = torch.tensor([label for _, label in samples])
-        constants = (IMAGENET_MEAN, IMAGENET_STD)
+        constants = config.constants(channels=3) or NORMALIZATIONS["imagenet"]
         if not in_memory:
             good = readable(reader, config) if config.damaged_images == "skip" else torch.arange(len(samples))
             return StreamedImages(reader, good, labels[good], Preprocessing(*constants), config.workers)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torchvision
 
+from rlkd_env.data.normalization import NORMALIZATIONS
 from rlkd_env.data.sources.arrays import Arrays, read_arrays
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.choices import Augmentation
@@ -50,14 +51,14 @@ class CIFAR10(_SmallSet):
     """50,000 training and 10,000 test images of 10 classes, 32 by 32 in colour."""
 
     name, folder, dataset_class = "cifar10", "cifar-10-batches-py", torchvision.datasets.CIFAR10
-    statistics = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+    statistics = NORMALIZATIONS["cifar10"]
 
 
 class CIFAR100(_SmallSet):
     """50,000 training and 10,000 test images of 100 classes, 32 by 32 in colour."""
 
     name, folder, dataset_class = "cifar100", "cifar-100-python", torchvision.datasets.CIFAR100
-    statistics = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)  # published weights expect these
+    statistics = NORMALIZATIONS["cifar100"]  # published weights expect these
 
 
 class FashionMNIST(_SmallSet):

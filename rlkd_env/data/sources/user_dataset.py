@@ -131,7 +131,18 @@ class UserDataset(LabelledSource):
     def _image_set(self, reader: DatasetReader, dataset: Dataset[Any], num_classes: int | None = None) -> ImageSet:
         size = len(dataset)  # type: ignore[arg-type]
         labels = as_labels(_labels(dataset), size, f"the labels of {self.config.dataset}", num_classes)
-        return StreamedImages(reader, torch.arange(size), labels, Preprocessing(), self.config.workers)
+        return StreamedImages(reader, torch.arange(size), labels, self._preprocessing(reader), self.config.workers)
+
+    def _preprocessing(self, reader: DatasetReader) -> Preprocessing:
+        constants = self.config.constants(reader.image_shape[0])
+        if constants is None:
+            return Preprocessing()
+        if not reader.is_within_unit:
+            raise UsageError(
+                f"the images of {self.config.dataset} are not from 0 to 1, and so normalised already: leave "
+                "--normalization out, or return them without normalisation"
+            )
+        return Preprocessing(*constants)
 
 
 def _labels(dataset: Dataset[Any]) -> np.ndarray:

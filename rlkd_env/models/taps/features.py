@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rlkd_env.errors import UsageError
+from rlkd_env.models.taps.maps import as_map, like_output
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class Taps:
     """The names of the modules at which a network's features are read.
 
     Attributes:
-        stages: The modules whose outputs are the stages' maps ``(N, channels, height, width)`` after the activation.
+        stages: The modules whose outputs are the stages' maps after the activation: ``(N, channels, height, width)``,
+            with the channels last, or as tokens ``(N, tokens, channels)``, which all become the first form.
         preactivations: The modules whose *inputs* are the same maps before the activation; one per stage, or none.
         classifier: The module that maps the pooled feature ``(N, D)`` to logits ``(N, C)``. It may be a 1x1 convolution
             that is pooled afterwards, as in SqueezeNet.
@@ -105,10 +107,10 @@ def forward_with_features(network: nn.Module, images: Tensor) -> tuple[Tensor, F
         for name in (*taps.preactivations, taps.classifier):
             hooks.enter_context(network.get_submodule(name).register_forward_pre_hook(partial(_keep, inputs, name)))
         logits = network(images)
-    pooled = inputs[taps.classifier]
+    pooled, size = inputs[taps.classifier], (images.shape[-2], images.shape[-1])
     return logits, Features(
-        tuple(outputs[name] for name in taps.stages),
-        tuple(inputs[name] for name in taps.preactivations),
+        tuple(as_map(outputs[name], size) for name in taps.stages),
+        tuple(as_map(inputs[name], size) for name in taps.preactivations),
         pooled.mean((2, 3)) if pooled.dim() == 4 else pooled,
     )
 
@@ -125,8 +127,12 @@ def feature_shapes(network: nn.Module, images: Tensor) -> FeatureShapes:
 
 def forward_from_stage(network: nn.Module, images: Tensor, stage: int, replace: Callable[[Tensor], Tensor]) -> Tensor:
     """Return the logits ``(N, C)`` of images when ``replace`` changes a stage's map for the layers after it."""
-    module = network.get_submodule(taps_of(network).stages[stage])
-    with module.register_forward_hook(lambda module, inputs, output: replace(output)):  # noqa: ARG005
+    module, size = network.get_submodule(taps_of(network).stages[stage]), (images.shape[-2], images.shape[-1])
+
+    def replaced(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:  # noqa: ARG001
+        return like_output(replace(as_map(output, size)), output, size)
+
+    with module.register_forward_hook(replaced):
         return network(images)
 
 

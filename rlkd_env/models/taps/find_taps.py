@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from rlkd_env.errors import UsageError
+from rlkd_env.models.outputs import give_logits, meta_twin
 from rlkd_env.models.taps.features import Taps, set_taps, taps_of
+from rlkd_env.models.taps.maps import as_map, has_aspect, token_grid
 
 SEARCH_SIZE = 224
 """Stages are searched on images at least this large, where only pooled maps have a single pixel."""
@@ -38,15 +40,13 @@ class _Call:
     def depth(self) -> int:
         return self.name.count(".")
 
-    @property
-    def size(self) -> tuple[int, int]:
-        return (self.given.shape[-2], self.given.shape[-1])
-
 
 def add_taps(
     network: nn.Module, num_classes: int, image_shape: tuple[int, int, int], given: Mapping[str, Any] | None = None
 ) -> nn.Module:
     """Check that a network maps images ``(N, *image_shape)`` to logits ``(N, C)``, and give it taps if it has none.
+
+    One that returns more than logits is made to return them alone, see :func:`~rlkd_env.models.outputs.give_logits`.
 
     In-place activations are made out-of-place, because they would overwrite what the taps read. If no taps can be
     found, :func:`~rlkd_env.models.taps.features.taps_of` reports it when they are needed. The ``given`` fields of
@@ -59,10 +59,11 @@ def add_taps(
     for module in network.modules():
         if isinstance(module, ACTIVATIONS) and getattr(module, "inplace", False):
             object.__setattr__(module, "inplace", False)
+    give_logits(network, image_shape)
     logits, calls, size = _watch(network, image_shape)
     kind = type(network).__name__
     if not isinstance(logits, Tensor) or logits.dim() != 2:
-        raise UsageError(f"the network {kind} does not return logits (N, classes) alone")
+        raise UsageError(f"the network {kind} does not return logits (N, classes)")
     if logits.shape[1] != num_classes:
         raise UsageError(
             f"the network {kind} returns {logits.shape[1]} logits, but the data has {num_classes} classes: "
@@ -115,11 +116,8 @@ def _watch(network: nn.Module, image_shape: tuple[int, int, int]) -> tuple[Any, 
 @torch.no_grad()
 def _record(network: nn.Module, image: Tensor) -> tuple[Any, list[_Call]]:
     """Forward images through a copy (it may keep state) in evaluation mode, on the meta device without weights."""
-    dry: dict[int, Any] = {}
-    if image.device.type == "meta":
-        dry = {id(weight): nn.Parameter(weight.to("meta"), weight.requires_grad) for weight in network.parameters()}
-        dry |= {id(buffer): buffer.to("meta") for buffer in network.buffers()}
-    twin = copy.deepcopy(network, dry).eval()
+    twin = meta_twin(network) if image.device.type == "meta" else copy.deepcopy(network)
+    twin.eval()
     calls: list[_Call] = []
     for name, module in twin.named_modules():
         module.register_forward_hook(_recorder(calls, name))
@@ -146,16 +144,16 @@ def _stages(calls: list[_Call], image_size: tuple[int, int]) -> tuple[tuple[str,
     for call in calls:
         # Before the first module with weights, maps are only copies of the image.
         begun = begun or any(True for _ in call.module.parameters(recurse=False))
-        if not begun or not call.name or times[call.name] > 1 or not _is_map(call.given, image_size):
+        if not begun or not call.name or times[call.name] > 1:
             continue
-        if call.size not in last or call.depth <= last[call.size].depth:
-            last[call.size] = call
+        size = _map_size(call.given, image_size, last)
+        if size is not None and (size not in last or call.depth <= last[size].depth):
+            last[size] = call
     pooled = {id(call.given) for call in calls if isinstance(call.module, POOLINGS)}
-    ends = [call for call in last.values() if id(call.given) not in pooled]
-    ends.sort(key=lambda call: call.size, reverse=True)
+    sizes = sorted((size for size, call in last.items() if id(call.given) not in pooled), reverse=True)
     # Convolutions without padding crop a few pixels; a stage roughly halves its map.
-    pairs = zip_longest(ends, ends[1:])
-    ends = [call for call, after in pairs if after is None or min(after.size) <= 2 / 3 * min(call.size)]
+    pairs = zip_longest(sizes, sizes[1:])
+    ends = [last[size] for size, after in pairs if after is None or min(after) <= 2 / 3 * min(size)]
     # A block may use one activation twice; a tap reads its last use.
     final = {call.name: call for call in calls if isinstance(call.module, ACTIVATIONS)}
     activated = {id(call.given): name for name, call in final.items()}
@@ -164,16 +162,19 @@ def _stages(calls: list[_Call], image_size: tuple[int, int]) -> tuple[tuple[str,
     return tuple(call.name for call in ends), names if len(names) == len(ends) else ()
 
 
-def _is_map(tensor: Tensor, image_size: tuple[int, int]) -> bool:
-    """Return whether a tensor is a map ``(N, channels, height, width)`` with the image's aspect ratio.
+def _map_size(tensor: Tensor, image_size: tuple[int, int], known: Iterable[tuple[int, int]]) -> tuple[int, int] | None:
+    """Return the size of the map that a tensor is, or None if it is none; a single pixel does not count.
 
-    That, up to rounding unless images are square, excludes maps with the channels last; a single pixel does not count.
+    A map has the image's aspect ratio. Tokens are one if their grid has the size of one before them, which a vision
+    transformer's patches have.
     """
-    if tensor.dim() != 4 or tensor.shape[0] != SEARCH_IMAGES or tensor.shape[-2:].numel() == 1:
-        return False
-    height, width = image_size
-    rounding = 0 if height == width else 1.5 * max(height, width)
-    return abs(tensor.shape[-2] * width - tensor.shape[-1] * height) <= rounding
+    if tensor.dim() not in (3, 4) or tensor.shape[0] != SEARCH_IMAGES:
+        return None
+    if tensor.dim() == 3:
+        size = token_grid(tensor.shape[1], image_size)
+        return size if size in known else None
+    height, width = as_map(tensor, image_size).shape[-2:]
+    return (height, width) if height * width > 1 and has_aspect(height, width, image_size) else None
 
 
 def _classifier(calls: list[_Call], logits: Tensor, num_classes: int) -> str:

@@ -35,14 +35,18 @@ def tapped(num_classes):
 def ten():
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
 
+def open_minded(kind, **more):
+    assert kind == "small"
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, more.pop("num_classes")), *more.pop("end", []))
+
+def failing(num_classes):
+    raise ValueError("it is Monday")
+
 def softened(num_classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes), nn.LogSoftmax(-1))
 
-def pair(num_classes):
-    class Pair(nn.Module):
-        def forward(self, images):
-            return torch.zeros(len(images), num_classes), images
-    return Pair()
+def unclassified(num_classes):
+    return nn.Identity()
 
 class ValueDependent(nn.Module):
     def __init__(self, num_classes):
@@ -178,7 +182,7 @@ def test_a_users_network_without_a_final_linear_layer_works_but_has_no_taps(user
 
 @pytest.mark.parametrize(
     ("factory", "message"),
-    [("text", "gave a str, not a torch.nn.Module"), ("pair", "does not return logits .N, classes. alone")],
+    [("text", "gave a str, not a torch.nn.Module"), ("unclassified", "does not return logits .N, classes.")],
 )
 def test_what_is_no_network_is_refused(factory: str, message: str, user_module: str) -> None:
     with pytest.raises(UsageError, match=message):
@@ -203,3 +207,13 @@ def test_several_names_may_stand_for_one_network(first: str, second: str, same: 
 def test_names_become_parts_of_file_names() -> None:
     assert file_stem("torchvision/resnet50") == "torchvision-resnet50"
     assert file_stem("a.b:Net") == "a.b-Net"
+
+
+def test_a_factory_with_further_keywords_gets_the_number_of_classes(user_module: str) -> None:
+    network = create_model(f"{user_module}:open_minded", 7, (1, 8, 8), kind="small")
+    assert network(torch.rand(2, 1, 8, 8)).shape == (2, 7)
+
+
+def test_a_factory_that_fails_is_told_of_in_a_line(user_module: str) -> None:
+    with pytest.raises(UsageError, match=r"failing' cannot be made with num_classes: ValueError: it is Monday"):
+        create_model(f"{user_module}:failing", 7, (1, 8, 8))

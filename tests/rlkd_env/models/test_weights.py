@@ -31,6 +31,19 @@ WRAPPINGS = {
     "state_dict": lambda weights: {"state_dict": prefixed(weights), "optimizer": {"state": {}}},
     "net": lambda weights: {"net": weights, "acc": 93.1},
     "compiled": lambda weights: prefixed(weights, "_orig_mod."),
+    "doubly wrapped": lambda weights: prefixed(weights, "_orig_mod.module."),
+    "the other way round": lambda weights: {"model_state_dict": prefixed(weights, "module._orig_mod.")},
+    "lightning": lambda weights: {"state_dict": prefixed(weights, "model."), "global_step": 3, "hyper_parameters": {}},
+    "distilled": lambda weights: {"weights": prefixed(weights, "student.net.")},
+    "backbone": lambda weights: prefixed(weights, "module.backbone."),
+    "nested": lambda weights: {"network": {"module": prefixed(weights)}},
+    "averaged": lambda weights: {"model_ema": {"n_averaged": torch.tensor(9), **prefixed(weights)}, "epoch": 3},
+    "counted": lambda weights: {
+        "total_ops": torch.zeros(1),
+        "conv1.total_params": torch.zeros(1),
+        "layer9.bn.num_batches_tracked": torch.tensor(3),
+        **weights,
+    },
     "before counters": lambda weights: {name: t for name, t in weights.items() if "num_batches" not in name},
 }
 
@@ -44,6 +57,27 @@ def test_pth_files_of_all_wrappings_are_loaded(wrapping: str, tmp_path: Path) ->
     assert same_weights(source, loaded)
     assert not loaded.training
     assert load_shared_weights(network("resnet8"), read_state_dict(path), path) == LoadReport((), (), ())
+
+
+def test_of_weights_and_their_average_the_average_is_taken_and_it_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, other = network(), create_model("resnet8", 10, SHAPE)
+    torch.save({"state_dict": other.state_dict(), "state_dict_ema": source.state_dict()}, tmp_path / "a.pth.tar")
+    assert same_weights(source, load_network(tmp_path / "a.pth.tar", 10, SHAPE, model="resnet8"))
+    assert "holds weights (state_dict) and their average (state_dict_ema), which is taken\n" in capsys.readouterr().err
+
+
+def test_a_prefix_that_is_the_networks_own_stays() -> None:
+    class Inside(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = torch.nn.Linear(2, 3)
+
+    source, target = Inside(), Inside()
+    for weights in (source.state_dict(), prefixed(source.state_dict(), "model.")):
+        assert load_shared_weights(target, weights, "a file").complete
+        assert torch.equal(target.model.weight, source.model.weight)
 
 
 def test_the_kind_of_a_file_is_seen_from_its_content(tmp_path: Path) -> None:
@@ -76,7 +110,7 @@ def test_other_architectures_are_refused_by_their_names(tmp_path: Path) -> None:
         UsageError, match=r"does not fit the network ResNet: it holds unknown layer1\.1\.conv1"
     ) as error:
         load_shared_weights(target, read_state_dict(path), path)
-    assert "(36 names)" in str(error.value)
+    assert "(30 names)" in str(error.value)
     assert "another architecture" in str(error.value)
     assert "\n" not in str(error.value)
     assert all(torch.equal(tensor, before[name]) for name, tensor in target.state_dict().items())

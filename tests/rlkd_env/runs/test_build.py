@@ -6,11 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from image_files import write_npz
 from torch import nn
 
+from rlkd_env.errors import UsageError
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.config import RunConfig
+from rlkd_env.runs.parallel.stackable import why_not_stacked
 
 PROBABILITIES = "the {} gives probabilities in place of logits"
 
@@ -47,3 +50,47 @@ def test_what_a_method_has_to_say_about_the_classes_is_told(tmp_path: Path, caps
     config = RunConfig.from_keywords(dataset="arrays", data_path=str(path), batch_size=8, device="cpu", method="dkd")
     build_run(config, teacher=nn.Sequential(nn.Flatten(), nn.Linear(8 * 8 * 3, 2)))
     assert "the second term of DKD" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("end", "message"),
+    [
+        (nn.Linear(4, 3), "the student knows 3 classes, but the data has 4"),
+        (nn.Unflatten(1, (2, 2)), r"the student gives \(2, 2, 2\) for 2 images, not their logits \(2, 4\)"),
+    ],
+)
+def test_what_gives_no_logits_of_the_classes_is_refused(end: nn.Module, message: str, tmp_path: Path) -> None:
+    path = write_npz(tmp_path / "a.npz")
+    config = RunConfig.from_keywords(dataset="arrays", data_path=str(path), batch_size=8, device="cpu")
+    with pytest.raises(UsageError, match=message):
+        build_run(config, teacher=network(), student=lambda: network(end))
+
+
+def test_batches_of_one_are_refused_for_batch_norms_of_single_numbers(tmp_path: Path) -> None:
+    path = write_npz(tmp_path / "a.npz")
+    config = RunConfig.from_keywords(dataset="arrays", data_path=str(path), batch_size=1, device="cpu")
+    build_run(config, teacher=network(), student=network)
+    with pytest.raises(UsageError, match="--batch-size of 2 or more"):
+        build_run(config, teacher=network(), student=lambda: network(nn.BatchNorm1d(4)))
+
+
+def test_a_run_takes_networks_that_return_more_than_logits(tmp_path: Path) -> None:
+    path = write_npz(tmp_path / "a.npz")
+    keywords = {"dataset": "arrays", "data_path": str(path), "batch_size": 8, "device": "cpu", "auxiliary_weight": 0.5}
+    run = build_run(RunConfig.from_keywords(keywords), teacher=Tupled(), student=Tupled)
+    run.reset(0)
+    auxiliary = run.outputs.auxiliary_loss
+    assert auxiliary is not None
+    torch.testing.assert_close(auxiliary, 0.5 * run.outputs.student_cross_entropy)
+    assert "auxiliary logits" in str(why_not_stacked(run))
+
+
+class Tupled(nn.Sequential):
+    """In training it returns its logits and auxiliary ones, which are the same here."""
+
+    def __init__(self) -> None:
+        super().__init__(*network())
+
+    def forward(self, images: torch.Tensor) -> object:
+        logits = super().forward(images)
+        return (logits, logits) if self.training else logits

@@ -17,7 +17,6 @@ from rlkd_env.models.taps.features import Taps, classifier_of, forward_from_stag
 from rlkd_env.models.taps.find_taps import add_taps
 
 NAMES = torchvision.models.list_models(module=torchvision.models)
-TRANSFORMERS = ("vit", "swin")
 FAMILIES = tuple({re.match("[a-z]+", name).group(): name for name in sorted(NAMES, reverse=True)}.values())
 """The first of those whose names begin with the same letters."""
 
@@ -42,7 +41,7 @@ def test_every_classifier_of_torchvision_is_created_with_taps(name: str, without
     """Which checks its logits on the way."""
     with torch.device("meta"):
         taps = taps_of(create_model(f"torchvision/{name}", 7, (3, 224, 224)))
-    assert 1 <= len(taps.stages) <= 2 if name.startswith(TRANSFORMERS) else 3 <= len(taps.stages) <= 5
+    assert len(taps.stages) == 1 if name.startswith("vit") else 3 <= len(taps.stages) <= 5
     assert len(taps.preactivations) in (0, len(taps.stages))
 
 
@@ -163,3 +162,35 @@ def test_a_network_of_fixed_size_is_searched_at_its_size() -> None:
         nn.Dropout(), nn.Conv2d(1, 2, 3, padding=1), nn.ELU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(2 * 4 * 4, 5)
     )
     assert taps_of(add_taps(network, 5, (1, 8, 8))) == Taps(("2",), ("2",), "5")
+
+
+def vision_transformer(package: str, channels: int) -> nn.Module:
+    """Two blocks of 48 channels on a grid of 4 by 4 patches."""
+    if package == "torchvision":
+        network = torchvision.models.VisionTransformer(32, 8, 2, 4, 48, 64, num_classes=7)
+        return add_taps(network, 7, (channels, 32, 32))
+    pytest.importorskip("timm")
+    options = {"patch_size": 8, "depth": 2, "embed_dim": 48, "num_heads": 4}
+    return create_model("timm/vit_tiny_patch16_224", 7, (channels, 32, 32), **options)
+
+
+@pytest.mark.parametrize(("package", "channels"), [("torchvision", 3), ("timm", 3), ("timm", 1)])
+def test_the_tokens_of_a_vision_transformer_are_maps(package: str, channels: int) -> None:
+    network, images = vision_transformer(package, channels).eval(), torch.rand(2, channels, 32, 32)
+    logits, features = forward_with_features(network, images)
+    assert torch.equal(logits, network(images))
+    assert [tuple(stage.shape) for stage in features.stages] == [(2, 48, 4, 4)]
+    assert features.pooled.shape == (2, 48)
+    # They are those of the patches: the logits follow from the class token alone, which is not among them.
+    other = forward_from_stage(network, images, 0, torch.zeros_like)
+    assert torch.allclose(other, logits, atol=1e-5)
+
+
+def test_maps_with_the_channels_last_are_turned() -> None:
+    swin = torchvision.models.SwinTransformer([4, 4], 12, [1, 1, 1], [1, 2, 2], [4, 4], num_classes=7)
+    network = add_taps(swin, 7, (3, 64, 64))
+    images = torch.rand(2, 3, 64, 64)
+    logits, features = forward_with_features(network.eval(), images)
+    assert [tuple(stage.shape[1:]) for stage in features.stages] == [(12, 16, 16), (24, 8, 8), (48, 4, 4)]
+    assert torch.allclose(forward_from_stage(network, images, 1, lambda maps: maps), logits)
+    assert not torch.allclose(forward_from_stage(network, images, 1, torch.zeros_like), logits)
