@@ -67,7 +67,7 @@ def run_validate(config: ValidateConfig) -> int:
     checks = [*_settings_and_files(recorded, path.parent), *compare(recorded, again, config.tolerance, bool(reasons))]
     _print(checks, reasons, config.tolerance)
     if changed:
-        print(f"the cause: the {' and the '.join(changed)} are not those of the recorded run")
+        print(f"the cause: changed since the recorded run: the {' and the '.join(changed)}")
     return 0 if all(check.holds for check in checks) else 1
 
 

@@ -7,30 +7,32 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from experiments.cli import main
-from rlkd_env.models import create_model
-from rlkd_env.models.storage import save_network
 
 QUICK = ["--device", "cpu", "--no-progress", "--no-tensorboard"]
-SHAPE = (1, 8, 8)
+DATA = ["--dataset", "arrays", "--data-path", "data.npz"]
 
 
 def write_teacher(seed: int) -> None:
-    torch.manual_seed(seed)
-    save_network(Path("teacher.safetensors"), create_model("mlp6", 4, SHAPE).state_dict(), "mlp6", 4, SHAPE)
+    options = ["--model", "mlp6", "--epochs", "20", "--learning-rate", "0.02", "--seed", str(seed), "--overwrite"]
+    assert main(["teacher", *DATA, *options, *QUICK[:3], "--out", "teacher"]) == 0
 
 
 def write_data(changed: str = "") -> None:
-    """Write 200 images of which, perhaps, one pixel of all or one label of all is another."""
+    """Write 200 images, a quarter of each of which tells its class; perhaps with one pixel or label changed."""
     generator = np.random.default_rng(0)
-    arrays = {"x_train": generator.integers(0, 255, (200, 8, 8), dtype=np.uint8), "y_train": np.arange(200) % 4}
-    arrays |= {"x_test": arrays["x_train"][:40] // 2, "y_test": arrays["y_train"][:40]}
+    labels = np.arange(200) % 4
+    pixels = generator.integers(0, 100, (200, 8, 8), dtype=np.uint8)
+    for image, label in zip(pixels, labels, strict=True):
+        image[2 * label : 2 * label + 2] += 120
+    arrays = {"x_train": pixels, "y_train": labels, "x_test": pixels[:40] // 2, "y_test": labels[:40]}
     if changed.startswith("x"):
-        arrays[changed] = arrays[changed] ^ 1
+        arrays[changed] = arrays[changed].copy()
+        arrays[changed][:, 0, 0] ^= 1
     elif changed:
-        arrays[changed] = (arrays[changed] + 1) % 4
+        arrays[changed] = arrays[changed].copy()
+        arrays[changed][:2] = 3
     np.savez("data.npz", **arrays)
 
 
@@ -38,18 +40,9 @@ def write_data(changed: str = "") -> None:
 def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A run that looks as if it had been killed after its last checkpoint, and the options that resume it."""
     monkeypatch.chdir(tmp_path)
-    write_teacher(0)
     write_data()
-    options = [
-        "--dataset",
-        "arrays",
-        "--data-path",
-        "data.npz",
-        "--teacher",
-        "teacher.safetensors",
-        "--student",
-        "mlp6",
-    ]
+    write_teacher(0)
+    options = [*DATA, "--teacher", "teacher", "--student", "mlp6"]
     options += ["--rule", "fixed", "--epochs", "2", "--validation-images", "30", "--checkpoint-seconds", "0"]
     assert main(["distill", *options, *QUICK, "--out", "run"]) == 0
     Path("run/summary.json").rename("summary.json")
@@ -65,12 +58,12 @@ def test_an_exchange_before_a_resume_is_refused(
     else:
         write_data(changed)
     assert main(stopped) == 2
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    assert f"the {'teacher' if changed == 'teacher' else 'training images'}" in told
-    assert "put them back, or start it anew with --overwrite" in told
-    write_teacher(0)
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert (
+        f"changed since the start of what is in run: the {'teacher;' if changed == 'teacher' else 'training i'}" in told
+    )
     write_data()
+    write_teacher(0)
     assert main(stopped) == 0
     names = ("student_sha256", "student_last_sha256", "fingerprints")
     before, after = (json.loads(Path(path).read_text()) for path in ("summary.json", "run/summary.json"))
@@ -91,7 +84,7 @@ def test_validate_names_the_cause(
     capsys.readouterr()
     assert main(["validate", "summary.json", "--no-progress"]) == 1
     told = capsys.readouterr().out
-    assert f"the cause: the {cause}" in told
+    assert f"the cause: changed since the recorded run: the {cause}" in told
     assert f"fingerprint of {cause}" in told
 
 
