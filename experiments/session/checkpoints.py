@@ -124,8 +124,8 @@ def check_fingerprints(recorded: Mapping[str, str], found: Mapping[str, str], fo
     """
     if changed := changed_parts(recorded, found):
         raise UsageError(
-            f"changed since the start of what is in {folder}: the {' and the '.join(changed)}; put back what was there, or "
-            "start anew with --overwrite"
+            f"changed since the start of what is in {folder}: the {' and the '.join(changed)}; put back what was "
+            "there, or start anew with --overwrite"
         )
 
 
