@@ -62,7 +62,7 @@ def read_json(path: Path) -> Any:
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write named tensors and text metadata as safetensors, atomically, with a checksum of both."""
     content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    told = metadata or {}
+    told = {name: value for name, value in (metadata or {}).items() if name != CHECKSUM}
     # A single entry, because safetensors shuffles several, and the same content should give the same file.
     entry = json.dumps({**told, CHECKSUM: _checksum(content, told)})
     write_atomically(path, save(content, {_ENTRY: entry}))
