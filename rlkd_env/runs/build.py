@@ -126,7 +126,7 @@ def build_run(
         if config.recipe.batch_size == 1 and source.task == "classification":
             check_batch_of_one(trial, splits.train.take(torch.arange(1)), "student")
         method = create_its_method(trial)
-    engine = config.engine.engine(device, trial)
+    engine = config.engine.engine(device, trial, splits.train.take(torch.arange(min(4, len(splits.train)))))
     task = create_task(source.task, engine, config.batches.proposals, config.recipe.auxiliary_weight)
     if (remark := method.remark(task.num_logits(splits))) is not None:
         tell(remark)
