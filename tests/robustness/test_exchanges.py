@@ -88,6 +88,17 @@ def test_validate_names_the_cause(
     assert f"fingerprint of {cause}" in told
 
 
+@pytest.mark.slow
+def test_a_comparison_with_an_exchanged_teacher_is_told(stopped: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    options = [*DATA, "--teacher", "teacher", "--student", "mlp6", "--epochs", "1", "--executor", "serial", *QUICK]
+    options += ["--validation-images", "30", "--out", "comparison"]
+    assert main(["compare", *options, "--seeds", "1"]) == 0
+    assert "not all runs" not in capsys.readouterr().err
+    write_teacher(1)
+    assert main(["compare", *options, "--seeds", "2"]) == 0
+    assert "not all runs of arrays/T=4 were made with the same teacher" in capsys.readouterr().err
+
+
 def test_data_exchanged_under_a_teacher_in_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
