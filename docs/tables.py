@@ -293,6 +293,8 @@ def _of_population(column: str, row: Cells) -> str:
         )
     if column == "over the mean member":
         return difference(known["difference"](best, known["mean_member"](task, name)))
+    if column == "over annealing alone":
+        return difference(known["difference"](best, known["annealing"](task)))
     kind = {"average of all weights over it": "average-weights", "ensemble over it": "ensemble"}[column]
     return difference(known["difference"](known["kept"](task, name, kind), best))
 

@@ -297,3 +297,15 @@ def test_settings_without_a_population_do_not_speak_of_one(tmp_path: Path) -> No
     assert distill(tmp_path, "--rule", "fixed", "--no-tensorboard") == 0
     assert not {"population", "members", "keep", "run_mode"} & read(tmp_path, "config.json").keys()
     assert "population" not in read(tmp_path)
+
+
+def test_a_population_is_an_arm_of_a_comparison(tmp_path: Path) -> None:
+    arms = ("--arms", "pair", "{rule: fixed, members: [2, 8]}", "--seeds", "1", "--epochs", "3", "--device", "cpu")
+    given = ["compare", *arms, "--no-progress", "--executor", "serial", "--out", str(tmp_path)]
+    assert main(given) == 0
+    made = tmp_path / "runs" / "digits" / "pair" / "seed0"
+    (row,) = (run for run in read(tmp_path, "comparison.json")["runs"] if run["arm"] == "pair")
+    assert row["chosen_test_accuracy"] == read(made)["population"]["candidates"]["best"]["test_accuracy"]
+    before = (made / "summary.json").stat().st_mtime_ns
+    assert main(given) == 0
+    assert (made / "summary.json").stat().st_mtime_ns == before  # a finished population is not made again
