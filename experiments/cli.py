@@ -1,9 +1,12 @@
-"""The ``rlkd`` command line: parsing, and errors as one line with exit code 2."""
+"""The ``rlkd`` command line: parsing, and errors as one line."""
 
 from __future__ import annotations
 
 import importlib
+import io
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,8 +18,9 @@ from experiments.config.presets import laid_over, read_config_file, read_layers
 from experiments.parsing import named_options, parse_options, renamed_arguments
 from experiments.session.folder import CONFIG_FILE
 from experiments.shadowing import check_agents
+from experiments.signals import exit_code, ignore_signals, raise_on_signals, raised, tell_stop
 from rlkd_env.errors import UsageError, unknown_name
-from rlkd_env.utils.torchrun import is_first_process, started_processes
+from rlkd_env.utils.processes import is_first_process, started_processes
 from rlkd_env.utils.trust import believing, module_paths, trusted_paths
 
 _COMMANDS: dict[str, type[CommandConfig]] = {
@@ -33,6 +37,9 @@ _COMMANDS: dict[str, type[CommandConfig]] = {
 which is imported only then."""
 _MODULES = {"bench": "experiments.commands.bench.command", "train-agent": "experiments.commands.train_agent.command"}
 _DESCRIPTION = "Knowledge distillation in which a reinforcement-learning agent sets every instance's temperature."
+DEBUG = "--debug"
+"""Option of all commands that shows the traceback of an error."""
+_LONGEST_MESSAGE = 500
 
 
 def parse(arguments: Sequence[str]) -> CommandConfig:
@@ -82,7 +89,10 @@ def _resumed(config: Any, chosen: set[str]) -> Any:
     path = config.folder / CONFIG_FILE
     if not path.is_file():
         return config
-    stored = read_config_file(path, config.as_keywords())
+    stored = read_config_file(path, _all_names())
+    if foreign := stored.keys() - config.as_keywords().keys():
+        owner = next((name for name, kind in _COMMANDS.items() if foreign <= {*kind.option_names()}), "another program")
+        raise UsageError(f"{config.folder} is a folder of rlkd {owner}: resume it with that command")
     resumed = config.replaced({name: value for name, value in stored.items() if name not in chosen})
     for name, value in resumed.settings().items():
         if name in stored and stored[name] != value:
@@ -90,32 +100,89 @@ def _resumed(config: Any, chosen: set[str]) -> Any:
     return resumed
 
 
+def _all_names() -> set[str]:
+    """Return the names of the options of all commands."""
+    return {name for kind in _COMMANDS.values() for name in kind.option_names()}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command, and return 0, 1 when a run diverged, 2 for bad input, or 130 when interrupted."""
+    """Run a command, and tell every error in a line.
+
+    ``--debug`` shows where an error comes from. Otherwise the traceback of one that nobody has foreseen is in a file.
+
+    Returns:
+        0; 1 when a run diverged or failed; 2 for what the user can mend; 3 for an unforeseen error; or, after a signal
+        that asked to stop, 128 and its number, which is 130 for Ctrl-C.
+    """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    _escape_what_cannot_be_printed()
     try:
-        check_agents()
-        given = sys.argv[1:] if arguments is None else list(arguments)
-        named = module_paths(given)
-        with believing(named):
-            config = parse(given)
-        if started_processes() > 1 and not isinstance(config, configs.DistillConfig):
-            raise UsageError("only rlkd distill runs in several processes: start this command without torchrun")
-        name = next(name for name, kind in _COMMANDS.items() if isinstance(config, kind))
-        module = importlib.import_module(_MODULES.get(name, f"experiments.commands.{name}"))
-        run: Callable[[Any], int] = getattr(module, f"run_{name.replace('-', '_')}")
-        with believing(named | trusted_paths(config.trusted)):
-            return run(config)
+        return _run([argument for argument in given if argument != DEBUG])
+    except KeyboardInterrupt as stop:
+        return _tell_stop(stop)
     except (UsageError, OSError) as error:
+        if DEBUG in given:
+            traceback.print_exc()
         if is_first_process():  # the others have the same error, or have told their own
-            print(f"rlkd: error: {' '.join(str(error).split())}", file=sys.stderr)
+            _tell_error(str(error))
         return 2
+    except Exception as error:
+        if (asked := raised()) is not None:  # libraries make other errors of it, such as one of their import
+            return _tell_stop(asked)
+        _tell_unforeseen(error, is_shown=DEBUG in given)
+        return 3
+
+
+def _run(arguments: list[str]) -> int:
+    check_agents()
+    named = module_paths(arguments)
+    with believing(named):
+        config = parse(arguments)
+    if started_processes() > 1 and not isinstance(config, configs.DistillConfig):
+        raise UsageError("only rlkd distill runs in several processes: start this command without torchrun")
+    name = next(name for name, kind in _COMMANDS.items() if isinstance(config, kind))
+    module = importlib.import_module(_MODULES.get(name, f"experiments.commands.{name}"))
+    run: Callable[[Any], int] = getattr(module, f"run_{name.replace('-', '_')}")
+    with believing(named | trusted_paths(config.trusted)):
+        return run(config)
+
+
+def _escape_what_cannot_be_printed() -> None:
+    """Let names of files that are no text be printed with escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _tell_error(message: str) -> None:
+    print(f"rlkd: error: {' '.join(message.split())}", file=sys.stderr)
+
+
+def _tell_stop(stop: KeyboardInterrupt) -> int:
+    if is_first_process():
+        tell_stop("rlkd: interrupted")
+    return exit_code(stop)
+
+
+def _tell_unforeseen(error: Exception, is_shown: bool) -> None:
+    """Tell an error that may be one of the program in a line, and write its traceback into a file or show it."""
+    told = " ".join(f"{type(error).__name__}: {error}".split())
+    if is_shown:
+        traceback.print_exception(error)
+        _tell_error(told)
+        return
+    with tempfile.NamedTemporaryFile("w", prefix="rlkd-error-", suffix=".log", delete=False) as file:
+        traceback.print_exception(error, file=file)
+    _tell_error(f"{told[:_LONGEST_MESSAGE]}; its traceback is in {file.name}, and {DEBUG} shows it")
 
 
 def entry_point() -> None:
     """Run the process' command and leave with its exit code."""
+    raise_on_signals()
     code = main()
     if started_processes() > 1:
         from experiments.session.distributed import end_at_once
 
         end_at_once(code)
+    ignore_signals()
     sys.exit(code)

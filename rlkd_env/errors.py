@@ -10,6 +10,10 @@ class UsageError(ValueError):
     """A request that cannot be met; its message is one line that tells the user what to change."""
 
 
+class AgentDiverged(UsageError):  # noqa: N818 (not an error in the program)
+    """The networks of an agent that learns hold no usable numbers any more."""
+
+
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> UsageError:
     """Build the error for an unknown name: what was given, the closest match and every valid name."""
     names = sorted(valid)

@@ -58,7 +58,7 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "agents": (("rules",), ("learned",), ("sb3", "recording")),
     "experiments": (
-        ("shadowing",),
+        ("shadowing", "signals"),
         ("config",),
         ("session",),
         ("compare", "api"),

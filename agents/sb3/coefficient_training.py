@@ -10,8 +10,9 @@ from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 from agents.learned.coefficient_policy import CoefficientPolicy
 from agents.sb3.checkpoint import agent_state, load_agent_state
+from agents.sb3.divergence import noticing_divergence
 from agents.sb3.export import export_coefficient_policy
-from agents.sb3.make import continue_from, default_options, make_agent
+from agents.sb3.make import check_agent_options, continue_from, default_options, make_agent
 from rlkd_env.envs.coefficient_env import CoefficientVectorEnv
 from rlkd_env.utils.randomness import load_random_state, random_state
 
@@ -42,19 +43,25 @@ class CoefficientTraining:
         chosen: dict[str, Any] = {"gamma": discount, "seed": seed}
         if "n_steps" in defaults:
             chosen |= {argument: value for argument, value in whole_episodes.items() if argument in defaults}
+        check_agent_options(name, options)  # names that are arguments of make_agent are no options of an agent's class
         chosen |= options
         self._agent = make_agent(name, self._recorded, **chosen)
         self.generation = 0
 
     def update(self) -> dict[str, float]:
-        """Let the agent act and learn for an episode of all runs; return its figures."""
+        """Let the agent act and learn for an episode of all runs; return its figures.
+
+        Raises:
+            AgentDiverged: if the agent's networks hold no usable numbers any more.
+        """
         turn = self.generation % len(self._seeds)
         seeds, count = self._seeds[turn], self._env.num_envs
         draws = np.random.default_rng([self._seed, self.generation])
         first = int(draws.integers(seeds.start, max(seeds.start + 1, seeds.stop - count)))
         observation, _ = self._recorded.reset(seed=first, options={"turn": turn})
         continue_from(self._agent, observation)
-        self._agent.learn(count * self._env.decisions, reset_num_timesteps=False)
+        with noticing_divergence(self._agent):
+            self._agent.learn(count * self._env.decisions, reset_num_timesteps=False)
         self.generation += 1
         return {"return": float(np.mean(self._recorded.return_queue))}
 

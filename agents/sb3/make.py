@@ -8,22 +8,34 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
 from gymnasium.vector import VectorEnv
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.noise import NormalActionNoise
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from agents.sb3.vec_env import VectorEnvAdapter
 from rlkd_env.errors import UsageError, unknown_name
+from rlkd_env.models.engine import select_device
+from rlkd_env.utils.options import (
+    Bounds,
+    Count,
+    NonNegative,
+    NonNegativeInt,
+    Positive,
+    Seed,
+    UnitInterval,
+    read_value,
+)
 from rlkd_env.utils.registry import Registry, import_by_path
 
 _HIDDEN_LAYERS = [64, 64]
@@ -78,6 +90,28 @@ def _off_policy(num_envs: int) -> dict[str, Any]:
 def _maximum_entropy(num_envs: int) -> dict[str, Any]:
     """A small entropy bonus from the start: tuned down from the usual 1 it would outlast a short KD run."""
     return {**_off_policy(num_envs), "ent_coef": "auto_0.1"}
+
+
+_ARGUMENTS: dict[str, Any] = {
+    **dict.fromkeys(("learning_rate", "clip_range", "clip_range_vf", "max_grad_norm", "target_kl"), Positive),
+    **dict.fromkeys(("rms_prop_eps", "line_search_shrinking_factor", "cg_damping"), Positive),
+    **dict.fromkeys(("ent_coef", "vf_coef", "target_policy_noise", "target_noise_clip"), NonNegative),
+    **dict.fromkeys(("gamma", "gae_lambda", "tau"), UnitInterval),
+    **dict.fromkeys(("n_steps", "n_epochs", "batch_size", "buffer_size", "train_freq", "policy_delay"), Count),
+    **dict.fromkeys(("stats_window_size", "n_critic_updates", "cg_max_steps", "line_search_max_iter"), Count),
+    **dict.fromkeys(("sub_sampling_factor", "target_update_interval"), Count),
+    **dict.fromkeys(("learning_starts", "top_quantiles_to_drop_per_net", "verbose"), NonNegativeInt),
+    **dict.fromkeys(("gradient_steps", "sde_sample_freq"), Annotated[int, Bounds(at_least=-1)]),
+    **dict.fromkeys(("use_sde", "normalize_advantage", "use_rms_prop", "optimize_memory_usage"), bool),
+    "use_sde_at_warmup": bool,
+    "target_entropy": float,
+    "seed": Seed,
+}
+"""What arguments of stable-baselines3's and sb3-contrib's agents must be."""
+_TUNED = ("ent_coef", "target_entropy")
+"""Arguments that may be auto."""
+_BUFFERS = ("replay_buffer_class", "replay_buffer_kwargs", "rollout_buffer_class", "rollout_buffer_kwargs")
+_OBJECTS = ("policy_kwargs", "action_noise", *_BUFFERS)
 
 
 @dataclass(frozen=True)
@@ -181,10 +215,7 @@ def make_agent(
     name = AGENTS.name_of(agent)
     family = AGENTS[name]
     agent_class = family.load()
-    valid = [name for name in inspect.signature(agent_class.__init__).parameters if name not in ("self", "env")]
-    for override in overrides:
-        if override not in valid:
-            raise unknown_name(f"option of agent {name!r}", override, valid)
+    overrides = check_agent_options(name, overrides)
     vec_env = env if isinstance(env, VecEnv) else VectorEnvAdapter(env)
     space = vec_env.action_space
     if isinstance(space, spaces.Box) and not (np.all(space.low == -1.0) and np.all(space.high == 1.0)):
@@ -192,7 +223,11 @@ def make_agent(
             f"agents act in [-1, 1], not in {space}: wrap the environment in TemperatureAction or RescaleAction"
         )
     chosen = choose_device(vec_env, family) if device == "auto" else device
-    arguments: dict[str, Any] = {"policy": "MlpPolicy", "device": chosen, **family.defaults(vec_env.num_envs)}
+    arguments: dict[str, Any] = {
+        "policy": "MlpPolicy",
+        "device": select_device(str(chosen)),
+        **family.defaults(vec_env.num_envs),
+    }
     if family.noise:
         numbers = int(np.prod(space.shape or (1,)))
         arguments["action_noise"] = NormalActionNoise(np.zeros(numbers), np.full(numbers, family.noise))
@@ -208,9 +243,35 @@ def make_agent(
         with warnings.catch_warnings():
             # With many slots a GPU is faster, whatever stable-baselines3 says.
             warnings.filterwarnings("ignore", message="You are trying to run")
-            return agent_class(env=vec_env, **arguments)
-    except (TypeError, ValueError, AssertionError) as error:
-        raise UsageError(f"agent {name!r} refuses its options: {error}") from None
+            made = agent_class(env=vec_env, **arguments)
+    except Exception as error:  # stable-baselines3 checks few options, and what a wrong one raises is anything
+        raise UsageError(f"agent {name!r} refuses its options: {error}") from error
+    if not overrides.keys() & {"verbose", "tensorboard_log"}:
+        made.set_logger(Logger(None, []))  # the usual one leaves an empty folder in the temporary directory
+    return made
+
+
+def check_agent_options(agent: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments of an agent's class with the types of those that are known here, which include all numbers.
+
+    Raises:
+        UsageError: if an argument is unknown, of another type or out of its range.
+    """
+    parameters = inspect.signature(AGENTS[agent].load().__init__).parameters
+    valid = [name for name in parameters if name not in ("self", "env", "_init_setup_model")]
+    read = dict(options)
+    for name, value in options.items():
+        if name not in valid:
+            raise unknown_name(f"option of agent {agent!r}", name, valid)
+        words = f"agent {agent!r}: {name}"
+        if name == "device":
+            select_device(str(value))
+        if name in _OBJECTS and isinstance(value, str | int | float):
+            raise UsageError(f"{words} is an object, which only Python can give")
+        if name in _ARGUMENTS and not (value is None or callable(value) or isinstance(value, tuple)):
+            is_tuned = name in _TUNED and isinstance(value, str) and value.startswith("auto")
+            read[name] = value if is_tuned else read_value(words, value, _ARGUMENTS[name])
+    return read
 
 
 def choose_device(env: VecEnv, family: AgentFamily) -> torch.device:

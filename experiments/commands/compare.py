@@ -23,6 +23,7 @@ from experiments.compare.work import Outcome, new_memo
 from experiments.config import CompareConfig
 from experiments.session.prepare import prepare
 from experiments.session.provenance import versions
+from experiments.signals import exit_code, tell_stop
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.fingerprints import changed_parts
 from rlkd_env.utils.files import write_json
@@ -75,10 +76,10 @@ def _compare(config: CompareConfig, plan: Plan) -> int:
     code, again = 0, f"go on with the same command; what is finished is in {folder}"
     try:
         _make(config, plan, missing, outcomes)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         outcomes |= _finished(missing)  # with the run that was just ending
-        print(f"\ninterrupted after {len(outcomes)} of {len(plan.runs)} runs: {again}", file=sys.stderr)
-        code = 130
+        tell_stop(f"interrupted after {len(outcomes)} of {len(plan.runs)} runs: {again}")
+        code = exit_code(stop)
     except WorkersLost:
         print(f"\nrlkd: error: worker processes end as soon as they start: {again}", file=sys.stderr)
         code = 1

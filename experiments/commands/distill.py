@@ -14,8 +14,9 @@ from experiments.session.population.session import PopulationSession
 from experiments.session.prepare import prepare
 from experiments.session.session import DistillSession
 from experiments.session.summary import check_run_folder, complete, print_summary
-from rlkd_env.errors import UsageError
-from rlkd_env.utils.torchrun import started_processes
+from experiments.signals import exit_code, tell_stop
+from rlkd_env.errors import AgentDiverged, UsageError
+from rlkd_env.utils.processes import started_processes
 
 
 def run_distill(config: DistillConfig) -> int:
@@ -39,13 +40,15 @@ def _finish(
     folder, run, records = session.folder, session.run, session.records
     try:
         summary = complete(session, leading)
-    except RunInterrupted:
-        print(
-            f"\ninterrupted at update {records.steps} of {run.total_steps}: "
-            f"student, policy and checkpoint are in {folder}; go on with: rlkd distill --resume --out {folder}",
-            file=sys.stderr,
+    except RunInterrupted as stop:
+        tell_stop(
+            f"interrupted at update {records.steps} of {run.total_steps}: "
+            f"student, policy and checkpoint are in {folder}; go on with: rlkd distill --resume --out {folder}"
         )
-        return 130
+        return exit_code(stop)
+    except AgentDiverged as error:
+        print(f"rlkd: {error}", file=sys.stderr)
+        return 1
     print_summary(summary, folder)
     if records.diverged:
         kept = f"the last good student is in {folder}" if records.selection.last_student else "there is no good student"

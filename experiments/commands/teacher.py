@@ -22,8 +22,8 @@ from experiments.session.folder import (
     locked,
 )
 from experiments.session.provenance import versions
+from experiments.signals import StopRequest, exit_code, tell_stop
 from rlkd_env.data import DataSource, ImageSet, Splits, create_source
-from rlkd_env.errors import UsageError
 from rlkd_env.models import check_model
 from rlkd_env.models.engine import select_device
 from rlkd_env.models.storage import save_network
@@ -36,13 +36,15 @@ def run_teacher(config: TeacherConfig) -> int:
     """Train a teacher, evaluate it on the test set once, and write it with a card."""
     recipe = config.recipe()
     check_model(recipe.model)  # an unknown name is told before anything else
-    _check_folder(config)
+    if _is_finished(config):
+        return 0
     source = create_source(config.data)
     device = select_device(config.output.device)
     splits = source.splits().to(device)
     training = TeacherTraining(splits, recipe, source.task)
     with locked(config.folder):
-        _check_folder(config, holds_lock=True)
+        if _is_finished(config, holds_lock=True):
+            return 0
         return _train(config, source, training, splits)
 
 
@@ -68,20 +70,26 @@ def _train(config: TeacherConfig, source: DataSource, training: TeacherTraining,
         state = {"run": training.state_dict(), "fingerprints": known, **so_far}
         save_checkpoint(folder / CHECKPOINT_FOLDER, state)
 
-    with tqdm(total=recipe.epochs, initial=training.epoch, desc="teacher", disable=not output.progress) as bar:
-        try:
-            while not training.finished:
-                loss = training.run_epoch()
-                accuracy = float(task.evaluate(training.network, splits.validation).accuracy)
-                history.append({"loss": loss, "validation_accuracy": accuracy})
-                bar.update()
-                bar.set_postfix(loss=f"{loss:.4f}", validation=f"{accuracy:.2%}")
-                if time.monotonic() - last_checkpoint >= output.checkpoint_seconds:
-                    save()
-                    last_checkpoint = time.monotonic()
-        except KeyboardInterrupt:
-            print(f"\ninterrupted in epoch {training.epoch + 1}; go on with: rlkd teacher --resume --out {folder}")
-            return 130
+    stop = StopRequest()
+    with (
+        tqdm(total=recipe.epochs, initial=training.epoch, desc="teacher", disable=not output.progress) as bar,
+        stop.listening(),
+    ):
+        while not training.finished:
+            loss = training.run_epoch(is_stopped=stop.__bool__)
+            if loss is None:
+                save()
+                break
+            accuracy = float(task.evaluate(training.network, splits.validation).accuracy)
+            history.append({"loss": loss, "validation_accuracy": accuracy})
+            bar.update()
+            bar.set_postfix(loss=f"{loss:.4f}", validation=f"{accuracy:.2%}")
+            if time.monotonic() - last_checkpoint >= output.checkpoint_seconds:
+                save()
+                last_checkpoint = time.monotonic()
+    if not training.finished:
+        tell_stop(f"interrupted in epoch {training.epoch + 1}; go on with: rlkd teacher --resume --out {folder}")
+        return exit_code(stop.error())
     seconds += time.monotonic() - started
     test = source.test_set()
     card = {
@@ -104,11 +112,14 @@ def _train(config: TeacherConfig, source: DataSource, training: TeacherTraining,
     return 0
 
 
-def _check_folder(config: TeacherConfig, holds_lock: bool = False) -> None:
+def _is_finished(config: TeacherConfig, holds_lock: bool = False) -> bool:
+    """Check that a training may write into its folder; tell it and return True if there is nothing left to train."""
     folder, output = config.folder, config.output
-    if output.resume and (folder / TEACHER_FILE).exists():
-        raise UsageError(f"there is no training to resume in {folder}")
     check_folder(folder, output.overwrite, output.resume, TEACHER, holds_lock)
+    is_finished = output.resume and (folder / TEACHER_FILE).exists()
+    if is_finished:
+        print(f"the teacher in {folder} is finished already")
+    return is_finished
 
 
 def _test_figures(training: TeacherTraining, test: ImageSet | None, device: torch.device) -> dict[str, Any]:

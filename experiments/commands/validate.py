@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from experiments.session.checkpoints import RunInterrupted
 from experiments.session.folder import LAST_STUDENT_FILE, STUDENT_FILE, SUMMARY_FILE, check_folder
 from experiments.session.prepare import prepare
 from experiments.session.summary import complete
+from experiments.signals import exit_code, tell_stop
 from rlkd_env.errors import UsageError
 from rlkd_env.models.engine import select_device
 from rlkd_env.runs.fingerprints import NAMES, changed_parts
@@ -58,9 +58,9 @@ def run_validate(config: ValidateConfig) -> int:
         stack.enter_context(using_threads(recorded["threads"]))
         try:
             complete(prepare(distill))
-        except RunInterrupted:
-            print("\ninterrupted: nothing has been compared", file=sys.stderr)
-            return 130
+        except RunInterrupted as stop:
+            tell_stop("interrupted: nothing has been compared")
+            return exit_code(stop)
         again = read_json(distill.folder / SUMMARY_FILE)
     changed = changed_parts(recorded.get("fingerprints", {}), again["fingerprints"])
     reasons = why_bits_may_differ(recorded, again)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import threading
 import warnings
 from collections.abc import Callable, Generator, Sequence
@@ -20,6 +19,7 @@ from experiments.compare.work import CountEpochs, Outcome, new_memo
 from experiments.config.compare import CompareOptions
 from rlkd_env.errors import missing_package
 from rlkd_env.runs.parallel.workers import available_cores
+from rlkd_env.utils.processes import end_with_parent, leave_signals_to_parent, starting_children
 from rlkd_env.utils.trust import believed, believing
 
 Executor = Callable[[Sequence[Unit], CompareOptions, CountEpochs], Generator[Outcome, None, None]]
@@ -62,7 +62,8 @@ def _in_pool(
     pool = ProcessPoolExecutor(min(jobs, len(units)), context, _start_worker, (epochs, of_workers))
     waiting, begun, seen = dict[Future[list[Outcome]], Unit](), set[str](), 0
     try:
-        waiting |= {pool.submit(_work, unit, threads, believed()): unit for unit in units}
+        with starting_children():
+            waiting |= {pool.submit(_work, unit, threads, believed()): unit for unit in units}
         while waiting:
             done, _ = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
             count(epochs.value - seen)
@@ -127,16 +128,10 @@ def _start_worker(epochs: Any, of_parent: Connection) -> None:
     """Prepare a worker process. It ends with its parent, however that ends, so that no run is written twice."""
     global _epochs
     _epochs = epochs
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles interrupts
+    leave_signals_to_parent()
+    end_with_parent(of_parent)
     warnings.simplefilter("ignore", FutureWarning)
     tqdm.set_lock(threading.RLock())  # the default is a system semaphore, which a killed process would leave behind
-    threading.Thread(target=_end_with_parent, args=(of_parent,), daemon=True).start()
-
-
-def _end_with_parent(of_parent: Connection) -> None:
-    """Wait until the parent closes its end of a pipe, to which nothing is ever written, or dies."""
-    of_parent.poll(None)
-    os._exit(1)
 
 
 def _work(unit: Unit, threads: int, trusted: frozenset[str] | None) -> list[Outcome]:

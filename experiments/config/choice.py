@@ -193,6 +193,12 @@ class AgentChoice:
         """Short name, for folders and summaries."""
         return f"{_short(self.name)}-around-{self.warm_up.label}" if self.acts_around else _short(self.name)
 
+    def check(self) -> None:
+        """Check the name of the agent and its options, before time is spent on anything else."""
+        from agents.sb3.make import check_agent_options
+
+        check_agent_options(self.name, self.options)
+
     def rule_around(self, run: DistillationRun, seed: int) -> Rule | None:
         """Return the rule that the agent acts around, or None."""
         if not self.acts_around:
@@ -209,6 +215,7 @@ class AgentChoice:
         """Return the agent for an environment; ``steps_per_phase`` is the steps after which learning may pause."""
         from agents.sb3.make import make_agent
 
+        self.check()  # names that are arguments of make_agent are no options of an agent's class
         chosen: dict[str, Any] = {"bandit": self.bandit, "seed": seed, **self.options}
         chosen["steps_per_phase"] = steps_per_phase
         return make_agent(self.name, env, **chosen)

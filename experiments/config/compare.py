@@ -10,9 +10,11 @@ import tyro
 
 from experiments.config.common import CommandConfig, FileName, PresetName, TrustConfig
 from experiments.config.distill import AgentConfig, ExplorationConfig
+from rlkd_env.errors import UsageError
 from rlkd_env.runs.config import RunConfig
-from rlkd_env.utils.options import Bounds, Count, NonNegativeInt, Options
+from rlkd_env.utils.options import LARGEST, MOST_PROCESSES, Bounds, NonNegativeInt, Options, TemperatureText
 
+TemperatureName = Annotated[str, TemperatureText()]
 ExecutorName = Literal["processes", "serial", "ray"]
 
 
@@ -22,7 +24,7 @@ class CompareOptions(Options):
 
     rules: tuple[str, ...] = ()
     """Arms with these rules; all takes every rule. fixed is the arm T=4, after --fixed-temperature."""
-    fixed_temperatures: tuple[str, ...] = ()
+    fixed_temperatures: tuple[TemperatureName, ...] = ()
     """Arms T=1, T=2, ... with these fixed temperatures; with suffix s in teacher-logit deviations."""
     agents: tuple[str, ...] = ()
     """Arms with these agents, one for each of --calibrators."""
@@ -45,9 +47,9 @@ class CompareOptions(Options):
     """Arm that differences are taken to; auto is that of --fixed-temperature, added if it is missing."""
     executor: ExecutorName = "processes"
     """Who makes the runs: worker processes, this process (serial), or a Ray cluster that shares the folder."""
-    jobs: NonNegativeInt = 0
+    jobs: Annotated[int, Bounds(at_least=0, at_most=MOST_PROCESSES)] = 0
     """Runs at a time; 0 means as many as there are cores. Ray takes what the cluster has."""
-    threads: Count = 1
+    threads: Annotated[int, Bounds(at_least=1, at_most=MOST_PROCESSES)] = 1
     """Threads of every run on a CPU."""
     together: bool = False
     """Compute runs of a task and seed that differ in nothing but a rule or saved policy as one, where that is faster.
@@ -66,6 +68,11 @@ class CompareOptions(Options):
     """Write TensorBoard's curves of every run."""
     progress: bool = True
     """Show a progress bar."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.first_seed + self.seeds - 1 > LARGEST:
+            raise UsageError(f"seeds must be at most {LARGEST}, not {self.first_seed + self.seeds - 1}")
 
 
 @dataclass(frozen=True)

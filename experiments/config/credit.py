@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from experiments.config.common import CommandConfig
+from rlkd_env.errors import UsageError
 from rlkd_env.runs.config import RunConfig
-from rlkd_env.utils.options import Count, NonNegativeInt
+from rlkd_env.utils.options import (
+    LARGEST,
+    Count,
+    Seed,
+)
 
 
 @dataclass(frozen=True)
@@ -25,9 +30,14 @@ class CreditConfig(CommandConfig):
     """Number of runs; the learned decomposition learns from all of them."""
     rewards: bool = False
     """Measure the rewards in place of the calibrators."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of the first run and of the temperatures."""
     out: str = "runs/credit"
     """Folder for credit.json and credit.png, or rewards.json and rewards.csv."""
     overwrite: bool = False
     """Replace the measurement in the folder."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.seed + self.runs - 1 > LARGEST:
+            raise UsageError(f"seeds must be at most {LARGEST}, not {self.seed + self.runs - 1}")

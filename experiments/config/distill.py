@@ -14,10 +14,25 @@ from rlkd_env.errors import UsageError
 from rlkd_env.runs.config import RunConfig
 from rlkd_env.sampling.settings import Exploration
 from rlkd_env.utils.choices import DEFAULT_WIDTH, Acting, ActionScale, BatchContent, Keep, RunMode
-from rlkd_env.utils.options import Bounds, Count, NameOf, NonNegative, NonNegativeInt, Options, OptionValue, Positive
+from rlkd_env.utils.options import (
+    Bounds,
+    Count,
+    NameOf,
+    NonNegative,
+    NonNegativeInt,
+    Options,
+    OptionValue,
+    Positive,
+    Seed,
+    Share,
+    TemperatureOption,
+    UnitInterval,
+)
 
+_USUAL_RUN = 240
+"""Epochs of the usual CIFAR-100 recipe; shorter runs with its warm-up are trials of it."""
 _ONE_OF_THEM = tyro.conf.create_mutex_group(required=False, title="who sets the temperatures, one of")
-_Population = Annotated[int, Bounds(at_least=2, unit="students")]
+_Population = Annotated[int, Bounds(at_least=2, at_most=1000, unit="students")]
 _RULE = NameOf("agents.rules.create:RULES")
 
 
@@ -44,7 +59,7 @@ class AgentConfig(Options):
     """Arguments of the rule that the agent acts around, as --rule-options."""
     around_width: Positive = DEFAULT_WIDTH
     """Logarithm of the most that the agent multiplies or divides the rule's temperatures by; 0.693 is twice."""
-    fixed_temperature: Annotated[float | str, tyro.conf.arg(metavar="T")] = 4.0
+    fixed_temperature: Annotated[TemperatureOption, tyro.conf.arg(metavar="T")] = 4.0
     """Temperature of the rule fixed, and of the warm-up of an agent that acts around no rule; with suffix s in standard
     deviations of the teacher's logits."""
     warmup_epochs: NonNegativeInt = 10
@@ -131,11 +146,11 @@ class ExplorationConfig(Options):
     """Epochs from one that explores to the next."""
     explore_batches: BatchContent = Exploration.batches
     """What an exploring epoch draws: the mixed pairs alone, or all images with the mixed ones among them."""
-    uncertain_ranks: tuple[float, float] = Exploration.uncertain_ranks
+    uncertain_ranks: tuple[UnitInterval, UnitInterval] = Exploration.uncertain_ranks
     """Ranks of the uncertain images, as shares of all images from uncertain to confident."""
-    confident_ranks: tuple[float, float] = Exploration.confident_ranks
+    confident_ranks: tuple[UnitInterval, UnitInterval] = Exploration.confident_ranks
     """Ranks of the confident images that the uncertain ones are mixed into."""
-    uncertain_shares: tuple[float, float] = (Exploration.first_share, Exploration.last_share)
+    uncertain_shares: tuple[Share, Share] = (Exploration.first_share, Exploration.last_share)
     """Share of the uncertain image in the first and in the last pair."""
 
     def settings(self, epochs: int) -> Exploration | None:
@@ -218,7 +233,7 @@ class PopulationConfig(Options):
 class OutputConfig(Options):
     """Where results go, and how a run starts, stops and goes on."""
 
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of student, batches and agent."""
     out: str = "auto"
     """Folder of the run; auto is runs/DATASET-METHOD-AGENT-seedN."""
@@ -267,7 +282,9 @@ class DistillConfig(CommandConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        epochs = self.run.recipe.epochs
+        epochs, warmup = self.run.recipe.epochs, self.agent.warmup_epochs
+        if warmup > max(epochs, _USUAL_RUN):
+            raise UsageError(f"a warm-up of {warmup} epochs does not fit into a run of {epochs}: no agent would act")
         exploration = self.exploration.settings(epochs)  # what does not go together is told where it is read
         choice = self.agent.choice
         if self.population.size:

@@ -37,10 +37,18 @@ def preset_names(command: str) -> list[str]:
 
 
 def read_layers(preset: Any, file: Any, command: str, valid: Iterable[str]) -> dict[str, Any]:
-    """Return the options of a preset and, over them, of a config file; either may be None."""
+    """Return the options of a preset and, over them, of a config file; either may be None, or the file name the preset.
+
+    Raises:
+        UsageError: if a file cannot be read, holds unknown options or another file's name, or a preset is unknown.
+    """
     valid = list(valid)
-    options = {} if preset is None else read_preset(str(preset), command, valid)
-    return options if file is None else laid_over(options, read_config_file(Path(str(file)), valid))
+    above = {} if file is None else read_config_file(Path(str(file)), valid)
+    if above.pop("config", None) is not None:
+        raise UsageError(f"the config {file} names another config: name that one on the command line")
+    of_file = above.pop("preset", None)
+    name = of_file if preset is None else preset
+    return above if name is None else laid_over(read_preset(str(name), command, valid), above)
 
 
 def read_preset(name: str, command: str, valid: Iterable[str]) -> dict[str, Any]:

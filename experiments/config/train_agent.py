@@ -10,7 +10,18 @@ import tyro
 
 from experiments.config.common import CommandConfig, FileName, PresetName, TrustConfig
 from rlkd_env.utils.choices import COEFFICIENT_FEATURES, DECISIONS, PolicyForm, RunMode
-from rlkd_env.utils.options import Bounds, Count, NonNegative, NonNegativeInt, Options, OptionValue, Positive
+from rlkd_env.utils.options import (
+    Bounds,
+    Count,
+    NonNegative,
+    NonNegativeInt,
+    Options,
+    OptionValue,
+    Positive,
+    Seed,
+    TemperatureOption,
+    UnitInterval,
+)
 
 
 @dataclass(frozen=True)
@@ -27,13 +38,13 @@ class TrainingConfig(Options):
     form: PolicyForm = "linear"
     """What evolution lets the coefficients depend on: nothing (constant), the run's progress (linear), or also, that of
     the constant, how near the student is to the teacher (context). An agent's network sees all."""
-    num_runs: Count = 48
+    num_runs: Annotated[int, Bounds(at_least=1, at_most=100_000)] = 48
     """Runs at once of every instance; evolution adds those of the schedule that its candidates are held against."""
     updates: Annotated[int, Bounds(at_least=1, unit="update")] = 40
     """Generations of evolution, or updates of an agent."""
     minutes: Annotated[Positive | None, tyro.conf.arg(metavar="MINUTES")] = None
     """Time after which training ends, if it comes before the updates' end."""
-    population: Annotated[int, Bounds(at_least=4)] = 12
+    population: Annotated[int, Bounds(at_least=4, at_most=1000)] = 12
     """Candidates a generation of evolution; each has num_runs / population runs, with the same seeds for all."""
     fitness: str = "confidence"
     """What evolution looks at on the probe images at a run's end: loss, confidence (mean probability of the true class)
@@ -52,20 +63,20 @@ class TrainingConfig(Options):
     """Actions of an agent a run, each held for an equal part of its updates."""
     coefficient_scale: Positive = 0.5
     """Coefficient at an agent's action of 1."""
-    discount: Annotated[float, Bounds(at_least=0, at_most=1)] = 1.0
+    discount: UnitInterval = 1.0
     """Discount of an agent's rewards from one decision to the next."""
     agent_options: dict[str, OptionValue] = field(default_factory=dict)
     """Arguments of the agent's class as NAME VALUE pairs, such as learning_rate 3e-4."""
     run_mode: RunMode = "auto"
     """How several runs are computed: stacked, workers, serial, or auto for the fastest."""
-    sweep: tuple[float | str, ...] = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0)
+    sweep: tuple[TemperatureOption, ...] = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 12.0)
     """Fixed temperatures that the policy is compared with on the held-out runs; with suffix s in deviations of the
     teacher's logits."""
     evaluation_interval: NonNegativeInt = 10
     """Updates from one look at the held-out runs' validation images to the next; 0 looks only at the end."""
     device: str = "auto"
     """Device such as cpu or cuda:0; auto takes a GPU where there is one."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of the training."""
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,10 +15,12 @@ import torch
 
 from agents.recording.timing import PartTimer
 from experiments.session.folder import CHECKPOINT_FOLDER
+from experiments.signals import Stopped, StopRequest
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.fingerprints import changed_parts
 from rlkd_env.utils.files import write_atomically
 from rlkd_env.utils.options import renamed
+from rlkd_env.utils.processes import started_processes
 from rlkd_env.utils.randomness import load_random_state, random_state
 
 _HEADER = b"rlkd checkpoint 3\n"
@@ -29,7 +29,7 @@ LATEST = "checkpoint.pt"
 PREVIOUS = "checkpoint-previous.pt"
 
 
-class RunInterrupted(KeyboardInterrupt):
+class RunInterrupted(Stopped):
     """The user asked to stop, and the run stopped at a safe point with everything saved."""
 
 
@@ -66,21 +66,21 @@ class SafePoints:
         self._settings, self._parts, self._timer = settings, parts, timer
         self._fingerprints = fingerprints
         self._last = time.monotonic()
-        self.stop_requested = False
+        self.stop = StopRequest()
 
     def reach(self) -> None:
         """Save a checkpoint if one is due, and stop if the user asked for it."""
         if self._folder is None:
             return
-        if self.stop_requested or time.monotonic() - self._last >= self._interval:
+        if self.stop or time.monotonic() - self._last >= self._interval:
             self._last = time.monotonic()
             with self._timer.part("checkpoint"):
                 states = {name: part.state_dict() for name, part in self._parts.items()}
                 known = {"settings": self._settings, "fingerprints": self._fingerprints()}
                 state = {**known, **states, "random": random_state()}
                 save_checkpoint(self._folder / CHECKPOINT_FOLDER, state)
-        if self.stop_requested:
-            raise RunInterrupted
+        if self.stop.signum is not None:
+            raise RunInterrupted(self.stop.signum)
 
     def restore(self) -> bool:
         """Restore all parts from the latest checkpoint; return False if there is none."""
@@ -95,25 +95,12 @@ class SafePoints:
         load_random_state(state["random"])
         return True
 
-    @contextmanager
-    def catching_interrupts(self) -> Iterator[None]:
-        """Take the first Ctrl-C within as a wish to stop at the next safe point; a second one ends the run at once.
+    def listening(self) -> AbstractContextManager[None]:
+        """Take the first signal within as a wish to stop at the next safe point; a second one ends the run at once.
 
-        Outside of the main thread, which alone receives interrupts, this does nothing.
+        torchrun passes on what a terminal has sent to all processes already, and kills those that take too long.
         """
-        if self._folder is None or threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def request_stop(signum: int, frame: Any) -> None:  # noqa: ARG001
-            self.stop_requested = True
-            signal.signal(signal.SIGINT, previous)
-
-        previous = signal.signal(signal.SIGINT, request_stop)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, previous)
+        return nullcontext() if self._folder is None else self.stop.listening(is_patient=started_processes() > 1)
 
 
 def check_fingerprints(recorded: Mapping[str, str], found: Mapping[str, str], folder: Path | None) -> None:

@@ -15,9 +15,11 @@ from experiments.session.checkpoints import RunInterrupted
 from experiments.session.prepare import prepare
 from experiments.session.session import DistillSession
 from experiments.session.summary import check_run_folder
+from experiments.signals import ignore_signals
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.distributed.processes import Processes, ProcessLost
 from rlkd_env.runs.distributed.run import DistributedRun
+from rlkd_env.utils.processes import end_with_parent
 
 Finish = Callable[[DistillSession, Callable[[DistillSession], AbstractContextManager[Any]]], int]
 
@@ -30,6 +32,7 @@ def distill_together(config: DistillConfig, finish: Finish) -> int:
 
     The run is made by ``finish`` within the context that is its second argument; it returns the exit code.
     """
+    end_with_parent()
     processes = Processes.join(config.run.engine.device)
     _end_when_told(processes)
     if not processes.is_first:
@@ -71,7 +74,7 @@ def _prepare_by_turns(config: DistillConfig, processes: Processes) -> DistillSes
 
 
 def _follow(session: DistillSession, processes: Processes) -> int:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process stops at a safe point and tells the others
+    _leave_signals_to_first(processes)
     run = session.run
     assert isinstance(run, DistributedRun)
     try:
@@ -107,6 +110,16 @@ def end_at_once(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _leave_signals_to_first(processes: Processes) -> None:
+    """Ignore what asks to stop: the first process stops at a safe point and tells the others.
+
+    If it is the first one that has died, gloo says so. A wait for a GPU does not end by itself.
+    """
+    ignore_signals()
+    if processes.backend != "gloo":
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _end_when_told(processes: Processes) -> None:

@@ -24,6 +24,8 @@ REPORT_FILE = "report.html"
 REPORT_FOLDER = "report"
 STUDENT_FILE = "student.safetensors"
 LAST_STUDENT_FILE = "student_last.safetensors"
+AGENT_FILE = "agent.json"
+"""Says at which update an agent diverged, which resuming would repeat."""
 POPULATION_FILE = "population.json"
 MEMBERS_FOLDER = "members"
 CHECKPOINT_FOLDER = "checkpoint"
@@ -61,7 +63,7 @@ RUN = FolderKind(
     "student",
     (
         *(SUMMARY_FILE, HISTORY_FILE, TRACE_FILE, DETECTIONS_FILE, STUDENT_FILE, LAST_STUDENT_FILE),
-        *(POPULATION_FILE, REPORT_FILE, *_POLICY_FILES),
+        *(AGENT_FILE, POPULATION_FILE, REPORT_FILE, *_POLICY_FILES),
     ),
     (MEMBERS_FOLDER, REPORT_FOLDER, CHECKPOINT_FOLDER, TENSORBOARD_FOLDER),
 )

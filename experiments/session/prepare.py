@@ -7,6 +7,7 @@ from functools import partial
 from tqdm.auto import tqdm
 
 from experiments.config import DistillConfig
+from experiments.config.choice import AgentChoice
 from experiments.session.objects import NO_OBJECTS, GivenObjects
 from experiments.session.population.session import PopulationSession, check_source
 from experiments.session.session import DistillSession
@@ -28,6 +29,8 @@ def prepare(
 
     A memo, for runs without objects, keeps data and teacher for the next run that has the same ones.
     """
+    if isinstance(choice := objects.temperature or config.agent.choice, AgentChoice):
+        choice.check()
     memo = memo or NoMemo()
     is_shown = config.output.progress and (processes is None or processes.is_first)
     bar: tqdm | None = None

@@ -14,12 +14,21 @@ from torch import Tensor, nn
 from experiments.config import DistillConfig
 from experiments.config.choice import AgentChoice
 from experiments.session.checkpoints import RunInterrupted, SafePoints
-from experiments.session.folder import CONFIG_FILE, LAST_STUDENT_FILE, STUDENT_FILE, check_folder, clear_folder, locked
+from experiments.session.folder import (
+    AGENT_FILE,
+    CONFIG_FILE,
+    LAST_STUDENT_FILE,
+    STUDENT_FILE,
+    check_folder,
+    clear_folder,
+    locked,
+)
 from experiments.session.objects import NO_OBJECTS, GivenObjects
 from experiments.session.phases.base import Phases, PolicyPhases
 from experiments.session.records import Records
 from rlkd_env.credit.create import CALIBRATORS
 from rlkd_env.data import DataSource, ImageSet
+from rlkd_env.errors import AgentDiverged
 from rlkd_env.instances.temperature import Policy
 from rlkd_env.models.storage import save_network
 from rlkd_env.runs.fingerprints import fingerprints
@@ -97,7 +106,12 @@ class DistillSession:
         return run, records, PolicyPhases(run, records, lambda: cast(Policy, run.policy or policy))
 
     def execute(self) -> None:
-        """Make the whole run, or what is left of it, and write students and policy."""
+        """Make the whole run, or what is left of it, and write students and policy.
+
+        Raises:
+            RunInterrupted: after a signal that asked to stop; students, policy and checkpoint are written.
+            AgentDiverged: if the agent's networks hold no usable numbers any more; the students are written.
+        """
         self.records.start_clock()
         resumed = self.config.output.resume and self.safe_points.restore()
         if not resumed:
@@ -105,12 +119,14 @@ class DistillSession:
         try:
             with (
                 self.records.watching(self.config.output, resumed, self.phases.scalars, self.watchers),
-                self.safe_points.catching_interrupts(),
+                self.safe_points.listening(),
             ):
                 self.phases.execute(self.safe_points.reach)
         except RunInterrupted:
             self.save_results()
             raise
+        except AgentDiverged as error:
+            raise self._agent_diverged(error) from error
         self.save_results()
 
     @contextmanager
@@ -138,18 +154,33 @@ class DistillSession:
         """Start what is trained."""
         self.run.reset(self.config.output.seed)
 
+    def _agent_diverged(self, error: AgentDiverged) -> AgentDiverged:
+        """Save the students, and return what tells the user of it."""
+        told = f"the agent diverged at update {self.records.steps} of {self.run.total_steps} ({error}): "
+        advice = "choose a lower learning_rate among --agent-options, or a rule"
+        if self.folder is None:
+            return AgentDiverged(told + advice)
+        self.save_students(self.folder)
+        self.records.save()
+        write_json(self.folder / AGENT_FILE, {"diverged_at": self.records.steps})
+        return AgentDiverged(f"{told}the students up to there are in {self.folder}; {advice}, with --overwrite")
+
     def save_results(self) -> None:
         """Write the students that are kept, the agent's policy, and what the run was like so far."""
         if self.folder is None:
             return
-        selection = self.records.selection
-        for name, weights in ((STUDENT_FILE, selection.best_student), (LAST_STUDENT_FILE, selection.last_student)):
-            if weights is not None:
-                self.save_student(self.folder / name, weights)
+        self.save_students(self.folder)
         policy = self.phases.learned_policy()
         if policy is not None:
             policy.save(self.folder)
         self.records.save()
+
+    def save_students(self, folder: Path) -> None:
+        """Write the students that are kept into a folder."""
+        selection = self.records.selection
+        for name, weights in ((STUDENT_FILE, selection.best_student), (LAST_STUDENT_FILE, selection.last_student)):
+            if weights is not None:
+                self.save_student(folder / name, weights)
 
     def save_student(self, path: Path, weights: dict[str, Tensor]) -> None:
         """Write a student, with what is needed to make it again if it was made by name."""

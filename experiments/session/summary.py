@@ -18,11 +18,12 @@ from agents.recording.timing import PartTimer
 from agents.rules.simple import FixedTemperature
 from experiments.config import OutputConfig, config_hash
 from experiments.session.detections import show_detections
-from experiments.session.folder import SUMMARY_FILE, check_folder
+from experiments.session.folder import AGENT_FILE, SUMMARY_FILE, check_folder
 from experiments.session.population.table import CANDIDATES, members_table, percent
 from experiments.session.provenance import ACCURACY, metric_of, processor, versions
 from experiments.session.session import DistillSession
 from rlkd_env.data import ImageSet, count_duplicates
+from rlkd_env.errors import UsageError
 from rlkd_env.models.normalization import Renormalized
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.run import DistillationRun
@@ -131,6 +132,11 @@ def summarize(session: DistillSession) -> dict[str, Any]:
 def check_run_folder(folder: Path, output: OutputConfig) -> bool:
     """Check that a run may write into a folder; print the table again and return True if it is finished already."""
     check_folder(folder, output.overwrite, output.resume)
+    if output.resume and (folder / AGENT_FILE).is_file():
+        raise UsageError(
+            f"the agent of the run in {folder} has diverged, and would do so again: choose a lower learning_rate among "
+            "--agent-options, or a rule, with --overwrite"
+        )
     is_finished = output.resume and (folder / SUMMARY_FILE).is_file()
     if is_finished:
         print(f"the run in {folder} is finished already")

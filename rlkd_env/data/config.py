@@ -9,7 +9,12 @@ from typing import Annotated
 
 from rlkd_env.data.normalization import AUTO, Constants, for_channels, read_normalization
 from rlkd_env.utils.choices import Augmentation, DamagedImages
-from rlkd_env.utils.options import Bounds, Count, NonNegativeInt, Options
+from rlkd_env.utils.options import (
+    MOST_PROCESSES,
+    Bounds,
+    Options,
+    Seed,
+)
 
 ImageCount = Annotated[int, Bounds(at_least=1, unit="image")]
 
@@ -34,9 +39,9 @@ class DataConfig(Options):
     """Number of images that rewards are measured on, at most a tenth of all; no gradient comes from them."""
     validation_images: ImageCount | None = None
     """Number of images that decide which student is kept; None takes a tenth, at most 2,500."""
-    split_seed: NonNegativeInt = 0
+    split_seed: Seed = 0
     """Seed of the split into training, probe and validation images."""
-    image_size: Count | None = None
+    image_size: Annotated[int, Bounds(at_least=1, at_most=4096)] | None = None
     """Height and width that images are brought to; None leaves arrays as they are and takes 224 for folders, 64 for
     Tiny-ImageNet and scenes of digits, 320 for coco and voc."""
     normalization: tuple[str, ...] = AUTO
@@ -48,7 +53,7 @@ class DataConfig(Options):
     alone); auto is what is usual for the data set. For detection it is none or flip."""
     damaged_images: DamagedImages = "refuse"
     """What to do with image files that cannot be read: refuse the data, or skip them after a look at every file."""
-    workers: NonNegativeInt = 4
+    workers: Annotated[int, Bounds(at_least=0, at_most=MOST_PROCESSES)] = 4
     """Processes that read images which do not fit into memory."""
 
     def __post_init__(self) -> None:

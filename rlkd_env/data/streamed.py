@@ -23,6 +23,7 @@ from rlkd_env.data.decoding import as_seen
 from rlkd_env.data.images import ImageSet, MemoryImages, Preprocessing, Request
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.notices import tell
+from rlkd_env.utils.processes import end_with_parent, leave_signals_to_parent, starting_children
 from rlkd_env.utils.randomness import generators_kept, seed_generators
 from rlkd_env.utils.seeds import mixed_seed
 
@@ -222,8 +223,11 @@ class StreamedImages(ImageSet):
         """
         batches = ((self.positions[positions.cpu()], view) for positions, view in requests)
         options: dict[str, Any] = {"num_workers": self.workers, "pin_memory": self.labels.device.type == "cuda"}
-        loader = DataLoader(_Reading(self.reader), batch_size=None, sampler=batches, **options)
-        return map(_readable_pixels, loader)
+        loader = DataLoader(
+            _Reading(self.reader), batch_size=None, sampler=batches, worker_init_fn=_begin_worker, **options
+        )
+        with starting_children():
+            return map(_readable_pixels, loader)
 
     def to_device(self, pixels: Tensor) -> Tensor:
         """Preprocess pixels ``(N, channels, height, width)`` on the device; pinned ones are copied meanwhile."""
@@ -247,6 +251,11 @@ class StreamedImages(ImageSet):
 
     def _read(self, positions: Tensor, view: int | None) -> Tensor:
         return _readable_pixels(_Reading(self.reader)[(self.positions[positions.cpu()], view)])
+
+
+def _begin_worker(number: int) -> None:  # noqa: ARG001
+    leave_signals_to_parent()
+    end_with_parent()
 
 
 def _readable_pixels(pixels: Tensor | Unreadable) -> Tensor:

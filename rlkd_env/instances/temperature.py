@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
+from rlkd_env.utils.options import split_temperature
 
 
 @dataclass(frozen=True)
@@ -86,16 +87,9 @@ def parse_bound(bound: str | float, teacher_deviation: float) -> float:
     """Read an end of a range: a temperature (``4``), or with suffix ``s`` a multiple of the deviation (``0.125s``).
 
     Raises:
-        UsageError: if the text is not of that form.
+        UsageError: if the text is not of that form, or the number is not positive and finite.
     """
-    text = str(bound).strip().lower()
-    in_deviations = text.endswith("s")
-    try:
-        value = float(text.removesuffix("s"))
-    except ValueError:
-        raise UsageError(
-            f"{bound!r} is no temperature: give a number such as 4, or 0.125s in units of the teacher's logit deviation"
-        ) from None
+    value, in_deviations = split_temperature(bound)
     return value * teacher_deviation if in_deviations else value
 
 

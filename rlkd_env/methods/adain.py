@@ -11,6 +11,7 @@ from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.methods.base import Pair, features_of
 from rlkd_env.methods.feature_method import FeatureMethod, require_stages
 from rlkd_env.models.taps.features import forward_from_stage
+from rlkd_env.utils.options import NonNegative
 
 _EPSILON = 1e-5
 
@@ -54,10 +55,10 @@ class AdaIN(FeatureMethod):
     def __init__(
         self,
         pair: Pair,
-        task_weight: float = 0.1,
-        kd_weight: float = 0.9,
-        feature_weight: float = 1.0,
-        statistics_weight: float = 1.0,
+        task_weight: NonNegative = 0.1,
+        kd_weight: NonNegative = 0.9,
+        feature_weight: NonNegative = 1.0,
+        statistics_weight: NonNegative = 1.0,
         stage: int = -2,
         temperature_squared: bool = True,
     ) -> None:

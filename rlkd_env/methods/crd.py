@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.methods.base import Pair, features_of
 from rlkd_env.methods.feature_method import FeatureMethod
+from rlkd_env.utils.options import Bounds, Count, NonNegative, Positive
 
 _LARGEST_PRODUCT = 2**24
 """The largest product of anchors and bank (64 MiB in float32) that is computed at once."""
@@ -118,23 +120,16 @@ class CRD(FeatureMethod):
     def __init__(
         self,
         pair: Pair,
-        task_weight: float = 0.1,
-        kd_weight: float = 0.9,
-        feature_weight: float = 0.8,
-        negatives: int = 16384,
-        momentum: float = 0.5,
-        contrast_temperature: float = 0.07,
-        width: int = 128,
+        task_weight: NonNegative = 0.1,
+        kd_weight: NonNegative = 0.9,
+        feature_weight: NonNegative = 0.8,
+        negatives: Count = 16384,
+        momentum: Annotated[float, Bounds(at_least=0, below=1)] = 0.5,
+        contrast_temperature: Positive = 0.07,
+        width: Count = 128,
         temperature_squared: bool = True,
     ) -> None:
         super().__init__(pair, task_weight, kd_weight, feature_weight, temperature_squared)
-        if negatives < 1 or width < 1:
-            raise UsageError(f"method 'crd' needs positive negatives and width, not {negatives} and {width}")
-        if not 0 <= momentum < 1 or not contrast_temperature > 0:
-            raise UsageError(
-                "method 'crd' needs a momentum in [0, 1) and a positive contrast_temperature, "
-                f"not {momentum:g} and {contrast_temperature:g}"
-            )
         self.negatives = negatives
         self.contrast_temperature = contrast_temperature
         self.sampler = NegativeSampler(pair.labels)

@@ -6,7 +6,8 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from rlkd_env.errors import unknown_name
+from rlkd_env.errors import UsageError, unknown_name
+from rlkd_env.utils.options import read_arguments
 from rlkd_env.utils.registry import Registry, subclass_of
 
 if TYPE_CHECKING:
@@ -35,14 +36,23 @@ def check_method(name: str, options: dict[str, Any]) -> type[Method]:
     """Return the class of a method that takes these options.
 
     Raises:
-        UsageError: if the method or one of its options is unknown.
+        UsageError: if the method or one of its options is unknown, or an option is of another type or out of range.
     """
     method = METHODS[name]
     valid = [option for option in inspect.signature(method).parameters if option != "pair"]
     for option in options:
         if option not in valid:
             raise unknown_name(f"option of method {name!r}", option, valid)
+    _read(name, method, options)
     return method
+
+
+def _read(name: str, method: type[Method], options: dict[str, Any]) -> dict[str, Any]:
+    """Bring a method's options to their types."""
+    try:
+        return read_arguments(method, options)
+    except UsageError as error:
+        raise UsageError(f"method {name!r}: {error}") from None
 
 
 def create_method(name: str | type[Method], pair: Pair | None = None, **options: Any) -> Method:
@@ -57,7 +67,9 @@ def create_method(name: str | type[Method], pair: Pair | None = None, **options:
         UsageError: if the method or one of its options is unknown, or the method does not fit the networks.
         ValueError: if the method compares features and there is no pair.
     """
-    method = check_method(METHODS.name_of(name), options)
+    path = METHODS.name_of(name)
+    method = check_method(path, options)
+    options = _read(path, method, options)
     factory: Callable[..., Method] = method
     if not method.uses_features:
         return factory(**options)

@@ -12,6 +12,7 @@ from rlkd_env.data.splits import TaskName
 from rlkd_env.instances.outputs import InstanceOutputs, log_softmax
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.methods.base import Method
+from rlkd_env.utils.options import NonNegative, NonNegativeInt
 
 
 def decoupled_divergences(
@@ -50,10 +51,10 @@ class DKD(Method):
 
     def __init__(
         self,
-        task_weight: float = 1.0,
-        alpha: float = 1.0,
-        beta: float = 2.0,
-        warmup_epochs: int = 20,
+        task_weight: NonNegative = 1.0,
+        alpha: NonNegative = 1.0,
+        beta: NonNegative = 2.0,
+        warmup_epochs: NonNegativeInt = 20,
         temperature_squared: bool = True,
     ) -> None:
         super().__init__(task_weight)

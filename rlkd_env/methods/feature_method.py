@@ -11,6 +11,7 @@ from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.methods.base import Pair
 from rlkd_env.methods.kd import KD
+from rlkd_env.utils.options import NonNegative
 
 
 class FeatureMethod(KD):
@@ -33,8 +34,8 @@ class FeatureMethod(KD):
     def __init__(
         self,
         pair: Pair,
-        task_weight: float = 0.1,
-        kd_weight: float = 0.9,
+        task_weight: NonNegative = 0.1,
+        kd_weight: NonNegative = 0.9,
         feature_weight: float | None = None,
         temperature_squared: bool = True,
     ) -> None:

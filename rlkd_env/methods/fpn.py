@@ -10,6 +10,7 @@ from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.methods.base import Pair, features_of, regions_of
 from rlkd_env.methods.feature_method import FeatureMethod, at_least_float32, require_detectors
+from rlkd_env.utils.options import NonNegative
 
 _EPSILON = 1e-6
 
@@ -69,9 +70,9 @@ class FPN(FeatureMethod):
     def __init__(
         self,
         pair: Pair,
-        task_weight: float = 1.0,
-        kd_weight: float = 1.0,
-        feature_weight: float = 1.0,
+        task_weight: NonNegative = 1.0,
+        kd_weight: NonNegative = 1.0,
+        feature_weight: NonNegative = 1.0,
         normalized: bool = False,
         temperature_squared: bool = True,
     ) -> None:

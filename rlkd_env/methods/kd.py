@@ -9,6 +9,7 @@ from rlkd_env.data.splits import TaskName
 from rlkd_env.instances.outputs import InstanceOutputs, log_softmax
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.methods.base import Method
+from rlkd_env.utils.options import NonNegative
 
 
 def kd_loss(
@@ -41,7 +42,9 @@ class KD(Method):
 
     tasks: tuple[TaskName, ...] = ("classification", "detection")
 
-    def __init__(self, task_weight: float = 0.1, kd_weight: float = 0.9, temperature_squared: bool = True) -> None:
+    def __init__(
+        self, task_weight: NonNegative = 0.1, kd_weight: NonNegative = 0.9, temperature_squared: bool = True
+    ) -> None:
         super().__init__(task_weight)
         self.kd_weight = kd_weight
         self.temperature_squared = temperature_squared

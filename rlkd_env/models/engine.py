@@ -107,14 +107,20 @@ def choose_engine(
 
 
 def select_device(name: str) -> torch.device:
-    """Return the device of this name, or the best one there is for ``"auto"``."""
+    """Return the device of this name, or the best one there is for ``"auto"``.
+
+    Raises:
+        UsageError: if this machine does not have it.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.empty(0, device=device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UsageError(f"device {name!r} is not available: {str(error).splitlines()[0]}") from None
+    if device.type == "cpu" and device.index:
+        raise UsageError(f"device {name!r} is not available: there is only one cpu")
     return device
 
 

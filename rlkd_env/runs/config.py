@@ -12,11 +12,21 @@ from typing import Annotated, Any
 
 from rlkd_env.data.config import DataConfig
 from rlkd_env.data.normalization import AUTO, read_normalization
+from rlkd_env.errors import UsageError
 from rlkd_env.models.config import EngineConfig
 from rlkd_env.sampling.settings import Curriculum
 from rlkd_env.training.recipe import Recipe
 from rlkd_env.utils.choices import PAPER_FEATURES, Temperatures
-from rlkd_env.utils.options import Bounds, Finite, NameOf, NonNegativeInt, Options, OptionValue, Share
+from rlkd_env.utils.options import (
+    Bounds,
+    Finite,
+    NameOf,
+    NonNegativeInt,
+    Options,
+    OptionValue,
+    Share,
+    TemperatureOption,
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,9 @@ class NetworksConfig(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for option in ("name", "num_classes", "image_shape"):
+            if option in self.teacher_options or option in self.student_options:
+                raise UsageError(f"{option} is no option of a network: it follows from the other options and the data")
         read_normalization(self.teacher_normalization)
 
 
@@ -74,9 +87,9 @@ class EnvironmentConfig(Options):
     """Updates between two measurements of the reward; above 1 the reward is delayed."""
     divergence_penalty: Finite = -10.0
     """Reward of an update after which the loss or the logits are not finite; it ends the run."""
-    temperature_min: float | str = "0.125s"
+    temperature_min: TemperatureOption = "0.125s"
     """Lowest temperature: absolute, or with suffix s in units of the teacher's mean logit standard deviation."""
-    temperature_max: float | str = "4s"
+    temperature_max: TemperatureOption = "4s"
     """Highest temperature, likewise. The paper's range is 1 to 10."""
     temperatures: Temperatures = "shared"
     """What is chosen for an instance: one temperature for teacher and student (shared), or one for each (separate)."""

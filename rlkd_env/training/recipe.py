@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.choices import USUAL_MILESTONES, OptimizerName, Precision, ScheduleName
-from rlkd_env.utils.options import LATER_OPTIONS, Bounds, Count, NonNegative, NonNegativeInt, Options, Positive
+from rlkd_env.utils.options import LATER_OPTIONS, Bounds, Count, NonNegative, Options, Positive, Seed
 
 if TYPE_CHECKING:
     from torch import nn
@@ -90,7 +90,7 @@ class TeacherRecipe(Recipe):
     """Detection only: region proposals of every image that are classified in an update."""
     precision: Precision = "float32"
     """Number format of the network's products: float32 or bfloat16; auto is the latter where the hardware has it."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of initialisation and batches."""
 
     def as_key(self) -> dict[str, Any]:

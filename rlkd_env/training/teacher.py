@@ -37,6 +37,7 @@ class TeacherTraining:
     def __init__(self, splits: Splits, recipe: TeacherRecipe, task: TaskName = "classification") -> None:
         self.recipe = recipe
         self.epoch = 0
+        self._losses: list[torch.Tensor] = []
         self._device = splits.train.labels.device
         self._stream = BatchStream(splits.teacher_train, recipe.batch_size, recipe.seed)
         with seeded(recipe.seed, self._device):
@@ -57,35 +58,43 @@ class TeacherTraining:
         """Whether all epochs are over."""
         return self.epoch >= self.recipe.epochs
 
-    def run_epoch(self) -> float:
-        """Train for an epoch and return its mean loss in nats.
+    def run_epoch(self, is_stopped: Callable[[], bool] = lambda: False) -> float | None:
+        """Train for what is left of an epoch; return its mean loss in nats, or None if it was stopped before its end.
+
+        Args:
+            is_stopped: asked before every update.
 
         Raises:
             UsageError: if the training has diverged.
         """
         self.network.train()
         first_step = self.epoch * self._stream.batches_per_epoch
-        losses = []
-        for step in range(first_step, first_step + self._stream.batches_per_epoch):
+        for step in range(first_step + len(self._losses), first_step + self._stream.batches_per_epoch):
+            if is_stopped():
+                return None
             batch = self._stream.batch(step)
             with self._randomness.seeded(self.recipe.seed + step):
                 loss = self.task.training_loss(self.network, batch)
             self._optimization.backward(loss)
             self._optimization.step()
-            losses.append(loss.detach())
+            self._losses.append(loss.detach())
         self.epoch += 1
-        mean = float(torch.stack(losses).mean())
+        mean = float(torch.stack(self._losses).mean())
+        self._losses = []
         if not math.isfinite(mean):
             raise UsageError(f"the teacher's training diverged in epoch {self.epoch}: try a lower learning rate")
         return mean
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the rest of the training depends on, as tensors and plain values."""
-        return {"epoch": self.epoch, "network": self.network.state_dict(), **self._optimization.state_dict()}
+        losses = [float(loss) for loss in self._losses]
+        state = {"epoch": self.epoch, "losses": losses, "network": self.network.state_dict()}
+        return {**state, **self._optimization.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from :meth:`state_dict`, bit for bit on a CPU."""
         self.epoch = state["epoch"]
+        self._losses = [torch.tensor(loss, device=self._device) for loss in state.get("losses", [])]
         self.network.load_state_dict(state["network"])
         self._optimization.load_state_dict(state)
 
@@ -100,7 +109,7 @@ def train_teacher(
     training = TeacherTraining(splits, recipe, task)
     while not training.finished:
         loss = training.run_epoch()
-        if on_epoch is not None:
+        if on_epoch is not None and loss is not None:
             on_epoch(training.epoch, loss)
     return training.network.eval()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from rlkd_env.utils.torchrun import is_first_process
+from rlkd_env.utils.processes import is_first_process
 
 
 def tell(text: str) -> None:

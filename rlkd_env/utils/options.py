@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -78,12 +79,26 @@ class NameOf:
         return name
 
 
+@dataclass(frozen=True)
+class TemperatureText:
+    """What a number or text is: a temperature."""
+
+
 Finite = Annotated[float, Bounds()]
+Seed = Annotated[int, Bounds(at_least=0)]
+"""What NumPy and stable-baselines3 take as a seed."""
 Count = Annotated[int, Bounds(at_least=1)]
 NonNegativeInt = Annotated[int, Bounds(at_least=0)]
 Positive = Annotated[float, Bounds(above=0)]
 NonNegative = Annotated[float, Bounds(at_least=0)]
 Share = Annotated[float, Bounds(above=0, at_most=1)]
+UnitInterval = Annotated[float, Bounds(at_least=0, at_most=1)]
+LARGEST = 2**32 - 1
+"""The largest whole number that an option may be, which is also the largest seed that NumPy takes."""
+MOST_PROCESSES = 1024
+"""Beyond this many processes, or threads of one, a number is a slip."""
+TemperatureOption = Annotated[float | str, TemperatureText()]
+"""A temperature, or with the suffix s a multiple of the teacher's mean logit standard deviation."""
 
 Self = TypeVar("Self", bound="Options")
 
@@ -97,9 +112,13 @@ class Options:
     """
 
     def __post_init__(self) -> None:
-        for name, hint in _hints(type(self)).items():
-            if not isinstance(getattr(self, name), Options):
-                object.__setattr__(self, name, read_value(name, getattr(self, name), hint))
+        for name, hint in hints_of(type(self)).items():
+            if isinstance(getattr(self, name), Options):
+                continue
+            value = read_value(name, getattr(self, name), hint)
+            if isinstance(value, str) and (not value.strip() or "\0" in value):
+                raise UsageError(f"{name.replace('_', ' ')} must be text, not {value!r}")
+            object.__setattr__(self, name, value)
 
     @classmethod
     def from_keywords(cls: type[Self], keywords: Mapping[str, Any] | None = None, /, **more: Any) -> Self:
@@ -110,14 +129,14 @@ class Options:
     def option_names(cls) -> list[str]:
         """Return the flat names of all options."""
         names: list[str] = []
-        for name, hint in _hints(cls).items():
+        for name, hint in hints_of(cls).items():
             names += hint.option_names() if isinstance(hint, type) and issubclass(hint, Options) else [name]
         return names
 
     def as_keywords(self) -> dict[str, Any]:
         """Return all options by their flat names."""
         told: dict[str, Any] = {}
-        for name in _hints(type(self)):
+        for name in hints_of(type(self)):
             value = getattr(self, name)
             told |= value.as_keywords() if isinstance(value, Options) else {name: value}
         return told
@@ -129,7 +148,7 @@ class Options:
             if name not in valid:
                 raise unknown_name("option", name, valid)
         own: dict[str, Any] = {}
-        for name in _hints(type(self)):
+        for name in hints_of(type(self)):
             value = getattr(self, name)
             if isinstance(value, Options):
                 inner = {option: changes[option] for option in value.option_names() if option in changes}
@@ -161,7 +180,9 @@ def read_value(name: str, value: Any, hint: Any) -> Any:
         read = read_value(name, value, arguments[0])
         for bounds in arguments[1:]:
             if isinstance(bounds, Bounds) and not bounds.hold(read):
-                raise UsageError(f"{words} must {Bounds() if math.isinf(read) else bounds}, not {read}")
+                raise UsageError(f"{words} must {bounds}, not {read}")
+            if isinstance(bounds, TemperatureText):
+                split_temperature(read)
         return read
     if origin in (Union, types.UnionType):
         return _read_union(name, value, arguments)
@@ -181,8 +202,8 @@ def read_value(name: str, value: Any, hint: Any) -> Any:
 _known_hints: dict[type, dict[str, Any]] = {}
 
 
-def _hints(kind: type) -> dict[str, Any]:
-    """Return the types of a dataclass' fields by name."""
+def hints_of(kind: type) -> dict[str, Any]:
+    """Return the types of a dataclass' fields by name, with their notes such as :class:`Bounds`."""
     if kind not in _known_hints:
         hints = get_type_hints(kind, include_extras=True)
         _known_hints[kind] = {field.name: hints[field.name] for field in dataclasses.fields(kind)}
@@ -217,14 +238,88 @@ def _read_argument(name: str, value: Any, hint: Any) -> Any:
     if hint is str and isinstance(value, Mapping):
         return json.dumps(value)
     if hint is str or isinstance(value, str):
-        return read_value(name, value, hint)
+        value = read_value(name, value, hint)
+    _check_plain(name.replace("_", " "), value)
     return value
+
+
+def _check_plain(words: str, value: Any) -> None:
+    """Check that a value, with all that it holds, can be written to a file, and that its numbers are finite."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _check_plain(f"{words} {key}", inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _check_plain(words, inner)
+    elif value is None or isinstance(value, int | float | str):
+        _check_number(words, value)
+    else:
+        raise UsageError(f"{words} must be a number, True or False, or text, not {value!r}")
+
+
+def split_temperature(bound: str | float) -> tuple[float, bool]:
+    """Read a temperature (``4``), or with suffix ``s`` a multiple of the teacher's logit deviation (``0.125s``).
+
+    Return the number, and whether it is a multiple.
+
+    Raises:
+        UsageError: if the text is not of that form, or the number is not positive and finite.
+    """
+    text = str(bound).strip().lower()
+    try:
+        value = float(text.removesuffix("s"))
+    except ValueError:
+        raise UsageError(
+            f"{bound!r} is no temperature: give a number such as 4, or 0.125s in units of the teacher's logit deviation"
+        ) from None
+    if not 0 < value < math.inf:
+        raise UsageError(f"a temperature must be positive and finite, not {bound}")
+    return value, text.endswith("s")
+
+
+def read_arguments(part: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Bring the arguments of a class or function to the types of its parameters, where these are plain ones.
+
+    Raises:
+        UsageError: if one is of another type or out of the bounds that its type names.
+    """
+    parameters, read = inspect.signature(part).parameters, dict(options)
+    for name in read.keys() & parameters.keys():
+        hint = _resolved(parameters[name].annotation, part)
+        if get_origin(hint) is Annotated or hint in _KINDS:
+            read[name] = read_value(name, read[name], hint)
+    return read
+
+
+def _resolved(annotation: Any, part: Callable[..., Any]) -> Any:
+    """Return a type that may be given as text, as modules with postponed annotations do; None if it is not known."""
+    if not isinstance(annotation, str):
+        return annotation
+    function = part.__init__ if isinstance(part, type) else inspect.unwrap(part)  # type: ignore[misc]
+    try:
+        return eval(annotation, getattr(function, "__globals__", {}))  # the code of a part that is imported
+    except (NameError, AttributeError, SyntaxError, TypeError):
+        return None
 
 
 _KINDS: dict[Any, str] = {bool: "True or False", int: "a whole number", float: "a number", str: "text"}
 
 
 def _read_scalar(words: str, value: Any, kind: Any) -> Any:
+    read = _as_kind(words, value, kind)
+    _check_number(words, read)
+    return read
+
+
+def _check_number(words: str, value: Any) -> None:
+    """Check that a number is finite and, if it is a whole one, not absurdly large; anything else passes."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{words} must {Bounds()}, not {value}")
+    if isinstance(value, int) and abs(value) > LARGEST:
+        raise UsageError(f"{words} must be at most {LARGEST}, not {value:.3e}")
+
+
+def _as_kind(words: str, value: Any, kind: Any) -> Any:
     text = value if isinstance(value, str) else None
     try:
         if kind is bool and (isinstance(value, bool) or text in ("True", "False")):

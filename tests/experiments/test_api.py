@@ -289,7 +289,8 @@ def test_an_interrupt_saves_the_run_and_it_is_resumed(tmp_path: Path, monkeypatc
     whole, reach = run("whole"), SafePoints.reach
 
     def stop(points: SafePoints) -> None:
-        points.stop_requested = points._parts["run"].epoch >= 3
+        if points._parts["run"].epoch >= 3:
+            points.stop.ask()
         reach(points)
 
     with monkeypatch.context() as patched:

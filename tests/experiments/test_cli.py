@@ -220,3 +220,34 @@ def test_a_teachers_defaults_are_its_own() -> None:
         "adam",
         "digits_cnn",
     )
+
+
+def test_an_unforeseen_error_is_a_line_with_the_file_of_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def fail(arguments: list[str]) -> int:
+        raise KeyError("a\nname")
+
+    monkeypatch.setattr("experiments.cli._run", fail)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert main(["bench"]) == 3
+    told = capsys.readouterr().err
+    (log,) = tmp_path.glob("rlkd-error-*.log")
+    assert told.startswith("rlkd: error: KeyError: ")
+    assert told.count("\n") == 1
+    assert str(log) in told
+    assert "Traceback (most recent call last)" in log.read_text()
+    assert main(["bench", "--debug"]) == 3
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_names_that_are_no_text_are_told_with_escapes(tmp_path: Path) -> None:
+    script = f"""
+import os, sys
+from experiments.cli import main
+sys.exit(main(["report", os.fsdecode({os.fsencode(tmp_path)!r} + b"/\\xff\\xfe")]))
+"""
+    ended = run_python(script, tmp_path)
+    assert ended.returncode == 2
+    assert ended.stderr.endswith("\\udcff\\udcfe does not exist\n")

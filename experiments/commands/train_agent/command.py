@@ -12,7 +12,6 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from agents.learned.evolution import CoefficientForm, Evolution, runs_of_candidates
-from agents.rules.base import check_temperature
 from agents.sb3.coefficient_training import CoefficientTraining
 from experiments.commands.train_agent.held_out import HeldOutRuns, print_held_out
 from experiments.commands.train_agent.instances import Instance, InstanceSet, read_instance_set
@@ -30,10 +29,11 @@ from experiments.session.folder import (
     locked,
 )
 from experiments.session.provenance import versions
+from experiments.signals import StopRequest, exit_code, tell_stop
 from rlkd_env.envs.coefficient_env import CoefficientVectorEnv
-from rlkd_env.errors import UsageError
+from rlkd_env.errors import AgentDiverged, UsageError
 from rlkd_env.instances.coefficients import CoefficientRule
-from rlkd_env.instances.temperature import TemperatureRange, parse_bound
+from rlkd_env.instances.temperature import TemperatureRange
 from rlkd_env.runs.fingerprints import fingerprints
 from rlkd_env.runs.parallel import ParallelRuns, create_parallel_runs
 from rlkd_env.runs.reward import RewardMeter
@@ -60,13 +60,19 @@ def run_train_agent(config: TrainAgentConfig) -> int:
             check_folder(folder, output.overwrite, output.resume, TRAINING, holds_lock=True)
             session.train()
             session.finish()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        tell_stop(
+            f"interrupted after {session.training.generation} updates; continue from the last checkpoint with: "
+            f"rlkd train-agent --resume --out {folder}"
+        )
+        return exit_code(stop)
+    except AgentDiverged as error:
         print(
-            f"\ninterrupted after {session.training.generation} updates; continue from the last checkpoint with: "
-            f"rlkd train-agent --resume --out {folder}",
+            f"rlkd: the agent diverged in update {session.training.generation + 1} ({error}), and would do so again: "
+            "choose a lower learning_rate among --agent-options, with --overwrite",
             file=sys.stderr,
         )
-        return 130
+        return 1
     finally:
         session.close()
     return 0
@@ -79,8 +85,6 @@ class TrainingSession:
         self.config, self._options, self.folder = config, config.training, config.folder
         if not self._options.sweep:
             raise UsageError("the sweep needs at least one temperature")
-        for bound in self._options.sweep:
-            check_temperature(parse_bound(bound, 1.0))
         self._rule = CoefficientRule(self._options.coefficient_features)
         self._held_out = [HeldOutRuns(one, self._options.device, self._options.run_mode) for one in instances.held_out]
         self._sets = [self._runs(instance) for instance in instances.train]
@@ -89,15 +93,21 @@ class TrainingSession:
         self._seconds = 0.0
 
     def train(self) -> None:
-        """Learn until the budget is used up, starting from the last checkpoint if there is one."""
+        """Learn until the budget is used up, starting from the last checkpoint if there is one.
+
+        Raises:
+            Stopped: after an update at whose end a signal had asked to stop; there is a checkpoint of it.
+        """
         resumed = self._start()
         writer = SummaryWriter(str(self.folder / TENSORBOARD_FOLDER), purge_step=self._step + 1 if resumed else None)
         options, before, started = self._options, self._seconds, time.monotonic()
-        saved = started
-        with tqdm(
-            total=options.updates, initial=self._step, desc="train-agent", disable=not self.config.output.progress
-        ) as bar:
-            while not self._is_over():
+        saved, stop = started, StopRequest()
+        is_hidden = not self.config.output.progress
+        with (
+            tqdm(total=options.updates, initial=self._step, desc="train-agent", disable=is_hidden) as bar,
+            stop.listening(),
+        ):
+            while not self._is_over() and not stop:
                 metrics = self.training.update()
                 self._seconds = before + time.monotonic() - started
                 for name, value in metrics.items():
@@ -112,6 +122,8 @@ class TrainingSession:
                     saved = time.monotonic()
         writer.close()
         self._save()
+        if stop:
+            raise stop.error()
 
     def finish(self) -> None:
         """Save the policy, compare it on the held-out runs and write the summary."""

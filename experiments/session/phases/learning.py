@@ -16,6 +16,7 @@ from agents.recording.timing import TimedVectorEnv
 from agents.recording.trace import TracedRewards
 from agents.rules.base import Rule
 from agents.sb3.checkpoint import agent_state, load_agent_state
+from agents.sb3.divergence import check_agent, noticing_divergence
 from agents.sb3.export import export_policy, export_sampling_policy
 from agents.sb3.make import continue_from
 from agents.sb3.threads import HostThreads
@@ -101,7 +102,12 @@ class AgentPhases(Phases):
                 self._calibrated.start_from(observation)
             self._is_learning = True
         timesteps = (self._run.total_steps - self._run.step_count) * self._slots.num_envs
-        with self._records.timer.part("agent"), suppress(_PhaseOver), HostThreads(self._run.device) as threads:
+        with (
+            self._records.timer.part("agent"),
+            suppress(_PhaseOver),
+            noticing_divergence(self.agent),
+            HostThreads(self._run.device) as threads,
+        ):
             callbacks = [threads, _RunCallback(self, self._run, safe_point)]
             self.agent.learn(timesteps, callback=callbacks, reset_num_timesteps=False, log_interval=1)
 
@@ -161,6 +167,7 @@ class _RunCallback(BaseCallback):
         self._epoch = run.epoch
 
     def _on_rollout_start(self) -> None:
+        check_agent(self.model)  # so that checkpoints hold agents that can go on
         self._safe_point()
         if not self._phases.learns_now():
             self._phases.end_learning()

@@ -105,14 +105,13 @@ class PopulationSession(DistillSession):
     def _reset(self) -> None:
         self.trained.reset([self.config.output.seed] * self.trained.num_runs)
 
-    def save_results(self) -> None:
+    def save_students(self, folder: Path) -> None:
         """Write the students of all members, of which the best is the run's own for the present."""
-        super().save_results()
-        if self.folder is not None:
-            for name, record in self.records.members.items():
-                weights = record.selection.best_student
-                if weights is not None:
-                    self.save_student(self.folder / MEMBERS_FOLDER / f"{name}.safetensors", weights)
+        super().save_students(folder)
+        for name, record in self.records.members.items():
+            weights = record.selection.best_student
+            if weights is not None:
+                self.save_student(folder / MEMBERS_FOLDER / f"{name}.safetensors", weights)
 
     @property
     def kept(self) -> KeptStudent | None:

@@ -16,6 +16,7 @@ from rlkd_env.methods.feature_method import FeatureMethod, require_detectors
 from rlkd_env.methods.fpn import matching_levels
 from rlkd_env.methods.icd.decoder import InstanceDecoder, position_embedding, split_heads
 from rlkd_env.methods.icd.queries import Queries, sample_queries
+from rlkd_env.utils.options import Count, NonNegative, Positive
 
 
 def identification_loss(real_logits: Tensor, queries: Queries) -> Tensor:
@@ -77,12 +78,12 @@ class ICD(FeatureMethod):
     def __init__(
         self,
         pair: Pair,
-        task_weight: float = 1.0,
-        kd_weight: float = 1.0,
-        feature_weight: float = 3.0,
-        heads: int = 8,
-        decoder_learning_rate: float = 1e-4,
-        warmup_epochs: float = 0.14,
+        task_weight: NonNegative = 1.0,
+        kd_weight: NonNegative = 1.0,
+        feature_weight: NonNegative = 3.0,
+        heads: Count = 8,
+        decoder_learning_rate: Positive = 1e-4,
+        warmup_epochs: NonNegative = 0.14,
         temperature_squared: bool = True,
     ) -> None:
         super().__init__(pair, task_weight, kd_weight, feature_weight, temperature_squared)
@@ -90,13 +91,11 @@ class ICD(FeatureMethod):
         self.student_levels, self.teacher_levels = zip(*matching_levels(pair, "icd"), strict=True)
         shapes = [pair.teacher.stages[number] for number in self.teacher_levels]
         width = _width_of(shapes, "teacher")
-        if heads < 1 or width % heads or width % 4 or width == heads:
+        if width % heads or width % 4 or width == heads:
             raise UsageError(
                 f"method 'icd' shares the {width} channels of the teacher's maps among {heads} heads: they must be a "
                 "multiple of 4 and of the heads, two a head at least; set heads, or choose another teacher"
             )
-        if not decoder_learning_rate > 0:
-            raise UsageError(f"method 'icd' needs a positive decoder_learning_rate, not {decoder_learning_rate:g}")
         self.heads, self.warmup_epochs = heads, warmup_epochs
         self.decoder_learning_rate = decoder_learning_rate
         self.decoder = InstanceDecoder(num_classes, width, heads)

@@ -22,6 +22,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from rlkd_env.errors import UsageError
+from rlkd_env.models.engine import select_device
 
 _DATA_TIMEOUT = timedelta(seconds=45)
 """Longest wait for another process in the middle of an update. Gloo notices a dead one at once, NCCL only so."""
@@ -61,9 +62,8 @@ class Processes:
             UsageError: if this machine has fewer GPUs than processes.
         """
         local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-        chosen = torch.device(
-            "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
-        )
+        on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+        chosen = torch.device("cuda") if on_gpu and ":" not in device else select_device(device)
         backend = "gloo"
         if chosen.type == "cuda" and ":" not in device:
             gpus, here = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

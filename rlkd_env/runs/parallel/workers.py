@@ -29,6 +29,7 @@ from rlkd_env.runs.parallel.base import ParallelRuns
 from rlkd_env.runs.parallel.serial import SerialRuns
 from rlkd_env.runs.run import STATE_VERSION, DistillationRun
 from rlkd_env.tasks import Evaluation
+from rlkd_env.utils.processes import end_with_parent, leave_signals_to_parent, starting_children
 
 _END = b""
 
@@ -61,7 +62,8 @@ class WorkerRuns(ParallelRuns):
             ours, theirs = context.Pipe()
             arguments = (theirs, template, part.stop - part.start, [*self._connections, ours])
             process = context.Process(target=_work, args=arguments, daemon=True)
-            process.start()
+            with starting_children():
+                process.start()
             theirs.close()
             self._connections.append(ours)
             self._processes.append(process)
@@ -206,7 +208,9 @@ def _work(
     """Answer commands until the other end says that it is over or is gone."""
     for of_parent in inherited:
         of_parent.close()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt ends
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    leave_signals_to_parent()
+    end_with_parent()
     torch.set_num_threads(1)  # the workers share the cores, and OpenMP's threads do not survive a fork
     worker = _Worker(template, num_runs)
     while True:

@@ -96,7 +96,7 @@ def test_rewards_are_normalised_unless_told_otherwise() -> None:
         ("pppo", {}, "unknown agent 'pppo'. Did you mean 'ppo'.* Valid: a2c"),
         ("ppo", {"learning_rat": 1.0}, "Did you mean 'learning_rate'"),
         ("sac", {"n_steps_": 1.0}, "unknown option of agent 'sac'"),
-        ("ppo", {"n_steps": 0}, "refuses its options"),
+        ("ppo", {"n_steps": 0}, "n steps must be at least 1, not 0"),
     ],
 )
 def test_unknown_agents_and_options_are_refused(name: str, options: dict, message: str) -> None:

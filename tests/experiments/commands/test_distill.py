@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -480,6 +481,24 @@ def test_interrupting_saves_what_there_is_and_says_where(tmp_path: Path) -> None
     assert "Traceback" not in errors
     assert {"student.safetensors", "policy.safetensors", f"checkpoint/{LATEST}"} <= files(out)
     assert "summary.json" not in files(out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("interval", ["0", "1000"])
+def test_an_agent_that_diverges_leaves_the_students_and_is_not_resumed(
+    interval: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "a"
+    options = [*QUICK, *by_ppo("--agent-options", "learning_rate", "1e6", "--checkpoint-seconds", interval)]
+    assert main(["distill", "--out", str(out), *options]) == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(r"^rlkd: the agent diverged at update \d+ of \d+ \(.*\): the students up to there are in", told)
+    assert {"student.safetensors", "student_last.safetensors", "history.json"} <= files(out)
+    assert not {"policy.safetensors", "summary.json"} & files(out)
+    assert main(["distill", "--out", str(out), "--resume", "--no-progress"]) == 2
+    assert "has diverged, and would do so again" in capsys.readouterr().err
+    assert main(["distill", "--out", str(out), *QUICK, "--rule", "fixed", "--overwrite"]) == 0
+    assert not (out / "agent.json").exists()
 
 
 @pytest.mark.slow

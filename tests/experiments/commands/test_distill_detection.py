@@ -48,7 +48,8 @@ def test_a_stopped_detector_goes_on_bit_for_bit(
     reach = SafePoints.reach
 
     def stop(safe_points: SafePoints) -> None:
-        safe_points.stop_requested = safe_points._parts["run"].epoch >= 1
+        if safe_points._parts["run"].epoch >= 1:
+            safe_points.stop.ask()
         reach(safe_points)
 
     with monkeypatch.context() as patched:

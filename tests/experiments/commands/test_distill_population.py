@@ -184,7 +184,8 @@ def test_a_stopped_population_goes_on_bit_for_bit(
     reach = SafePoints.reach
 
     def stop(safe_points: SafePoints) -> None:
-        safe_points.stop_requested = safe_points._parts["run"].epoch >= 4
+        if safe_points._parts["run"].epoch >= 4:
+            safe_points.stop.ask()
         reach(safe_points)
 
     with monkeypatch.context() as patched:
@@ -254,7 +255,7 @@ def test_a_population_of_which_all_diverge_is_told(tmp_path: Path, capsys: pytes
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--population", "1"), "population must be at least 2 students, not 1"),
+        (("--population", "1"), "population must be at least 2 and at most 1000 students, not 1"),
         (("--rule", "fixed", "--members", "2"), "needs at least 2 --members"),
         (("--population", "4", *FIXED), "3 --members are named for a --population of 4"),
         (("--keep", "ensemble"), "--keep and --run-mode are for a --population"),

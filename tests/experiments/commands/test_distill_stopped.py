@@ -36,7 +36,8 @@ def test_a_stopped_run_goes_on_bit_for_bit(
     reach = SafePoints.reach
 
     def stop(safe_points: SafePoints) -> None:
-        safe_points.stop_requested = safe_points._parts["run"].epoch >= stopped_after
+        if safe_points._parts["run"].epoch >= stopped_after:
+            safe_points.stop.ask()
         reach(safe_points)
 
     with monkeypatch.context() as patched:

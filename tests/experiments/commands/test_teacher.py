@@ -82,7 +82,9 @@ def test_a_killed_training_is_resumed_to_the_same_teacher(tmp_path: Path, capsys
     assert cards[0]["history"] == cards[1]["history"]
     assert len(cards[0]["history"]) == 60
     assert cards[0]["test_accuracy"] == cards[1]["test_accuracy"]
-    assert main(["teacher", "--resume", "--out", str(killed)]) == 2
+    capsys.readouterr()
+    assert main(["teacher", "--resume", "--out", str(killed)]) == 0
+    assert "is finished already" in capsys.readouterr().out
 
 
 def test_a_diverging_training_is_told_and_leaves_no_teacher(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

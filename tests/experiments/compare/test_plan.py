@@ -191,7 +191,7 @@ BAD_INPUT = [
     (["--agents", "pppo"], "arm pppo on task digits: unknown agent 'pppo'. Did you mean 'ppo'?"),
     (["--agents", "ppo", "--calibrators", "gradien"], "arm ppo-gradien on task digits: unknown calibrator"),
     (["--fixed-temperatures", "hot"], "'hot' is no temperature"),
-    (["--fixed-temperatures", "0"], "arm T=0 on task digits"),
+    (["--fixed-temperatures", "0"], "a temperature must be positive and finite, not 0"),
     (["--policies", "mine", "/nowhere"], "arm mine on task digits: /nowhere"),
     (["--arms", "mine", "{rule: lskd, rule_options: {tau: 2, tao: 3}}"], "unknown option of rule 'lskd' 'tao'"),
     (["--arms", "mine", "{rules: lskd}"], "arm mine on task digits: unknown option 'rules'. Did you mean 'rule'?"),
@@ -207,7 +207,7 @@ BAD_INPUT = [
     (["--preset", "digit"], "unknown preset 'digit'. Did you mean 'digits'?"),
     (["--seeds", "0"], "at least 1 seed"),
     (["--only", "digits/T=5"], "unknown task (or TASK/ARM, TASK/ARM/seedN) 'digits/T=5'."),
-    (["--jobs", "-1"], "jobs must not be negative, not -1"),
+    (["--jobs", "-1"], "jobs must be at least 0 and at most 1024, not -1"),
     (["--executor", "cluster"], "--executor"),
 ]
 

@@ -99,7 +99,7 @@ def test_checkpoints_are_no_more_frequent_than_asked_for(tmp_path: Path) -> None
     points = safe_points(tmp_path, Counter(), interval=1000.0)
     points.reach()
     assert not points.restore()
-    points.stop_requested = True  # then what there is is saved at once
+    points.stop.ask()  # then what there is is saved at once
     with pytest.raises(RunInterrupted):
         points.reach()
     assert points.restore()
@@ -114,9 +114,9 @@ def test_without_a_folder_nothing_is_saved_or_restored() -> None:
 def test_the_first_interrupt_asks_to_stop_and_the_second_stops(tmp_path: Path) -> None:
     points = safe_points(tmp_path, Counter())
     before = signal.getsignal(signal.SIGINT)
-    with points.catching_interrupts():
+    with points.listening():
         os.kill(os.getpid(), signal.SIGINT)
-        assert points.stop_requested
+        assert points.stop
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before

@@ -30,7 +30,7 @@ def test_bounds_are_absolute_or_in_logit_deviations(bounds: tuple, expected: tup
         ((-1, 4), "positive"),
         ((5, 4), "empty"),
         (("0.5s", 1), "empty"),
-        ((1, "inf"), "empty"),
+        ((1, "inf"), "must be positive and finite"),
         (("nan", 4), "positive"),
         (("warm", 4), "'warm' is no temperature"),
         (("s", 4), "'s' is no temperature"),

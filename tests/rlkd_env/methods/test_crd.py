@@ -197,5 +197,6 @@ def test_a_training_set_of_one_class_is_refused() -> None:
 
 @pytest.mark.parametrize("options", [{"negatives": 0}, {"width": 0}, {"momentum": 1.0}, {"contrast_temperature": 0.0}])
 def test_options_out_of_their_range_are_refused(options: dict[str, float]) -> None:
-    with pytest.raises(UsageError, match=f"method 'crd' needs .*{next(iter(options))}"):
+    name = next(iter(options)).replace("_", " ")
+    with pytest.raises(UsageError, match=f"method 'crd': {name} must be"):
         setting(**options)

@@ -318,7 +318,7 @@ def test_misuse_is_refused(make_run: MakeRun) -> None:
     [
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"learning_rate": 0.0}, "learning rate must be positive"),
-        ({"learning_rate": float("nan")}, "learning rate must be positive"),
+        ({"learning_rate": float("nan")}, "learning rate must be finite"),
         ({"momentum": 1.0}, "momentum"),
         ({"weight_decay": -1.0}, "weight decay"),
         ({"schedule": "cosin"}, "Did you mean 'cosine'"),

@@ -80,7 +80,7 @@ def test_values_are_brought_to_their_types(given: dict[str, Any], expected: Any)
         ({"rate": 0}, "rate must be positive, not 0.0"),
         ({"rate": "fast"}, "rate must be a number, not 'fast'"),
         ({"rate": float("inf")}, "rate must be finite, not inf"),
-        ({"rate": float("nan")}, "rate must be positive, not nan"),
+        ({"rate": float("nan")}, "rate must be finite, not nan"),
         ({"share": 1.5}, "share must be above 0 and at most 1, not 1.5"),
         ({"bound": [1]}, r"bound must be a number or text, not \[1\]"),
         ({"is_on": 1}, "is on must be True or False, not 1"),

@@ -88,6 +88,16 @@ def test_a_training_that_was_killed_goes_on_to_the_same_policy(
     assert main(["train-agent", "--resume", "--out", str(tmp_path / "broken"), "--no-progress"]) == 0
 
 
+@pytest.mark.slow
+def test_an_agent_that_diverges_is_told_in_a_line(
+    tiny_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--agent", "ppo", "--decisions", "4", "--agent-options", "learning_rate", "1e30")
+    assert train(tiny_set, tmp_path / "out", *options, updates=3) == 1
+    assert "rlkd: the agent diverged in update 1 (" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "policy.safetensors").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -159,8 +159,8 @@ def test_gradcheck_in_the_students_maps() -> None:
     [
         (12, {}, "shares the 12 channels of the teacher's maps among 8 heads.*set heads"),
         (8, {}, "two a head at least"),
-        (16, {"heads": 0}, "among 0 heads"),
-        (16, {"decoder_learning_rate": 0.0}, "positive decoder_learning_rate, not 0"),
+        (16, {"heads": 0}, "heads must be at least 1, not 0"),
+        (16, {"decoder_learning_rate": 0.0}, "decoder learning rate must be positive, not 0"),
     ],
 )
 def test_what_does_not_fit_is_refused(teacher: int, options: dict[str, float], message: str) -> None:
