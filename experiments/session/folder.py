@@ -12,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from rlkd_env.errors import UsageError
+from rlkd_env.models.config import STUDENT_FILE
 from rlkd_env.training.recipe import TEACHER_FILE
 
 CONFIG_FILE = "config.json"
@@ -22,7 +23,7 @@ DETECTIONS_FILE = "detections.safetensors"
 CREDIT_FILE = "credit.json"
 REPORT_FILE = "report.html"
 REPORT_FOLDER = "report"
-STUDENT_FILE = "student.safetensors"
+EXPORT_FOLDER = "export"
 LAST_STUDENT_FILE = "student_last.safetensors"
 AGENT_FILE = "agent.json"
 """Says at which update an agent diverged, which resuming would repeat."""
@@ -65,7 +66,7 @@ RUN = FolderKind(
         *(SUMMARY_FILE, HISTORY_FILE, TRACE_FILE, DETECTIONS_FILE, STUDENT_FILE, LAST_STUDENT_FILE),
         *(AGENT_FILE, POPULATION_FILE, REPORT_FILE, *_POLICY_FILES),
     ),
-    (MEMBERS_FOLDER, REPORT_FOLDER, CHECKPOINT_FOLDER, TENSORBOARD_FOLDER),
+    (MEMBERS_FOLDER, REPORT_FOLDER, EXPORT_FOLDER, CHECKPOINT_FOLDER, TENSORBOARD_FOLDER),
 )
 """Of ``rlkd distill``."""
 TRAINING = FolderKind(

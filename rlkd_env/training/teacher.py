@@ -17,6 +17,7 @@ from torch import nn
 from rlkd_env.data import BatchStream, Splits, TaskName
 from rlkd_env.errors import UsageError
 from rlkd_env.models import create_model, file_stem
+from rlkd_env.models.config import STUDENT_FILE
 from rlkd_env.models.engine import choose_engine
 from rlkd_env.models.outputs import check_batch_of_one
 from rlkd_env.models.storage import load_network, save_network
@@ -27,7 +28,9 @@ from rlkd_env.utils.choices import MemoryFormat
 from rlkd_env.utils.notices import tell
 from rlkd_env.utils.randomness import StepRandomness, seeded
 
-_FILES = (TEACHER_FILE, "student.safetensors", "model.safetensors", "pytorch_model.bin")
+SHIPPED = Path(__file__).parent / "shipped"
+"""The folder of the teachers that come with the package, under their names in the cache."""
+_FILES = (TEACHER_FILE, STUDENT_FILE, "model.safetensors", "pytorch_model.bin")
 """What a teacher's file in a folder is called: a teacher's own, a former student's, or HuggingFace's names."""
 
 
@@ -141,13 +144,16 @@ def cached_teacher(
 ) -> nn.Module:
     """Return the teacher of this data set and recipe, trained at the first call and cached in :func:`cache_folder`.
 
-    Processes that ask at the same time wait for the one that trains.
+    Some come with the package (:data:`SHIPPED`), so that nothing is trained for them. Processes
+    that ask at the same time wait for the one that trains.
     """
-    folder = cache_folder()
     # The images are part of the key, so that a changed split never meets a teacher that has seen its test set.
     content = hashlib.sha256(json.dumps([dataset, recipe.as_key()]).encode())
     content.update(splits.teacher_train.fingerprint().encode())
-    path = folder / f"teacher-{dataset}-{file_stem(recipe.model)}-{content.hexdigest()[:12]}.safetensors"
+    name = f"teacher-{dataset}-{file_stem(recipe.model)}-{content.hexdigest()[:12]}.safetensors"
+    if (SHIPPED / name).is_file():
+        return load_teacher(SHIPPED / name, splits, recipe.model)
+    path = cache_folder() / name
     with FileLock(path.with_suffix(".lock")):
         if path.is_file():
             try:

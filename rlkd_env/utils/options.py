@@ -22,6 +22,7 @@ OptionValue = int | float | bool | str
 RENAMED_OPTIONS = {"sequence_phases": "curriculum_phases", "sequence_first_share": "curriculum_first_share"}
 """Former names of options, which files, folders and callers may still use, and their names today."""
 LATER_OPTIONS: dict[str, Any] = {
+    "annotations": [],
     "auxiliary_weight": 0.0,
     "normalization": ["auto"],
     "teacher_normalization": ["auto"],

@@ -143,7 +143,7 @@ def test_weights_of_the_field_teach(distill: Distill, tmp_path: Path, capsys: py
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--teacher", "auto"], "make one with rlkd teacher --dataset arrays --model"),
+        (["--teacher", "auto"], "make one with `rlkd teacher --dataset arrays --model"),
         (["--student", "mlp12", "--method", "vid"], "student"),
         (["--student", "mlp12", "--method", "sp"], "student"),
         (["--student", "cnn5"], "Did you mean 'cnn8'"),
