@@ -64,7 +64,7 @@ class LockstepRecorder(RunHook[ParallelRuns]):
                 if record.diverged:
                     continue
                 accuracy, loss = figures[run]
-                if math.isfinite(loss):
+                if math.isfinite(loss) and not diverged[run]:
                     record.selection.add(runs.epoch, accuracy, loss, weights[run])
                 temperature, correct, reward = (values[:, run] for values in epoch)
                 record.history.add(runs.epoch, runs.step_count, temperature.flatten(), correct.flatten(), reward)

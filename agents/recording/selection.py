@@ -18,7 +18,7 @@ class StudentSelection(RunHook):
     """Keeps two students: that of the last epoch, and that of the best epoch on the validation images.
 
     The best epoch is the one with the highest accuracy and, among equals, the lowest loss. A student whose validation
-    loss is not finite is never kept, so after a divergence both are good ones.
+    loss is not finite, or whose weights are not sound, is never kept, so after a divergence both are good ones.
 
     Their attributes are a state dict (None before the first epoch's end), the epoch from 1, and accuracy and loss (in
     nats) on the validation images. The time of the evaluations counts as the part ``evaluation``.
@@ -37,7 +37,7 @@ class StudentSelection(RunHook):
         with self._timer.part("evaluation"):
             evaluation = run.evaluate_validation()
             accuracy, loss = torch.stack([evaluation.accuracy, evaluation.loss]).tolist()
-            if math.isfinite(loss):
+            if math.isfinite(loss) and bool(run.update.has_sound_weights()):
                 self.add(run.epoch, accuracy, loss, deepcopy(run.student.state_dict()))
 
     def add(self, epoch: int, accuracy: float, loss: float, student: dict[str, Tensor]) -> None:

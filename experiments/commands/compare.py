@@ -25,7 +25,9 @@ from experiments.session.prepare import prepare
 from experiments.session.provenance import versions
 from experiments.signals import exit_code, tell_stop
 from rlkd_env.errors import UsageError
+from rlkd_env.runs.fingerprints import changed_parts
 from rlkd_env.utils.files import write_json
+from rlkd_env.utils.notices import tell
 
 
 def run_compare(config: CompareConfig) -> int:
@@ -91,6 +93,7 @@ def _compare(config: CompareConfig, plan: Plan) -> int:
         if task not in statistics:
             print(f"{task}: no table, as the baseline {plan.baseline} is still missing")
     print(f"{len(outcomes)} of {len(plan.runs)} runs are finished; everything is in {folder}")
+    _tell_exchanges(outcomes.values())
     failed = [row for row in rows if row.error]
     for row in failed:
         print(f"rlkd: {row.task}/{row.arm}/seed{row.seed} failed: {row.error}", file=sys.stderr)
@@ -156,6 +159,19 @@ def _write(config: CompareConfig, plan: Plan, outcomes: dict[str, Outcome]) -> t
     write_csv(rows, config.folder / CSV_FILE)
     write_json(config.folder / COMPARISON_FILE, content)
     return rows, statistics
+
+
+def _tell_exchanges(outcomes: Iterable[Outcome]) -> None:
+    """Tell of arms whose runs have not all had the same teacher and data, which their settings do not show."""
+    of_arms: dict[str, list[dict[str, str]]] = {}
+    for outcome in outcomes:
+        if outcome.summary is not None and "fingerprints" in outcome.summary:
+            name = f"{outcome.run.task}/{outcome.run.arm}"
+            of_arms.setdefault(name, []).append(outcome.summary["fingerprints"])
+    for name, (first, *others) in of_arms.items():
+        parts = dict.fromkeys(part for other in others for part in changed_parts(first, other))
+        if parts:
+            tell(f"not all runs of {name} were made with the same {' and '.join(parts)}")
 
 
 def _folder(plan: Plan, row: Row, folder: Path) -> str:

@@ -53,8 +53,8 @@ def _finish(
     if records.diverged:
         kept = f"the last good student is in {folder}" if records.selection.last_student else "there is no good student"
         print(
-            f"rlkd: the run diverged at update {records.steps}: loss or logits are not finite; {kept}. "
-            "Try a lower --learning-rate",
+            f"rlkd: the run diverged at update {records.steps}: loss, logits or weights are not finite, or weights too "
+            f"large; {kept}. Try a lower --learning-rate",
             file=sys.stderr,
         )
         return 1

@@ -14,47 +14,63 @@ from tqdm import tqdm
 from experiments.config import DistillConfig, TeacherConfig
 from experiments.config.common import without_bookkeeping
 from experiments.config.presets import preset_names, read_layers
-from experiments.session.checkpoints import load_checkpoint, save_checkpoint
-from experiments.session.folder import CHECKPOINT_FOLDER, CONFIG_FILE
+from experiments.session.checkpoints import check_fingerprints, load_checkpoint, save_checkpoint
+from experiments.session.folder import (
+    CARD_FILE,
+    CHECKPOINT_FOLDER,
+    CONFIG_FILE,
+    TEACHER,
+    check_folder,
+    clear_folder,
+    locked,
+)
 from experiments.session.provenance import versions
 from experiments.signals import StopRequest, exit_code, tell_stop
-from rlkd_env.data import ImageSet, create_source
-from rlkd_env.errors import UsageError
+from rlkd_env.data import DataSource, ImageSet, Splits, create_source
 from rlkd_env.models import check_model
 from rlkd_env.models.engine import select_device
 from rlkd_env.models.storage import save_network
-from rlkd_env.training.teacher import TEACHER_FILE, TeacherTraining
+from rlkd_env.training.recipe import TEACHER_FILE
+from rlkd_env.training.teacher import TeacherTraining
 from rlkd_env.utils.files import write_json
-
-CARD_FILE = "teacher.json"
 
 
 def run_teacher(config: TeacherConfig) -> int:
     """Train a teacher, evaluate it on the test set once, and write it with a card."""
-    recipe, folder, output = config.recipe(), config.folder, config.output
+    recipe = config.recipe()
     check_model(recipe.model)  # an unknown name is told before anything else
     if _is_finished(config):
         return 0
     source = create_source(config.data)
-    device = select_device(output.device)
+    device = select_device(config.output.device)
     splits = source.splits().to(device)
     training = TeacherTraining(splits, recipe, source.task)
-    task = training.task
+    with locked(config.folder):
+        if _is_finished(config, holds_lock=True):
+            return 0
+        return _train(config, source, training, splits)
+
+
+def _train(config: TeacherConfig, source: DataSource, training: TeacherTraining, splits: Splits) -> int:
+    """Make the training, or what is left of it, and write the teacher."""
+    recipe, folder, output = training.recipe, config.folder, config.output
+    task, device = training.task, splits.train.labels.device
     history: list[dict[str, float]] = []
     seconds = 0.0
     checkpoint = load_checkpoint(folder / CHECKPOINT_FOLDER) if output.resume else None
+    known = {"train": splits.teacher_train.fingerprint(), "validation": splits.validation.fingerprint()}
     if checkpoint is not None:
+        check_fingerprints(checkpoint.get("fingerprints", {}), known, folder)
         training.load_state_dict(checkpoint["run"])
         history, seconds = checkpoint["history"], checkpoint["seconds"]
     else:
-        shutil.rmtree(folder / CHECKPOINT_FOLDER, ignore_errors=True)
-        for name in (TEACHER_FILE, CARD_FILE):
-            (folder / name).unlink(missing_ok=True)
+        clear_folder(folder, TEACHER)
         write_json(folder / CONFIG_FILE, config.settings())
     started = last_checkpoint = time.monotonic()
 
     def save() -> None:
-        state = {"run": training.state_dict(), "history": history, "seconds": seconds + time.monotonic() - started}
+        so_far = {"history": history, "seconds": seconds + time.monotonic() - started}
+        state = {"run": training.state_dict(), "fingerprints": known, **so_far}
         save_checkpoint(folder / CHECKPOINT_FOLDER, state)
 
     stop = StopRequest()
@@ -99,25 +115,14 @@ def run_teacher(config: TeacherConfig) -> int:
     return 0
 
 
-def _is_finished(config: TeacherConfig) -> bool:
+def _is_finished(config: TeacherConfig, holds_lock: bool = False) -> bool:
     """Check that a training may write into its folder; tell it and return True if there is nothing left to train."""
     folder, output = config.folder, config.output
-    if output.overwrite and output.resume:
-        raise UsageError("--overwrite and --resume exclude each other")
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file, not a folder")
-    is_finished, is_begun = (folder / TEACHER_FILE).exists(), (folder / CONFIG_FILE).exists()
-    if output.resume and is_finished:
+    check_folder(folder, output.overwrite, output.resume, TEACHER, holds_lock)
+    is_finished = output.resume and (folder / TEACHER_FILE).exists()
+    if is_finished:
         print(f"the teacher in {folder} is finished already")
-        return True
-    if output.resume and not is_begun:
-        raise UsageError(f"there is no training to resume in {folder}")
-    if (is_finished or is_begun) and not output.overwrite and not output.resume:
-        raise UsageError(
-            f"{folder} holds another teacher: add --overwrite to replace it"
-            + ("" if is_finished else " or --resume to go on with it")
-        )
-    return False
+    return is_finished
 
 
 def _test_figures(training: TeacherTraining, test: ImageSet | None, device: torch.device) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from experiments.compare.arms import Options, baseline_of, create_arms
 from experiments.compare.tasks import PlannedTask, chosen, create_tasks
 from experiments.config import CompareConfig, DistillConfig, config_hash
 from experiments.config.presets import laid_over, read_layers
-from experiments.session.folder import CONFIG_FILE, SUMMARY_FILE
+from experiments.session.folder import CONFIG_FILE, RUN, SUMMARY_FILE, check_replaceable
 from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.utils.files import read_json
 from rlkd_env.utils.options import renamed
@@ -127,8 +127,10 @@ def _chosen(only: Iterable[str], runs: list[PlannedRun]) -> list[PlannedRun]:
 
 
 def check_folders(runs: Iterable[PlannedRun], overwrite: bool) -> None:
-    """Make sure that no run of other settings is in the way."""
+    """Make sure that no run of other settings is in the way, and nothing that is no run at all."""
     for run in runs:
+        if not run.summary():
+            check_replaceable(run.config.folder, RUN)
         if not overwrite and run.has_other_settings():
             settings, stored = run.config.settings(), renamed(read_json(run.config.folder / CONFIG_FILE))
             names = [name for name in {**settings, **stored} if settings.get(name) != stored.get(name)]

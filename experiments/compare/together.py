@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from agents.rules.create import RULES
 from experiments.compare.plan import PlannedRun
@@ -69,11 +70,14 @@ def _make_together(unit: Unit, count: CountEpochs, memo: Memo | None) -> list[Ou
             return None
         for session, counter in zip(sessions, counters, strict=True):
             session.watchers.append(counter)
-        execute_together(sessions)
-        outcomes = [
-            Outcome(run, write_summary(session, together=len(unit)))
-            for run, session in zip(unit, sessions, strict=True)
-        ]
+        with ExitStack() as stack:
+            for session in sessions:
+                stack.enter_context(session.alone_in_folder())
+            execute_together(sessions)
+            outcomes = [
+                Outcome(run, write_summary(session, together=len(unit)))
+                for run, session in zip(unit, sessions, strict=True)
+            ]
     except Exception:  # each run alone will tell, or do better
         for counter in counters:
             counter.take_back()

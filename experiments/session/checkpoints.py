@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from agents.recording.timing import PartTimer
 from experiments.session.folder import CHECKPOINT_FOLDER
 from experiments.signals import Stopped, StopRequest
 from rlkd_env.errors import UsageError
+from rlkd_env.runs.fingerprints import changed_parts
 from rlkd_env.utils.files import write_atomically
 from rlkd_env.utils.options import renamed
 from rlkd_env.utils.processes import started_processes
@@ -48,7 +49,8 @@ class SafePoints:
     """The moments between updates at which a run is consistent: it is saved there if that is due, and can stop.
 
     Without a folder nothing is saved, and Ctrl-C ends the run at once. A checkpoint holds the parts in the order in
-    which they are restored; it is due after ``interval`` seconds, and refused by a run of other settings.
+    which they are restored; it is due after ``interval`` seconds, and refused by a run of other settings, or of another
+    teacher or data by their ``fingerprints``.
     """
 
     def __init__(
@@ -58,9 +60,11 @@ class SafePoints:
         settings: Mapping[str, Any],
         parts: Mapping[str, Stateful],
         timer: PartTimer,
+        fingerprints: Callable[[], dict[str, str]] = dict,
     ) -> None:
         self._folder, self._interval = folder, interval
         self._settings, self._parts, self._timer = settings, parts, timer
+        self._fingerprints = fingerprints
         self._last = time.monotonic()
         self.stop = StopRequest()
 
@@ -72,7 +76,8 @@ class SafePoints:
             self._last = time.monotonic()
             with self._timer.part("checkpoint"):
                 states = {name: part.state_dict() for name, part in self._parts.items()}
-                state = {"settings": self._settings, **states, "random": random_state()}
+                known = {"settings": self._settings, "fingerprints": self._fingerprints()}
+                state = {**known, **states, "random": random_state()}
                 save_checkpoint(self._folder / CHECKPOINT_FOLDER, state)
         if self.stop.signum is not None:
             raise RunInterrupted(self.stop.signum)
@@ -84,6 +89,7 @@ class SafePoints:
             return False
         if renamed(state["settings"]) != self._settings:
             raise UsageError(f"the checkpoint in {self._folder} belongs to a run with other settings")
+        check_fingerprints(state.get("fingerprints", {}), self._fingerprints(), self._folder)
         for name, part in self._parts.items():
             part.load_state_dict(state[name])
         load_random_state(state["random"])
@@ -95,6 +101,19 @@ class SafePoints:
         torchrun passes on what a terminal has sent to all processes already, and kills those that take too long.
         """
         return nullcontext() if self._folder is None else self.stop.listening(is_patient=started_processes() > 1)
+
+
+def check_fingerprints(recorded: Mapping[str, str], found: Mapping[str, str], folder: Path | None) -> None:
+    """Check that what a run is made from is what it was started with; checkpoints of before do not tell it.
+
+    Raises:
+        UsageError: if teacher or data have been exchanged.
+    """
+    if changed := changed_parts(recorded, found):
+        raise UsageError(
+            f"changed since the start of what is in {folder}: the {' and the '.join(changed)}; put back what was "
+            "there, or start anew with --overwrite"
+        )
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:

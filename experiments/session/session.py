@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +14,15 @@ from torch import Tensor, nn
 from experiments.config import DistillConfig
 from experiments.config.choice import AgentChoice
 from experiments.session.checkpoints import RunInterrupted, SafePoints
-from experiments.session.folder import AGENT_FILE, CONFIG_FILE, LAST_STUDENT_FILE, STUDENT_FILE, clear_folder
+from experiments.session.folder import (
+    AGENT_FILE,
+    CONFIG_FILE,
+    LAST_STUDENT_FILE,
+    STUDENT_FILE,
+    check_folder,
+    clear_folder,
+    locked,
+)
 from experiments.session.objects import NO_OBJECTS, GivenObjects
 from experiments.session.phases.base import Phases, PolicyPhases
 from experiments.session.records import Records
@@ -20,6 +31,7 @@ from rlkd_env.data import DataSource, ImageSet
 from rlkd_env.errors import AgentDiverged
 from rlkd_env.instances.temperature import Policy
 from rlkd_env.models.storage import save_network
+from rlkd_env.runs.fingerprints import fingerprints
 from rlkd_env.runs.hooks import RunHook
 from rlkd_env.runs.parallel import ParallelRuns
 from rlkd_env.runs.run import DistillationRun
@@ -69,8 +81,16 @@ class DistillSession:
             config.settings(),
             {"run": self.trained, "records": self.records, "phases": self.phases},
             self.records.timer,
+            lambda: self.fingerprints,
         )
         self.watchers: list[RunHook] = []
+
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """Hashes of teacher and data."""
+        options = self.config.run
+        key = ("fingerprints", f"{options.data} {options.networks} on {self.run.device}")
+        return self._memo.keep(key, lambda: fingerprints(self.run.teacher, self.run.splits))
 
     def _parts(self) -> tuple[DistillationRun | ParallelRuns, Records, Phases]:
         """Create what is recorded of the run, and what drives it as the options ask; return both after it."""
@@ -108,6 +128,20 @@ class DistillSession:
         except AgentDiverged as error:
             raise self._agent_diverged(error) from error
         self.save_results()
+
+    @contextmanager
+    def alone_in_folder(self) -> Iterator[None]:
+        """Keep others out of the folder, in which somebody may have begun since it was checked.
+
+        Raises:
+            UsageError: if somebody has.
+        """
+        if self.folder is None:
+            yield
+            return
+        with locked(self.folder):
+            check_folder(self.folder, self.config.output.overwrite, self.config.output.resume, holds_lock=True)
+            yield
 
     def start(self) -> None:
         """Clear the folder, write the settings, and start what is trained."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -50,9 +50,11 @@ def complete(
     session: DistillSession, leading: Callable[[DistillSession], AbstractContextManager[Any]] = nullcontext
 ) -> dict[str, Any]:
     """Make a prepared run in the context ``leading``, and then write and return its summary."""
-    with leading(session):
-        session.execute()
-    return write_summary(session)
+    with ExitStack() as stack:
+        with leading(session):
+            stack.enter_context(session.alone_in_folder())
+            session.execute()
+        return write_summary(session)
 
 
 def write_summary(session: DistillSession, together: int = 1) -> dict[str, Any]:
@@ -84,6 +86,7 @@ def summarize(session: DistillSession) -> dict[str, Any]:
         "exploration": asdict(run.sampler.settings) if isinstance(run.sampler, Explorer) else None,
         "learn_interval": config.agent.learn_interval if learns else None,
         "data": _data_figures(run, test),
+        "fingerprints": session.fingerprints | ({} if test is None else {"test": test.fingerprint()}),
         "normalization": _normalization(run),
         "teacher_val_accuracy": session.teacher_accuracy,
         "teacher_test_accuracy": None if test is None else teacher_accuracy(run, test),

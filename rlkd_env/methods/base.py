@@ -57,7 +57,7 @@ class Method(nn.Module, ABC):
         uses_temperature: Whether any term depends on the temperatures.
         uses_features: Whether the method needs outputs with images and features.
         tasks: The tasks that the method supports.
-        is_stochastic: Whether the loss draws from torch's global generator; the run then seeds it.
+        is_stochastic: Whether the loss draws from torch's global generator, so that it cannot be captured or stacked.
         gather: Maps values ``(n, ...)`` of this process's share of the batch to those of the whole batch ``(N, ...)``,
             for a memory that must be the same in all processes of a distributed run.
         equal_gradients: Whether the gradient of each instance's temperature-dependent terms with respect to the

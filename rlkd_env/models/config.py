@@ -24,7 +24,7 @@ class EngineConfig(Options):
 
     precision: Precision = "auto"
     """Number format of the networks' products: float32 or bfloat16; auto is bfloat16 for convolutional students where
-    the hardware has it. Evaluations and losses are always in float32."""
+    the hardware has it and computes the right gradients in it. Evaluations and losses are always in float32."""
     memory_format: MemoryFormat = "auto"
     """Order of images in memory: contiguous or channels_last; auto is the latter for convolutional students."""
     capture: bool = True
@@ -39,8 +39,8 @@ class EngineConfig(Options):
 
         return select_device(self.device)
 
-    def engine(self, device: torch.device, student: nn.Module) -> Engine:
-        """Return the engine that computes a student and its teacher on a device."""
+    def engine(self, device: torch.device, student: nn.Module, images: torch.Tensor | None = None) -> Engine:
+        """Return the engine that computes a student and its teacher on a device; it is tried out on the images."""
         from rlkd_env.models.engine import choose_engine
 
-        return choose_engine(device, student, self.precision, self.memory_format, self.capture)
+        return choose_engine(device, student, self.precision, self.memory_format, self.capture, images)

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
 from rlkd_env.errors import UsageError, unknown_name
+from rlkd_env.models.precision import has_same_gradients
 from rlkd_env.models.taps.features import Features, forward_with_features
 from rlkd_env.utils.choices import MemoryFormat, Precision
+from rlkd_env.utils.notices import tell
 
 
 @dataclass(frozen=True)
@@ -77,11 +79,14 @@ def choose_engine(
     precision: Precision = "auto",
     memory_format: MemoryFormat = "auto",
     captured: bool = True,
+    images: Tensor | None = None,
 ) -> Engine:
     """Return the requested engine, with ``"auto"`` resolved for a device and a student.
 
     ``"auto"`` is bfloat16 for convolutional networks on devices that multiply it natively, and channels-last for
-    convolutional networks; ``docs/performance.md`` says what each brings. Only CUDA devices capture.
+    convolutional networks; ``docs/performance.md`` says what each brings. On a CPU gradients on the ``images``, if some
+    are given, are computed in both precisions, and where those in bfloat16 are wrong it is float32, with a line. Only
+    CUDA devices capture.
 
     Raises:
         UsageError: If a choice is unknown.
@@ -93,6 +98,10 @@ def choose_engine(
     is_convolutional = any(isinstance(module, nn.Conv2d) for module in network.modules())
     is_reduced = precision == "bfloat16" or (precision == "auto" and is_convolutional and has_fast_bfloat16(device))
     is_channels_last = memory_format == "channels_last" or (memory_format == "auto" and is_convolutional)
+    if is_reduced and precision == "auto" and device.type == "cpu" and images is not None:
+        is_reduced = has_same_gradients(network, images, is_channels_last)
+        if not is_reduced:
+            tell("this network's gradients are wrong in bfloat16 on this CPU, so it is computed in float32")
     precision = "bfloat16" if is_reduced else "float32"
     return Engine(device, precision, is_channels_last, captured and device.type == "cuda")
 

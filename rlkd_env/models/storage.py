@@ -14,7 +14,8 @@ from rlkd_env.errors import UsageError
 from rlkd_env.models.config import STUDENT_FILE
 from rlkd_env.models.create import create_to_load, is_detector, is_module_path, is_same_model
 from rlkd_env.models.weights import is_safetensors, load_shared_weights, read_state_dict, takes_colour
-from rlkd_env.utils.files import load_weights, read_tensors, write_tensors
+from rlkd_env.utils.files import CHECKSUM, load_weights, read_tensors, write_tensors
+from rlkd_env.utils.notices import tell
 
 
 def save_network(
@@ -29,7 +30,6 @@ def save_network(
     card: dict[str, Any] = {"model": model, "num_classes": num_classes, "image_shape": image_shape}
     if options:
         card["options"] = dict(options)
-    # A single entry, because safetensors shuffles several, and the same network should give the same file.
     write_tensors(path, weights, {"network": json.dumps(card)})
 
 
@@ -38,7 +38,8 @@ def load_network(
 ) -> nn.Module:
     """Read a network that :func:`save_network` wrote, or the weights of a network that is named here.
 
-    If a network takes colour images and the data are grey, it is adapted, with a warning.
+    If a network takes colour images and the data are grey, it is adapted, with a warning. A file of an earlier version,
+    which has no checksum, is loaded with a line that says so.
 
     Args:
         path: A file written by :func:`save_network`, or a ``.pth`` or safetensors file of weights alone.
@@ -68,7 +69,10 @@ def load_network(
         return _for_images(network, model, shape, image_shape, path)
     _check_card(card, path, num_classes, image_shape, model)
     network = create_to_load(card.model, num_classes, card.image_shape, **{**card.options, **options})
-    load_weights(network, read_tensors(path)[0], path)
+    tensors, metadata = read_tensors(path)
+    if CHECKSUM not in metadata:
+        tell(f"{path} is of an earlier version and has no checksum, so damage would not be noticed")
+    load_weights(network, tensors, path)
     return _for_images(network, card.model, card.image_shape, image_shape, path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise UsageError(f"{path} does not exist")
     try:
+        damaged = _damaged_part(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         kind = re.search(r"GLOBAL ([\w.]+)", str(error))
@@ -74,6 +76,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # PyTorch raises many kinds for a file that is damaged
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(f"{path} is damaged or not a file of PyTorch weights: {reason}") from None
+    if damaged is not None:
+        raise UsageError(f"{path} is damaged: the checksum of its part {damaged} is wrong")
     tensors = _state_dict_in(content, path)
     if tensors is None:
         raise UsageError(
@@ -95,6 +99,14 @@ def _state_dict_in(content: Any, path: Path) -> dict[str, Tensor] | None:
     if stored[0] in AVERAGES and len(stored) > 1:
         tell(f"{path} holds weights ({stored[-1]}) and their average ({stored[0]}), which is taken")
     return found[stored[0]]
+
+
+def _damaged_part(path: Path) -> str | None:
+    """Return the name of a part whose checksum is wrong, which PyTorch does not look at; None if there is none."""
+    if not zipfile.is_zipfile(path):  # the format of before PyTorch 1.6 has no checksums
+        return None
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip()
 
 
 def load_shared_weights(

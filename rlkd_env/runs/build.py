@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlkd_env.data import BatchStream, DataSource, Splits, TaskName, create_source
+from rlkd_env.data import BatchStream, DataConfig, DataSource, Splits, TaskName, create_source
 from rlkd_env.data.normalization import NORMALIZATIONS, Constants, for_channels, read_normalization
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.state import InstanceState
@@ -30,22 +30,35 @@ from rlkd_env.sampling.curriculum import CurriculumSampler
 from rlkd_env.tasks import Task, create_task
 from rlkd_env.training.logits_cache import StoredTeacher
 from rlkd_env.training.recipe import TeacherRecipe
-from rlkd_env.training.teacher import cached_teacher, load_teacher
+from rlkd_env.training.teacher import cache_folder, cached_teacher, load_teacher
 from rlkd_env.utils.memo import Memo, NoMemo
 from rlkd_env.utils.notices import tell
 from rlkd_env.utils.randomness import seeded
 
 
 @torch.no_grad()
-def teacher_logit_deviation(teacher: nn.Module, splits: Splits, task: Task, images: int = 1024) -> float:
-    """Return the unit of relative temperatures: the mean over instances of the standard deviation of the logits."""
+def teacher_logit_deviation(
+    teacher: nn.Module, splits: Splits, task: Task, images: int = 1024, name: str = "the teacher"
+) -> float:
+    """Return the unit of relative temperatures: the mean over instances of the standard deviation of the logits.
+
+    Raises:
+        UsageError: if the teacher, which the message calls by its ``name``, is for other classes or tells nothing: its
+            logits are not finite, or the same for all images or classes.
+    """
     teacher.eval()
     stored = splits.train.teacher_logits if isinstance(teacher, StoredTeacher) else None
     logits = task.teacher_logits(teacher, splits.train, images) if stored is None else stored[:images]
     background = task.num_logits(splits) - splits.num_classes
     known = logits.shape[-1] - background
     if known != splits.num_classes:  # a detector's, or those that are stored
-        raise UsageError(f"the teacher knows {known} classes, but the data has {splits.num_classes}")
+        raise UsageError(f"{name} knows {known} classes, but the data has {splits.num_classes}")
+    if not logits.isfinite().all():
+        raise UsageError(f"{name} gives logits that are not finite: it is damaged, or its training has diverged")
+    if (logits == logits[:1]).all() or (logits == logits[:, :1]).all():
+        raise UsageError(
+            f"{name} gives the same logits for all images or classes, so there is nothing to learn from it"
+        )
     return float(logits.std(dim=-1, correction=0).mean())
 
 
@@ -90,6 +103,7 @@ def build_run(
     of_data = f"{config.data} on {device}"
     splits = memo.keep(("splits", of_data), lambda: source.splits().to(device))
     BatchStream(splits.train, config.recipe.batch_size, 0, config.batches.views)  # likewise a batch that is too large
+    is_given = teacher is not None
     if teacher is None:
         find = partial(_find_teacher, config, source, splits, on_teacher_epoch)
         teacher = memo.keep(("teacher", of_data, *_teacher_settings(config)), find)
@@ -112,7 +126,7 @@ def build_run(
         if config.recipe.batch_size == 1 and source.task == "classification":
             check_batch_of_one(trial, splits.train.take(torch.arange(1)), "student")
         method = create_its_method(trial)
-    engine = config.engine.engine(device, trial)
+    engine = config.engine.engine(device, trial, splits.train.take(torch.arange(min(4, len(splits.train)))))
     recipe = config.recipe
     task = create_task(source.task, engine, config.batches.proposals, recipe.auxiliary_weight, recipe.label_smoothing)
     if (remark := method.remark(task.num_logits(splits))) is not None:
@@ -120,7 +134,7 @@ def build_run(
     computed = (f"{engine.precision} {engine.channels_last}", config.batches.proposals)
     deviation = memo.keep(
         ("deviation", of_data, *_teacher_settings(config), *computed),
-        partial(teacher_logit_deviation, teacher, splits, task),
+        partial(teacher_logit_deviation, teacher, splits, task, name=_teacher_name(config, is_given)),
     )
     bounds = (environment.temperature_min, environment.temperature_max)
     run_class = partial(DistributedRun, processes=processes) if processes else DistillationRun
@@ -141,6 +155,9 @@ def build_run(
         teacher_cache_bytes=config.batches.teacher_cache_mib * 2**20,
         temperatures=environment.temperatures,
     )
+    asked, found = config.data.probe_size, len(run.probe)
+    if found < asked != DataConfig.probe_size:
+        tell(f"rewards are measured on {found} images, all that the probe part has, not {asked}")
     curriculum = config.curriculum.curriculum()
     if curriculum is not None:
         run.use_sampler(CurriculumSampler(curriculum, len(splits.train), config.recipe.epochs, run.device))
@@ -188,6 +205,14 @@ def _check_classifier(network: nn.Module, role: str, splits: Splits) -> None:
         raise UsageError(f"the {role} knows {logits.shape[1]} classes, but the data has {splits.num_classes}")
     if bool(((logits >= 0) & ((logits.sum(dim=-1, keepdim=True) - 1).abs() < 1e-4)).all()):
         tell(f"the {role} gives probabilities in place of logits and so trains badly: leave its softmax away")
+
+
+def _teacher_name(config: RunConfig, is_given: bool) -> str:
+    """Return what messages call the teacher."""
+    if is_given:
+        return "the given teacher"
+    name = config.networks.teacher
+    return f"the teacher {name}" if name != "auto" else f"the teacher of {config.data.dataset}, in {cache_folder()},"
 
 
 def _normalized(teacher: nn.Module, config: RunConfig, splits: Splits, task: TaskName) -> nn.Module:

@@ -94,6 +94,8 @@ class TrainingLoop:
         self._show_sampler()
         reward = self.reward.after_update(self._measurement(), is_last=self.finished)
         diverged = ~(metrics["loss"].isfinite() & self.update.is_finite() & reward.isfinite())
+        if self.finished or self.step_count % self.steps_per_epoch == 0:
+            diverged |= ~self.update.has_sound_weights()
         if self._sampler is not None:
             metrics |= self._sampler.metrics(outputs)
         diverged, metrics = self._collective.agree(diverged, metrics)

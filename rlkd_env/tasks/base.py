@@ -36,14 +36,12 @@ class Task(ABC):
     Attributes:
         metric: the name of what :attr:`Evaluation.accuracy` is.
         instances_per_image: number of instances in every image, each with a temperature of its own.
-        is_stochastic: whether a forward in training draws from torch's global generator, whatever the networks.
         follows_logits: whether an instance is an image and temperatures change nothing but what follows from the logits
             of :meth:`forward`, so that logits may be kept, forwarded again and stacked.
     """
 
     metric = "accuracy"
     instances_per_image = 1
-    is_stochastic = False
     follows_logits = True
 
     def __init__(self, engine: Engine | None = None) -> None:

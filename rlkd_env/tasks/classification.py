@@ -13,6 +13,7 @@ from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.models.engine import Engine
 from rlkd_env.models.outputs import LogitsHook, logits_hook
 from rlkd_env.tasks.base import Evaluation, Task
+from rlkd_env.utils.randomness import seeded
 
 _EVALUATION_BATCH = 1024
 _TEACHER_BATCH = 256
@@ -91,14 +92,16 @@ class Classification(Task):
     @torch.no_grad()
     def teacher_logits(self, teacher: nn.Module, images: ImageSet, limit: int) -> Tensor:
         """Return the logits ``(limit, C)``."""
-        return torch.cat([teacher(chunk) for chunk in images.chunks(_TEACHER_BATCH, limit=limit)])
+        with seeded(0, images.labels.device):
+            return torch.cat([teacher(chunk) for chunk in images.chunks(_TEACHER_BATCH, limit=limit)])
 
     @torch.no_grad()
     def evaluate(self, network: nn.Module, images: ImageSet) -> Evaluation:
         """Return top-1 accuracy, mean cross-entropy in nats and mean confidence; does not wait for the device."""
         was_training = network.training
         network.eval()
-        logits = torch.cat([network(self.engine.images(chunk)) for chunk in images.chunks(_EVALUATION_BATCH)])
+        with seeded(0, torch.device("cpu")):  # it may draw even now; a GPU's generator cannot be seeded in a capture
+            logits = torch.cat([network(self.engine.images(chunk)) for chunk in images.chunks(_EVALUATION_BATCH)])
         network.train(was_training)
         accuracy = (logits.argmax(dim=-1) == images.labels).float().mean()
         losses = F.cross_entropy(logits, images.labels, reduction="none")

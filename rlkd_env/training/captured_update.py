@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
@@ -15,7 +16,7 @@ from rlkd_env.data import Batch
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.models.graphs import Recorder, forward_hooks, is_replayable
-from rlkd_env.training.update import Update, step_randomness
+from rlkd_env.training.update import Update
 
 _WARM_UP = 3
 """Updates that are made operation by operation first: lazy initialisations, and the optimisers' buffers."""
@@ -136,7 +137,7 @@ class CapturedUpdate(Update):
     def _plain_logits(self, batch: Batch, step: int) -> Tensor:
         """Return the student's logits in training ``(N, C)``, without an effect on its running statistics."""
         kept = [(buffer, buffer.clone()) for buffer in self.student.buffers()]
-        with step_randomness(self._is_stochastic, self.seed + step, self._device), self._recorder.warming_up():
+        with self._randomness.seeded(self.seed + step), self._recorder.warming_up():
             logits = self._compute(batch, 0.0, 0.0).student_logits
         for buffer, before in kept:
             buffer.copy_(before)
@@ -152,7 +153,8 @@ class CapturedUpdate(Update):
         progress, epoch = step / self._total_steps, step / self._steps_per_epoch
         captured.place[0].fill_(progress)
         captured.place[1].fill_(epoch)
-        with step_randomness(self._is_stochastic, self.seed + step, self._device):
+        # The plain updates before have told whether anything draws; seeding in vain would cost a replay dear.
+        with self._randomness.seeded(self.seed + step) if self._randomness.draws else contextlib.nullcontext():
             captured.forward()
         self.batch, self.state = captured.batch, captured.state.clone()
         self.outputs = captured.waiting(progress, epoch, step)

@@ -24,6 +24,7 @@ from rlkd_env.models.storage import load_network
 from rlkd_env.models.taps.features import forward_with_features
 from rlkd_env.training.teacher import cache_folder
 from rlkd_env.utils.files import read_tensors, tensors_hash, write_tensors
+from rlkd_env.utils.notices import tell
 from rlkd_env.utils.options import Count, NonNegative, NonNegativeInt, Options
 
 _CHUNK = 250
@@ -128,7 +129,8 @@ class FrozenFeatures(LabelledSource):
             if path.is_file():
                 try:
                     return read_tensors(path)[0]
-                except UsageError:
+                except UsageError as error:
+                    tell(f"the cached features are computed anew: {error}")
                     path.unlink()
             tensors = extract_features(images, network, config.stage, config.components)
             write_tensors(path, tensors)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from rlkd_env.data import Batch, BatchStream, ImageSet
 from rlkd_env.errors import UsageError
 from rlkd_env.models.engine import Engine
+from rlkd_env.utils.randomness import seeded
 
 _CHUNK = 256
 
@@ -38,7 +39,8 @@ class TeacherCache:
     def _forward(self, seed: int) -> Tensor:
         positions = torch.arange(len(self._data), device=self._data.labels.device)
         images = self._data.follow((chunk, seed) for chunk in positions.split(_CHUNK))
-        return torch.cat([self._engine.forward(self._teacher, self._engine.images(chunk)) for chunk in images])
+        with seeded(0, positions.device):  # a teacher that draws numbers says the same after a resume
+            return torch.cat([self._engine.forward(self._teacher, self._engine.images(chunk)) for chunk in images])
 
 
 class StoredLogits:

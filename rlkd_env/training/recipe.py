@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
+TEACHER_FILE = "teacher.safetensors"
+"""Name of a teacher's weights in its folder."""
+
 
 @dataclass(frozen=True)
 class Recipe(Options):

@@ -22,12 +22,12 @@ from rlkd_env.models.engine import choose_engine
 from rlkd_env.models.outputs import check_batch_of_one
 from rlkd_env.models.storage import load_network, save_network
 from rlkd_env.tasks import create_task
-from rlkd_env.training.recipe import TeacherRecipe
-from rlkd_env.training.update import Optimization, step_randomness
+from rlkd_env.training.recipe import TEACHER_FILE, TeacherRecipe
+from rlkd_env.training.update import Optimization
 from rlkd_env.utils.choices import MemoryFormat
-from rlkd_env.utils.randomness import is_stochastic, seeded
+from rlkd_env.utils.notices import tell
+from rlkd_env.utils.randomness import StepRandomness, seeded
 
-TEACHER_FILE = "teacher.safetensors"
 SHIPPED = Path(__file__).parent / "shipped"
 """The folder of the teachers that come with the package, under their names in the cache."""
 _FILES = (TEACHER_FILE, STUDENT_FILE, "model.safetensors", "pytorch_model.bin")
@@ -47,11 +47,12 @@ class TeacherTraining:
             self.network = create_model(recipe.model, splits.num_classes, splits.image_shape).to(self._device)
         if recipe.batch_size == 1:
             check_batch_of_one(self.network, splits.train.take(torch.arange(1)), "teacher")
+        first = splits.teacher_train.take(torch.arange(min(4, len(splits.teacher_train))))
         memory_format: MemoryFormat = "contiguous" if recipe.precision == "float32" else "auto"
-        engine = choose_engine(self._device, self.network, recipe.precision, memory_format)
+        engine = choose_engine(self._device, self.network, recipe.precision, memory_format, images=first)
         self.task = create_task(task, engine, recipe.proposals, recipe.auxiliary_weight, recipe.label_smoothing)
         engine.prepare(self.network)
-        self._is_stochastic = self.task.is_stochastic or is_stochastic(self.network)
+        self._randomness = StepRandomness(self._device)
         total_steps = recipe.epochs * self._stream.batches_per_epoch
         self._optimization = Optimization(recipe, list(self.network.parameters()), total_steps)
 
@@ -75,7 +76,7 @@ class TeacherTraining:
             if is_stopped():
                 return None
             batch = self._stream.batch(step)
-            with step_randomness(self._is_stochastic, self.recipe.seed + step, self._device):
+            with self._randomness.seeded(self.recipe.seed + step):
                 loss = self.task.training_loss(self.network, batch)
             self._optimization.backward(loss)
             self._optimization.step()
@@ -157,7 +158,8 @@ def cached_teacher(
         if path.is_file():
             try:
                 return load_teacher(path, splits, recipe.model)
-            except UsageError:
+            except UsageError as error:
+                tell(f"the cached teacher is trained anew: {error}")
                 path.unlink()
         teacher = train_teacher(splits, recipe, on_epoch, task)
         save_network(path, teacher.state_dict(), recipe.model, splits.num_classes, splits.image_shape)

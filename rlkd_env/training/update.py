@@ -25,15 +25,10 @@ from rlkd_env.tasks import Task
 from rlkd_env.training.collective import Collective
 from rlkd_env.training.logits_cache import StoredLogits, TeacherCache
 from rlkd_env.training.recipe import Recipe
-from rlkd_env.utils.randomness import is_stochastic, seeded
+from rlkd_env.utils.randomness import StepRandomness
 
-
-def step_randomness(needed: bool, seed: int, device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """Return a context in which torch's global generator follows from a seed, if anything draws from it.
-
-    Dropout draws from the global generator. As every step has its own seed, snapshots need no generator state.
-    """
-    return seeded(seed, device) if needed else contextlib.nullcontext()
+_LARGEST_WEIGHT = 1e8
+"""Weights beyond are taken for a divergence; those of trained networks are below 1e3."""
 
 
 class Optimization:
@@ -157,7 +152,7 @@ class Update:
         self._steps_per_epoch = steps_per_epoch
         self._collective = collective or Collective()
         self._device = next(student.parameters()).device
-        self._is_stochastic = task.is_stochastic or is_stochastic(student)
+        self._randomness = StepRandomness(self._device)
         self._called_student = self._collective.parallel(student) if stacked is None else stacked
         self._called_method = self._collective.parallel(method)
         method.gather = self._collective.gather
@@ -174,7 +169,7 @@ class Update:
         """Forward N images, or the batches of K runs one after another; they then wait for their temperatures."""
         draw = self._collective.draw_number(step)
         progress, epoch = step / self._total_steps, step / self._steps_per_epoch
-        with step_randomness(self._is_stochastic, self.seed + draw, self._device):
+        with self._randomness.seeded(self.seed + draw):
             outputs = self._compute(batch, progress, epoch)
         self.batch, self.outputs = batch, replace(outputs, step=draw)
         self.state = self._observe(self.outputs)
@@ -200,19 +195,19 @@ class Update:
     def forward_again(self, parameters: dict[str, Tensor]) -> Tensor:
         """Return the waiting batch's logits ``(N, C)`` with other weights but the same dropout, and change nothing."""
         buffers = {name: buffer.clone() for name, buffer in self.student.named_buffers()}
-        with step_randomness(self._is_stochastic, self.seed + self.outputs.step, self._device):
+        with self._randomness.seeded(self.seed + self.outputs.step):
             return functional_call(self.student, {**parameters, **buffers}, (self.batch.images,))
 
     def apply(self, temperature: Temperature) -> dict[str, Tensor]:
         """Update the student with temperatures ``(N,)``; return mean ``loss`` and its weighted parts ``loss_...``."""
-        metrics = self._minimise(self.outputs, temperature)
+        with self._randomness.seeded(self.seed + self.outputs.step):
+            metrics = self._minimise(self.outputs, temperature)
         self.optimization.follow_schedule()
         return metrics
 
     def _minimise(self, outputs: InstanceOutputs, temperature: Temperature) -> dict[str, Tensor]:
         """Make a step along the gradient of the losses."""
-        with step_randomness(self.method.is_stochastic, self.seed + outputs.step, self._device):
-            parts = self._called_method(outputs, temperature)
+        parts = self._called_method(outputs, temperature)
         loss = self._mean(torch.stack(list(parts.values())).sum(dim=0))
         self.optimization.backward(loss)
         if self.policy is not None:
@@ -228,6 +223,13 @@ class Update:
 
     def _is_finite(self, outputs: InstanceOutputs) -> Tensor:
         return self._by_run(outputs.student_logits.detach()).isfinite().flatten(-2).all(dim=-1)
+
+    @torch.no_grad()
+    def has_sound_weights(self) -> Tensor:
+        """Return whether all of the student's weights are finite and none is absurdly large, whatever the losses."""
+        rows = [one.reshape(self.num_runs or 1, -1) for one in self.student.parameters() if one.numel()]
+        are_sound = torch.stack([row.abs().amax(dim=1) for row in rows]).amax(dim=0) <= _LARGEST_WEIGHT
+        return are_sound if self.num_runs is not None else are_sound.squeeze(0)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that later updates depend on; the tensors are those in use."""

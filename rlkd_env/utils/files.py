@@ -16,6 +16,10 @@ from torch import Tensor
 
 from rlkd_env.errors import UsageError
 
+CHECKSUM = "sha256"
+"""Name of the metadata's entry with the SHA-256 of a file's tensors and its other metadata."""
+_ENTRY = "rlkd"
+
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file through a temporary one beside it, so that a crash leaves the old file or the new one."""
@@ -56,14 +60,18 @@ def read_json(path: Path) -> Any:
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write named tensors and text metadata as safetensors, atomically."""
-    write_atomically(
-        path, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
-    )
+    """Write named tensors and text metadata as safetensors, atomically, with a checksum of both."""
+    content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    told = {name: value for name, value in (metadata or {}).items() if name != CHECKSUM}
+    # A single entry, because safetensors shuffles several, and the same content should give the same file.
+    entry = json.dumps({**told, CHECKSUM: _checksum(content, told)})
+    write_atomically(path, save(content, {_ENTRY: entry}))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read tensors (on the CPU) and metadata from a safetensors file.
+
+    The metadata have the entry :data:`CHECKSUM` where :func:`write_tensors` has written the file; older ones lack it.
 
     Raises:
         UsageError: if the file is missing, damaged or of another format.
@@ -72,9 +80,19 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise UsageError(f"{path} does not exist")
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+            tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        if _ENTRY in metadata:
+            metadata = dict(json.loads(metadata[_ENTRY]))
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise UsageError(f"{path} is damaged or no safetensors file: {error}") from None
+    told = {name: value for name, value in metadata.items() if name != CHECKSUM}
+    if CHECKSUM in metadata and metadata[CHECKSUM] != _checksum(tensors, told):
+        raise UsageError(f"{path} is damaged: its checksum is not that of its tensors")
+    return tensors, metadata
+
+
+def _checksum(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    return hashlib.sha256(f"{tensors_hash(tensors)} {json.dumps(metadata, sort_keys=True)}".encode()).hexdigest()
 
 
 def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
@@ -98,5 +116,5 @@ def tensors_hash(tensors: dict[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         content.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        content.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        content.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return content.hexdigest()

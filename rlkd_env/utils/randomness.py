@@ -9,16 +9,67 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn.modules.dropout import _DropoutNd
+from torch import Tensor, nn
 
 
 @contextlib.contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed the generators of the CPU and of a device, and restore them at the end."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    """Seed torch's generators of the CPU and of a device, and restore them at the end."""
+    generators = _generators(device)
+    states = [generator.get_state() for generator in generators]
+    for generator in generators:
+        generator.manual_seed(seed)
+    try:
         yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+
+
+def _generators(device: torch.device) -> list[torch.Generator]:
+    """Return torch's global generators of the CPU and of a device."""
+    if device.type != "cuda":
+        return [torch.default_generator]
+    torch.cuda.init()
+    index = torch.cuda.current_device() if device.index is None else device.index
+    return [torch.default_generator, torch.cuda.default_generators[index]]
+
+
+class StepRandomness:
+    """Makes all that a step draws from global generators follow from a seed, so that snapshots need no state of them.
+
+    Torch's generators are seeded in every step. Those of Python and NumPy, which take ten times as long, are seeded as
+    well if the first step has drawn from them.
+
+    Attributes:
+        draws: Whether a step has drawn random numbers so far, as far as anybody has looked: in the first step, and on a
+            GPU in each until one has.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.draws = False
+        self._device, self._is_first, self._seeds_others = device, True, False
+
+    @contextlib.contextmanager
+    def seeded(self, seed: int) -> Iterator[None]:
+        """Seed the generators for a step, and restore them at the end."""
+        others = generators_kept() if self._is_first or self._seeds_others else contextlib.nullcontext()
+        looks = self._is_first or (self._device.type == "cuda" and not self.draws)
+        is_first, self._is_first = self._is_first, False
+        with seeded(seed, self._device), others:
+            if is_first or self._seeds_others:
+                seed_generators(seed)
+            before = self._states(is_first) if looks else ()
+            yield
+            if looks:
+                moved = [one != other for one, other in zip(before, self._states(is_first), strict=True)]
+                self.draws |= any(moved)
+                self._seeds_others |= any(moved[:2]) and is_first
+
+    def _states(self, with_others: bool) -> list[Any]:
+        """Return what is compared: the states of Python's and NumPy's generators, if asked for, and of torch's."""
+        others = [random.getstate(), str(np.random.get_state())] if with_others else []  # noqa: NPY002
+        return [*others, *(generator.get_state().numpy().tobytes() for generator in _generators(self._device))]
 
 
 @contextlib.contextmanager
@@ -41,17 +92,17 @@ def seed_generators(seed: int) -> None:
     torch.default_generator.manual_seed(seed)
 
 
-def is_stochastic(network: nn.Module) -> bool:
-    """Return whether a network draws random numbers in training: by dropout, or by stochastic depth.
+@torch.no_grad()
+def is_stochastic(network: nn.Module, images: Tensor) -> bool:
+    """Return whether a network draws random numbers in training, as dropout does.
 
-    Torchvision's modules for that are known, and timm's, where ``drop_rate`` is for dropout without a module.
+    It is tried out on a few images ``(N, channels, height, width)``, which moves the running statistics of batch norms.
     """
-    return any(
-        isinstance(module, _DropoutNd)
-        or type(module).__name__ in ("StochasticDepth", "DropPath", "PatchDropout")
-        or (isinstance(rate := getattr(module, "drop_rate", 0.0), float) and rate > 0.0)
-        for module in network.modules()
-    )
+    randomness, was_training = StepRandomness(images.device), network.training
+    with randomness.seeded(0):
+        network.train()(images)
+    network.train(was_training)
+    return randomness.draws
 
 
 def random_state() -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from copy import deepcopy
+from functools import cached_property
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
@@ -16,14 +17,16 @@ from experiments.commands.train_agent.held_out import HeldOutRuns, print_held_ou
 from experiments.commands.train_agent.instances import Instance, InstanceSet, read_instance_set
 from experiments.commands.train_agent.policy_figure import draw_policy
 from experiments.config import TrainAgentConfig
-from experiments.session.checkpoints import load_checkpoint, save_checkpoint
+from experiments.session.checkpoints import check_fingerprints, load_checkpoint, save_checkpoint
 from experiments.session.folder import (
     CHECKPOINT_FOLDER,
     CONFIG_FILE,
     SUMMARY_FILE,
     TENSORBOARD_FOLDER,
+    TRAINING,
     check_folder,
     clear_folder,
+    locked,
 )
 from experiments.session.provenance import versions
 from experiments.signals import StopRequest, exit_code, tell_stop
@@ -31,6 +34,7 @@ from rlkd_env.envs.coefficient_env import CoefficientVectorEnv
 from rlkd_env.errors import AgentDiverged, UsageError
 from rlkd_env.instances.coefficients import CoefficientRule
 from rlkd_env.instances.temperature import TemperatureRange
+from rlkd_env.runs.fingerprints import fingerprints
 from rlkd_env.runs.parallel import ParallelRuns, create_parallel_runs
 from rlkd_env.runs.reward import RewardMeter
 from rlkd_env.utils.files import read_json, write_json
@@ -45,15 +49,17 @@ _EVALUATED = 16  # held-out runs of an instance that are evaluated during traini
 def run_train_agent(config: TrainAgentConfig) -> int:
     """Train a policy, save it, and compare it on the held-out runs."""
     folder, output = config.folder, config.output
-    check_folder(folder, output.overwrite, output.resume)
+    check_folder(folder, output.overwrite, output.resume, TRAINING)
     if output.resume and (folder / SUMMARY_FILE).is_file():
         print(f"the training in {folder} has already finished")
         print_held_out(read_json(folder / SUMMARY_FILE)["held_out"])
         return 0
     session = TrainingSession(config, read_instance_set(config.training.instances))
     try:
-        session.train()
-        session.finish()
+        with locked(folder):
+            check_folder(folder, output.overwrite, output.resume, TRAINING, holds_lock=True)
+            session.train()
+            session.finish()
     except KeyboardInterrupt as stop:
         tell_stop(
             f"interrupted after {session.training.generation} updates; continue from the last checkpoint with: "
@@ -156,6 +162,11 @@ class TrainingSession:
     def _step(self) -> int:
         return self.training.generation
 
+    @cached_property
+    def _fingerprints(self) -> list[dict[str, str]]:
+        """Hashes of teacher and data of every instance that is trained on."""
+        return [fingerprints(runs.template.teacher, runs.template.splits) for runs in self._sets]
+
     def _is_over(self) -> bool:
         minutes = self._options.minutes
         return self._step >= self._options.updates or (minutes is not None and self._seconds >= 60.0 * minutes)
@@ -188,11 +199,13 @@ class TrainingSession:
         """Prepare the folder and return whether the training continues from a checkpoint."""
         checkpoint = load_checkpoint(self.folder / CHECKPOINT_FOLDER) if self.config.output.resume else None
         if checkpoint is None:
-            clear_folder(self.folder)
+            clear_folder(self.folder, TRAINING)
             write_json(self.folder / CONFIG_FILE, self.config.settings())
             return False
         if renamed(checkpoint["settings"]) != self.config.settings():
             raise UsageError(f"the checkpoint in {self.folder} belongs to a training with other settings")
+        for recorded, found in zip(checkpoint.get("fingerprints", []), self._fingerprints, strict=False):
+            check_fingerprints(recorded, found, self.folder)
         self.training.load_state_dict(checkpoint["training"])
         self._seconds = checkpoint["seconds"]
         return True
@@ -200,6 +213,7 @@ class TrainingSession:
     def _save(self) -> None:
         state = {
             "settings": self.config.settings(),
+            "fingerprints": self._fingerprints,
             "training": self.training.state_dict(),
             "seconds": self._seconds,
             "run": {"step_count": self._step},

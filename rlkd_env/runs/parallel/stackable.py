@@ -39,15 +39,16 @@ def why_not_stacked(template: DistillationRun) -> str | None:
 
 def _why_not_student(students: list[nn.Module], template: DistillationRun) -> str | None:
     student = students[0]
-    if is_stochastic(student):
-        return "the student draws random numbers, as dropout does"
     tensors = [*student.named_parameters(), *student.named_buffers()]
     if not student.state_dict().keys() <= {name for name, _ in tensors}:
         return "the student shares weights between its layers, or has a state that is no tensor"
     train = template.splits.train
-    images = template.task.engine.images(train.take(torch.arange(min(4, len(train))))).double()
-    students = [one.double() for one in students]  # few images' batch norms blow up rounding errors
+    images = template.task.engine.images(train.take(torch.arange(min(4, len(train)))))
     try:
+        if is_stochastic(copy.deepcopy(student), images):
+            return "the student draws random numbers, as dropout does"
+        students = [one.double() for one in students]  # few images' batch norms blow up rounding errors
+        images = images.double()
         with seeded(0, template.device):
             is_same = _computes_the_same(StackedNetworks(copy.deepcopy(students)), students, images)
     except Exception as error:  # the user's network may do anything

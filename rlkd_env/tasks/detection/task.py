@@ -44,7 +44,6 @@ class Detection(Task):
     """
 
     metric = "AP"
-    is_stochastic = True
     follows_logits = False
 
     def __init__(self, engine: Engine | None = None, proposals: int = 64) -> None:

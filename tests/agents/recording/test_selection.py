@@ -18,7 +18,8 @@ class ScriptedRun(SimpleNamespace):
     """A run whose validation figures are written down beforehand."""
 
     def __init__(self, figures: list[tuple[float, float]]) -> None:
-        super().__init__(figures=figures, epoch=0, student=nn.Linear(1, 1))
+        super().__init__(figures=figures, epoch=0, student=nn.Linear(1, 1), unsound=())
+        self.update = SimpleNamespace(has_sound_weights=lambda: torch.tensor(self.epoch not in self.unsound))
 
     def end_epoch(self, selection: StudentSelection) -> None:
         self.epoch += 1
@@ -48,6 +49,14 @@ def test_the_best_and_the_last_good_student_are_kept(figures: list, best: int, l
     assert float(selection.best_student["weight"]) == best
     assert float(selection.last_student["weight"]) == last
     assert (selection.best_accuracy, selection.best_loss) == pytest.approx(figures[best - 1])
+
+
+def test_a_student_whose_weights_are_not_sound_is_not_kept_whatever_its_loss() -> None:
+    selection, run = StudentSelection(PartTimer()), ScriptedRun([(0.5, 1.0), (0.75, 0.5)])
+    run.unsound = (2,)
+    for _ in range(2):
+        run.end_epoch(selection)
+    assert (selection.best_epoch, selection.last_epoch) == (1, 1)
 
 
 def test_a_selection_goes_on_from_its_state() -> None:

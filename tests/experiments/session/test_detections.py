@@ -9,7 +9,8 @@ import torch
 from made_detections import REAL, write_example
 
 from experiments.session.detections import LONGEST_SIDE, MOST_IMAGES, read_detections, write_detections
-from experiments.session.folder import clear_folder
+from experiments.session.folder import CONFIG_FILE, clear_folder
+from rlkd_env.utils.files import write_json
 
 
 def test_what_is_written_is_read_and_bounded(tmp_path: Path) -> None:
@@ -26,6 +27,7 @@ def test_what_is_written_is_read_and_bounded(tmp_path: Path) -> None:
     assert image.student.scores.tolist() == pytest.approx([0.8, 0.3])
     assert image.proposals.temperatures.tolist() == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
     assert record.class_names == ("ring", "cross")
+    write_json(tmp_path / CONFIG_FILE, {"student": "auto"})  # the folder is a run's
     clear_folder(tmp_path)
     assert read_detections(tmp_path) is None
 

@@ -10,6 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from watching import watch
 
+from agents.recording.selection import StudentSelection
+from agents.recording.timing import PartTimer
+from agents.rules import create_rule
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
@@ -17,7 +20,9 @@ from rlkd_env.methods import create_method
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.hooks import RunHook, StepResult
+from rlkd_env.runs.parallel import create_parallel_runs
 from rlkd_env.runs.run import DistillationRun
+from rlkd_env.utils.choices import RunMode
 
 MakeRun = Callable[..., DistillationRun]
 
@@ -338,3 +343,44 @@ def test_a_teacher_of_other_classes_is_refused() -> None:
     teacher = nn.Sequential(nn.Flatten(), nn.Linear(64, 7))
     with pytest.raises(UsageError, match="knows 7 classes, but the data has 10"):
         build_run(RunConfig.from_keywords(device="cpu"), teacher=teacher)
+
+
+class UnusedWeight(nn.Module):
+    """A weight that has no part in what a network gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values
+
+
+@pytest.mark.parametrize("weight", [1e18, float("inf"), float("nan"), -1e18])
+@pytest.mark.parametrize("mode", [None, "stacked", "serial"])
+def test_weights_that_are_not_sound_are_a_divergence_whatever_the_losses(
+    weight: float, mode: RunMode | None, digits_teacher: nn.Module
+) -> None:
+    def student() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), UnusedWeight(), nn.ReLU(), nn.Linear(8, 10))
+
+    config = RunConfig.from_keywords(epochs=2, device="cpu", optimizer="sgd", learning_rate=1e-3)
+    run = build_run(config, teacher=digits_teacher, student=student)
+    runs = run if mode is None else create_parallel_runs(run, 2, mode)
+    selection = StudentSelection(PartTimer())
+    if mode is None:
+        run.add_hook(selection)
+        run.reset(0)
+    else:
+        runs.reset([0, 0])
+    policy = create_rule("fixed", {"temperature": 4})
+    assert not runs.advance(policy, run.steps_per_epoch).diverged.any()
+    state = runs.state_dict()
+    spoilt = state["student"] if mode is None else state["runs"][1]["student"]
+    spoilt["2.weight"].fill_(weight)
+    runs.load_state_dict(state)
+    result = runs.advance(policy)
+    assert result.metrics["loss"].isfinite().all()
+    assert result.diverged.flatten().tolist() == ([True] if mode is None else [False, True])
+    if mode is None:
+        assert selection.last_epoch == 1

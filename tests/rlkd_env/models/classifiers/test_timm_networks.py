@@ -75,6 +75,7 @@ def test_pretrained_weights_that_cannot_be_had_are_told_of(monkeypatch: pytest.M
 @needs_timm
 def test_its_random_depth_and_dropout_are_seen() -> None:
     shape = (3, 32, 32)
-    assert not is_stochastic(create_model("timm/resnet10t", 7, shape))
-    assert is_stochastic(create_model("timm/resnet10t", 7, shape, drop_path_rate=0.1))
-    assert is_stochastic(create_model("timm/resnet10t", 7, shape, drop_rate=0.1))
+    images = torch.rand(4, *shape)
+    assert not is_stochastic(create_model("timm/resnet10t", 7, shape), images)
+    assert is_stochastic(create_model("timm/resnet10t", 7, shape, drop_path_rate=0.1), images)
+    assert is_stochastic(create_model("timm/resnet10t", 7, shape, drop_rate=0.1), images)
