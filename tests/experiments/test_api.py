@@ -145,7 +145,7 @@ def test_validation_arrays_choose_the_student(files: Path) -> None:
 
 def test_a_folder_of_images(files: Path) -> None:
     teacher = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, CLASSES))
-    result = distill(teacher, "cnn4", str(files / "images"), 3, image_size=8, **SMALL)
+    result = distill(teacher, "cnn4", str(files / "images"), 3, image_size=8, force=True, **SMALL)
     assert result.summary["dataset"] == "image_folder"
     assert result.test_accuracy is None
     assert result.validation_accuracy > 0.0
