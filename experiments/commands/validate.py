@@ -120,7 +120,7 @@ def _config_of(recorded: dict[str, Any], out: str, progress: bool) -> DistillCon
         device = str(select_device(recorded["device"]))
     except UsageError:
         device = "auto"
-    return config.replaced(device=device, out=out, progress=progress, tensorboard=False)
+    return config.replaced(device=device, out=out, progress=progress, tensorboard=False, force=True)
 
 
 def _settings_and_files(recorded: dict[str, Any], folder: Path) -> list[Check]:

@@ -24,7 +24,17 @@ _OPTIONS_OF = {
     "teacher": "teacher_options",
 }
 """Options whose own arguments are another option: who names another method does not mean the former's arguments."""
-_SET_BY_COMPARISON = ("seed", "out", "overwrite", "resume", "checkpoint_seconds", "progress", "tensorboard", "trust")
+_SET_BY_COMPARISON = (
+    "seed",
+    "out",
+    "overwrite",
+    "resume",
+    "checkpoint_seconds",
+    "progress",
+    "tensorboard",
+    "trust",
+    "force",
+)
 
 
 @dataclass(frozen=True)
@@ -160,4 +170,5 @@ def _laid_over_choices(below: Options, above: Options) -> Options:
 
 def _with_seed(config: CompareConfig, distill: DistillConfig, path: str, seed: int) -> DistillConfig:
     folder = config.folder / "runs" / path / f"seed{seed}"
-    return distill.replaced(seed=seed, out=str(folder), progress=False, tensorboard=config.comparison.tensorboard)
+    own = {"tensorboard": config.comparison.tensorboard, "force": config.comparison.force}
+    return distill.replaced(own, seed=seed, out=str(folder), progress=False)

@@ -56,6 +56,8 @@ class CompareOptions(Options):
     Their students are the same up to rounding; what each of them costs is then not known."""
     out: str = "auto"
     """Folder of the comparison; auto is comparisons/NAME of the preset or config file, or of the data set."""
+    force: bool = False
+    """Go on with teachers that are hardly better than chance."""
     overwrite: bool = False
     """Replace runs in the folder that were made with other settings. Runs with the same ones are never repeated."""
     preset: PresetName = None

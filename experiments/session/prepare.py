@@ -43,10 +43,9 @@ def prepare(
         check_source(source)
     run = build_run(config.run, source, objects.teacher, objects.student, bar, processes, memo)
     bar.close()
-    accuracy = check_teacher(run, config.output.force)
     kind = PopulationSession if config.population.size else DistillSession
     session = kind(config, run, source, config.folder if writes else None, objects, memo)
-    session.teacher_accuracy = accuracy
+    session.teacher_accuracy = check_teacher(run, config.output.force or config.output.resume)
     if session.phases.learns and run.reward.measures_probe and len(run.probe) >= _COSTLY * run.batch_size:
         tell(
             f"the reward forwards all {len(run.probe)} probe images after every update of {run.batch_size} images, "

@@ -127,7 +127,8 @@ def build_run(
             check_batch_of_one(trial, splits.train.take(torch.arange(1)), "student")
         method = create_its_method(trial)
     engine = config.engine.engine(device, trial, splits.train.take(torch.arange(min(4, len(splits.train)))))
-    task = create_task(source.task, engine, config.batches.proposals, config.recipe.auxiliary_weight)
+    recipe = config.recipe
+    task = create_task(source.task, engine, config.batches.proposals, recipe.auxiliary_weight, recipe.label_smoothing)
     if (remark := method.remark(task.num_logits(splits))) is not None:
         tell(remark)
     computed = (f"{engine.precision} {engine.channels_last}", config.batches.proposals)

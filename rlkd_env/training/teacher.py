@@ -50,7 +50,7 @@ class TeacherTraining:
         first = splits.teacher_train.take(torch.arange(min(4, len(splits.teacher_train))))
         memory_format: MemoryFormat = "contiguous" if recipe.precision == "float32" else "auto"
         engine = choose_engine(self._device, self.network, recipe.precision, memory_format, images=first)
-        self.task = create_task(task, engine, recipe.proposals, recipe.auxiliary_weight)
+        self.task = create_task(task, engine, recipe.proposals, recipe.auxiliary_weight, recipe.label_smoothing)
         engine.prepare(self.network)
         self._randomness = StepRandomness(self._device)
         total_steps = recipe.epochs * self._stream.batches_per_epoch
@@ -144,7 +144,7 @@ def cached_teacher(
 ) -> nn.Module:
     """Return the teacher of this data set and recipe, trained at the first call and cached in :func:`cache_folder`.
 
-    Some come with the package (:data:`SHIPPED`), so that nothing is trained for them. Processes
+    Those of the embedded data sets come with the package (:data:`SHIPPED`). Processes
     that ask at the same time wait for the one that trains.
     """
     # The images are part of the key, so that a changed split never meets a teacher that has seen its test set.

@@ -13,7 +13,7 @@ DamagedImages = Literal["refuse", "skip"]
 Precision = Literal["auto", "float32", "bfloat16"]
 MemoryFormat = Literal["auto", "contiguous", "channels_last"]
 ScheduleName = Literal["cosine", "step", "constant"]
-OptimizerName = Literal["sgd", "adam"]
+OptimizerName = Literal["sgd", "adam", "adamw"]
 Temperatures = Literal["shared", "separate"]
 """What is chosen for an instance: one temperature for teacher and student, or one for each."""
 ActionScale = Literal["log", "linear"]

@@ -24,6 +24,9 @@ RENAMED_OPTIONS = {"sequence_phases": "curriculum_phases", "sequence_first_share
 LATER_OPTIONS: dict[str, Any] = {
     "annotations": [],
     "auxiliary_weight": 0.0,
+    "clip_grad_norm": None,
+    "label_smoothing": 0.0,
+    "learning_rate_warmup": 0,
     "normalization": ["auto"],
     "teacher_normalization": ["auto"],
 }

@@ -137,7 +137,10 @@ def test_weights_of_the_field_teach(distill: Distill, tmp_path: Path, capsys: py
     assert "another architecture" in told
     assert told.count("\n") == 1
     assert not (tmp_path / "run").exists()
-    assert distill(tmp_path / "run", "--teacher", str(weights), "--teacher-model", "resnet8", "--rule", "fixed") == 0
+    assert distill(tmp_path / "run", "--teacher", str(weights), "--teacher-model", "resnet8", "--rule", "fixed") == 2
+    assert "hardly more than chance" in capsys.readouterr().err
+    known = ["--teacher", str(weights), "--teacher-model", "resnet8", "--rule", "fixed", "--force"]
+    assert distill(tmp_path / "run", *known) == 0
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_the_cache_trains_once_and_mends_a_damaged_file(tmp_path: Path, monkeypa
     assert torch.equal(first[1].weight, mended[1].weight)
 
 
-@pytest.mark.parametrize("dataset", ["digits"])
+@pytest.mark.parametrize("dataset", ["digits", pytest.param("digits_detection", marks=pytest.mark.slow)])
 def test_the_teachers_of_the_embedded_data_come_with_the_package(
     dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
