@@ -65,7 +65,7 @@ def fastest_mode(template: DistillationRun, num_runs: int, one_seed: bool = Fals
     with seeded(0, template.device):
         student = template.create_student().to(template.device)
         parts = [student, template.create_method(student), template.teacher]
-    work = (repr(template.task.engine), template.views, template.teacher_cache_bytes)
+    work = (repr(template.task.engine), template.views, template.teacher_cache_bytes, type(template.sampler))
     shapes = (template.splits.train.image_shape, len(template.probe), template.reward.name, template.reward.interval)
     key = (
         *((type(part), repr(part)) for part in parts),
