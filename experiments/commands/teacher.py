@@ -21,7 +21,7 @@ from rlkd_env.models import check_model
 from rlkd_env.models.engine import select_device
 from rlkd_env.models.storage import save_network
 from rlkd_env.training.teacher import TEACHER_FILE, TeacherTraining
-from rlkd_env.utils.files import write_json
+from rlkd_env.utils.files import reading, write_json
 
 CARD_FILE = "teacher.json"
 
@@ -41,8 +41,9 @@ def run_teacher(config: TeacherConfig) -> int:
     seconds = 0.0
     checkpoint = load_checkpoint(folder / CHECKPOINT_FOLDER) if output.resume else None
     if checkpoint is not None:
-        training.load_state_dict(checkpoint["run"])
-        history, seconds = checkpoint["history"], checkpoint["seconds"]
+        with reading(folder / CHECKPOINT_FOLDER):
+            training.load_state_dict(checkpoint["run"])
+            history, seconds = checkpoint["history"], checkpoint["seconds"]
     else:
         shutil.rmtree(folder / CHECKPOINT_FOLDER, ignore_errors=True)
         for name in (TEACHER_FILE, CARD_FILE):

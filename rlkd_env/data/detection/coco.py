@@ -14,6 +14,7 @@ from rlkd_env.utils.files import read_json
 
 _TABLES = {"images": "image", "annotations": "annotation", "categories": "category"}
 _KINDS: dict[str, tuple[type, ...]] = {"whole number": (int,), "number": (int, float), "text": (str,)}
+_LARGEST_FILE = 4 * 2**30
 _LARGEST = 2.0**53
 """The largest number that is accepted; larger ones are not pixels and would not fit into a tensor exactly."""
 
@@ -54,7 +55,7 @@ class COCO(DetectionFiles):
 
 def read_coco(path: Path, folder: Path) -> AnnotatedFiles:
     """Read a JSON file in COCO's format whose file names are relative to a folder."""
-    content = read_json(path)
+    content = read_json(path, limit=_LARGEST_FILE)
     categories = _rows(content, "categories", path)
     names = dict(sorted((identity, _value(row, "name", "text", where)) for identity, row, where in categories))
     files = AnnotatedFiles(str(path), tuple(names.values()))
