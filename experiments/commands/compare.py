@@ -25,7 +25,7 @@ from experiments.session.prepare import prepare
 from experiments.session.provenance import versions
 from experiments.signals import exit_code, tell_stop
 from rlkd_env.errors import UsageError
-from rlkd_env.utils.files import write_json
+from rlkd_env.utils.files import remove_leftovers, write_json
 
 
 def run_compare(config: CompareConfig) -> int:
@@ -68,6 +68,7 @@ def _check_arms(plan: Plan) -> None:
 def _compare(config: CompareConfig, plan: Plan) -> int:
     """Make the runs, with the folder to ourselves."""
     folder = config.folder
+    remove_leftovers(folder)
     outcomes = _finished(plan.runs)
     missing = [run for run in plan.chosen if run.name not in outcomes]
     _write(config, plan, outcomes)

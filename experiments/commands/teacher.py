@@ -21,7 +21,7 @@ from rlkd_env.models import check_model
 from rlkd_env.models.engine import select_device
 from rlkd_env.models.storage import save_network
 from rlkd_env.training.teacher import TEACHER_FILE, TeacherTraining
-from rlkd_env.utils.files import reading, write_json
+from rlkd_env.utils.files import reading, remove_leftovers, write_json
 
 CARD_FILE = "teacher.json"
 
@@ -39,6 +39,7 @@ def run_teacher(config: TeacherConfig) -> int:
     task = training.task
     history: list[dict[str, float]] = []
     seconds = 0.0
+    remove_leftovers(folder)
     checkpoint = load_checkpoint(folder / CHECKPOINT_FOLDER) if output.resume else None
     if checkpoint is not None:
         with reading(folder / CHECKPOINT_FOLDER):

@@ -6,12 +6,13 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from torch import nn
 
 from rlkd_env.data import BatchStream, Splits, TaskName
@@ -24,6 +25,7 @@ from rlkd_env.tasks import create_task
 from rlkd_env.training.recipe import TeacherRecipe
 from rlkd_env.training.update import Optimization, step_randomness
 from rlkd_env.utils.choices import MemoryFormat
+from rlkd_env.utils.notices import tell
 from rlkd_env.utils.randomness import is_stochastic, seeded
 
 TEACHER_FILE = "teacher.safetensors"
@@ -131,6 +133,21 @@ def cache_folder() -> Path:
     return folder
 
 
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a cached teacher; say so if another process has it."""
+    lock = FileLock(path.with_suffix(".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        tell(f"another process trains the teacher {path}, or reads it: waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def cached_teacher(
     dataset: str,
     splits: Splits,
@@ -140,14 +157,19 @@ def cached_teacher(
 ) -> nn.Module:
     """Return the teacher of this data set and recipe, trained at the first call and cached in :func:`cache_folder`.
 
-    Processes that ask at the same time wait for the one that trains.
+    Processes that ask at the same time wait for the one that trains, and say so. A teacher in a cache that cannot be
+    written to is taken as it is.
     """
     folder = cache_folder()
     # The images are part of the key, so that a changed split never meets a teacher that has seen its test set.
     content = hashlib.sha256(json.dumps([dataset, recipe.as_key()]).encode())
     content.update(splits.teacher_train.fingerprint().encode())
     path = folder / f"teacher-{dataset}-{file_stem(recipe.model)}-{content.hexdigest()[:12]}.safetensors"
-    with FileLock(path.with_suffix(".lock")):
+    if path.is_file() and not os.access(folder, os.W_OK):
+        return load_teacher(path, splits, recipe.model)
+    with _locked(path):
+        for left in folder.glob(f".{path.name}.*"):
+            left.unlink()
         if path.is_file():
             try:
                 return load_teacher(path, splits, recipe.model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -13,14 +14,12 @@ import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints, is_typeddict
-
-import torch
-from safetensors import safe_open
-from safetensors.torch import save
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from rlkd_env.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 LARGEST_JSON = 64 * 2**20
 """Bytes of the largest JSON file of ours: the history of a run of 100,000 epochs."""
@@ -46,7 +45,8 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     except OSError as error:
         Path(temporary).unlink(missing_ok=True)
-        raise OSError(error.errno, f"{path} cannot be written, and is as it was: {error.strerror}") from error
+        told = f"{path} cannot be written, and is as it was: {error.strerror or error}"
+        raise OSError(error.errno or errno.EIO, told) from error
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -186,6 +186,8 @@ def _check_is(value: Any, kind: type, where: str) -> None:
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write named tensors and text metadata as safetensors, atomically."""
+    from safetensors.torch import save  # which takes PyTorch's time to import
+
     write_atomically(
         path, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
     )
@@ -197,6 +199,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         UsageError: if the file is missing, damaged or of another format.
     """
+    from safetensors import safe_open
+
     check_regular(path)
     check_memory(path.stat().st_size, str(path))
     try:
@@ -206,7 +210,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise UsageError(f"{path} is damaged or no safetensors file: {error}") from None
 
 
-def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+def load_weights(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     """Load tensors into a module."""
     expected = module.state_dict()
     for name in sorted(expected.keys() | tensors.keys()):
@@ -223,6 +227,8 @@ def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], path: Path
 
 def tensors_hash(tensors: dict[str, Tensor]) -> str:
     """Return the SHA-256 of named tensors, in hexadecimal digits: of their names, types, shapes and bits."""
+    import torch
+
     content = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import os
+import struct
+import zipfile
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 from damage import damaged
+from PIL import Image
 
 from rlkd_env.data import create_source
 from rlkd_env.data.config import DataConfig
@@ -98,3 +105,104 @@ def test_damaged_data(dataset: str, file: str, is_full: bool, copy: Copy) -> Non
             refused -= 1
         refused += 1
     assert refused
+
+
+def deep(brackets: int) -> str:
+    return "[" * brackets + "]" * brackets
+
+
+LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "\n".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+HOSTILE_TEXTS = {
+    "deep JSON": f'{{"a": {deep(100_000)}}}',
+    "a number of many digits": '{"epochs": ' + "9" * 100_000 + "}",
+    "references to references": LAUGHS,
+    "a list that holds itself": "epochs: &a [*a]",
+    "a date that there is not": "epochs: 2020-99-99",
+    "no UTF-8": "\udcff",
+    "a tag of Python": "epochs: !!python/object/apply:os.system [echo]",
+    "a key that is a list": "? [a, b]\n: 1",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_TEXTS)
+def test_hostile_configs(name: str, told: Told, tmp_path: Path) -> None:
+    file, folder = tmp_path / "file.yaml", tmp_path / "run"
+    file.write_bytes(HOSTILE_TEXTS[name].encode(errors="surrogateescape"))
+    folder.mkdir()
+    (folder / "config.json").write_bytes(file.read_bytes())
+    for command in (
+        ["distill", "--config", str(file)],
+        ["compare", "--config", str(file)],
+        ["train-agent", "--instances", str(file)],
+        ["distill", "--resume", "--out", str(folder)],
+        ["report", str(folder)],
+    ):
+        assert told(command) is None
+
+
+@pytest.mark.parametrize("kind", ["a FIFO", "a device", "a folder", "a large file"])
+def test_what_is_no_such_file_is_refused_at_once(kind: str, told: Told, tmp_path: Path) -> None:
+    path = tmp_path / "run" / "config.json"
+    path.parent.mkdir()
+    if kind == "a FIFO":
+        os.mkfifo(path)
+    elif kind == "a device":
+        path.symlink_to("/dev/zero")
+    elif kind == "a folder":
+        path.mkdir()
+    else:
+        with path.open("wb") as file:
+            file.truncate(2**40)  # sparse
+    run, out = str(path.parent), ["--out", str(tmp_path / "out")]
+    for command in (
+        ["distill", "--config", str(path), *out],
+        ["distill", "--resume", "--out", run],
+        ["distill", "--teacher", str(path), "--device", "cpu", *out],
+        ["distill", "--policy", str(path), *NEXT[:2], "--device", "cpu", *out],
+        ["distill", "--dataset", "arrays", "--data-path", str(path), *out],
+        ["train-agent", "--instances", f"{path}", *out],
+        ["validate", str(path)],
+        ["report", run],
+        ["report", run, "--credit", str(path)],
+    ):
+        assert told(command) is None
+    assert not (tmp_path / "out").exists()
+
+
+def bomb(path: Path, side: int) -> None:
+    """Write a small PNG file that says that its image is large."""
+    Image.new("L", (1, 1)).save(path)
+    content = bytearray(path.read_bytes())
+    place = content.index(b"IHDR")
+    content[place + 4 : place + 12] = struct.pack(">II", side, side)
+    content[place + 17 : place + 21] = struct.pack(">I", zlib.crc32(content[place : place + 17]))
+    path.write_bytes(bytes(content))
+
+
+def test_images_of_absurd_sizes_and_pipes_are_refused(copy: Copy) -> None:
+    folder = copy("data") / "images"
+    image = folder / "train" / "cat" / "1.png"
+    for side in (15_000, 30_000, 2**31 - 1):
+        bomb(image, side)
+        with pytest.raises(UsageError, match=r"1\.png cannot be read"):
+            load("image_folder", folder, image_size=8)
+    image.unlink()
+    os.mkfifo(image)
+    with pytest.raises(UsageError, match=r"1\.png is no regular file"):
+        load("image_folder", folder, image_size=8)
+
+
+def test_arrays_that_say_that_they_are_large_are_refused_before_memory_is_asked_for(tmp_path: Path) -> None:
+    def header(shape: tuple[int, ...]) -> bytes:
+        content = io.BytesIO()
+        np.lib.format.write_array_header_1_0(content, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        return content.getvalue()
+
+    path = tmp_path / "arrays.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x_train.npy", header((10**9, 1000, 1000)) + b"\0" * 100)
+        archive.writestr("y_train.npy", header((10**9,)) + b"\0" * 100)
+    with pytest.raises(UsageError, match="has 228 of its 1000000000000000 bytes"):
+        load("arrays", path)

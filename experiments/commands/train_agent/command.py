@@ -33,7 +33,7 @@ from rlkd_env.instances.coefficients import CoefficientRule
 from rlkd_env.instances.temperature import TemperatureRange
 from rlkd_env.runs.parallel import ParallelRuns, create_parallel_runs
 from rlkd_env.runs.reward import RewardMeter
-from rlkd_env.utils.files import read_json, reading, write_json
+from rlkd_env.utils.files import read_json, reading, remove_leftovers, write_json
 from rlkd_env.utils.options import renamed
 
 EVOLUTION = "cma"
@@ -187,6 +187,7 @@ class TrainingSession:
 
     def _start(self) -> bool:
         """Prepare the folder and return whether the training continues from a checkpoint."""
+        remove_leftovers(self.folder)
         checkpoint = load_checkpoint(self.folder / CHECKPOINT_FOLDER) if self.config.output.resume else None
         if checkpoint is None:
             clear_folder(self.folder)
