@@ -15,7 +15,7 @@ import torch
 import rlkd_env  # noqa: F401 (registers the environments)
 from agents.learned import load_policy
 from agents.sb3 import export_policy, make_agent
-from rlkd_env.wrappers import CalibratedReward, TemperatureAction
+from rlkd_env.wrappers import CalibratedReward
 
 EPOCHS = 10 if "--small" in sys.argv else 120
 
@@ -23,14 +23,13 @@ EPOCHS = 10 if "--small" in sys.argv else 120
 def main() -> None:
     """Learn during one distillation run of the digits, then save the policy and load it again."""
     slots = gym.make_vec("rlkd/Digits-v0", num_envs=64, epochs=EPOCHS)  # slot i is instance i of the batch
-    scaled = TemperatureAction(slots)  # actions in [-1, 1] instead of temperatures
-    envs = CalibratedReward(scaled, "last_layer")  # every slot earns its own part of the batch reward
+    envs = CalibratedReward(slots, "last_layer")  # every slot earns its own part of the batch reward
     agent = make_agent("ppo", envs, seed=0)  # a stock PPO, with defaults for many slots
     run = slots.unwrapped.run
     agent.learn(envs.num_envs * run.total_steps)
 
     folder = Path(mkdtemp())
-    export_policy(agent, run.state.names, scaled.action_map).save(folder)
+    export_policy(agent, run.state.names, slots.unwrapped.action_map).save(folder)
     policy = load_policy(folder)  # a small PyTorch module: no Gymnasium, no stable-baselines3
     logits, labels = torch.randn(5, 10), torch.arange(5)
     print(f"saved in {folder}; temperatures:", policy.temperatures(logits, 3 * logits, labels, progress=0.5))

@@ -196,7 +196,13 @@ def _config(given: dict[str, Any], settings: dict[str, Any]) -> DistillConfig:
         if name in given:
             raise UsageError(f"{name} follows from the other arguments already: leave it out")
     given = {name: _named_part(name, value) for name, value in {**given, **settings}.items()}
-    below = read_layers(given.get("preset"), given.get("config"), DistillConfig.presets, DistillConfig.option_names())
+    below = read_layers(
+        given.get("preset"),
+        given.get("config"),
+        DistillConfig.presets,
+        DistillConfig.option_names(),
+        given.get("dataset"),
+    )
     choice: dict[str, Any] = {name: given[name] for name in ("agent", "policy", "rule") if name in given}
     return DistillConfig().replaced(laid_over(below, choice)).replaced(given)
 

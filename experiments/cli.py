@@ -32,6 +32,7 @@ _COMMANDS: dict[str, type[CommandConfig]] = {
     "compare": configs.CompareConfig,
     "validate": configs.ValidateConfig,
     "report": configs.ReportConfig,
+    "export": configs.ExportConfig,
 }
 """Options by command. Command NAME is run by the function ``run_NAME`` of the module ``experiments.commands.NAME``,
 which is imported only then."""
@@ -79,7 +80,9 @@ def _layers(kind: type[CommandConfig], given: dict[str, str | None]) -> dict[str
 
     Where an argument names who sets the temperatures, it replaces theirs.
     """
-    options = read_layers(given.get("preset"), given.get("config"), kind.presets, kind.option_names())
+    options = read_layers(
+        given.get("preset"), given.get("config"), kind.presets, kind.option_names(), given.get("dataset")
+    )
     choice = {name: given[name] for name in ("agent", "policy", "rule") if given.get(name, "None") != "None"}
     return {name: value for name, value in laid_over(options, choice).items() if name in options}
 

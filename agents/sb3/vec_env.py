@@ -107,9 +107,9 @@ class VectorEnvAdapter(VecEnv):
         self.env.close()
 
     def get_images(self) -> Sequence[np.ndarray | None]:
-        """Return what the environment renders."""
+        """Return what the environment renders; a picture that several slots share comes once."""
         frames: Any = self.env.render() or []
-        return list(frames)
+        return list({id(frame): frame for frame in frames}.values())
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """Return an attribute of every slot; slots of one environment share it."""
@@ -180,12 +180,14 @@ def _infos_by_slot(info: dict[str, Any], num_envs: int) -> list[dict[str, Any]]:
         if name in ("final_obs", "final_info") or (name.startswith("_") and name[1:] in info):
             continue
         present = info.get(f"_{name}")
-        slots = range(num_envs) if present is None else np.flatnonzero(present)
         if isinstance(values, dict):
-            by_slot = _infos_by_slot(values, num_envs)
-            for slot in slots:
-                infos[slot][name] = by_slot[slot]
+            values = _infos_by_slot(values, num_envs)
+        elif np.ndim(values) == 0 and not isinstance(values, list | tuple):
+            values = [values] * num_envs
+        if present is None or np.all(present):  # which is the rule, and so must be quick
+            for of_slot, value in zip(infos, values, strict=True):
+                of_slot[name] = value
         else:
-            for slot in slots:
-                infos[slot][name] = values[slot] if np.ndim(values) or isinstance(values, list | tuple) else values
+            for slot in np.flatnonzero(present):
+                infos[slot][name] = values[slot]
     return infos

@@ -21,6 +21,7 @@ from experiments.compare.table import print_over_tasks, print_tables
 from experiments.compare.together import as_units
 from experiments.compare.work import Outcome, new_memo
 from experiments.config import CompareConfig
+from experiments.config.choice import AgentChoice
 from experiments.session.prepare import prepare
 from experiments.session.provenance import versions
 from experiments.signals import exit_code, tell_stop
@@ -50,6 +51,12 @@ def run_compare(config: CompareConfig) -> int:
 
 def _check_arms(plan: Plan) -> None:
     """Build every arm on every task once, which tells wrong options; arms that are finished are not built."""
+    for run in plan.chosen:
+        if isinstance(choice := run.config.agent.choice, AgentChoice):
+            try:
+                choice.check()  # which needs no data
+            except UsageError as error:
+                raise UsageError(f"arm {run.arm} on task {run.task}: {error}") from None
     memo = new_memo()
     checked: set[tuple[str, str]] = set()
     for run in plan.chosen:

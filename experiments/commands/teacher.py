@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import time
 from dataclasses import asdict
@@ -10,7 +11,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from experiments.config import TeacherConfig
+from experiments.config import DistillConfig, TeacherConfig
+from experiments.config.common import without_bookkeeping
+from experiments.config.presets import preset_names, read_layers
 from experiments.session.checkpoints import load_checkpoint, save_checkpoint
 from experiments.session.folder import CHECKPOINT_FOLDER, CONFIG_FILE
 from experiments.session.provenance import versions
@@ -132,4 +135,17 @@ def _tell(config: TeacherConfig, card: dict[str, Any]) -> None:
         f"teacher {card['recipe']['model']} on {config.data.dataset}, {card['metric']}: "
         f"validation {card['validation_accuracy']:.2%}, {test}"
     )
-    print(f"use it with: rlkd distill --dataset {config.data.dataset} --teacher {config.folder}")
+    print(f"use it with: {distill_command(config)}")
+
+
+def distill_command(config: TeacherConfig) -> str:
+    """Return the command that distils from a teacher: on the same data, prepared in the same way."""
+    preset = config.output.preset if config.output.preset in preset_names("distill") else None
+    below = read_layers(preset, None, "distill", DistillConfig.option_names(), config.data.dataset)
+    usual = without_bookkeeping(DistillConfig().replaced(below).run.data.as_keywords())
+    own = without_bookkeeping(config.data.as_keywords())
+    words = ["rlkd", "distill", *(["--preset", preset] if preset else [])]
+    for name, value in own.items():
+        if value != usual[name] or (name == "dataset" and preset is None):
+            words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, list) else [value])]
+    return shlex.join([*words, "--teacher", str(config.folder)])

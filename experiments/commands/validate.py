@@ -22,6 +22,7 @@ from experiments.signals import exit_code, tell_stop
 from rlkd_env.errors import UsageError
 from rlkd_env.models.engine import select_device
 from rlkd_env.utils.files import read_json, read_tensors, reading, tensors_hash
+from rlkd_env.utils.options import Threads, read_value
 
 _SURROUNDINGS = ("device", "processor", "threads", "processes", "versions")  # what a run's rounding follows from
 _OF_FILE = {STUDENT_FILE: "student_sha256", LAST_STUDENT_FILE: "student_last_sha256"}
@@ -42,7 +43,7 @@ def run_validate(config: ValidateConfig) -> int:
     path = Path(config.summary)
     path = path / SUMMARY_FILE if path.is_dir() else path
     recorded = read_json(path, Summary)
-    if not {"settings", "student_sha256", "threads", "config_hash", *_SURROUNDINGS} <= recorded.keys():
+    if "settings" not in recorded or "student_sha256" not in recorded:
         raise UsageError(f"{path} is not the summary of a run, or of an older version: it has no settings to repeat")
     if recorded.get("objects"):
         raise UsageError(
@@ -53,9 +54,10 @@ def run_validate(config: ValidateConfig) -> int:
         out = config.out or stack.enter_context(tempfile.TemporaryDirectory())
         with reading(path):
             distill = _config_of(recorded, out, config.progress)
+            threads = read_value("threads", recorded["threads"], Threads)
         if config.out:
             check_folder(distill.folder, overwrite=False, resume=False)
-        stack.enter_context(using_threads(recorded["threads"]))
+        stack.enter_context(using_threads(threads))
         try:
             complete(prepare(distill))
         except RunInterrupted as stop:
@@ -115,7 +117,7 @@ def _config_of(recorded: dict[str, Any], out: str, progress: bool) -> DistillCon
         device = str(select_device(recorded["device"]))
     except UsageError:
         device = "auto"
-    return config.replaced(device=device, out=out, progress=progress, tensorboard=False)
+    return config.replaced(device=device, out=out, progress=progress, tensorboard=False, force=True)
 
 
 def _settings_and_files(recorded: dict[str, Any], folder: Path) -> list[Check]:

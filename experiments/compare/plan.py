@@ -28,7 +28,17 @@ Settings = dict[str, Any]
 _FIGURES = ("student_test_accuracy", "student_last_test_accuracy", "student_epoch", "mean_temperature", "diverged")
 _COMPARED = (*_FIGURES, "seconds", "cpu_seconds", "agent_seconds", "device")
 """What a comparison reads of a run's summary."""
-_SET_BY_COMPARISON = ("seed", "out", "overwrite", "resume", "checkpoint_seconds", "progress", "tensorboard", "trust")
+_SET_BY_COMPARISON = (
+    "seed",
+    "out",
+    "overwrite",
+    "resume",
+    "checkpoint_seconds",
+    "progress",
+    "tensorboard",
+    "trust",
+    "force",
+)
 
 
 @dataclass(frozen=True)
@@ -166,4 +176,5 @@ def _laid_over_choices(below: Options, above: Options) -> Options:
 
 def _with_seed(config: CompareConfig, distill: DistillConfig, path: str, seed: int) -> DistillConfig:
     folder = config.folder / "runs" / path / f"seed{seed}"
-    return distill.replaced(seed=seed, out=str(folder), progress=False, tensorboard=config.comparison.tensorboard)
+    own = {"tensorboard": config.comparison.tensorboard, "force": config.comparison.force}
+    return distill.replaced(own, seed=seed, out=str(folder), progress=False)

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from rlkd_env.errors import UsageError, unknown_name
+from rlkd_env.runs.config import DETECTION_BATCH, DETECTION_RECIPE, DETECTION_SETS
 from rlkd_env.utils.files import read_bytes
 from rlkd_env.utils.options import renamed
 
@@ -29,6 +30,11 @@ _REPLACED = {
 """Options that go when a layer above names another one to set the temperatures. An agent stays below a policy or a
 rule, which come before it."""
 
+_FOR_DETECTION: dict[str, dict[str, Any]] = {
+    "distill": {**DETECTION_RECIPE, "batch_size": DETECTION_BATCH},
+    "teacher": {"batch_size": DETECTION_BATCH},
+}
+
 
 def preset_names(command: str) -> list[str]:
     """Return all presets of a command, methods that go with another preset as ``.../METHOD``."""
@@ -40,8 +46,13 @@ def preset_names(command: str) -> list[str]:
     return [*others, *(f".../{method}" for method in methods), *borrowed]
 
 
-def read_layers(preset: Any, file: Any, command: str, valid: Iterable[str]) -> dict[str, Any]:
+def read_layers(
+    preset: Any, file: Any, command: str, valid: Iterable[str], dataset: str | None = None
+) -> dict[str, Any]:
     """Return the options of a preset and, over them, of a config file; either may be None, or the file name the preset.
+
+    Where a data set of detection is given, or named by them, what suits detectors lies below, as the usual settings are
+    those of Digits.
 
     Raises:
         UsageError: if a file cannot be read, holds unknown options or another file's name, or a preset is unknown.
@@ -52,7 +63,9 @@ def read_layers(preset: Any, file: Any, command: str, valid: Iterable[str]) -> d
         raise UsageError(f"the config {file} names another config: name that one on the command line")
     of_file = above.pop("preset", None)
     name = of_file if preset is None else preset
-    return above if name is None else laid_over(read_preset(str(name), command, valid), above)
+    options = above if name is None else laid_over(read_preset(str(name), command, valid), above)
+    is_detection = (dataset or options.get("dataset")) in DETECTION_SETS
+    return _FOR_DETECTION.get(command, {}) | options if is_detection else options
 
 
 def read_preset(name: str, command: str, valid: Iterable[str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from rlkd_env.errors import UsageError
+from rlkd_env.models.config import STUDENT_FILE
 
 CONFIG_FILE = "config.json"
 SUMMARY_FILE = "summary.json"
@@ -16,7 +17,7 @@ DETECTIONS_FILE = "detections.safetensors"
 CREDIT_FILE = "credit.json"
 REPORT_FILE = "report.html"
 REPORT_FOLDER = "report"
-STUDENT_FILE = "student.safetensors"
+EXPORT_FOLDER = "export"
 LAST_STUDENT_FILE = "student_last.safetensors"
 AGENT_FILE = "agent.json"
 """Says at which update an agent diverged, which resuming would repeat."""
@@ -31,6 +32,7 @@ _CONTENT += [
     MEMBERS_FOLDER,
     REPORT_FILE,
     REPORT_FOLDER,
+    EXPORT_FOLDER,
     CHECKPOINT_FOLDER,
     TENSORBOARD_FOLDER,
 ]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-from tqdm.auto import tqdm
-
 from experiments.config import DistillConfig
 from experiments.config.choice import AgentChoice
 from experiments.session.objects import NO_OBJECTS, GivenObjects
@@ -15,7 +13,12 @@ from rlkd_env.data import create_source
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.distributed.processes import Processes
 from rlkd_env.runs.teacher import check_teacher
+from rlkd_env.training.progress import TeacherBar
 from rlkd_env.utils.memo import Memo, NoMemo
+from rlkd_env.utils.notices import tell
+
+_COSTLY = 4
+"""Batches whose forward takes longer than an update, which is two forwards and a backward."""
 
 
 def prepare(
@@ -33,25 +36,20 @@ def prepare(
         choice.check()
     memo = memo or NoMemo()
     is_shown = config.output.progress and (processes is None or processes.is_first)
-    bar: tqdm | None = None
-
-    def follow_teacher(epoch: int, loss: float) -> None:
-        """Show the training of a teacher that is not cached yet; epochs count from 1."""
-        nonlocal bar
-        if bar is None:
-            bar = tqdm(desc="teacher", unit="epoch", disable=not is_shown)
-        bar.update(epoch - bar.n)
-        bar.set_postfix(loss=f"{loss:.4f}")
-
+    bar = TeacherBar(is_shown)
     create = partial(objects.data or create_source, config.run.data)
     source = memo.keep(("source", str(config.run.data)), create)
     if config.population.size:
         check_source(source)
-    run = build_run(config.run, source, objects.teacher, objects.student, follow_teacher, processes, memo)
-    if bar is not None:
-        bar.close()
-    accuracy = check_teacher(run, config.output.force)
+    run = build_run(config.run, source, objects.teacher, objects.student, bar, processes, memo)
+    bar.close()
     kind = PopulationSession if config.population.size else DistillSession
     session = kind(config, run, source, config.folder if writes else None, objects, memo)
-    session.teacher_accuracy = accuracy
+    session.teacher_accuracy = check_teacher(run, config.output.force or config.output.resume)
+    if session.phases.learns and run.reward.measures_probe and len(run.probe) >= _COSTLY * run.batch_size:
+        tell(
+            f"the reward forwards all {len(run.probe)} probe images after every update of {run.batch_size} images, "
+            "which takes most of the time: --reward probe_turns forwards about two batches, --reward-interval 16 does "
+            "it seldom"
+        )
     return session

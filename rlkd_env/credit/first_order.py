@@ -37,6 +37,10 @@ class LastLayer(Calibrator):
         self._gradient: Tensor | None = None
         self._next_step = -1
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the student and what its classifier has seen: a copy watches the student of its own run."""
+        return {**self.__dict__, "_student": None, "_inputs": {}}
+
     def before_update(self, run: DistillationRun, temperature: Temperature) -> None:
         """Compute the credit."""
         if run.student is not self._student:

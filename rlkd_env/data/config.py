@@ -26,9 +26,12 @@ class DataConfig(Options):
     dataset: str = "digits"
     """Name of the data set: digits, cifar10, cifar100, fashion_mnist, tiny_imagenet, imagenet, arrays (an .npz file),
     image_folder, or package.module:factory for a torch Dataset of one's own; for detection digits_detection, coco (any
-    annotations in its format) or voc."""
+    annotations in its format), voc or yolo."""
     data_path: str = "auto"
     """Folder that holds the data set, or the .npz file; auto is what RLKD_DATA names, else ~/.cache/rlkd/data."""
+    annotations: tuple[str, ...] = ()
+    """Files of annotations under names of their own, in the folder of the data: for coco those of the training images
+    and, if there are such, of the validation and the test images, in this order; for yolo the YAML file."""
     download: bool = False
     """Download the data set where it is missing and its authors' site offers it."""
     train_images: ImageCount | None = None

@@ -35,6 +35,7 @@ DATASETS: Registry[type[DataSource]] = Registry(
         "digits_detection": "rlkd_env.data.detection.digits_detection:DigitsDetection",
         "coco": "rlkd_env.data.detection.coco:COCO",
         "voc": "rlkd_env.data.detection.voc:VOC",
+        "yolo": "rlkd_env.data.detection.yolo:YOLO",
     },
     _adopt,
 )

@@ -5,11 +5,14 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 _GREY_MODES = ("1", "L", "LA", "La")
 _PORTABLE_FORMATS = ("PNG", "PPM")
 """Formats in which Pillow brings 16 bits to 32, so that the scale of the values is known."""
+
+_QUARTER_TURNS = (5, 6, 7, 8)
+"""The values of the EXIF orientation that exchange width and height."""
 
 
 @cache
@@ -47,6 +50,12 @@ def as_seen(image: Image.Image) -> Image.Image:
         image.load()
         return image
     return image.convert("L" if image.mode in _GREY_MODES else "RGB")
+
+
+def size_as_seen(image: Image.Image) -> tuple[int, int]:
+    """Return a picture's width and height as its EXIF orientation turns it, without decoding it."""
+    is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) in _QUARTER_TURNS
+    return (image.height, image.width) if is_turned else image.size
 
 
 def _eight_bits(values: np.ndarray) -> Image.Image:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -98,14 +99,17 @@ class BatchStream:
         self._data, self.batch_size, self.seed = data, batch_size, seed
         self.views, self.share = views, share
         self.batches_per_epoch = len(data) // batch_size
-        self.order = lru_cache(maxsize=2)(self._shuffle)
+        self.order = lru_cache(maxsize=2)(partial(_shuffled, len(data), data.labels.device, seed))
         self._ahead: Iterator[Tensor] = iter(())
         self._next_step = -1
 
     def batch(self, step: int) -> Batch:
         """Return this share of a step's batch. Steps count from 0 over all epochs; consecutive ones are fastest."""
         if step != self._next_step:
-            self._ahead = self._data.follow(self._requests(step))
+            # What is asked for holds a copy that reads nothing ahead. A circle would be found, and the processes in it
+            # ended, at some later time: perhaps in a process forked since, which may not end them.
+            self._ahead = iter(())
+            self._ahead = self._data.follow(copy.copy(self)._requests(step))
         self._next_step = step + 1
         indices, view = self.share.of(self.indices(step)), self.view(step)
         boxes = self._data.take_boxes(indices, self.view_seed(view))
@@ -139,6 +143,6 @@ class BatchStream:
         for following in itertools.count(step):
             yield self.share.of(self.indices(following)), self.view_seed(self.view(following))
 
-    def _shuffle(self, epoch: int) -> Tensor:
-        order = torch.randperm(len(self._data), generator=seeded_generator(self.seed, epoch))
-        return order.to(self._data.labels.device)
+
+def _shuffled(count: int, device: torch.device, seed: int, epoch: int) -> Tensor:
+    return torch.randperm(count, generator=seeded_generator(seed, epoch)).to(device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -224,7 +225,8 @@ class StreamedImages(ImageSet):
             UsageError: if an image cannot be read.
         """
         batches = ((self.positions[positions.cpu()], view) for positions, view in requests)
-        options: dict[str, Any] = {"num_workers": self.workers, "pin_memory": self.labels.device.type == "cuda"}
+        workers = 0 if multiprocessing.current_process().daemon else self.workers  # a worker may have none of its own
+        options: dict[str, Any] = {"num_workers": workers, "pin_memory": self.labels.device.type == "cuda"}
         loader = DataLoader(
             _Reading(self.reader), batch_size=None, sampler=batches, worker_init_fn=_begin_worker, **options
         )

@@ -12,13 +12,13 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
+from rlkd_env.envs.requests import MAX_SEED, check_options, whole_seed
+from rlkd_env.envs.torch_settings import usual_torch_settings
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.coefficients import CoefficientRule
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.runs.parallel import ParallelResult, ParallelRuns
 from rlkd_env.utils.choices import DECISIONS
-
-_MAX_SEED = 2**31 - 1
 
 
 class CoefficientVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
@@ -51,6 +51,7 @@ class CoefficientVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     metadata = {"render_modes": [], "autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012 (Gymnasium's own form)
 
+    @usual_torch_settings()
     def __init__(
         self,
         runs: ParallelRuns | Sequence[ParallelRuns],
@@ -76,6 +77,7 @@ class CoefficientVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         """The runs of the current episode."""
         return self._sets[self._turn]
 
+    @usual_torch_settings()
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
@@ -83,13 +85,15 @@ class CoefficientVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
         ``options={"turn": i}`` chooses the set of runs; otherwise they take turns, the first one first.
         """
-        super().reset(seed=seed, options=options)
-        first = seed if seed is not None else int(self.np_random.integers(_MAX_SEED))
+        check_options(options, valid=("turn",))
+        super().reset(seed=whole_seed(seed), options=options)
+        first = seed if seed is not None else int(self.np_random.integers(MAX_SEED))
         self._turn = (options or {}).get("turn", self._turn + 1) % len(self._sets)
         self._reset_next = False
         self.runs.reset(range(first, first + self.num_envs))
         return self._context(), {}
 
+    @usual_torch_settings()
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Update the students for as long as the actions ``(K, n)`` are held, or until the runs end."""
         never = np.zeros(self.num_envs, dtype=bool)

@@ -22,28 +22,30 @@ _DATASETS = {
     "DigitsDetection": "digits_detection",
     "COCO": "coco",
     "VOC": "voc",
-}
-_DETECTION_RECIPE = {  # the defaults of RunConfig are those of Digits
-    "epochs": 20,
-    "optimizer": "adam",
-    "learning_rate": 0.003,
-    "weight_decay": 1e-4,
-    "method_options": {"task_weight": 1.0, "kd_weight": 1.0},
+    "YOLO": "yolo",
 }
 
 
 def register_envs() -> None:
-    """Register ``rlkd/Digits-v0``, ``rlkd/CIFAR100-v0`` and so on; ``rlkd/Classification-v0`` takes any data."""
-    from gymnasium.envs.registration import register
+    """Register ``rlkd/Digits-v0``, ``rlkd/CIFAR100-v0`` and so on; ``rlkd/Classification-v0`` takes any data.
+
+    Actions are normalised. ``rlkd/DigitsFlat-v0`` and so on are the same with flat observations, for clients that take
+    an id and no keywords. Ids that are there already stay as they are.
+    """
+    from gymnasium.envs.registration import register, registry
+
+    from rlkd_env.runs.config import DETECTION_RECIPE, DETECTION_SETS
 
     for name, dataset in _DATASETS.items():
-        recipe = _DETECTION_RECIPE if name in ("DigitsDetection", "COCO", "VOC") else {}
-        register(
-            id=f"rlkd/{name}-v0",
-            entry_point="rlkd_env.envs.kd_env:KDEnv",
-            vector_entry_point="rlkd_env.envs.vector_env:KDVectorEnv",
-            kwargs={"dataset": dataset, **recipe},
-        )
+        recipe = DETECTION_RECIPE if dataset in DETECTION_SETS else {}
+        for suffix, observation in (("", "batch"), ("Flat", "flat")):
+            if f"rlkd/{name}{suffix}-v0" not in registry:
+                register(
+                    id=f"rlkd/{name}{suffix}-v0",
+                    entry_point="rlkd_env.envs.kd_env:KDEnv",
+                    vector_entry_point="rlkd_env.envs.vector_env:KDVectorEnv",
+                    kwargs={"dataset": dataset, "action": "normalized", "observation": observation, **recipe},
+                )
 
 
 def register_with_gymnasium() -> None:

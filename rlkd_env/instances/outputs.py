@@ -58,6 +58,7 @@ class InstanceOutputs:
         further_loss: ``(N,)`` the part of the task's loss that is not about classes, with gradient (a detector's loss
             of boxes), or None.
         auxiliary_loss: ``(N,)`` the weighted cross-entropy of the student's auxiliary logits, with gradient, or None.
+        label_smoothing: share of the labels' probability that the task's loss spreads over all classes.
         regions: which parts of which images the instances are, or None if they are whole images.
     """
 
@@ -76,6 +77,7 @@ class InstanceOutputs:
     num_runs: int = 1
     further_loss: Tensor | None = None
     auxiliary_loss: Tensor | None = None
+    label_smoothing: float = 0.0
     regions: Regions | None = None
 
     def with_student_logits(self, student_logits: Tensor) -> InstanceOutputs:
@@ -143,12 +145,17 @@ class InstanceOutputs:
     def task_loss(self) -> Tensor:
         """``(N,)`` loss of the student's own task, with gradient: cross-entropy in nats, plus what is beside it."""
         others = (loss for loss in (self.further_loss, self.auxiliary_loss) if loss is not None)
-        return sum(others, start=self._class_loss)
+        return sum(others, start=self._smoothed_class_loss if self.label_smoothing else self._class_loss)
 
     @cached_property
     def _class_loss(self) -> Tensor:
         with torch.enable_grad():
             return self._cross_entropy(self._student_log_softmax)
+
+    @cached_property
+    def _smoothed_class_loss(self) -> Tensor:
+        with torch.enable_grad():
+            return torch.lerp(self._class_loss, -self._student_log_softmax.mean(dim=-1), self.label_smoothing)
 
     @cached_property
     def student_log_probabilities(self) -> Tensor:

@@ -54,6 +54,8 @@ class Temperature:
 
     def detach(self) -> Temperature:
         """Return the same values without gradient."""
+        if self.is_shared:
+            return Temperature.shared(self.teacher.detach())
         factor = None if self.factor is None else self.factor.detach()
         return Temperature(self.teacher.detach(), self.student.detach(), factor)
 

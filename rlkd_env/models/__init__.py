@@ -14,7 +14,11 @@ if TYPE_CHECKING:
         is_module_path as is_module_path,
     )
     from rlkd_env.models.engine import Engine as Engine, choose_engine as choose_engine
-    from rlkd_env.models.storage import load_network as load_network, save_network as save_network
+    from rlkd_env.models.storage import (
+        load_network as load_network,
+        load_student as load_student,
+        save_network as save_network,
+    )
     from rlkd_env.models.weights import (
         load_shared_weights as load_shared_weights,
         read_state_dict as read_state_dict,

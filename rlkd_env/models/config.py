@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from rlkd_env.models.engine import Engine
 
+STUDENT_FILE = "student.safetensors"
+"""What the student of a run's best epoch is called in the run's folder."""
+
 
 @dataclass(frozen=True)
 class EngineConfig(Options):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from rlkd_env.errors import UsageError
+from rlkd_env.models.config import STUDENT_FILE
 from rlkd_env.models.create import create_to_load, is_detector, is_module_path, is_same_model
 from rlkd_env.models.weights import is_safetensors, load_shared_weights, read_state_dict, takes_colour
 from rlkd_env.utils.files import check_regular, load_weights, read_tensors, write_tensors
@@ -69,6 +70,40 @@ def load_network(
     network = create_to_load(card.model, num_classes, card.image_shape, **{**card.options, **options})
     load_weights(network, read_tensors(path)[0], path)
     return _for_images(network, card.model, card.image_shape, image_shape, path)
+
+
+def load_student(path: Path | str, model: str | None = None, **options: Any) -> nn.Module:
+    """Read a student in evaluation mode, on the CPU, from a run's folder or from a file of one.
+
+    In a folder it is ``student.safetensors``, the student of the best epoch. The file says what network it holds; only
+    a user's own, ``package.module:factory``, must be named, because a file by itself never makes code run. The options
+    override those in the file.
+
+    Raises:
+        UsageError: If there is no such file, if it is damaged, if it holds weights alone, as those of networks that
+            were given as objects, or if the network must be named.
+    """
+    path = Path(path).expanduser()
+    path = path / STUDENT_FILE if path.is_dir() else path
+    card = _read_card(path)
+    if card is None:
+        raise UsageError(
+            f"{path} holds weights alone, as the student was no network with a name: make it in your own code, and "
+            "read the weights with its load_state_dict"
+        )
+    return load_network(path, card.num_classes, card.image_shape, model, **options)
+
+
+def image_shape_of(path: Path) -> tuple[int, int, int]:
+    """Return the channels, height and width of the images that a network in a file takes.
+
+    Raises:
+        UsageError: If the file does not say so.
+    """
+    card = _read_card(path)
+    if card is None:
+        raise UsageError(f"{path} does not say what network it holds")
+    return card.image_shape
 
 
 class _Card(NamedTuple):

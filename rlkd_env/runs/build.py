@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rlkd_env.data import BatchStream, DataSource, Splits, TaskName, create_source
 from rlkd_env.data.normalization import NORMALIZATIONS, Constants, for_channels, read_normalization
@@ -21,7 +21,7 @@ from rlkd_env.models.classifiers import timm_networks
 from rlkd_env.models.normalization import Renormalized
 from rlkd_env.models.outputs import check_batch_of_one, give_logits
 from rlkd_env.models.taps.find_taps import add_taps
-from rlkd_env.runs.config import RunConfig
+from rlkd_env.runs.config import DistillationConfig, RunConfig
 from rlkd_env.runs.distributed.processes import Processes
 from rlkd_env.runs.distributed.run import DistributedRun
 from rlkd_env.runs.reward import RewardMeter
@@ -113,7 +113,8 @@ def build_run(
             check_batch_of_one(trial, splits.train.take(torch.arange(1)), "student")
         method = create_its_method(trial)
     engine = config.engine.engine(device, trial)
-    task = create_task(source.task, engine, config.batches.proposals, config.recipe.auxiliary_weight)
+    recipe = config.recipe
+    task = create_task(source.task, engine, config.batches.proposals, recipe.auxiliary_weight, recipe.label_smoothing)
     if (remark := method.remark(task.num_logits(splits))) is not None:
         tell(remark)
     computed = (f"{engine.precision} {engine.channels_last}", config.batches.proposals)
@@ -242,8 +243,8 @@ def _find_teacher(
     name = name or source.default_teacher
     if not source.trains_its_teacher:
         raise UsageError(
-            f"a teacher for {dataset} takes long to train: make one with rlkd teacher --dataset "
-            f"{dataset} --model {name}, or pass a file of weights as --teacher"
+            f"a teacher for {dataset} takes long to train: make one with `rlkd teacher --dataset "
+            f"{dataset} --model {name}`, or pass a file of weights as --teacher"
         )
     recipe = TeacherRecipe.from_keywords(source.teacher_recipe, model=name)
     return cached_teacher(dataset, splits, recipe, on_epoch, source.task)
@@ -253,28 +254,37 @@ def _method_factory(
     config: RunConfig, teacher: nn.Module, splits: Splits, task: TaskName
 ) -> Callable[[nn.Module], Method]:
     """Return what creates the method for a student."""
-    distillation = config.distillation
-    options: dict[str, Any] = dict(distillation.method_options)
-    uses_features = check_method(distillation.method, options).uses_features
-    describe = _pair_factory(teacher, splits, task) if uses_features else lambda _: None
+    method = check_method(config.distillation.method, dict(config.distillation.method_options))
+    describe = _pair_factory(teacher, splits, task) if method.uses_features else None
+    return partial(_create_its_method, config.distillation, describe)
 
-    def create(student: nn.Module) -> Method:
-        method = create_method(distillation.method, describe(student), **options)
-        method.equal_gradients = distillation.equal_gradients
-        return method
 
-    return create
+def _create_its_method(
+    distillation: DistillationConfig, describe: Callable[[nn.Module], Pair] | None, student: nn.Module
+) -> Method:
+    pair, options = None if describe is None else describe(student), dict[str, Any](distillation.method_options)
+    method = create_method(distillation.method, pair, **options)
+    method.equal_gradients = distillation.equal_gradients
+    return method
 
 
 def _pair_factory(teacher: nn.Module, splits: Splits, task: TaskName) -> Callable[[nn.Module], Pair]:
     """Return what describes a student together with the teacher."""
     images, labels = splits.train.take(torch.arange(2)), splits.train.labels
     object_classes = splits.num_classes if task == "detection" else None
+    return partial(_describe, teacher, images, labels, object_classes, splits.num_classes)
 
-    def describe(student: nn.Module) -> Pair:
-        for network in (student, teacher):
-            if not hasattr(network, "taps"):  # one that the caller brought
-                add_taps(network, splits.num_classes, splits.image_shape)
-        return Pair.of(student, teacher, images, labels, object_classes)
 
-    return describe
+def _describe(
+    teacher: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    object_classes: int | None,
+    num_classes: int,
+    student: nn.Module,
+) -> Pair:
+    for network in (student, teacher):
+        if not hasattr(network, "taps"):  # one that the caller brought
+            channels, height, width = images.shape[1:]
+            add_taps(network, num_classes, (channels, height, width))
+    return Pair.of(student, teacher, images, labels, object_classes)

@@ -149,9 +149,23 @@ class RunConfig(Options):
         return cls().replaced(settings, **usual)
 
 
+DETECTION_RECIPE: dict[str, Any] = {
+    "epochs": 20,
+    "optimizer": "adam",
+    "learning_rate": 0.003,
+    "weight_decay": 1e-4,
+    "method_options": {"task_weight": 1.0, "kd_weight": 1.0},
+}
+"""Settings that suit detectors, in place of the defaults, which are those of Digits."""
+DETECTION_BATCH = 8
+"""The usual number of images in a batch of detection."""
+DETECTION_SETS = ("digits_detection", "coco", "voc", "yolo")
+"""The data sets of detection by name."""
+
+
 def default_batch_size(per_image: int) -> int:
     """Return the usual number of images in a batch: 64 of one instance each, or 8 of many region proposals each."""
-    return Recipe.batch_size if per_image == 1 else 8
+    return Recipe.batch_size if per_image == 1 else DETECTION_BATCH
 
 
 def instances_per_image(settings: Mapping[str, Any]) -> int:

@@ -25,8 +25,8 @@ class StepResult:
         state: ``(N, d)``, the state of the next batch.
         finished: whether the schedule is over.
         diverged: whether the loss, the student's logits or the reward are no longer finite; no dimensions.
-        metrics: means over the batch by name: ``loss``, the weighted ``loss_...`` parts, and what the run's sampler
-            reports.
+        metrics: figures by name: the batch's mean ``loss`` and weighted ``loss_...`` parts, what the run's sampler
+            reports, and ``probe_loss`` and ``probe_accuracy`` where the reward has measured them.
         outputs: the outputs of the batch that the update was made on.
         temperature: the temperatures that the update was made with.
     """

@@ -97,6 +97,7 @@ class TrainingLoop:
         if self._sampler is not None:
             metrics |= self._sampler.metrics(outputs)
         diverged, metrics = self._collective.agree(diverged, metrics)
+        metrics |= self.reward.figures()
         return UpdateResult(torch.where(diverged, self._penalty, reward), diverged, metrics, outputs)
 
     def state_dict(self) -> dict[str, Any]:

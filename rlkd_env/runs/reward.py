@@ -125,7 +125,7 @@ class RewardMeter:
     fresh measurement is taken, so that the next reward is for the updates from there on.
 
     Where parts of the probe images take turns, a part stays for :data:`TURN` measurements. For updates that nobody is
-    paid for, it is measured at the ends of its turns alone.
+    paid for, the probe images are measured at the ends of turns alone.
 
     Args:
         reward: a name in :data:`REWARDS`, ``package.module:name``, or a :class:`Reward`.
@@ -143,12 +143,24 @@ class RewardMeter:
         self.name = REWARDS.name_of(reward)
         self.interval = interval
         self.num_runs = num_runs
-        self._reward = REWARDS[self.name]
-        self._potential = self._reward.potential
+        self._find_reward()
         self.is_measured = True
+        self._evaluation: Evaluation | None = None
         self._last = torch.zeros(())
         self._updates = self._turn = 0
         self._was_rewarded = self._has_one_part = True
+
+    def _find_reward(self) -> None:
+        self._reward = REWARDS[self.name]
+        self._potential = self._reward.potential
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the functions, which are found again by name."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_reward", "_potential")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._find_reward()
 
     @property
     def measures_probe(self) -> bool:
@@ -183,7 +195,7 @@ class RewardMeter:
     @property
     def _interval(self) -> int:
         """Updates between two measurements at present."""
-        return self.interval if self._was_rewarded or self._takes_all else self._turn_length
+        return self.interval if self._was_rewarded or not self._reward.needs_probe else self._turn_length
 
     def _restart(self, measurement: Measurement) -> None:
         self._last = self._measure(measurement)
@@ -203,13 +215,29 @@ class RewardMeter:
         self._last = potential
         return reward
 
+    def figures(self) -> dict[str, Tensor]:
+        """Return the student's ``probe_loss`` and ``probe_accuracy`` if the latest update's reward took them.
+
+        They have no dimensions, or are ``(K,)``, and are of those probe images that the reward looked at.
+        """
+        if self._evaluation is None or not self.is_measured:
+            return {}
+        return {"probe_loss": self._evaluation.loss, "probe_accuracy": self._evaluation.accuracy}
+
     def _measure(self, measurement: Measurement) -> Tensor:
+        evaluate_all = measurement.evaluate
+
+        def evaluate(images: ImageSet) -> Evaluation:
+            self._evaluation = evaluate_all(images)
+            return self._evaluation
+
+        measurement = replace(measurement, evaluate=evaluate)
         if self._reward.takes_turns:
             self._has_one_part = len(measurement.parts) == 1
             measurement = replace(measurement, probe=measurement.parts[self._turn % len(measurement.parts)])
         if self.num_runs is None:
             return self._potential(measurement)
-        outputs, evaluate = measurement.outputs, measurement.evaluate
+        outputs = measurement.outputs
 
         def of_one_run(run: Tensor, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
             of_run = InstanceOutputs(student_logits, teacher_logits, labels, outputs.progress, epoch=outputs.epoch)

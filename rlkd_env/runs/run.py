@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any, cast
 
@@ -184,10 +184,7 @@ class DistillationRun(Ingredients, Watched["DistillationRun"]):
 
     def fork(self) -> DistillationRun:
         """Return an independent copy without hooks; data and teacher are shared, as neither changes."""
-        clone = copy.copy(self)
-        clone._hooks = []
-        clone.reward = copy.copy(self.reward)
-        clone.sampler = copy.copy(self.sampler)
+        clone = self._with(_hooks=[], reward=copy.copy(self.reward), sampler=copy.copy(self.sampler))
         clone.load_state_dict(self.state_dict())
         return clone
 
@@ -196,15 +193,32 @@ class DistillationRun(Ingredients, Watched["DistillationRun"]):
 
         Given ``train``, the same images handed out in another way, it has a memory of the teacher's logits of its own.
         """
-        run = copy.copy(self)
+        run = self._with(_hooks=[], reward=self.reward.fresh(), sampler=copy.deepcopy(self.sampler), _loop=None)
         if train is not None:
             run.splits = replace(self.splits, train=train)
             run._share_logits()
-        run._hooks = []
-        run.reward = self.reward.fresh()
-        run.sampler = copy.deepcopy(self.sampler)
-        run._loop = None
         return run
+
+    def _with(self, **changed: Any) -> DistillationRun:
+        """Return a run that shares all but a few attributes."""
+        run = object.__new__(type(self))
+        run.__dict__.update(self.__dict__ | changed)
+        return run
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> DistillationRun:
+        memo[id(self)] = copied = self.sibling() if self._loop is None else self.fork()
+        memo[id(self.sampler)] = copied.sampler
+        return copied
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a pickled run is made again from: its ingredients, and its state if it is started."""
+        ingredients = {field.name: getattr(self, field.name) for field in fields(Ingredients)}
+        return {"ingredients": ingredients, "state": None if self._loop is None else self.state_dict()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        type(self).__init__(self, **state["ingredients"])
+        if state["state"] is not None:
+            self.load_state_dict(state["state"])
 
     def _begin(self, seed: int) -> TrainingLoop:
         """Create a fresh student and the loop that trains it."""

@@ -24,11 +24,14 @@ class Classification(Task):
     Args:
         engine: How networks are computed.
         auxiliary_weight: The weight of the cross-entropy of auxiliary logits, if the network in training has some.
+        label_smoothing: The share of the labels' probability that training spreads over all classes.
     """
 
-    def __init__(self, engine: Engine | None = None, auxiliary_weight: float = 0.0) -> None:
+    def __init__(
+        self, engine: Engine | None = None, auxiliary_weight: float = 0.0, label_smoothing: float = 0.0
+    ) -> None:
         super().__init__(engine)
-        self.auxiliary_weight = auxiliary_weight
+        self.auxiliary_weight, self.label_smoothing = auxiliary_weight, label_smoothing
 
     def forward(
         self,
@@ -61,13 +64,15 @@ class Classification(Task):
             indices=batch.indices,
             partner_labels=batch.partner_labels,
             label_share=batch.label_share,
+            label_smoothing=self.label_smoothing,
             **of_features,
         )
 
     def training_loss(self, network: nn.Module, batch: Batch) -> Tensor:
         """Return the mean cross-entropy in nats."""
         hook = self._auxiliary_hook(network)
-        loss = F.cross_entropy(self.engine.forward(network, self.engine.images(batch.images)), batch.labels)
+        logits = self.engine.forward(network, self.engine.images(batch.images))
+        loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
         further = None if hook is None else self._auxiliary_loss(hook, batch.labels)
         return loss if further is None else loss + further.mean()
 

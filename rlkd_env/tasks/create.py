@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from rlkd_env.errors import missing_package
+from rlkd_env.errors import UsageError, missing_package
 
 if TYPE_CHECKING:
     from rlkd_env.data.splits import TaskName
@@ -14,17 +14,24 @@ if TYPE_CHECKING:
 
 
 def create_task(
-    name: TaskName, engine: Engine | None = None, proposals: int = 64, auxiliary_weight: float = 0.0
+    name: TaskName,
+    engine: Engine | None = None,
+    proposals: int = 64,
+    auxiliary_weight: float = 0.0,
+    label_smoothing: float = 0.0,
 ) -> Task:
     """Return the task that a data source names.
 
     Raises:
-        UsageError: if there are no proposals, or the package that measures detections is missing.
+        UsageError: if there are no proposals, if detectors are asked for what only classifiers have, or if the package
+            that measures detections is missing.
     """
     if name == "classification":
         from rlkd_env.tasks.classification import Classification
 
-        return Classification(engine, auxiliary_weight)
+        return Classification(engine, auxiliary_weight, label_smoothing)
+    if auxiliary_weight or label_smoothing:
+        raise UsageError("auxiliary logits and label smoothing are for classification: leave them out for detectors")
     if find_spec("pycocotools") is None:  # told before anything is trained
         raise missing_package("detection", "pycocotools", "detection")
     from rlkd_env.tasks.detection.task import Detection  # torchvision's detectors take as long to import as PyTorch

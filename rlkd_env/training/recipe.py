@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.choices import USUAL_MILESTONES, OptimizerName, Precision, ScheduleName
-from rlkd_env.utils.options import LATER_OPTIONS, Bounds, Count, NonNegative, Options, Positive, Seed
+from rlkd_env.utils.options import LATER_OPTIONS, Bounds, Count, NonNegative, NonNegativeInt, Options, Positive, Seed
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,7 +34,14 @@ class Recipe(Options):
     schedule: ScheduleName = "cosine"
     """Learning-rate schedule: cosine to zero, step (times 0.1 at the milestones) or constant."""
     optimizer: OptimizerName = "sgd"
-    """Optimiser: sgd, or adam, which short trainings of detectors from scratch need."""
+    """Optimiser: sgd, adam, which short trainings of detectors from scratch need, or adamw, whose weight decay is
+    decoupled."""
+    learning_rate_warmup: NonNegativeInt = 0
+    """Epochs in which the learning rate rises linearly from a hundredth, before its schedule; 0 does without."""
+    clip_grad_norm: Positive | None = None
+    """Greatest norm of the gradient, above which it is scaled down; None never does."""
+    label_smoothing: Annotated[float, Bounds(at_least=0, below=1)] = 0.0
+    """Share of the labels' probability that is spread over all classes, in the task's own loss; classification only."""
     auxiliary_weight: NonNegative = 0.0
     """Weight of the cross-entropy of auxiliary logits, where a network returns some in training beside its logits, as
     GoogLeNet and Inception do with the option aux_logits True; 0.3 and 0.4 are usual for them."""
@@ -44,22 +51,34 @@ class Recipe(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.learning_rate_warmup >= self.epochs and self.learning_rate_warmup:
+            raise UsageError(f"a warm-up of {self.learning_rate_warmup} epochs leaves none of {self.epochs}")
         if not all(low < high for low, high in itertools.pairwise((0.0, *self.milestones, 1.0))):
             raise UsageError(f"the milestones must rise within 0 to 1, not {', '.join(map(str, self.milestones))}")
 
     def create_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
         """Return the optimiser of a network and of what is trained along with it."""
-        from torch.optim import SGD, Adam
+        from torch.optim import SGD, Adam, AdamW
 
         parameters = list(parameters)
         on_gpu = all(parameter.is_cuda for parameter in parameters)  # where one kernel updates all, and can be captured
         decay, fused = self.weight_decay, on_gpu or None
-        if self.optimizer == "adam":
-            return Adam(parameters, self.learning_rate, weight_decay=decay, fused=fused, capturable=on_gpu)
+        if self.optimizer in ("adam", "adamw"):
+            kind = Adam if self.optimizer == "adam" else AdamW
+            return kind(parameters, self.learning_rate, weight_decay=decay, fused=fused, capturable=on_gpu)
         return SGD(parameters, self.learning_rate, momentum=self.momentum, weight_decay=decay, fused=fused)
 
     def create_schedule(self, optimizer: Optimizer, total_steps: int) -> LRScheduler:
-        """Return the schedule, stepped once an update."""
+        """Return the schedule, stepped once an update, after a warm-up if there is one."""
+        from torch.optim.lr_scheduler import LinearLR, SequentialLR
+
+        if not self.learning_rate_warmup:
+            return self._main_schedule(optimizer, total_steps)
+        steps = round(total_steps * self.learning_rate_warmup / self.epochs)
+        rising = LinearLR(optimizer, start_factor=0.01, total_iters=steps)
+        return SequentialLR(optimizer, [rising, self._main_schedule(optimizer, total_steps - steps)], [steps])
+
+    def _main_schedule(self, optimizer: Optimizer, total_steps: int) -> LRScheduler:
         from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, MultiStepLR
 
         if self.schedule == "cosine":
@@ -80,7 +99,7 @@ class TeacherRecipe(Recipe):
     weight_decay: NonNegative = 0.0
     """L2 penalty on all parameters."""
     optimizer: OptimizerName = "adam"
-    """Optimiser: sgd or adam."""
+    """Optimiser: sgd, adam or adamw."""
     model: str = "auto"
     """Name of the network; auto is the data set's own."""
     proposals: Count = 64

@@ -18,6 +18,7 @@ from torch import nn
 from rlkd_env.data import BatchStream, Splits, TaskName
 from rlkd_env.errors import UsageError
 from rlkd_env.models import create_model, file_stem
+from rlkd_env.models.config import STUDENT_FILE
 from rlkd_env.models.engine import choose_engine
 from rlkd_env.models.outputs import check_batch_of_one
 from rlkd_env.models.storage import load_network, save_network
@@ -29,7 +30,9 @@ from rlkd_env.utils.notices import tell
 from rlkd_env.utils.randomness import is_stochastic, seeded
 
 TEACHER_FILE = "teacher.safetensors"
-_FILES = (TEACHER_FILE, "student.safetensors", "model.safetensors", "pytorch_model.bin")
+SHIPPED = Path(__file__).parent / "shipped"
+"""The folder of the teachers that come with the package, under their names in the cache."""
+_FILES = (TEACHER_FILE, STUDENT_FILE, "model.safetensors", "pytorch_model.bin")
 """What a teacher's file in a folder is called: a teacher's own, a former student's, or HuggingFace's names."""
 
 
@@ -48,7 +51,7 @@ class TeacherTraining:
             check_batch_of_one(self.network, splits.train.take(torch.arange(1)), "teacher")
         memory_format: MemoryFormat = "contiguous" if recipe.precision == "float32" else "auto"
         engine = choose_engine(self._device, self.network, recipe.precision, memory_format)
-        self.task = create_task(task, engine, recipe.proposals, recipe.auxiliary_weight)
+        self.task = create_task(task, engine, recipe.proposals, recipe.auxiliary_weight, recipe.label_smoothing)
         engine.prepare(self.network)
         self._is_stochastic = self.task.is_stochastic or is_stochastic(self.network)
         total_steps = recipe.epochs * self._stream.batches_per_epoch
@@ -157,18 +160,21 @@ def cached_teacher(
 ) -> nn.Module:
     """Return the teacher of this data set and recipe, trained at the first call and cached in :func:`cache_folder`.
 
-    Processes that ask at the same time wait for the one that trains, and say so. A teacher in a cache that cannot be
-    written to is taken as it is.
+    Those of the embedded data sets come with the package (:data:`SHIPPED`). Processes
+    that ask at the same time wait for the one that trains, and say so. A teacher in a cache that cannot be written to
+    is taken as it is.
     """
-    folder = cache_folder()
     # The images are part of the key, so that a changed split never meets a teacher that has seen its test set.
     content = hashlib.sha256(json.dumps([dataset, recipe.as_key()]).encode())
     content.update(splits.teacher_train.fingerprint().encode())
-    path = folder / f"teacher-{dataset}-{file_stem(recipe.model)}-{content.hexdigest()[:12]}.safetensors"
-    if path.is_file() and not os.access(folder, os.W_OK):
+    name = f"teacher-{dataset}-{file_stem(recipe.model)}-{content.hexdigest()[:12]}.safetensors"
+    if (SHIPPED / name).is_file():
+        return load_teacher(SHIPPED / name, splits, recipe.model)
+    path = cache_folder() / name
+    if path.is_file() and not os.access(path.parent, os.W_OK):
         return load_teacher(path, splits, recipe.model)
     with _locked(path):
-        for left in folder.glob(f".{path.name}.*"):
+        for left in path.parent.glob(f".{path.name}.*"):
             left.unlink()
         if path.is_file():
             try:

@@ -44,6 +44,7 @@ class Optimization:
     ) -> None:
         self.optimizer = recipe.create_optimizer(parameters)
         self.further = further
+        self._parameters, self._clip_grad_norm = parameters, recipe.clip_grad_norm
         self._schedule = recipe.create_schedule(self.optimizer, total_steps)
 
     @property
@@ -58,7 +59,9 @@ class Optimization:
         loss.backward(torch.ones_like(loss))
 
     def update_parameters(self) -> None:
-        """Update the parameters along their gradients."""
+        """Update the parameters along their gradients, which are clipped before if that was asked for."""
+        if self._clip_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self._parameters, self._clip_grad_norm)
         for optimizer in filter(None, (self.optimizer, self.further)):
             optimizer.step()
 

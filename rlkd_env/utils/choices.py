@@ -13,10 +13,14 @@ DamagedImages = Literal["refuse", "skip"]
 Precision = Literal["auto", "float32", "bfloat16"]
 MemoryFormat = Literal["auto", "contiguous", "channels_last"]
 ScheduleName = Literal["cosine", "step", "constant"]
-OptimizerName = Literal["sgd", "adam"]
+OptimizerName = Literal["sgd", "adam", "adamw"]
 Temperatures = Literal["shared", "separate"]
 """What is chosen for an instance: one temperature for teacher and student, or one for each."""
 ActionScale = Literal["log", "linear"]
+ActionKind = Literal["normalized", "temperature"]
+"""What an environment's actions are: numbers in [-1, 1] that stand for temperatures on a log scale, or temperatures."""
+ObservationKind = Literal["batch", "flat"]
+"""What an environment of one batch shows: a row for every instance, or all rows one after another."""
 Acting = Literal["mean", "sample"]
 """How an agent acts while it does not learn: by its policy's mean, or by draws from its policy's distribution."""
 BatchContent = Literal["pairs", "all"]
@@ -25,6 +29,8 @@ Keep = Literal["best", "average-weights", "ensemble"]
 """What is kept of a population: its best student, the average of all weights, or all of them as one."""
 RunMode = Literal["auto", "stacked", "workers", "serial"]
 """How several runs are computed: together, in processes, or one after the other."""
+ExportFormat = Literal["torch-export", "onnx", "state-dict"]
+"""How a student is written for use elsewhere."""
 PolicyForm = Literal["constant", "linear", "context"]
 """What the coefficients of an evolved policy depend on."""
 

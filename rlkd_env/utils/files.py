@@ -133,7 +133,7 @@ def read_json(path: Path, kind: Any = Any, limit: int = LARGEST_JSON) -> Any:
     """
     content = read_bytes(path, limit)
     try:
-        found = json.loads(content)
+        found = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read as JSON: {error}") from None
     check_type(found, kind, str(path))

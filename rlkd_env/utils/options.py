@@ -22,7 +22,11 @@ OptionValue = int | float | bool | str
 RENAMED_OPTIONS = {"sequence_phases": "curriculum_phases", "sequence_first_share": "curriculum_first_share"}
 """Former names of options, which files, folders and callers may still use, and their names today."""
 LATER_OPTIONS: dict[str, Any] = {
+    "annotations": [],
     "auxiliary_weight": 0.0,
+    "clip_grad_norm": None,
+    "label_smoothing": 0.0,
+    "learning_rate_warmup": 0,
     "normalization": ["auto"],
     "teacher_normalization": ["auto"],
 }
@@ -84,6 +88,9 @@ class TemperatureText:
     """What a number or text is: a temperature."""
 
 
+MOST_PROCESSES = 1024
+"""Beyond this many processes, or threads of one, a number is a slip."""
+Threads = Annotated[int, Bounds(at_least=1, at_most=MOST_PROCESSES)]
 Finite = Annotated[float, Bounds()]
 Seed = Annotated[int, Bounds(at_least=0)]
 """What NumPy and stable-baselines3 take as a seed."""
@@ -95,8 +102,6 @@ Share = Annotated[float, Bounds(above=0, at_most=1)]
 UnitInterval = Annotated[float, Bounds(at_least=0, at_most=1)]
 LARGEST = 2**32 - 1
 """The largest whole number that an option may be, which is also the largest seed that NumPy takes."""
-MOST_PROCESSES = 1024
-"""Beyond this many processes, or threads of one, a number is a slip."""
 TemperatureOption = Annotated[float | str, TemperatureText()]
 """A temperature, or with the suffix s a multiple of the teacher's mean logit standard deviation."""
 

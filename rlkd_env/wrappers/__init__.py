@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from rlkd_env.wrappers.coefficient_action import CoefficientAction as CoefficientAction
     from rlkd_env.wrappers.exploration import EfficientExploration as EfficientExploration
     from rlkd_env.wrappers.residual_action import ResidualAction as ResidualAction
-    from rlkd_env.wrappers.temperature_action import TemperatureAction as TemperatureAction
+    from rlkd_env.wrappers.temperature_action import (
+        SingleTemperatureAction as SingleTemperatureAction,
+        TemperatureAction as TemperatureAction,
+    )
 else:
     __getattr__, __dir__, __all__ = lazy_exports(__name__)

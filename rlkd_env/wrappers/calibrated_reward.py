@@ -12,6 +12,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from rlkd_env.credit.base import Calibrator, Reference
 from rlkd_env.credit.create import CALIBRATORS
 from rlkd_env.credit.return_decomposition import ReturnDecomposition
+from rlkd_env.envs.torch_settings import usual_torch_settings
 from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.temperature import Policy
@@ -57,6 +58,7 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
         True
     """
 
+    @usual_torch_settings()
     def __init__(
         self,
         env: VectorEnv[Any, Any, Any],
@@ -108,6 +110,7 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
         if self._decomposition is not None:
             self._decomposition.forget_interval()
 
+    @usual_torch_settings()
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Step the environment and calibrate its rewards ``(N,)``."""
         if self._has_several_runs:  # each of which has a batch reward of its own
@@ -123,12 +126,15 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
             found = self._decomposition.credit(self._observation, np.clip(actions, -1.0, 1.0))
         elif self.hook is not None and self.hook.credit is not None:
             found = self.hook.credit.double().cpu().numpy()
-        diverged = bool(np.any(info.get("diverged", False)))
+        diverged = any(np.any(told.get("diverged", False)) for told in (info, info.get("final_info", {})))
         credit = self._usable(found, diverged)
         calibrated = self._calibrate(credit, float(np.mean(rewards, dtype=np.float64)), learns=not diverged)
         self._observation = observation.copy()
-        over = bool((terminated | truncated).any())
-        self._resets = over and self.metadata.get("autoreset_mode") is AutoresetMode.NEXT_STEP
+        if bool((terminated | truncated).any()):
+            if self.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP:
+                self.start_from(observation)
+            else:
+                self._resets = self.metadata.get("autoreset_mode") is AutoresetMode.NEXT_STEP
         return observation, calibrated, terminated, truncated, info
 
     def _calibrate(self, credit: np.ndarray, batch_reward: float, learns: bool) -> np.ndarray:
@@ -150,14 +156,28 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
             return np.zeros(self.num_envs)
         return credit
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy is made of, and whether it watches its own run, which comes without hooks."""
+        return {**self.__dict__, "is_watching": self._is_watching}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        was_watching = state.pop("is_watching")
+        self.__dict__.update(state)
+        if was_watching:
+            self.watch()
+
+    @property
+    def _is_watching(self) -> bool:
+        return self._run is not None and self.hook is not None and self.hook in self._run.hooks
+
     def watch(self) -> None:
         """Look at every update of the run again, before its other hooks do, after :meth:`pause`."""
-        if self._run is not None and self.hook is not None and self.hook not in self._run.hooks:
+        if self._run is not None and self.hook is not None and not self._is_watching:
             self._run.add_hook(self.hook, first=True)
 
     def pause(self) -> None:
         """Stop looking at the run's updates, which costs time, until :meth:`watch`; no credit is given meanwhile."""
-        if self._run is not None and self.hook is not None and self.hook in self._run.hooks:
+        if self._run is not None and self.hook is not None and self._is_watching:
             self._run.remove_hook(self.hook)
 
     def close(self, **kwargs: Any) -> None:

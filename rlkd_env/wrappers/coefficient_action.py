@@ -16,7 +16,9 @@ from rlkd_env.envs.coefficient_env import (
     next_decision,
 )
 from rlkd_env.envs.kd_env import KDEnv
+from rlkd_env.envs.torch_settings import usual_torch_settings
 from rlkd_env.instances.coefficients import CoefficientRule
+from rlkd_env.instances.temperature import Temperature
 
 
 class CoefficientAction(gym.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarray], gym.utils.RecordConstructorArgs):
@@ -45,6 +47,7 @@ class CoefficientAction(gym.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarr
         ((4,), (4,))
     """
 
+    @usual_torch_settings()
     def __init__(
         self,
         env: gym.Env[np.ndarray, np.ndarray],
@@ -63,6 +66,7 @@ class CoefficientAction(gym.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarr
         self.scale = check_scale(scale)
         self.observation_space, self.action_space = coefficient_spaces(self.rule)
 
+    @usual_torch_settings()
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
@@ -70,15 +74,17 @@ class CoefficientAction(gym.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarr
         _, info = self.env.reset(seed=seed, options=options)
         return self._context(), info
 
+    @usual_torch_settings()
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Update the student up to the next decision with the coefficients of an action ``(n,)``."""
         coefficients = coefficients_of(np.asarray(action)[None], self.rule, self.scale, self._run.device)
         total = 0.0
-        run = self._run
+        run, chosen = self._run, self._run.temperature_range
         end = next_decision(run.step_count, run.total_steps, self.decisions)
         while run.step_count < end:
-            temperatures = self.rule.temperatures(coefficients, run.outputs)
-            _, reward, terminated, truncated, info = self.env.step(temperatures.cpu().numpy())
+            temperatures = self.rule.temperatures(coefficients, run.outputs).clamp(chosen.minimum, chosen.maximum)
+            chosen_by_rule: Any = Temperature.shared(temperatures)  # whatever the environment's own actions are
+            _, reward, terminated, truncated, info = self.env.step(chosen_by_rule)
             total += float(reward)
             if terminated or truncated:
                 break

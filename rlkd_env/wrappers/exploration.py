@@ -6,6 +6,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
 
+from rlkd_env.envs.torch_settings import usual_torch_settings
 from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.run import DistillationRun
@@ -38,6 +39,7 @@ class EfficientExploration(
         True
     """
 
+    @usual_torch_settings()
     def __init__(
         self, env: VectorEnv[np.ndarray, np.ndarray, np.ndarray], exploration: Exploration | None = None
     ) -> None:

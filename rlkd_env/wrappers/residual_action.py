@@ -11,6 +11,7 @@ from gymnasium import spaces
 from gymnasium.vector import VectorEnv, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
+from rlkd_env.envs.torch_settings import usual_torch_settings
 from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.actions import ResidualMap
@@ -23,7 +24,7 @@ class ResidualAction(
     VectorWrapper,  # without type arguments, which it takes from Gymnasium 1.4 on
     gym.utils.RecordConstructorArgs,
 ):
-    """Lets agents act around a rule on a vector environment whose actions are temperatures.
+    """Lets agents act around a rule on a vector environment, whatever its own actions are.
 
     See :class:`~rlkd_env.instances.actions.ResidualMap` for what an action does; with the action 0 everywhere, the
     student is the rule's own.
@@ -47,6 +48,7 @@ class ResidualAction(
         Box(-1.0, 1.0, (1,), float32)
     """
 
+    @usual_torch_settings()
     def __init__(self, env: VectorEnv[Any, Any, Any], around: Policy, width: float = DEFAULT_WIDTH) -> None:
         gym.utils.RecordConstructorArgs.__init__(self, _disable_deepcopy=True, around=around, width=width)
         super().__init__(env)
@@ -54,7 +56,7 @@ class ResidualAction(
             raise UsageError(f"actions around a rule need a KDVectorEnv, not {type(env.unwrapped).__name__}")
         self._slots = env.unwrapped
         if env.single_action_space != self._slots.single_action_space:
-            raise UsageError("actions around a rule need an environment of temperatures: leave TemperatureAction away")
+            raise UsageError("nothing else may change actions around a rule: leave TemperatureAction away")
         run = self._slots.template
         self.action_map = ResidualMap(around, run.temperature_range, width)
         if self._slots.num_runs > 1:
@@ -63,6 +65,7 @@ class ResidualAction(
         self.single_action_space = spaces.Box(-1.0, 1.0, env.single_action_space.shape or (1,), dtype=np.float32)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
 
+    @usual_torch_settings()
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Update the students with the temperatures that the actions ``(N, 1)`` or ``(N, 2)`` make of the rule's.
 

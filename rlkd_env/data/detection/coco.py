@@ -15,12 +15,18 @@ from rlkd_env.utils.files import read_json
 _TABLES = {"images": "image", "annotations": "annotation", "categories": "category"}
 _KINDS: dict[str, tuple[type, ...]] = {"whole number": (int,), "number": (int, float), "text": (str,)}
 _LARGEST_FILE = 4 * 2**30
+_ROBOFLOW = "_annotations.coco.json"
+_ORDER = ("train", "val", "test")
 _LARGEST = 2.0**53
 """The largest number that is accepted; larger ones are not pixels and would not fit into a tensor exactly."""
 
 
 class COCO(DetectionFiles):
-    """ROOT/train.json, val.json and test.json with ROOT/images; or COCO's own ROOT/annotations and ROOT/train2017.
+    """Annotations in COCO's format in one of four layouts.
+
+    These are ROOT/train.json, val.json and test.json with ROOT/images; COCO's own ROOT/annotations and ROOT/train2017;
+    Roboflow's ROOT/train/_annotations.coco.json among the images, ROOT/valid and ROOT/test; or the files that the
+    option ``annotations`` names, with images in their folder, in ROOT or in ROOT/images.
 
     If there is a test file, the val file, if any, holds the validation images. Otherwise, as with COCO itself, whose
     test annotations are not public, the val file is the test set and validation images are drawn from the training
@@ -38,40 +44,62 @@ class COCO(DetectionFiles):
     def _layout(self) -> dict[str, tuple[Path, Path]]:
         """The annotation file and the image folder of each existing part: train, val and test."""
         root = self.config.root if self.config.data_path != "auto" else self.config.root / "coco"
+        if self.config.annotations:
+            return _named_files(root, self.config.annotations)
         folder = root / "annotations"
         years = sorted(path.stem.removeprefix("instances_train") for path in folder.glob("instances_train*.json"))
         if (root / "train.json").is_file():
-            layout = {name: (root / f"{name}.json", root / "images") for name in ("train", "val", "test")}
+            layout = {name: (root / f"{name}.json", root / "images") for name in ("train", "val", "valid", "test")}
         elif years:
             names = {name: f"{name}{years[-1]}" for name in ("train", "val", "test")}
             layout = {name: (folder / f"instances_{own}.json", root / own) for name, own in names.items()}
+        elif (root / "train" / _ROBOFLOW).is_file():
+            layout = {name: (root / name / _ROBOFLOW, root / name) for name in ("train", "val", "valid", "test")}
         else:
             raise UsageError(
                 f"there are no annotations in COCO's format in {root}: neither train.json nor "
-                "annotations/instances_train2017.json; pass the folder that holds them as --data-path"
+                f"annotations/instances_train2017.json nor train/{_ROBOFLOW}; pass the folder that holds them as "
+                "--data-path, or name the files with --annotations"
             )
-        return {name: paths for name, paths in layout.items() if paths[0].is_file()}
+        found = {name: paths for name, paths in layout.items() if paths[0].is_file()}
+        return {"val" if name == "valid" else name: paths for name, paths in found.items()}
+
+
+def _named_files(root: Path, names: tuple[str, ...]) -> dict[str, tuple[Path, Path]]:
+    """Return the layout of files under names of their own."""
+    if len(names) > len(_ORDER):
+        raise UsageError(f"there are at most {len(_ORDER)} --annotations: of training, validation and test images")
+    return {part: (root / name, _image_folder(root / name, root)) for part, name in zip(_ORDER, names, strict=False)}
+
+
+def _image_folder(path: Path, root: Path) -> Path:
+    """Return the folder in which there is the first image that a file of annotations names, or the file's own."""
+    _, row, where = next(_rows(read_json(path), "images", path), (None, {"file_name": ""}, str(path)))
+    name = _value(row, "file_name", "text", where)
+    folders = (path.parent, root, root / "images", path.parent / "images", root / path.stem)
+    return next((folder for folder in folders if (folder / name).is_file()), path.parent)
 
 
 def read_coco(path: Path, folder: Path) -> AnnotatedFiles:
     """Read a JSON file in COCO's format whose file names are relative to a folder."""
     content = read_json(path, limit=_LARGEST_FILE)
     categories = _rows(content, "categories", path)
-    names = dict(sorted((identity, _value(row, "name", "text", where)) for identity, row, where in categories))
+    named = {identity: _value(row, "name", "text", where) for identity, row, where in categories}
+    names = dict(sorted(named.items(), key=lambda item: (isinstance(item[0], str), item[0])))
     files = AnnotatedFiles(str(path), tuple(names.values()))
     places: dict[Any, int] = {}
     for identity, row, where in _rows(content, "images", path):
         places[identity] = len(places)
         files.paths.append(folder / _value(row, "file_name", "text", where))
-        width, height = (_value(row, side, "whole number", where) for side in ("width", "height"))
-        if width < 1 or height < 1:
-            raise UsageError(f"{where} has no area: it is {width} by {height}")
-        files.sizes.append((width, height))
+        columns, rows = (int(_value(row, side, "whole number", where)) for side in ("width", "height"))
+        if columns < 1 or rows < 1:
+            raise UsageError(f"{where} has no area: it is {columns} by {rows}")
+        files.sizes.append((columns, rows))
     if not places:
         raise UsageError(f"{path} lists no images")
     classes = {identity: number for number, identity in enumerate(names, start=1)}
     for _, row, where in _rows(content, "annotations", path):
-        image, category = (_value(row, key, "whole number", where) for key in ("image_id", "category_id"))
+        image, category = (_identity(row, key, where) for key in ("image_id", "category_id"))
         if image not in places:
             raise UsageError(f"{where} is of image {image}, which is not listed")
         if category not in classes:
@@ -86,7 +114,7 @@ def read_coco(path: Path, folder: Path) -> AnnotatedFiles:
     return files
 
 
-def _rows(content: Any, table: str, path: Path) -> Iterator[tuple[int, dict[str, Any], str]]:
+def _rows(content: Any, table: str, path: Path) -> Iterator[tuple[int | str, dict[str, Any], str]]:
     """Yield the rows of one of the three tables with their ids and their names for messages."""
     rows = content.get(table) if isinstance(content, dict) else None
     if not isinstance(rows, list):
@@ -95,7 +123,7 @@ def _rows(content: Any, table: str, path: Path) -> Iterator[tuple[int, dict[str,
     for place, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
             raise UsageError(f"{path} is not in COCO's format: entry {place} of its {table} is no object")
-        identity = _value(row, "id", "whole number", f"{path}: entry {place} of its {table}")
+        identity = _identity(row, "id", f"{path}: entry {place} of its {table}")
         where = f"{path}: {_TABLES[table]} {identity}"
         if identity in seen:
             raise UsageError(f"{where} is listed twice")
@@ -103,10 +131,20 @@ def _rows(content: Any, table: str, path: Path) -> Iterator[tuple[int, dict[str,
         yield identity, row, where
 
 
+def _identity(row: dict[str, Any], key: str, where: str) -> int | str:
+    """Return an id, a whole number even if it is written as text, or text."""
+    value = row.get(key)
+    if isinstance(value, str) and value:
+        return int(value) if value.isdecimal() else value
+    return int(_value(row, key, "whole number", where))
+
+
 def _value(row: dict[str, Any], key: str, kind: str, where: str) -> Any:
     """Return a checked entry of a row."""
     value = row.get(key)
     is_one = isinstance(value, _KINDS[kind]) and not isinstance(value, bool)
+    if kind == "whole number" and isinstance(value, float):
+        is_one = value.is_integer()
     if not is_one or (isinstance(value, int | float) and not abs(value) <= _LARGEST):
         raise UsageError(f"{where} needs a {kind} as {key}, not {value!r}")
     return value

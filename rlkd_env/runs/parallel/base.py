@@ -191,6 +191,10 @@ class ParallelRuns(ABC, Watched["ParallelRuns"]):
         self._restore(runs)
         return self._observe()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickled runs are made again from the template and the state."""
+        return _remade, (type(self), self.template, self.num_runs, self.state_dict() if self.seeds else None)
+
     def students(self) -> list[nn.Module]:
         """Return independent copies of the students, in the runs' order, on the runs' device."""
         students = []
@@ -239,6 +243,15 @@ class ParallelRuns(ABC, Watched["ParallelRuns"]):
     @abstractmethod
     def _restore(self, states: list[dict[str, Any]]) -> None:
         """Restore :meth:`_run_states` for the seeds and the step count, which are set already."""
+
+
+def _remade(
+    kind: type[ParallelRuns], template: DistillationRun, num_runs: int, state: dict[str, Any] | None
+) -> ParallelRuns:
+    runs = kind(template, num_runs)
+    if state is not None:
+        runs.load_state_dict(state)
+    return runs
 
 
 def joined_evaluations(found: Iterable[Evaluation]) -> Evaluation:

@@ -27,6 +27,8 @@ def why_not_stacked(template: DistillationRun) -> str | None:
         return "exploration and a curriculum choose every run's images apart"
     if template.create_policy is not None:
         return "the run has a policy of its own"
+    if template.recipe.clip_grad_norm is not None:
+        return "the norm of the gradient is each student's own"
     if template.recipe.auxiliary_weight:
         return "auxiliary logits have a weight in the loss"
     with seeded(0, template.device):

@@ -48,7 +48,9 @@ def test_the_exported_policy_acts_as_the_agent_did(name: str, temperatures: str,
 @pytest.mark.slow
 def test_separate_temperatures_from_a_range_are_exported_too(tmp_path: Path) -> None:
     envs = TemperatureAction(
-        gym.make_vec("rlkd/Digits-v0", num_envs=32, epochs=60, device="cpu", temperatures="separate")
+        gym.make_vec(
+            "rlkd/Digits-v0", num_envs=32, epochs=60, device="cpu", action="temperature", temperatures="separate"
+        )
     )
     agent = make_agent("ppo", envs, seed=0)
     agent.learn(32 * 32)
@@ -64,7 +66,9 @@ def test_separate_temperatures_from_a_range_are_exported_too(tmp_path: Path) -> 
 
 
 def digits(**settings: object) -> TemperatureAction:
-    envs = gym.make_vec("rlkd/Digits-v0", num_envs=64, **{"epochs": 60, "device": "cpu", **settings})
+    envs = gym.make_vec(
+        "rlkd/Digits-v0", num_envs=64, **{"epochs": 60, "device": "cpu", "action": "temperature", **settings}
+    )
     return TemperatureAction(envs)
 
 

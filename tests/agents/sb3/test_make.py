@@ -18,7 +18,11 @@ from rlkd_env.wrappers import TemperatureAction
 
 
 def digits(**settings: object) -> TemperatureAction:
-    return TemperatureAction(gym.make_vec("rlkd/Digits-v0", num_envs=64, **{"epochs": 60, "device": "cpu", **settings}))
+    return TemperatureAction(
+        gym.make_vec(
+            "rlkd/Digits-v0", num_envs=64, **{"epochs": 60, "device": "cpu", "action": "temperature", **settings}
+        )
+    )
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def distill(teacher: Path, folder: Path, *options: str) -> list[str]:
-    return ["distill", *SMALL, *STUDENT, "--teacher", str(teacher), "--out", str(folder), *options]
+    return ["distill", *SMALL, *STUDENT, "--teacher", str(teacher), "--out", str(folder), "--force", *options]
 
 
 @pytest.mark.slow
@@ -100,7 +100,19 @@ def test_a_comparison_of_detectors(teacher: Path, tmp_path: Path, capsys: pytest
         "--executor",
         "sequence",
     )
-    given = ["compare", *SMALL, *STUDENT, "--epochs", "1", "--teacher", str(teacher), *arms, "--out", str(folder)]
+    given = [
+        "compare",
+        *SMALL,
+        *STUDENT,
+        "--epochs",
+        "1",
+        "--teacher",
+        str(teacher),
+        *arms,
+        "--out",
+        str(folder),
+        "--force",
+    ]
     assert main(given) == 0
     assert "AP" in capsys.readouterr().out
     rows = (folder / "comparison.csv").read_text().splitlines()

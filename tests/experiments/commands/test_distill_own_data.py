@@ -137,13 +137,16 @@ def test_weights_of_the_field_teach(distill: Distill, tmp_path: Path, capsys: py
     assert "another architecture" in told
     assert told.count("\n") == 1
     assert not (tmp_path / "run").exists()
-    assert distill(tmp_path / "run", "--teacher", str(weights), "--teacher-model", "resnet8", "--rule", "fixed") == 0
+    assert distill(tmp_path / "run", "--teacher", str(weights), "--teacher-model", "resnet8", "--rule", "fixed") == 2
+    assert "hardly more than chance" in capsys.readouterr().err
+    known = ["--teacher", str(weights), "--teacher-model", "resnet8", "--rule", "fixed", "--force"]
+    assert distill(tmp_path / "run", *known) == 0
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--teacher", "auto"], "make one with rlkd teacher --dataset arrays --model"),
+        (["--teacher", "auto"], "make one with `rlkd teacher --dataset arrays --model"),
         (["--student", "mlp12", "--method", "vid"], "student"),
         (["--student", "mlp12", "--method", "sp"], "student"),
         (["--student", "cnn5"], "Did you mean 'cnn8'"),

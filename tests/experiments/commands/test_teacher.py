@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.cli import main
+from experiments.cli import main, parse
+from experiments.commands.teacher import distill_command
+from experiments.config import DistillConfig
 
 
 @pytest.mark.slow
@@ -115,3 +118,43 @@ def test_every_precision_and_optimiser_learns(precision: str, optimizer: str, tm
     card = json.loads((tmp_path / "teacher.json").read_text())
     assert card["test_accuracy"] > 0.85
     assert card["recipe"]["precision"] == precision
+
+
+@pytest.mark.parametrize(
+    ("options", "command"),
+    [
+        ([], "rlkd distill --dataset digits"),
+        (["--preset", "bccd", "--data-path", "my cells"], "rlkd distill --preset bccd --data-path 'my cells'"),
+        (
+            ["--dataset", "image_folder", "--data-path", "p", "--image-size", "64", "--normalization", "0.5", "0.5"],
+            "rlkd distill --dataset image_folder --data-path p --image-size 64 --normalization 0.5 0.5",
+        ),
+        (
+            ["--dataset", "coco", "--data-path", "p", "--annotations", "a.json", "b.json", "--workers", "2"],
+            "rlkd distill --dataset coco --data-path p --annotations a.json b.json",
+        ),
+        (["--preset", "fashion_mnist/overtrained"], "rlkd distill --dataset fashion_mnist"),
+    ],
+)
+def test_the_command_that_is_printed_prepares_the_same_data(options: list[str], command: str) -> None:
+    config = parse(["teacher", "--model", "mlp16", "--out", "t", *options])
+    told = distill_command(config)
+    assert told.startswith(f"{command} ")
+    assert told.endswith("--teacher t")
+    again = parse(shlex.split(told)[1:])
+    kept = {**again.run.data.as_keywords(), "workers": config.data.workers}
+    assert kept == config.data.as_keywords()
+
+
+def test_teachers_of_detection_have_batches_that_suit_them() -> None:
+    for dataset in ("coco", "voc", "yolo", "digits_detection"):
+        assert parse(["teacher", "--dataset", dataset, "--model", "fasterrcnn/resnet8"]).training.batch_size == 8
+        recipe = parse(["distill", "--dataset", dataset]).run.recipe
+        assert (recipe.batch_size, recipe.optimizer, recipe.learning_rate) == (8, "adam", 0.003)
+    assert parse(["distill", "--dataset", "coco", "--batch-size", "4"]).run.recipe.batch_size == 4
+    assert parse(["distill", "--dataset", "arrays"]).run.recipe == DistillConfig().run.recipe
+    coco = parse(["teacher", "--preset", "coco", "--data-path", "p"])
+    assert (
+        distill_command(coco)
+        == "rlkd distill --preset coco --data-path p --teacher teachers/coco-fasterrcnn-resnet50-seed0"
+    )

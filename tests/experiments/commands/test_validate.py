@@ -163,7 +163,7 @@ def test_a_run_on_random_transforms_of_the_users_own_holds_bit_for_bit(
     data = ["--dataset", "users_squares:random_squares", "--workers", "0", "--batch-size", "16", "--no-progress"]
     teacher = ["--model", "mlp16", "--epochs", "8", "--learning-rate", "0.01", "--out", str(tmp_path / "teacher")]
     assert main(["teacher", *data, *teacher, "--device", "cpu"]) == 0
-    student = ["--student", "mlp6", "--epochs", "3", "--teacher", str(tmp_path / "teacher"), "--out"]
+    student = ["--force", "--student", "mlp6", "--epochs", "3", "--teacher", str(tmp_path / "teacher"), "--out"]
     assert main(["distill", *data, *student, str(tmp_path / "run"), "--device", "cpu"]) == 0
     assert validate(tmp_path / "run", "--trust", "users_squares:random_squares") == 0
     assert "bits have to be equal" in capsys.readouterr().out

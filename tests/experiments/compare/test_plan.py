@@ -220,5 +220,5 @@ def test_bad_input_is_told_before_anything_is_trained(
     assert main(["compare", "--out", str(out), "--epochs", "2", "--device", "cpu", *options]) == 2
     told = capsys.readouterr().err
     assert message in " ".join(told.split())
-    assert told.count("\n") == 1
+    assert told.count("rlkd: error: ") == 1
     assert not out.exists()

@@ -57,20 +57,30 @@ def test_every_data_set_is_an_environment(name: str, tmp_path: Path) -> None:
 MakeRun = Callable[..., DistillationRun]
 
 
-SHORT = {"epochs": 2, "device": "cpu"}
+SHORT = {"epochs": 2, "device": "cpu", "action": "temperature"}
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("reward", ["train_progress", "probe_loss", "probe_accuracy"])
-def test_gymnasiums_checker_passes(reward: str) -> None:
-    env = gym.make("rlkd/Digits-v0", reward=reward, render_mode="rgb_array", **SHORT)
+def test_gymnasiums_checker_passes_without_a_warning(reward: str) -> None:
+    env = gym.make("rlkd/Digits-v0", reward=reward, render_mode="rgb_array", epochs=2, device="cpu")
     check_env(env.unwrapped)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_stable_baselines3s_checker_passes() -> None:
-    check_env_for_sb3(gym.make("rlkd/Digits-v0", **SHORT).unwrapped)
+@pytest.mark.filterwarnings("error")
+def test_stable_baselines3s_checker_passes_without_a_warning() -> None:
+    check_env_for_sb3(gym.make("rlkd/DigitsFlat-v0", epochs=2, device="cpu").unwrapped)
+
+
+def test_flat_observations_are_the_rows_one_after_another() -> None:
+    rows, flat = (gym.make(f"rlkd/Digits{kind}-v0", epochs=2, device="cpu") for kind in ("", "Flat"))
+    assert flat.observation_space == gym.spaces.flatten_space(rows.observation_space)
+    np.testing.assert_array_equal(flat.reset(seed=1)[0], rows.reset(seed=1)[0].reshape(-1))
+    action = np.zeros(64, dtype=np.float32)
+    np.testing.assert_array_equal(flat.step(action)[0], rows.step(action)[0].reshape(-1))
+    with pytest.raises(UsageError, match="Did you mean 'flat'"):
+        KDEnv(observation="flatt", **SHORT)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 import rlkd_env  # noqa: F401 (registers the environments)
 from rlkd_env.envs.vector_env import KDVectorEnv
 
-SHORT = {"epochs": 2, "device": "cpu"}
+SHORT = {"epochs": 2, "device": "cpu", "action": "temperature"}
 
 
 def make_vec(num_envs: int = 64, **settings: object) -> KDVectorEnv:
@@ -36,8 +36,9 @@ def test_rendering_shows_the_temperatures() -> None:
         return float(np.nonzero(changed)[0].mean())
 
     assert mean_row_of_points(high) < mean_row_of_points(low)  # row 0 is the top
-    (picture,) = KDVectorEnv_rendered()
-    assert picture.shape == (360, 500, 3)
+    pictures = KDVectorEnv_rendered()
+    assert len(pictures) == 64
+    assert all(picture.shape == (360, 500, 3) for picture in pictures)
     assert KDVectorEnv(64, **SHORT).render() is None
 
 

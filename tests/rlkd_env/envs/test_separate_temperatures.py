@@ -26,7 +26,7 @@ from rlkd_env.runs.run import DistillationRun
 from rlkd_env.wrappers import CalibratedReward, TemperatureAction
 
 MakeRun = Callable[..., DistillationRun]
-SEPARATE = {"temperatures": "separate", "epochs": 2, "device": "cpu"}
+SEPARATE = {"temperatures": "separate", "epochs": 2, "device": "cpu", "action": "temperature"}
 
 
 def test_the_spaces_have_two_numbers_an_instance() -> None:

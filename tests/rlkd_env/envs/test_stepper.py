@@ -15,7 +15,7 @@ from rlkd_env.runs.run import DistillationRun
 
 MakeRun = Callable[..., DistillationRun]
 
-SHORT = {"epochs": 2, "device": "cpu"}
+SHORT = {"epochs": 2, "device": "cpu", "action": "temperature"}
 
 
 def test_the_default_range_is_in_units_of_the_teachers_logit_deviation(make_run: MakeRun) -> None:

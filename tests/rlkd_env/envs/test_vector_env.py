@@ -24,7 +24,7 @@ from rlkd_env.wrappers import TemperatureAction
 
 MakeRun = Callable[..., DistillationRun]
 
-SHORT = {"epochs": 2, "device": "cpu"}
+SHORT = {"epochs": 2, "device": "cpu", "action": "temperature"}
 
 
 def make_vec(num_envs: int = 64, **settings: object) -> KDVectorEnv:

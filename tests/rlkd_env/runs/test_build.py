@@ -10,10 +10,13 @@ import torch
 from image_files import write_npz
 from torch import nn
 
+from agents.rules.simple import FixedTemperature
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.parallel.stackable import why_not_stacked
+from rlkd_env.tasks import create_task
+from rlkd_env.utils.files import tensors_hash
 
 PROBABILITIES = "the {} gives probabilities in place of logits"
 
@@ -94,3 +97,44 @@ class Tupled(nn.Sequential):
     def forward(self, images: torch.Tensor) -> object:
         logits = super().forward(images)
         return (logits, logits) if self.training else logits
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_labels_are_smoothed_as_torch_does(smoothing: float, tmp_path: Path) -> None:
+    path = write_npz(tmp_path / "a.npz")
+    keywords = {"dataset": "arrays", "data_path": str(path), "batch_size": 8, "device": "cpu"}
+    run = build_run(RunConfig.from_keywords(keywords, label_smoothing=smoothing), teacher=network(), student=network)
+    run.reset(0)
+    logits, labels = run.outputs.student_logits, run.outputs.labels
+    expected = nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+    torch.testing.assert_close(run.outputs.task_loss, expected)
+    plain = nn.functional.cross_entropy(logits, labels, reduction="none")
+    torch.testing.assert_close(run.outputs.student_cross_entropy, plain.detach())
+    batch = run.batch
+    loss = run.task.training_loss(run.student, batch)
+    torch.testing.assert_close(loss, expected.mean())
+
+
+def test_options_of_training_say_where_they_do_not_go(tmp_path: Path) -> None:
+    path = write_npz(tmp_path / "a.npz")
+    keywords = {"dataset": "arrays", "data_path": str(path), "batch_size": 8, "device": "cpu", "clip_grad_norm": 1.0}
+    run = build_run(RunConfig.from_keywords(keywords), teacher=network(), student=network)
+    assert why_not_stacked(run) == "the norm of the gradient is each student's own"
+    with pytest.raises(UsageError, match="are for classification: leave them out for detectors"):
+        create_task("detection", label_smoothing=0.1)
+
+
+@pytest.mark.slow
+def test_a_run_with_all_options_of_training_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    path = write_npz(tmp_path / "a.npz")
+    options = {"optimizer": "adamw", "clip_grad_norm": 0.5, "label_smoothing": 0.1, "learning_rate_warmup": 2}
+    data = {"dataset": "arrays", "data_path": str(path), "batch_size": 8, "device": "cpu", "epochs": 5}
+    run = build_run(
+        RunConfig.from_keywords(data | options | {"learning_rate": 0.01}), teacher=network(), student=network
+    )
+    run.reset(0)
+    run.advance(FixedTemperature(4.0), 7)
+    fork = run.fork()
+    for one in (run, fork):
+        one.advance(FixedTemperature(4.0), 30)
+    assert tensors_hash(run.student.state_dict()) == tensors_hash(fork.student.state_dict())

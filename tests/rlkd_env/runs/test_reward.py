@@ -12,6 +12,7 @@ from agents.rules.simple import FixedTemperature
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.runs.reward import TURN, Measurement, Reward, RewardMeter
 from rlkd_env.runs.run import DistillationRun
+from rlkd_env.tasks import Classification
 
 MakeRun = Callable[..., DistillationRun]
 
@@ -141,12 +142,30 @@ def test_a_fresh_measurement_is_taken_where_rewards_begin_and_not_again(make_run
     run.reset(0)
     for steps in (3, 2):  # of a policy, one phase after another
         run.advance(FixedTemperature(4.0), steps)
-    assert len(looks) == 2  # at the start, and after four updates
+    assert len(looks) == 1  # at the start: nobody is paid for these updates
     resumed_run = run.fork()  # which takes one measurement for its state
     looks.clear()
     for _ in range(4):
         resumed_run.step(Temperature.shared(torch.full((64,), 4.0)))
     assert len(looks) == 2
+
+
+@pytest.mark.parametrize("reward", ["probe_loss", "probe_accuracy", "probe_turns"])
+def test_the_probe_is_hardly_looked_at_where_nobody_reads_the_reward(
+    make_run: MakeRun, reward: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    plain = Classification.evaluate
+    monkeypatch.setattr(Classification, "evaluate", lambda *given: looks.append(len(given[2])) or plain(*given))
+    run = make_run(reward=reward, epochs=10)
+    run.reset(0)
+    run.advance(FixedTemperature(4.0), 40)
+    assert len(looks) <= 4  # at the start, after 16 and 32 updates, and after the last
+    run.reset(0)
+    looks.clear()
+    for _ in range(10):
+        run.step(Temperature.shared(torch.full((64,), 4.0)))
+    assert len(looks) >= 10
 
 
 FOUR_PARTS = {"reward": "probe_turns", "batch_size": 16, "epochs": 5}  # 150 probe images: 4 parts of 37 or 38

@@ -11,6 +11,7 @@ from torch import nn
 
 from rlkd_env.errors import UsageError
 from rlkd_env.training.recipe import Recipe, TeacherRecipe
+from rlkd_env.training.update import Optimization
 
 
 def rates(recipe: Recipe, steps: int) -> list[float]:
@@ -72,3 +73,37 @@ def test_a_cached_teacher_is_found_by_all_that_it_depends_on() -> None:
     assert "milestones" not in key  # as in caches from before they could be chosen
     assert TeacherRecipe(model="mlp8", milestones=(0.5,)).as_key() == {**key, "milestones": (0.5,)}
     assert TeacherRecipe(model="mlp8", seed=1).as_key() != key
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "step", "constant"])
+def test_a_warm_up_rises_linearly_and_then_the_schedule_begins(schedule: str) -> None:
+    found = rates(Recipe(schedule=schedule, epochs=10, learning_rate_warmup=2), 40)
+    assert found[:8] == pytest.approx([0.05 * (0.01 + 0.99 * step / 8) for step in range(8)])
+    assert found[8:] == pytest.approx(rates(Recipe(schedule=schedule, epochs=10), 32))
+    with pytest.raises(UsageError, match="a warm-up of 10 epochs leaves none of 10"):
+        Recipe(epochs=10, learning_rate_warmup=10)
+
+
+def test_adamw_decouples_its_weight_decay() -> None:
+    weight = nn.Parameter(torch.ones(1))
+    optimizer = Recipe(optimizer="adamw", learning_rate=0.1, weight_decay=0.5).create_optimizer([weight])
+    assert isinstance(optimizer, torch.optim.AdamW)
+    weight.grad = torch.zeros(1)
+    optimizer.step()
+    assert weight.item() == pytest.approx(1 - 0.1 * 0.5)
+
+
+@pytest.mark.parametrize("norm", [None, 0.5, 100.0])
+def test_gradients_are_clipped_to_their_norm(norm: float | None) -> None:
+    weights = [nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1))]
+    recipe = Recipe(learning_rate=1.0, momentum=0.0, weight_decay=0.0, schedule="constant", clip_grad_norm=norm)
+    optimization = Optimization(recipe, weights, 1)
+    optimization.backward((torch.tensor([1.0, 2.0]) * weights[0]).sum() + 2.0 * weights[1].sum())
+    optimization.step()
+    moved = torch.cat(weights).norm()
+    assert moved.item() == pytest.approx(3.0 if norm in (None, 100.0) else 0.5, abs=1e-5)
+
+
+def test_options_that_came_later_leave_the_key_of_a_teacher_as_it_was() -> None:
+    assert TeacherRecipe(clip_grad_norm=1.0).as_key() != TeacherRecipe().as_key()
+    assert not {"clip_grad_norm", "label_smoothing", "learning_rate_warmup"} & TeacherRecipe().as_key().keys()

@@ -18,7 +18,7 @@ from rlkd_env.models import MODELS, create_model
 from rlkd_env.models.storage import load_network, save_network
 from rlkd_env.runs.build import build_run, teacher_logit_deviation
 from rlkd_env.runs.config import RunConfig
-from rlkd_env.tasks import Classification
+from rlkd_env.tasks import Classification, create_task
 from rlkd_env.training.teacher import TeacherRecipe, _locked, cached_teacher, load_teacher, train_teacher
 
 SPLITS = DATASETS["digits"]().splits()
@@ -53,6 +53,29 @@ def test_the_cache_trains_once_and_mends_a_damaged_file(tmp_path: Path, monkeypa
     mended = cached_teacher("digits", SPLITS, QUICK, lambda epoch, loss: trained.append(epoch))
     assert trained == [1, 2, 1, 2]
     assert torch.equal(first[1].weight, mended[1].weight)
+
+
+@pytest.mark.parametrize("dataset", ["digits", pytest.param("digits_detection", marks=pytest.mark.slow)])
+def test_the_teachers_of_the_embedded_data_come_with_the_package(
+    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder's README says how they were made; they are found by data and recipe."""
+    monkeypatch.setenv("RLKD_CACHE", str(tmp_path))
+    source = DATASETS[dataset]()
+    recipe = TeacherRecipe.from_keywords(source.teacher_recipe, model=source.default_teacher)
+    trained: list[int] = []
+    teacher = cached_teacher(dataset, source.splits(), recipe, lambda epoch, loss: trained.append(epoch), source.task)
+    assert not trained
+    assert not list(tmp_path.iterdir())
+    accuracy = create_task(source.task).evaluate(teacher, source.splits().validation).accuracy
+    assert accuracy > {"digits": 0.94, "digits_detection": 0.4}[dataset]
+
+
+@pytest.mark.parametrize("name", ["teacher.safetensors", "student.safetensors", "model.safetensors"])
+def test_a_teachers_file_in_a_folder_has_one_of_several_names(name: str, tmp_path: Path) -> None:
+    network = create_model("mlp16", 10, (1, 8, 8))
+    save_network(tmp_path / name, network.state_dict(), "mlp16", 10, (1, 8, 8))
+    assert torch.equal(load_teacher(tmp_path, SPLITS)[1].weight, network[1].weight)
 
 
 def test_a_saved_network_is_loaded_from_its_file_or_folder(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import UsageError
 from rlkd_env.wrappers import TemperatureAction
 
-SHORT = {"epochs": 2, "device": "cpu"}
+SHORT = {"epochs": 2, "device": "cpu", "action": "temperature"}
 
 
 def make_vec(num_envs: int = 64, **settings: object) -> KDVectorEnv:
@@ -31,7 +31,7 @@ def test_actions_are_mapped_to_temperatures_by_the_wrapper() -> None:
     for wrapped in (envs, linear, single):
         with pytest.raises(ValueError, match="not a number"):
             wrapped.actions(np.full((64, 1), np.nan, dtype=np.float32))
-    with pytest.raises(UsageError, match="positive"):
+    with pytest.raises(UsageError, match="already"):
         TemperatureAction(envs)
     with pytest.raises(TypeError, match="Box"):
         TemperatureAction(gym.make_vec("CartPole-v1", num_envs=2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,9 @@ def test_annotations_that_contradict_the_format_or_themselves_are_refused(
 
 
 def test_missing_and_broken_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"neither train.json nor annotations/instances_train2017.json; pass"):
+    with pytest.raises(
+        UsageError, match=r"neither train.json nor annotations/instances_train2017.json nor train/_anno"
+    ):
         source_of(tmp_path / "missing").splits()
     for broken in ('{"images": [', "", "[" * 100_000):
         (tmp_path / "train.json").write_text(broken)
@@ -193,3 +196,56 @@ def test_a_category_without_boxes_is_told_of(tmp_path: Path, capsys: pytest.Capt
     assert "has no box of 1 of its 3 classes, which networks learn to tell all the same: animals\n" in (
         capsys.readouterr().err
     )
+
+
+def moved(content: dict[str, Any], convert: Callable[[int], object]) -> dict[str, Any]:
+    """The content with ids of another kind."""
+    images = [{**row, "id": convert(row["id"])} for row in content["images"]]
+    rows = [
+        {**row, **{key: convert(row[key]) for key in ("id", "image_id", "category_id")}}
+        for row in content["annotations"]
+    ]
+    categories = [{**row, "id": convert(row["id"])} for row in content["categories"]]
+    return {**content, "images": images, "annotations": rows, "categories": categories}
+
+
+@pytest.mark.parametrize("convert", [str, float, lambda number: f"a{number}"])
+def test_ids_may_be_text_and_sizes_floating_point_numbers(convert: Callable[[int], object], tmp_path: Path) -> None:
+    expected = training_set(write_parts(tmp_path / "plain", train=20))
+    content = moved(coco(20), convert)
+    content["images"] = [{**row, "width": float(WIDTH), "height": float(HEIGHT)} for row in content["images"]]
+    write(content, tmp_path / "train.json", tmp_path / "images")
+    found = training_set(tmp_path)
+    assert torch.equal(found.labels, expected.labels)
+    assert torch.equal(found.boxes.corners, expected.boxes.corners)
+    assert found.class_names == ("cat", "dog")
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    path = write_parts(tmp_path, train=20) / "train.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(training_set(tmp_path)) == 20
+
+
+def test_roboflows_layout_is_known(tmp_path: Path) -> None:
+    for number, (part, count) in enumerate({"train": 20, "valid": 6, "test": 5}.items()):
+        folder = tmp_path / part
+        write(coco(count, 1 + 100 * number), folder / "_annotations.coco.json", folder)
+    source = source_of(tmp_path)
+    assert len(source.splits().validation) == 6
+    assert len(source.test_set()) == 5
+    (tmp_path / "test" / "_annotations.coco.json").unlink()
+    assert len(source_of(tmp_path).test_set()) == 6
+
+
+@pytest.mark.parametrize("images", ["", "images", "labels", "labels/images"])
+def test_annotations_may_have_names_of_their_own(images: str, tmp_path: Path) -> None:
+    for number, (name, count) in enumerate({"ours": 20, "theirs": 6}.items()):
+        write(coco(count, 1 + 100 * number), tmp_path / "labels" / f"{name}.json", tmp_path / images)
+    source = source_of(tmp_path, annotations=("labels/ours.json", "labels/theirs.json"))
+    assert len(source.training_images()[0]) == 20
+    assert len(source.test_set()) == 6
+    with pytest.raises(UsageError, match=r"labels/none\.json does not exist"):
+        source_of(tmp_path, annotations=("labels/none.json",)).splits()
+    with pytest.raises(UsageError, match="at most 3 --annotations"):
+        source_of(tmp_path, annotations=("a", "b", "c", "d")).splits()

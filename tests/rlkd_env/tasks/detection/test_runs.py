@@ -244,14 +244,15 @@ def test_detectors_and_their_parts_are_refused_in_classification() -> None:
 @pytest.mark.slow
 def test_several_runs_equal_single_ones(make_detection_run: MakeRun, teacher: nn.Module) -> None:
     settings = {name: value for name, value in SMALL.items() if name != "dataset"}
-    envs = gym.make_vec("rlkd/DigitsDetection-v0", num_envs=48, num_runs=2, teacher=teacher, **settings)
+    actions = {"action": "temperature"}
+    envs = gym.make_vec("rlkd/DigitsDetection-v0", num_envs=48, num_runs=2, teacher=teacher, **actions, **settings)
     observation, _ = envs.reset(seed=5)
     single = make_detection_run()
     np.testing.assert_array_equal(observation[24:], single.reset(6).numpy())
     highest = single.temperature_range.maximum
-    actions = np.full(envs.action_space.shape, highest, dtype=np.float32)
+    temperatures = np.full(envs.action_space.shape, highest, dtype=np.float32)
     state = single.step(Temperature.shared(torch.full((24,), highest))).state
-    np.testing.assert_array_equal(envs.step(actions)[0][24:], state.numpy())
+    np.testing.assert_array_equal(envs.step(temperatures)[0][24:], state.numpy())
 
 
 def test_the_test_scenes_are_not_in_reach() -> None:
