@@ -1,11 +1,14 @@
 """``python -m experiments`` is ``rlkd``."""
 
 from experiments.signals import end_on_signals
+from rlkd_env.utils.processes import end_with_parent, started_processes
 
 
 def run() -> None:
-    """Run the process' command. Signals are heeded before anything else is imported, which takes a moment."""
+    """Run the process' command. Signals and torchrun's end are heeded before all else is imported, which takes long."""
     end_on_signals()
+    if started_processes() > 1:
+        end_with_parent()
     from experiments.cli import entry_point
 
     entry_point()

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from rlkd_env.errors import UsageError
-from rlkd_env.utils.files import load_weights, read_json, read_tensors, write_json, write_tensors
+from rlkd_env.utils.files import load_weights, read_bytes, read_json, read_tensors, reading, write_json, write_tensors
 from rlkd_env.utils.registry import Registry
 from rlkd_env.utils.trust import is_named
 
 POLICY_FORMAT = 1
 WEIGHTS_FILE = "policy.safetensors"
 DESCRIPTION_FILE = "policy.json"
+_LARGEST_DESCRIPTION = 2**20
 UNTOLD_KIND = "temperature"
 """The kind of policies whose description does not tell it."""
 
@@ -70,13 +71,11 @@ def read_policy(path: Path | str, kind: str, create: Callable[[list[nn.Module], 
     if description["kind"] != kind:
         raise UsageError(f"{folder} holds a policy of the kind {description['kind']!r}, not {kind!r}")
     tensors, _ = read_tensors(weights)
-    if hashlib.sha256(weights.read_bytes()).hexdigest() != description.get("weights_sha256"):
+    if hashlib.sha256(read_bytes(weights)).hexdigest() != description.get("weights_sha256"):
         raise UsageError(f"{weights} is damaged or does not belong to {folder / DESCRIPTION_FILE}")
-    try:
+    with reading(folder / DESCRIPTION_FILE):
         layers = [LAYERS[layer["type"]](**layer["arguments"]) for layer in description["layers"]]
         policy = create(layers, description)
-    except (KeyError, TypeError) as error:
-        raise UsageError(f"{folder / DESCRIPTION_FILE} is damaged: {error!r}") from None
     load_weights(policy.network, tensors, weights)
     return policy
 
@@ -93,8 +92,8 @@ def read_description(folder: Path) -> dict[str, Any]:
     A part from outside, named as ``package.module:name``, must be one that the user has named, or its module must have
     been imported already, as a file alone must never run code.
     """
-    description = read_json(folder / DESCRIPTION_FILE)
-    if not isinstance(description, dict) or description.get("format") != POLICY_FORMAT:
+    description = read_json(folder / DESCRIPTION_FILE, dict[str, Any], _LARGEST_DESCRIPTION)
+    if description.get("format") != POLICY_FORMAT:
         raise UsageError(f"{folder / DESCRIPTION_FILE} is not a policy of format {POLICY_FORMAT}")
     for name in _texts(description):
         if ":" in name and not is_named(name) and name.partition(":")[0] not in sys.modules:

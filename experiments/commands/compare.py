@@ -21,12 +21,13 @@ from experiments.compare.table import print_over_tasks, print_tables
 from experiments.compare.together import as_units
 from experiments.compare.work import Outcome, new_memo
 from experiments.config import CompareConfig
+from experiments.config.choice import AgentChoice
 from experiments.session.prepare import prepare
 from experiments.session.provenance import versions
 from experiments.signals import exit_code, tell_stop
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.fingerprints import changed_parts
-from rlkd_env.utils.files import write_json
+from rlkd_env.utils.files import remove_leftovers, write_json
 from rlkd_env.utils.notices import tell
 
 
@@ -52,6 +53,12 @@ def run_compare(config: CompareConfig) -> int:
 
 def _check_arms(plan: Plan) -> None:
     """Build every arm on every task once, which tells wrong options; arms that are finished are not built."""
+    for run in plan.chosen:
+        if isinstance(choice := run.config.agent.choice, AgentChoice):
+            try:
+                choice.check()  # which needs no data
+            except UsageError as error:
+                raise UsageError(f"arm {run.arm} on task {run.task}: {error}") from None
     memo = new_memo()
     checked: set[tuple[str, str]] = set()
     for run in plan.chosen:
@@ -70,6 +77,7 @@ def _check_arms(plan: Plan) -> None:
 def _compare(config: CompareConfig, plan: Plan) -> int:
     """Make the runs, with the folder to ourselves."""
     folder = config.folder
+    remove_leftovers(folder)
     outcomes = _finished(plan.runs)
     missing = [run for run in plan.chosen if run.name not in outcomes]
     _write(config, plan, outcomes)

@@ -10,13 +10,18 @@ from typing import Any
 from experiments.config import DistillConfig
 from experiments.session.checkpoints import RunInterrupted
 from experiments.session.distributed import distill_together
+from experiments.session.folder import CHECKPOINT_FOLDER
 from experiments.session.population.session import PopulationSession
 from experiments.session.prepare import prepare
+from experiments.session.records import Records
 from experiments.session.session import DistillSession
 from experiments.session.summary import check_run_folder, complete, print_summary
 from experiments.signals import exit_code, tell_stop
 from rlkd_env.errors import AgentDiverged, UsageError
 from rlkd_env.utils.processes import started_processes
+
+_SENSIBLE = (0.05, 200.0)
+"""Temperatures beyond which losses are all zero or all huge."""
 
 
 def run_distill(config: DistillConfig) -> int:
@@ -46,6 +51,10 @@ def _finish(
             f"student, policy and checkpoint are in {folder}; go on with: rlkd distill --resume --out {folder}"
         )
         return exit_code(stop)
+    except OSError as error:
+        if folder is None or not any((folder / CHECKPOINT_FOLDER).glob("*.pt")):
+            raise
+        raise UsageError(f"{error}; the last checkpoint is in {folder}: go on with --resume") from error
     except AgentDiverged as error:
         print(f"rlkd: {error}", file=sys.stderr)
         return 1
@@ -54,8 +63,19 @@ def _finish(
         kept = f"the last good student is in {folder}" if records.selection.last_student else "there is no good student"
         print(
             f"rlkd: the run diverged at update {records.steps}: loss, logits or weights are not finite, or weights too "
-            f"large; {kept}. Try a lower --learning-rate",
+            f"large; {kept}. {_advice(records)}",
             file=sys.stderr,
         )
         return 1
     return 0
+
+
+def _advice(records: Records) -> str:
+    """Say what a run that has diverged may have diverged for."""
+    mean = records.mean_temperature
+    if mean is None or not _SENSIBLE[0] <= mean <= _SENSIBLE[1]:
+        told = "no number" if mean is None else f"{mean:.3g}"
+        return f"The mean temperature was {told}: choose temperatures between 0.5 and 20"
+    if records.steps <= 1:
+        return "It was the first update: look at the student's first weights and at the images"
+    return "Try a lower --learning-rate"

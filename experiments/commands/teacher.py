@@ -32,7 +32,7 @@ from rlkd_env.models.engine import select_device
 from rlkd_env.models.storage import save_network
 from rlkd_env.training.recipe import TEACHER_FILE
 from rlkd_env.training.teacher import TeacherTraining
-from rlkd_env.utils.files import write_json
+from rlkd_env.utils.files import reading, remove_leftovers, write_json
 
 
 def run_teacher(config: TeacherConfig) -> int:
@@ -57,12 +57,14 @@ def _train(config: TeacherConfig, source: DataSource, training: TeacherTraining,
     task, device = training.task, splits.train.labels.device
     history: list[dict[str, float]] = []
     seconds = 0.0
+    remove_leftovers(folder)
     checkpoint = load_checkpoint(folder / CHECKPOINT_FOLDER) if output.resume else None
     known = {"train": splits.teacher_train.fingerprint(), "validation": splits.validation.fingerprint()}
     if checkpoint is not None:
         check_fingerprints(checkpoint.get("fingerprints", {}), known, folder)
-        training.load_state_dict(checkpoint["run"])
-        history, seconds = checkpoint["history"], checkpoint["seconds"]
+        with reading(folder / CHECKPOINT_FOLDER):
+            training.load_state_dict(checkpoint["run"])
+            history, seconds = checkpoint["history"], checkpoint["seconds"]
     else:
         clear_folder(folder, TEACHER)
         write_json(folder / CONFIG_FILE, config.settings())

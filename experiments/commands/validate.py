@@ -15,14 +15,15 @@ from rich.table import Table
 from experiments.compare.work import using_threads
 from experiments.config import DistillConfig, ValidateConfig, config_hash
 from experiments.session.checkpoints import RunInterrupted
-from experiments.session.folder import LAST_STUDENT_FILE, STUDENT_FILE, SUMMARY_FILE, check_folder
+from experiments.session.folder import LAST_STUDENT_FILE, STUDENT_FILE, SUMMARY_FILE, Summary, check_folder
 from experiments.session.prepare import prepare
 from experiments.session.summary import complete
 from experiments.signals import exit_code, tell_stop
 from rlkd_env.errors import UsageError
 from rlkd_env.models.engine import select_device
 from rlkd_env.runs.fingerprints import NAMES, changed_parts
-from rlkd_env.utils.files import read_json, read_tensors, tensors_hash
+from rlkd_env.utils.files import read_json, read_tensors, reading, tensors_hash
+from rlkd_env.utils.options import Threads, read_value
 
 _SURROUNDINGS = ("device", "processor", "threads", "processes", "versions")  # what a run's rounding follows from
 _OF_FILE = {STUDENT_FILE: "student_sha256", LAST_STUDENT_FILE: "student_last_sha256"}
@@ -42,8 +43,8 @@ def run_validate(config: ValidateConfig) -> int:
     """Make a run again and print what differs; return 1 if anything does not hold."""
     path = Path(config.summary)
     path = path / SUMMARY_FILE if path.is_dir() else path
-    recorded = read_json(path)
-    if not isinstance(recorded, dict) or "settings" not in recorded or "student_sha256" not in recorded:
+    recorded = read_json(path, Summary)
+    if "settings" not in recorded or "student_sha256" not in recorded:
         raise UsageError(f"{path} is not the summary of a run, or of an older version: it has no settings to repeat")
     if recorded.get("objects"):
         raise UsageError(
@@ -52,19 +53,23 @@ def run_validate(config: ValidateConfig) -> int:
         )
     with ExitStack() as stack:
         out = config.out or stack.enter_context(tempfile.TemporaryDirectory())
-        distill = _config_of(recorded, out, config.progress)
+        with reading(path):
+            distill = _config_of(recorded, out, config.progress)
+            threads = read_value("threads", recorded["threads"], Threads)
         if config.out:
             check_folder(distill.folder, overwrite=False, resume=False)
-        stack.enter_context(using_threads(recorded["threads"]))
+        stack.enter_context(using_threads(threads))
         try:
             complete(prepare(distill))
         except RunInterrupted as stop:
             tell_stop("interrupted: nothing has been compared")
             return exit_code(stop)
         again = read_json(distill.folder / SUMMARY_FILE)
-    changed = changed_parts(recorded.get("fingerprints", {}), again["fingerprints"])
-    reasons = why_bits_may_differ(recorded, again)
-    checks = [*_settings_and_files(recorded, path.parent), *compare(recorded, again, config.tolerance, bool(reasons))]
+    with reading(path):
+        changed = changed_parts(recorded.get("fingerprints", {}), again["fingerprints"])
+        reasons = why_bits_may_differ(recorded, again)
+        figures = compare(recorded, again, config.tolerance, bool(reasons))
+        checks = [*_settings_and_files(recorded, path.parent), *figures]
     _print(checks, reasons, config.tolerance)
     if changed:
         print(f"the cause: changed since the recorded run: the {' and the '.join(changed)}")

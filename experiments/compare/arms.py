@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import yaml
-
 from agents.rules.create import RULES
 from experiments.config import CompareConfig
 from experiments.config.choice import temperature_label
+from experiments.config.presets import read_yaml
 from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.utils.options import renamed
 
@@ -59,10 +58,7 @@ def baseline_of(config: CompareConfig, arms: dict[str, Options]) -> str:
 
 def read_options(of: str, text: str) -> Options:
     """Read options from YAML."""
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{of}: {text!r} is not YAML: {' '.join(str(error).split())}") from None
+    content = read_yaml(text, f"{of}: {text!r}")
     if content is None or content == "None":
         return {}
     if not isinstance(content, dict):

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import Connection
 from typing import Any
 
 from tqdm import tqdm
@@ -19,7 +18,7 @@ from experiments.compare.work import CountEpochs, Outcome, new_memo
 from experiments.config.compare import CompareOptions
 from rlkd_env.errors import missing_package
 from rlkd_env.runs.parallel.workers import available_cores
-from rlkd_env.utils.processes import end_with_parent, leave_signals_to_parent, starting_children
+from rlkd_env.utils.processes import begin_worker, starting_children
 from rlkd_env.utils.trust import believed, believing
 
 Executor = Callable[[Sequence[Unit], CompareOptions, CountEpochs], Generator[Outcome, None, None]]
@@ -59,7 +58,7 @@ def _in_pool(
     context = multiprocessing.get_context("spawn")  # a fork does not work with threads and GPUs
     epochs = context.Value("q", 0)
     of_workers, lifeline = context.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(min(jobs, len(units)), context, _start_worker, (epochs, of_workers))
+    pool = ProcessPoolExecutor(min(jobs, len(units)), context, begin_worker, (of_workers, _PREPARE, epochs))
     waiting, begun, seen = dict[Future[list[Outcome]], Unit](), set[str](), 0
     try:
         with starting_children():
@@ -120,16 +119,15 @@ def on_ray(units: Sequence[Unit], options: CompareOptions, count: CountEpochs) -
 
 EXECUTORS: dict[str, Executor] = {"processes": in_processes, "serial": one_by_one, "ray": on_ray}
 
+_PREPARE = f"{__name__}:prepare_worker"
 _epochs: Any = None
 _memo = new_memo()
 
 
-def _start_worker(epochs: Any, of_parent: Connection) -> None:
+def prepare_worker(epochs: Any) -> None:
     """Prepare a worker process. It ends with its parent, however that ends, so that no run is written twice."""
     global _epochs
     _epochs = epochs
-    leave_signals_to_parent()
-    end_with_parent(of_parent)
     warnings.simplefilter("ignore", FutureWarning)
     tqdm.set_lock(threading.RLock())  # the default is a system semaphore, which a killed process would leave behind
 

@@ -11,7 +11,7 @@ from experiments.compare.arms import Options, baseline_of, create_arms
 from experiments.compare.tasks import PlannedTask, chosen, create_tasks
 from experiments.config import CompareConfig, DistillConfig, config_hash
 from experiments.config.presets import laid_over, read_layers
-from experiments.session.folder import CONFIG_FILE, RUN, SUMMARY_FILE, check_replaceable
+from experiments.session.folder import CONFIG_FILE, RUN, SUMMARY_FILE, Summary, check_replaceable
 from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.utils.files import read_json
 from rlkd_env.utils.options import renamed
@@ -24,6 +24,10 @@ _OPTIONS_OF = {
     "teacher": "teacher_options",
 }
 """Options whose own arguments are another option: who names another method does not mean the former's arguments."""
+Settings = dict[str, Any]
+_FIGURES = ("student_test_accuracy", "student_last_test_accuracy", "student_epoch", "mean_temperature", "diverged")
+_COMPARED = (*_FIGURES, "seconds", "cpu_seconds", "agent_seconds", "device")
+"""What a comparison reads of a run's summary."""
 _SET_BY_COMPARISON = (
     "seed",
     "out",
@@ -63,13 +67,17 @@ class PlannedRun:
     def summary(self) -> dict[str, Any] | None:
         """Return the summary of the finished run in its folder, or None if it is not finished with these settings."""
         path = self.config.folder / SUMMARY_FILE
-        summary = read_json(path) if path.is_file() else {}
-        return summary if summary.get("config_hash") == self.hash else None
+        summary = read_json(path, Summary) if path.is_file() else {}
+        if summary.get("config_hash") != self.hash:
+            return None
+        if missing := [name for name in _COMPARED if name not in summary]:
+            raise UsageError(f"{path} is damaged: it lacks {missing[0]}; delete it to make the run again")
+        return summary
 
     def has_other_settings(self) -> bool:
         """Whether its folder holds a run that was started with other settings."""
         path = self.config.folder / CONFIG_FILE
-        return path.is_file() and renamed(read_json(path)) != self.config.settings()
+        return path.is_file() and renamed(read_json(path, Settings)) != self.config.settings()
 
 
 @dataclass(frozen=True)
@@ -132,7 +140,7 @@ def check_folders(runs: Iterable[PlannedRun], overwrite: bool) -> None:
         if not run.summary():
             check_replaceable(run.config.folder, RUN)
         if not overwrite and run.has_other_settings():
-            settings, stored = run.config.settings(), renamed(read_json(run.config.folder / CONFIG_FILE))
+            settings, stored = run.config.settings(), renamed(read_json(run.config.folder / CONFIG_FILE, Settings))
             names = [name for name in {**settings, **stored} if settings.get(name) != stored.get(name)]
             raise UsageError(
                 f"{run.config.folder} holds a run with another {' and '.join(names)}: "

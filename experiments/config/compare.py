@@ -12,7 +12,7 @@ from experiments.config.common import CommandConfig, FileName, PresetName, Trust
 from experiments.config.distill import AgentConfig, ExplorationConfig
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.config import RunConfig
-from rlkd_env.utils.options import LARGEST, MOST_PROCESSES, Bounds, NonNegativeInt, Options, TemperatureText
+from rlkd_env.utils.options import LARGEST, MOST_PROCESSES, Bounds, NonNegativeInt, Options, TemperatureText, Threads
 
 TemperatureName = Annotated[str, TemperatureText()]
 ExecutorName = Literal["processes", "serial", "ray"]
@@ -49,7 +49,7 @@ class CompareOptions(Options):
     """Who makes the runs: worker processes, this process (serial), or a Ray cluster that shares the folder."""
     jobs: Annotated[int, Bounds(at_least=0, at_most=MOST_PROCESSES)] = 0
     """Runs at a time; 0 means as many as there are cores. Ray takes what the cluster has."""
-    threads: Annotated[int, Bounds(at_least=1, at_most=MOST_PROCESSES)] = 1
+    threads: Threads = 1
     """Threads of every run on a CPU."""
     together: bool = False
     """Compute runs of a task and seed that differ in nothing but a rule or saved policy as one, where that is faster.

@@ -10,10 +10,14 @@ import yaml
 
 from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.runs.config import DETECTION_BATCH, DETECTION_RECIPE, DETECTION_SETS
+from rlkd_env.utils.files import read_bytes
 from rlkd_env.utils.options import renamed
 
 PRESETS = Path(__file__).parent.parent / "presets"
 """One folder a command; in it YAML files that are laid over each other, and the methods that go with all of them."""
+_LARGEST_FILE = 2**20
+_DEEPEST, _MOST_VALUES = 20, 100_000
+"""Levels of a config, and values on each of them, at most."""
 _METHODS = "methods"
 _BORROWED = {"bench": "distill"}
 """Commands that take another one's presets beside their own."""
@@ -86,12 +90,7 @@ def read_preset(name: str, command: str, valid: Iterable[str]) -> dict[str, Any]
 
 def read_config_file(path: Path, valid: Iterable[str]) -> dict[str, Any]:
     """Read options from a JSON or YAML file."""
-    try:
-        content = yaml.safe_load(path.read_text())  # JSON is YAML
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the config {path} cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise UsageError(f"the config {path} is neither JSON nor YAML: {' '.join(str(error).split())}") from None
+    content = read_yaml(read_bytes(path, _LARGEST_FILE), f"the config {path}")  # JSON is YAML
     if not isinstance(content, dict):
         raise UsageError(f"the config {path} must hold options by name")
     options = renamed({str(name).replace("-", "_"): value for name, value in content.items()})
@@ -101,6 +100,30 @@ def read_config_file(path: Path, valid: Iterable[str]) -> dict[str, Any]:
         if name not in valid:
             raise unknown_name(f"option in the config {path}:", name, valid)
     return options
+
+
+def read_yaml(text: str | bytes, where: str) -> Any:
+    """Read YAML or JSON of options; ``where`` says what it is.
+
+    Raises:
+        UsageError: if it is neither, or is nested or repeats itself by references as no options do.
+    """
+    try:
+        content = yaml.safe_load(text)
+    except Exception as error:  # of a date that there is not, of too many brackets, ...
+        raise UsageError(f"{where} is neither JSON nor YAML: {' '.join(str(error).split())}") from None
+    parts, level = [content], 0
+    while parts:
+        level += 1
+        if level > _DEEPEST or len(parts) > _MOST_VALUES:
+            raise UsageError(f"{where} holds no options by name: it is nested too deeply, or repeats itself")
+        parts = [
+            inner
+            for part in parts
+            if isinstance(part, dict | list)
+            for inner in (part.values() if isinstance(part, dict) else part)
+        ]
+    return content
 
 
 def laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

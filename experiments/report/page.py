@@ -88,14 +88,17 @@ def write_page(page: Page, folder: Path) -> list[Path]:
 
     Figures of an earlier report that are not in this one are deleted.
     """
-    html = page.html()
+    html = page.html().encode(errors="backslashreplace")  # for names of files that are no text
+    for path in (folder / REPORT_FOLDER, folder / REPORT_FILE):
+        if path.is_symlink():
+            path.unlink()  # what it points to is not ours
     pictures = {folder / REPORT_FOLDER / f"{drawing.name}.png": drawing.png() for drawing in page.drawings}
     for path, content in pictures.items():
         write_atomically(path, content)
     for path in (folder / REPORT_FOLDER).glob("*.png"):
         if path not in pictures:
             path.unlink()
-    write_atomically(folder / REPORT_FILE, html.encode())
+    write_atomically(folder / REPORT_FILE, html)
     return [folder / REPORT_FILE, *pictures]
 
 

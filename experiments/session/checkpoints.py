@@ -18,7 +18,7 @@ from experiments.session.folder import CHECKPOINT_FOLDER
 from experiments.signals import Stopped, StopRequest
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.fingerprints import changed_parts
-from rlkd_env.utils.files import write_atomically
+from rlkd_env.utils.files import read_bytes, reading, write_atomically
 from rlkd_env.utils.options import renamed
 from rlkd_env.utils.processes import started_processes
 from rlkd_env.utils.randomness import load_random_state, random_state
@@ -87,12 +87,14 @@ class SafePoints:
         state = None if self._folder is None else load_checkpoint(self._folder / CHECKPOINT_FOLDER)
         if state is None:
             return False
-        if renamed(state["settings"]) != self._settings:
-            raise UsageError(f"the checkpoint in {self._folder} belongs to a run with other settings")
-        check_fingerprints(state.get("fingerprints", {}), self._fingerprints(), self._folder)
-        for name, part in self._parts.items():
-            part.load_state_dict(state[name])
-        load_random_state(state["random"])
+        assert self._folder is not None
+        with reading(self._folder / CHECKPOINT_FOLDER):
+            if renamed(state["settings"]) != self._settings:
+                raise UsageError(f"the checkpoint in {self._folder} belongs to a run with other settings")
+            check_fingerprints(state.get("fingerprints", {}), self._fingerprints(), self._folder)
+            for name, part in self._parts.items():
+                part.load_state_dict(state[name])
+            load_random_state(state["random"])
         return True
 
     def listening(self) -> AbstractContextManager[None]:
@@ -148,14 +150,14 @@ def _moment(state: dict[str, Any]) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise UsageError(f"{path} does not exist") from None
+    content = read_bytes(path)
     if not content.startswith(_HEADER):
         raise UsageError(f"{path} is not a checkpoint of this version")
     digest_end = len(_HEADER) + hashlib.sha256().digest_size
     digest, payload = content[len(_HEADER) : digest_end], content[digest_end:]
     if hashlib.sha256(payload).digest() != digest:
         raise UsageError(f"{path} is damaged")
-    return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    with reading(path):
+        state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+        _moment(state)  # every checkpoint tells how far it is
+    return state

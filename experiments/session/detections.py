@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from experiments.session.folder import DETECTIONS_FILE
 from rlkd_env.data import Batch, ImageSet
-from rlkd_env.errors import UsageError
 from rlkd_env.instances.temperature import Policy
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.tasks.detection.average_precision import Detections
-from rlkd_env.utils.files import read_tensors, write_tensors
+from rlkd_env.utils.files import read_tensors, reading, write_tensors
 from rlkd_env.utils.randomness import seeded
 
 if TYPE_CHECKING:
@@ -158,7 +157,7 @@ def read_detections(folder: Path) -> DetectionRecord | None:
     if not path.exists():
         return None
     tensors, metadata = read_tensors(path)
-    try:
+    with reading(path):
         card = json.loads(metadata["detections"])
         version, class_names = card["version"], tuple(str(name) for name in card["class_names"])
         images = tensors["images"]
@@ -171,8 +170,6 @@ def read_detections(folder: Path) -> DetectionRecord | None:
             DetectedImage(pixels, RealBoxes(*real), Detections(*teacher), Detections(*student), Proposals(*proposals))
             for pixels, real, teacher, student, proposals in zip(images, *of_kind.values(), strict=True)
         ]
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UsageError(f"{path} is damaged: {type(error).__name__} {error}") from None
     return DetectionRecord(class_names, shown)
 
 

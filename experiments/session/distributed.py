@@ -19,7 +19,6 @@ from experiments.signals import ignore_signals
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.distributed.processes import Processes, ProcessLost
 from rlkd_env.runs.distributed.run import DistributedRun
-from rlkd_env.utils.processes import end_with_parent
 
 Finish = Callable[[DistillSession, Callable[[DistillSession], AbstractContextManager[Any]]], int]
 
@@ -32,7 +31,6 @@ def distill_together(config: DistillConfig, finish: Finish) -> int:
 
     The run is made by ``finish`` within the context that is its second argument; it returns the exit code.
     """
-    end_with_parent()
     processes = Processes.join(config.run.engine.device)
     _end_when_told(processes)
     if not processes.is_first:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypedDict
 
 from filelock import FileLock, Timeout
 
@@ -35,6 +36,51 @@ CARD_FILE = "teacher.json"
 LOCK_FILE = ".lock"
 """Stays behind, because removing it could let two in."""
 _POLICY_FILES = ("policy.safetensors", "policy.json", "policy.png")
+
+
+class Summary(TypedDict, total=False):
+    """The figures and settings of a finished run that others read from its folder; older runs lack some."""
+
+    dataset: str
+    metric: str
+    student: str
+    method: str
+    temperature_from: str
+    config_hash: str
+    device: str
+    processor: str
+    student_sha256: str | None
+    student_last_sha256: str | None
+    settings: dict[str, Any]
+    objects: list[str]
+    versions: dict[str, str]
+    data: dict[str, int | None]
+    population: dict[str, Any]
+    student_epoch: int | None
+    steps: int
+    epochs: int
+    seed: int
+    threads: int
+    processes: int
+    diverged: bool
+    mean_temperature: float | None
+    seconds: float
+    cpu_seconds: float
+    environment_seconds: float
+    agent_seconds: float
+    evaluation_seconds: float
+    logging_seconds: float
+    checkpoint_seconds: float
+    step_ms: float | None
+    fixed_step_ms: float | None
+    teacher_test_accuracy: float | None
+    student_test_accuracy: float | None
+    student_val_accuracy: float | None
+    student_last_test_accuracy: float | None
+    student_last_val_accuracy: float | None
+    student_alone_test_accuracy: float | None
+    student_alone_val_accuracy: float | None
+    student_alone_last_test_accuracy: float | None
 
 
 @dataclass(frozen=True)

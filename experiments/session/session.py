@@ -35,7 +35,7 @@ from rlkd_env.runs.fingerprints import fingerprints
 from rlkd_env.runs.hooks import RunHook
 from rlkd_env.runs.parallel import ParallelRuns
 from rlkd_env.runs.run import DistillationRun
-from rlkd_env.utils.files import write_json, write_tensors
+from rlkd_env.utils.files import remove_leftovers, write_json, write_tensors
 from rlkd_env.utils.memo import Memo, NoMemo
 
 
@@ -113,6 +113,8 @@ class DistillSession:
             AgentDiverged: if the agent's networks hold no usable numbers any more; the students are written.
         """
         self.records.start_clock()
+        if self.folder is not None:
+            remove_leftovers(self.folder)
         resumed = self.config.output.resume and self.safe_points.restore()
         if not resumed:
             self.start()

@@ -18,7 +18,7 @@ from agents.recording.timing import PartTimer
 from agents.rules.simple import FixedTemperature
 from experiments.config import OutputConfig, config_hash
 from experiments.session.detections import show_detections
-from experiments.session.folder import AGENT_FILE, SUMMARY_FILE, check_folder
+from experiments.session.folder import AGENT_FILE, SUMMARY_FILE, Summary, check_folder
 from experiments.session.population.table import CANDIDATES, members_table, percent
 from experiments.session.provenance import ACCURACY, metric_of, processor, versions
 from experiments.session.session import DistillSession
@@ -30,7 +30,7 @@ from rlkd_env.runs.run import DistillationRun
 from rlkd_env.runs.teacher import teacher_accuracy
 from rlkd_env.sampling.exploration import Explorer
 from rlkd_env.tasks import Evaluation
-from rlkd_env.utils.files import read_json, tensors_hash, write_json
+from rlkd_env.utils.files import read_json, reading, tensors_hash, write_json
 
 _PARTS = ("agent", "environment", "evaluation", "logging", "checkpoint")
 
@@ -140,7 +140,8 @@ def check_run_folder(folder: Path, output: OutputConfig) -> bool:
     is_finished = output.resume and (folder / SUMMARY_FILE).is_file()
     if is_finished:
         print(f"the run in {folder} is finished already")
-        print_summary(read_json(folder / SUMMARY_FILE), folder)
+        with reading(folder / SUMMARY_FILE):
+            print_summary(read_json(folder / SUMMARY_FILE, Summary), folder)
     return is_finished
 
 

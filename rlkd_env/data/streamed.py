@@ -23,6 +23,7 @@ from rlkd_env.data.config import DataConfig
 from rlkd_env.data.decoding import as_seen
 from rlkd_env.data.images import ImageSet, MemoryImages, Preprocessing, Request
 from rlkd_env.errors import UsageError
+from rlkd_env.utils.files import check_regular
 from rlkd_env.utils.notices import tell
 from rlkd_env.utils.processes import end_with_parent, leave_signals_to_parent, starting_children
 from rlkd_env.utils.randomness import generators_kept, seed_generators
@@ -69,12 +70,13 @@ class PathReader(Reader):
     def open(self, position: int) -> Image.Image | Unreadable:
         """Return a file's image in RGB, upright and of its own size."""
         try:
+            check_regular(self.paths[position])
             with Image.open(self.paths[position]) as file:
                 if file.mode == "RGB":
                     return as_seen(file)
                 warnings.warn("images that are not RGB are converted to RGB", stacklevel=2)
                 return as_seen(file).convert("RGB")
-        except (OSError, SyntaxError, ValueError) as error:  # Pillow raises SyntaxError for a broken PNG
+        except Exception as error:  # Pillow raises many kinds for a file that is broken, or has too many pixels
             return Unreadable(f"the image {self.paths[position]} cannot be read: {error}")
 
     def fingerprint(self) -> str:

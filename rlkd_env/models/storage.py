@@ -14,7 +14,7 @@ from rlkd_env.errors import UsageError
 from rlkd_env.models.config import STUDENT_FILE
 from rlkd_env.models.create import create_to_load, is_detector, is_module_path, is_same_model
 from rlkd_env.models.weights import is_safetensors, load_shared_weights, read_state_dict, takes_colour
-from rlkd_env.utils.files import CHECKSUM, load_weights, read_tensors, write_tensors
+from rlkd_env.utils.files import CHECKSUM, check_regular, load_weights, read_tensors, write_tensors
 from rlkd_env.utils.notices import tell
 
 
@@ -156,8 +156,7 @@ def _repeat_channel(network: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Ten
 
 def _read_card(path: Path) -> _Card | None:
     """Return the description in a file, or None if it has none."""
-    if not path.is_file():
-        raise UsageError(f"{path} does not exist")
+    check_regular(path)
     metadata = read_tensors(path)[1] if is_safetensors(path) else {}
     if "network" not in metadata:
         return None
@@ -166,7 +165,7 @@ def _read_card(path: Path) -> _Card | None:
         options = dict(card.get("options", {}))
         channels, height, width = card["image_shape"]
         found = _Card(str(card["model"]), card["num_classes"], (channels, height, width), options)
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"{path} was not saved by rlkd: its metadata lacks {error}") from None
     if options.keys() & {"name", "num_classes", "image_shape"}:
         raise UsageError(f"{path} was not saved by rlkd: its options repeat what the card says elsewhere")

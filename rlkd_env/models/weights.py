@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from rlkd_env.errors import UsageError
-from rlkd_env.utils.files import read_tensors
+from rlkd_env.utils.files import check_memory, check_regular, read_tensors
 from rlkd_env.utils.notices import tell
 
 AVERAGES = ("state_dict_ema", "model_ema", "ema", "ema_state_dict")
@@ -62,9 +62,11 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     """
     if is_safetensors(path):
         return read_tensors(path)[0]
-    if not path.is_file():
-        raise UsageError(f"{path} does not exist")
+    check_regular(path)
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                check_memory(sum(part.file_size for part in archive.infolist()), str(path))
         damaged = _damaged_part(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -73,7 +75,11 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise UsageError(
             f"{path} holds more than weights: {what}, none of which was run. Save only the network's state_dict()"
         ) from None
+    except UsageError:
+        raise
     except Exception as error:  # PyTorch raises many kinds for a file that is damaged
+        if "TorchScript" in str(error):
+            raise UsageError(f"{path} is a TorchScript program: save the network's state_dict() instead") from None
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(f"{path} is damaged or not a file of PyTorch weights: {reason}") from None
     if damaged is not None:

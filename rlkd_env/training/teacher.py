@@ -6,12 +6,13 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from torch import nn
 
 from rlkd_env.data import BatchStream, Splits, TaskName
@@ -135,6 +136,21 @@ def cache_folder() -> Path:
     return folder
 
 
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a cached teacher; say so if another process has it."""
+    lock = FileLock(path.with_suffix(".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        tell(f"another process trains the teacher {path}, or reads it: waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def cached_teacher(
     dataset: str,
     splits: Splits,
@@ -145,7 +161,8 @@ def cached_teacher(
     """Return the teacher of this data set and recipe, trained at the first call and cached in :func:`cache_folder`.
 
     Those of the embedded data sets come with the package (:data:`SHIPPED`). Processes
-    that ask at the same time wait for the one that trains.
+    that ask at the same time wait for the one that trains, and say so. A teacher in a cache that cannot be written to
+    is taken as it is.
     """
     # The images are part of the key, so that a changed split never meets a teacher that has seen its test set.
     content = hashlib.sha256(json.dumps([dataset, recipe.as_key()]).encode())
@@ -154,7 +171,11 @@ def cached_teacher(
     if (SHIPPED / name).is_file():
         return load_teacher(SHIPPED / name, splits, recipe.model)
     path = cache_folder() / name
-    with FileLock(path.with_suffix(".lock")):
+    if path.is_file() and not os.access(path.parent, os.W_OK):
+        return load_teacher(path, splits, recipe.model)
+    with _locked(path):
+        for left in path.parent.glob(f".{path.name}.*"):
+            left.unlink()
         if path.is_file():
             try:
                 return load_teacher(path, splits, recipe.model)

@@ -1,24 +1,35 @@
-"""Files that are either whole or not there."""
+"""Files that are written whole or not at all, and read with distrust: sizes first, and every value's type."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import math
 import os
+import re
+import stat
 import tempfile
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from rlkd_env.errors import UsageError
 
 CHECKSUM = "sha256"
 """Name of the metadata's entry with the SHA-256 of a file's tensors and its other metadata."""
 _ENTRY = "rlkd"
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+LARGEST_JSON = 64 * 2**20
+"""Bytes of the largest JSON file of ours: the history of a run of 100,000 epochs."""
+_LARGEST_NUMBER = 1e100
+_WORDS = {dict: "names and values", list: "a list", float: "a number", int: "a whole number", str: "text"}
+_LEFTOVER = re.compile(r"\..+\.(json|safetensors|pt|csv|png|html)\.[a-z0-9_]{8}")
+"""The names of temporary files of :func:`write_atomically`."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -35,6 +46,10 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        told = f"{path} cannot be written, and is as it was: {error.strerror or error}"
+        raise OSError(error.errno or errno.EIO, told) from error
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -45,22 +60,137 @@ def write_json(path: Path, content: Any) -> None:
     write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
-def read_json(path: Path) -> Any:
-    """Read JSON.
+def remove_leftovers(folder: Path) -> None:
+    """Delete what a killed process has left in a folder, and in those within, into which nobody else writes now."""
+    for path in folder.rglob(".*") if folder.is_dir() else ():
+        if _LEFTOVER.fullmatch(path.name) and path.is_file():
+            path.unlink(missing_ok=True)
+
+
+def check_regular(path: Path, limit: int | None = None) -> None:
+    """Check that a path is that of a regular file, and no larger than a number of bytes.
 
     Raises:
-        UsageError: if the file is missing or is not JSON.
+        UsageError: if the file is missing, too large, or a folder, a device or something else that is no file.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
         raise UsageError(f"{path} does not exist") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from None
+    if not stat.S_ISREG(found.st_mode):
+        raise UsageError(f"{path} is {'a folder' if stat.S_ISDIR(found.st_mode) else 'no regular file'}")
+    if limit is not None and found.st_size > limit:
+        raise UsageError(f"{path} is too large to be such a file: {found.st_size} bytes, at most {limit} are expected")
+
+
+def check_memory(size: int, what: str) -> None:
+    """Check that so many bytes fit into this machine's memory, before they are asked for.
+
+    Raises:
+        UsageError: if they do not.
+    """
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 2**40
+    if size > memory:
+        raise UsageError(f"{what} takes {size / 2**30:.1f} GiB, more than this machine's memory")
+
+
+def read_bytes(path: Path, limit: int | None = None) -> bytes:
+    """Read a regular file of at most so many bytes; without a limit it must fit into memory.
+
+    Raises:
+        UsageError: if there is no such file, or it cannot be read.
+    """
+    check_regular(path, limit)
+    check_memory(path.stat().st_size, str(path))
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error}") from None
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever is raised by what a file holds into one error.
+
+    Raises:
+        UsageError: if something within raises anything.
+    """
+    try:
+        yield
+    except UsageError:
+        raise
+    except MemoryError:
+        raise UsageError(f"{path} holds more than fits into memory") from None
+    except Exception as error:  # libraries raise many kinds for a file that is damaged
+        lines = str(error).splitlines() or [""]
+        raise UsageError(f"{path} is damaged: {type(error).__name__} {lines[0]}".rstrip()) from error
+
+
+def read_json(path: Path, kind: Any = Any, limit: int = LARGEST_JSON) -> Any:
+    """Read JSON whose values are of a type, such as a ``TypedDict``; ``limit`` is the largest size in bytes.
+
+    Raises:
+        UsageError: if the file is missing, too large, not JSON, or one of its values is of another type.
+    """
+    content = read_bytes(path, limit)
+    try:
+        found = json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} cannot be read as JSON: {error}") from None
+    check_type(found, kind, str(path))
+    return found
+
+
+def check_type(value: Any, kind: Any, where: str) -> None:
+    """Check that a value of JSON is of a type: a plain one, a list, a mapping, a union or a ``TypedDict`` of such.
+
+    Numbers are finite, or not a number, which stands for one that is not known. Keys that a ``TypedDict`` does not name
+    are passed over.
+
+    Raises:
+        UsageError: if it is not; ``where`` says what it is in.
+    """
+    origin, arguments = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return
+    if is_typeddict(kind):
+        _check_is(value, dict, where)
+        for name in sorted(kind.__required_keys__ - value.keys()):
+            raise UsageError(f"{where} is damaged: it lacks {name}")
+        for name, hint in get_type_hints(kind).items():
+            if name in value:
+                check_type(value[name], hint, f"{where}: {name}")
+    elif origin in (Union, types.UnionType):
+        members = [member for member in arguments if member is not type(None)]
+        if value is not None or len(members) == len(arguments):
+            check_type(value, members[0], where)
+    elif origin is list:
+        _check_is(value, list, where)
+        for position, inner in enumerate(value):
+            check_type(inner, arguments[0], f"{where}[{position}]")
+    elif origin is dict:
+        _check_is(value, dict, where)
+        for name, inner in value.items():
+            check_type(inner, arguments[1], f"{where}: {name}")
+    else:
+        _check_is(value, kind, where)
+
+
+def _check_is(value: Any, kind: type, where: str) -> None:
+    is_one = isinstance(value, (int, float) if kind is float else kind) and (
+        kind is bool or not isinstance(value, bool)
+    )
+    if not is_one or (isinstance(value, int | float) and (abs(value) > _LARGEST_NUMBER or math.isinf(value))):
+        told = repr(value) if len(repr(value)) <= 40 else f"{type(value).__name__}"
+        raise UsageError(f"{where} is damaged: {told} is not {_WORDS.get(kind, kind.__name__)}")
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write named tensors and text metadata as safetensors, atomically, with a checksum of both."""
+    from safetensors.torch import save  # which takes PyTorch's time to import
+
     content = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     told = {name: value for name, value in (metadata or {}).items() if name != CHECKSUM}
     # A single entry, because safetensors shuffles several, and the same content should give the same file.
@@ -76,14 +206,16 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         UsageError: if the file is missing, damaged or of another format.
     """
-    if not path.is_file():
-        raise UsageError(f"{path} does not exist")
+    from safetensors import safe_open
+
+    check_regular(path)
+    check_memory(path.stat().st_size, str(path))
     try:
         with safe_open(path, framework="pt") as file:
             tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
         if _ENTRY in metadata:
             metadata = dict(json.loads(metadata[_ENTRY]))
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
+    except Exception as error:  # of the library, or of a name or a type that PyTorch does not know
         raise UsageError(f"{path} is damaged or no safetensors file: {error}") from None
     told = {name: value for name, value in metadata.items() if name != CHECKSUM}
     if CHECKSUM in metadata and metadata[CHECKSUM] != _checksum(tensors, told):
@@ -95,7 +227,7 @@ def _checksum(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
     return hashlib.sha256(f"{tensors_hash(tensors)} {json.dumps(metadata, sort_keys=True)}".encode()).hexdigest()
 
 
-def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+def load_weights(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     """Load tensors into a module."""
     expected = module.state_dict()
     for name in sorted(expected.keys() | tensors.keys()):
@@ -112,6 +244,8 @@ def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], path: Path
 
 def tensors_hash(tensors: dict[str, Tensor]) -> str:
     """Return the SHA-256 of named tensors, in hexadecimal digits: of their names, types, shapes and bits."""
+    import torch
+
     content = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()

@@ -88,6 +88,9 @@ class TemperatureText:
     """What a number or text is: a temperature."""
 
 
+MOST_PROCESSES = 1024
+"""Beyond this many processes, or threads of one, a number is a slip."""
+Threads = Annotated[int, Bounds(at_least=1, at_most=MOST_PROCESSES)]
 Finite = Annotated[float, Bounds()]
 Seed = Annotated[int, Bounds(at_least=0)]
 """What NumPy and stable-baselines3 take as a seed."""
@@ -99,8 +102,6 @@ Share = Annotated[float, Bounds(above=0, at_most=1)]
 UnitInterval = Annotated[float, Bounds(at_least=0, at_most=1)]
 LARGEST = 2**32 - 1
 """The largest whole number that an option may be, which is also the largest seed that NumPy takes."""
-MOST_PROCESSES = 1024
-"""Beyond this many processes, or threads of one, a number is a slip."""
 TemperatureOption = Annotated[float | str, TemperatureText()]
 """A temperature, or with the suffix s a multiple of the teacher's mean logit standard deviation."""
 

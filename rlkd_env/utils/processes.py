@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import signal
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from typing import Any
 
 _OF_PARENT = [getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name)]
 """Signals that a terminal sends to all processes at once: the parent decides what they end."""
@@ -57,6 +59,17 @@ def end_with_parent(lifeline: Connection | None = None) -> None:
     parent = multiprocessing.parent_process()
     pid = os.getppid() if parent is None or parent.pid is None else parent.pid
     threading.Thread(target=_watch, args=(pid, lifeline), daemon=True).start()
+
+
+def begin_worker(lifeline: Connection, prepare: str, *arguments: Any) -> None:
+    """Begin a worker of a pool that ends with its parent, and call the function ``module:name`` with the arguments.
+
+    Its module is imported only then, as that may take seconds, in which the parent may end.
+    """
+    leave_signals_to_parent()
+    end_with_parent(lifeline)
+    module, _, name = prepare.partition(":")
+    getattr(importlib.import_module(module), name)(*arguments)
 
 
 def _watch(parent: int, lifeline: Connection | None) -> None:

@@ -37,7 +37,7 @@ from rlkd_env.instances.temperature import TemperatureRange
 from rlkd_env.runs.fingerprints import fingerprints
 from rlkd_env.runs.parallel import ParallelRuns, create_parallel_runs
 from rlkd_env.runs.reward import RewardMeter
-from rlkd_env.utils.files import read_json, write_json
+from rlkd_env.utils.files import read_json, reading, remove_leftovers, write_json
 from rlkd_env.utils.options import renamed
 
 EVOLUTION = "cma"
@@ -52,7 +52,8 @@ def run_train_agent(config: TrainAgentConfig) -> int:
     check_folder(folder, output.overwrite, output.resume, TRAINING)
     if output.resume and (folder / SUMMARY_FILE).is_file():
         print(f"the training in {folder} has already finished")
-        print_held_out(read_json(folder / SUMMARY_FILE)["held_out"])
+        with reading(folder / SUMMARY_FILE):
+            print_held_out(read_json(folder / SUMMARY_FILE)["held_out"])
         return 0
     session = TrainingSession(config, read_instance_set(config.training.instances))
     try:
@@ -197,17 +198,19 @@ class TrainingSession:
 
     def _start(self) -> bool:
         """Prepare the folder and return whether the training continues from a checkpoint."""
+        remove_leftovers(self.folder)
         checkpoint = load_checkpoint(self.folder / CHECKPOINT_FOLDER) if self.config.output.resume else None
         if checkpoint is None:
             clear_folder(self.folder, TRAINING)
             write_json(self.folder / CONFIG_FILE, self.config.settings())
             return False
-        if renamed(checkpoint["settings"]) != self.config.settings():
-            raise UsageError(f"the checkpoint in {self.folder} belongs to a training with other settings")
-        for recorded, found in zip(checkpoint.get("fingerprints", []), self._fingerprints, strict=False):
-            check_fingerprints(recorded, found, self.folder)
-        self.training.load_state_dict(checkpoint["training"])
-        self._seconds = checkpoint["seconds"]
+        with reading(self.folder / CHECKPOINT_FOLDER):
+            if renamed(checkpoint["settings"]) != self.config.settings():
+                raise UsageError(f"the checkpoint in {self.folder} belongs to a training with other settings")
+            for recorded, found in zip(checkpoint.get("fingerprints", []), self._fingerprints, strict=False):
+                check_fingerprints(recorded, found, self.folder)
+            self.training.load_state_dict(checkpoint["training"])
+            self._seconds = checkpoint["seconds"]
         return True
 
     def _save(self) -> None:

@@ -17,7 +17,7 @@ from experiments.report.run.loading import History, read_history
 from experiments.session.folder import HISTORY_FILE
 from experiments.session.provenance import metric_of
 from rlkd_env.errors import UsageError
-from rlkd_env.utils.files import read_json
+from rlkd_env.utils.files import read_json, reading
 
 STUDENTS = {LAST: "last epoch", CHOSEN: "chosen by validation"}
 
@@ -147,10 +147,10 @@ class ComparisonRecord:
     def read(cls, folder: Path) -> ComparisonRecord:
         """Read a comparison's folder, in which the folders of the runs may be missing."""
         path = folder / COMPARISON_FILE
-        content = read_json(path)
-        if not isinstance(content, dict) or content.get("version") != COMPARISON_VERSION:
+        content = read_json(path, dict[str, Any])
+        if content.get("version") != COMPARISON_VERSION:
             raise UsageError(f"{path} is not a comparison of version {COMPARISON_VERSION}")
-        try:
+        with reading(path):
             runs = content["runs"]
             tasks = [
                 _task(name, statistics, lambda arm, task=name: _histories(folder, runs, task, arm))  # type: ignore[misc]
@@ -159,8 +159,6 @@ class ComparisonRecord:
             errors = [f"{run['task']}/{run['arm']}/seed{run['seed']}: {run['error']}" for run in runs if run["error"]]
             over_tasks = _over_tasks(content.get("over_tasks"))
             return cls(content, tasks, over_tasks, int(content["planned_runs"]), len(runs), errors)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise UsageError(f"{path} is damaged: {type(error).__name__} {error}") from None
 
 
 def _over_tasks(found: dict[str, Any] | None) -> list[ArmOverTasks]:

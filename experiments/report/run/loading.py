@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 from agents.learned.loading import PRETRAINED
 from agents.recording.history import HISTORY_VERSION, QUANTILES
 from experiments.session.detections import DetectionRecord, read_detections
-from experiments.session.folder import CONFIG_FILE, CREDIT_FILE, HISTORY_FILE, SUMMARY_FILE, TRACE_FILE
+from experiments.session.folder import CONFIG_FILE, CREDIT_FILE, HISTORY_FILE, SUMMARY_FILE, TRACE_FILE, Summary
 from experiments.session.provenance import metric_of
 from rlkd_env.errors import UsageError
-from rlkd_env.utils.files import read_json, read_tensors
+from rlkd_env.utils.files import read_json, read_tensors, reading
 
 _HISTORY_NUMBERS = ["epoch", "step", "seconds", "validation_accuracy", "validation_loss", "training_accuracy"]
 _HISTORY_NUMBERS += ["temperature_mean", "reward"]
@@ -29,6 +29,42 @@ _DETAILS = {
 }
 """The networks that detailed metrics are of, by the key in the summary."""
 _TRACE_COLUMNS = ("epoch", "step", "index", "label", "temperature", "teacher_confidence", "student_margin", "reward")
+
+
+class _Epoch(TypedDict):
+    """The numbers of an epoch that reports show; None where one is not known."""
+
+    epoch: int
+    step: int
+    seconds: float
+    validation_accuracy: float | None
+    validation_loss: float | None
+    training_accuracy: float | None
+    temperature_mean: float | None
+    temperature_quantiles: list[float | None]
+    reward: float | None
+
+
+class _Epochs(TypedDict):
+    """A history of one student."""
+
+    version: int
+    epochs: list[_Epoch]
+
+
+class _Members(TypedDict, total=False):
+    """The histories of a population's members."""
+
+    members: dict[str, list[_Epoch]]
+
+
+class _Quality(TypedDict):
+    """What ``rlkd credit`` has measured of a calibrator."""
+
+    pearson: float | None
+    spearman: float | None
+    cost_ratio: float
+
 
 History = dict[str, np.ndarray]
 """The columns of a run's history, each ``(epochs,)`` with NaN for unknown values; ``temperature_quantiles`` is
@@ -116,27 +152,25 @@ def read_history(path: Path) -> History:
     """Read ``history.json``; a missing file has no epochs."""
     if not path.exists():
         return _columns([], path)
-    content = _dictionary(path)
-    if content.get("version") != HISTORY_VERSION or not isinstance(content.get("epochs"), list):
+    content = read_json(path, _Epochs)
+    if content["version"] != HISTORY_VERSION:
         raise UsageError(f"{path} is not a history of version {HISTORY_VERSION}")
     return _columns(content["epochs"], path)
 
 
 def _read_members(path: Path) -> dict[str, History]:
     """Read the histories of a population's members from ``history.json``."""
-    members = _dictionary(path).get("members", {}) if path.exists() else {}
-    if not isinstance(members, dict):
-        raise UsageError(f"{path} is damaged: its members are not histories by name")
+    if not path.exists():
+        return {}
+    members = read_json(path, _Members).get("members", {})
     return {name: _columns(epochs, path) for name, epochs in members.items()}
 
 
 def _columns(epochs: list[dict[str, Any]], path: Path) -> History:
-    try:
+    with reading(path):
         columns = {name: np.array([_number(epoch[name]) for epoch in epochs]) for name in _HISTORY_NUMBERS}
         quantiles = [[_number(value) for value in epoch["temperature_quantiles"]] for epoch in epochs]
         columns["temperature_quantiles"] = np.array(quantiles).reshape(len(epochs), len(QUANTILES))
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{path} is damaged: an epoch lacks a number ({error})") from None
     return columns
 
 
@@ -154,31 +188,24 @@ def _read_credit(folder: Path, given: Path | None) -> dict[str, dict[str, Any]] 
     path = folder / CREDIT_FILE if given is None else given / CREDIT_FILE if given.is_dir() else given
     if given is None and not path.exists():
         return None
-    quality = _dictionary(path)
-    try:
-        return {
-            name: _numbers({key: row[key] for key in ("pearson", "spearman", "cost_ratio")})
-            for name, row in quality.items()
-        }
-    except (KeyError, TypeError, ValueError):
-        raise UsageError(f"{path} is not a measurement by rlkd credit") from None
+    quality = read_json(path, dict[str, _Quality])
+    return {
+        name: _numbers({"pearson": row["pearson"], "spearman": row["spearman"], "cost_ratio": row["cost_ratio"]})
+        for name, row in quality.items()
+    }
 
 
 def _summary(path: Path) -> dict[str, Any]:
-    summary = _dictionary(path)
-    try:
+    summary = read_json(path, Summary)
+    with reading(path):
         known = {name: value for name, value in summary.items() if value is not None}
         numbers = {name: _number(value) for name, value in known.items() if name.endswith(_NUMBERS_END)}
         details = {key: _numbers(summary[key]) for key in _DETAILS if key in known}
         return summary | numbers | details
-    except (AttributeError, TypeError) as error:
-        raise UsageError(f"{path} is damaged: {error}") from None
 
 
 def _dictionary(path: Path) -> dict[str, Any]:
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise UsageError(f"{path} is damaged: it does not hold names and values")
+    content: dict[str, Any] = read_json(path, dict[str, Any])
     return content
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from torch import nn
 
@@ -69,8 +69,11 @@ class PopulationSession(DistillSession):
             return options.run_mode
         path = None if self.folder is None else self.folder / POPULATION_FILE
         if self.config.output.resume and path is not None and path.is_file():
-            stored: RunMode = read_json(path)["mode"]
-            return stored
+            stored = read_json(path, dict[str, Any]).get("mode")
+            if stored not in get_args(RunMode):
+                raise UsageError(f"{path} is damaged: it has no mode of {', '.join(get_args(RunMode))}")
+            mode: RunMode = stored
+            return mode
         return fastest_mode(self.run, options.size, one_seed=True)
 
     def cost(self) -> str:

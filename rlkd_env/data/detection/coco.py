@@ -14,6 +14,7 @@ from rlkd_env.utils.files import read_json
 
 _TABLES = {"images": "image", "annotations": "annotation", "categories": "category"}
 _KINDS: dict[str, tuple[type, ...]] = {"whole number": (int,), "number": (int, float), "text": (str,)}
+_LARGEST_FILE = 4 * 2**30
 _ROBOFLOW = "_annotations.coco.json"
 _ORDER = ("train", "val", "test")
 _LARGEST = 2.0**53
@@ -81,7 +82,7 @@ def _image_folder(path: Path, root: Path) -> Path:
 
 def read_coco(path: Path, folder: Path) -> AnnotatedFiles:
     """Read a JSON file in COCO's format whose file names are relative to a folder."""
-    content = read_json(path)
+    content = read_json(path, limit=_LARGEST_FILE)
     categories = _rows(content, "categories", path)
     named = {identity: _value(row, "name", "text", where) for identity, row, where in categories}
     names = dict(sorted(named.items(), key=lambda item: (isinstance(item[0], str), item[0])))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +16,10 @@ from rlkd_env.data.images import ImageSet, MemoryImages, Preprocessing
 from rlkd_env.data.splits import LabelledSource
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.choices import Augmentation
+from rlkd_env.utils.files import check_memory, check_regular
 
 _CHANNELS = (1, 3)
+_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
 class Arrays(LabelledSource):
@@ -82,15 +85,37 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Read an ``.npz`` file's arrays without unpickling anything."""
     if not path.is_file():
         raise UsageError(f"there is no file {path}: pass an .npz with x_train and y_train as --data-path")
+    check_regular(path)
     try:
+        _check_sizes(path)
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in ("x_train", "y_train", "x_test", "y_test") if name in file}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            arrays = {name: file[name] for name in _ARRAYS if name in file}
+    except UsageError:
+        raise
+    except Exception as error:  # zipfile, zlib and NumPy raise many kinds for a file that is damaged
         raise UsageError(f"{path} is not an .npz file of plain arrays: {error}") from None
     for name in ("x_train", "y_train", *(("y_test",) if "x_test" in arrays else ())):
         if name not in arrays:
             raise UsageError(f"{path} lacks the array {name}")
     return arrays
+
+
+def _check_sizes(path: Path) -> None:
+    """Check what the headers of an ``.npz`` file's arrays say before memory is asked for."""
+    total = 0
+    with zipfile.ZipFile(path) as archive:
+        for name in _ARRAYS:
+            if f"{name}.npy" not in archive.namelist():
+                continue
+            with archive.open(f"{name}.npy") as member:
+                version = np.lib.format.read_magic(member)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, dtype = read(member)
+            size, there = math.prod(shape) * dtype.itemsize, archive.getinfo(f"{name}.npy").file_size
+            if size > there and not dtype.hasobject:
+                raise UsageError(f"{path} is damaged: {name} of shape {shape} has {there} of its {size} bytes")
+            total += there
+    check_memory(total, str(path))
 
 
 def as_pixels(values: np.ndarray, name: str) -> Tensor:

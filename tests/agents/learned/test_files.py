@@ -76,7 +76,7 @@ def test_damaged_or_foreign_policy_files_are_refused(tmp_path: Path) -> None:
         (damage("policy.safetensors", lambda b: b[:-5]), "damaged"),
         (damage("policy.safetensors", lambda b: b[:-4] + b"\0\0\0\1"), "damaged"),
         (damage("policy.json", lambda b: b[: len(b) // 2]), "cannot be read as JSON"),
-        (damage("policy.json", lambda b: b"[]"), "not a policy of format"),
+        (damage("policy.json", lambda b: b"[]"), "is damaged: \\[\\] is not names and values"),
         (damage("policy.json", rewritten(format=99)), "not a policy of format"),
         (damage("policy.json", rewritten(layers=[{"type": "Pickle", "arguments": {}}])), "unknown layer"),
         (damage("policy.json", rewritten(layers=[{"type": "Linear", "arguments": {"x": 1}}])), "damaged"),

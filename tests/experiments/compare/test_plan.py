@@ -198,7 +198,7 @@ BAD_INPUT = [
     (["--arms", "mine", "{seed: 3}"], "unknown option 'seed'"),
     (["--arms", "mine", "{epochs: many}"], "arm mine on task digits: "),
     (["--arms", "mine", "lskd"], "are no options by name"),
-    (["--arms", "mine", "{rule: "], "is not YAML"),
+    (["--arms", "mine", "{rule: "], "is neither JSON nor YAML"),
     (["--arms", "T=4", "{rule: lskd}"], "two arms have the name 'T=4'"),
     (["--arms", "../mine", "{rule: lskd}"], "cannot name a folder"),
     (["--tasks", "a", "{dataset: mnist}"], "unknown data set 'mnist'"),
@@ -220,5 +220,5 @@ def test_bad_input_is_told_before_anything_is_trained(
     assert main(["compare", "--out", str(out), "--epochs", "2", "--device", "cpu", *options]) == 2
     told = capsys.readouterr().err
     assert message in " ".join(told.split())
-    assert told.count("\n") == 1
+    assert told.count("rlkd: error: ") == 1
     assert not out.exists()

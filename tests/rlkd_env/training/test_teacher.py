@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.torch import save_file
 from torch import nn
 
@@ -16,7 +19,7 @@ from rlkd_env.models.storage import load_network, save_network
 from rlkd_env.runs.build import build_run, teacher_logit_deviation
 from rlkd_env.runs.config import RunConfig
 from rlkd_env.tasks import Classification, create_task
-from rlkd_env.training.teacher import TeacherRecipe, cached_teacher, load_teacher, train_teacher
+from rlkd_env.training.teacher import TeacherRecipe, _locked, cached_teacher, load_teacher, train_teacher
 
 SPLITS = DATASETS["digits"]().splits()
 QUICK = TeacherRecipe(model="mlp16", epochs=2)
@@ -126,3 +129,19 @@ def test_networks_have_the_documented_size(name: str, parameters: int) -> None:
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
     assert network(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
     assert name in MODELS
+
+
+def test_waiting_for_another_process_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, has_it = tmp_path / "teacher.safetensors", threading.Event()
+
+    def train() -> None:
+        with FileLock(path.with_suffix(".lock")):
+            has_it.set()
+            time.sleep(0.3)
+
+    threading.Thread(target=train).start()
+    has_it.wait()
+    with _locked(path):
+        assert "another process trains the teacher" in capsys.readouterr().err

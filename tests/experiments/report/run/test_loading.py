@@ -22,11 +22,14 @@ BAD_RUNS = {
     "no history": (break_file("history.json", "[]"), "history.json is damaged"),
     "half a history": (break_file("history.json", '{"version": 1, "epo'), "history.json cannot be read as JSON"),
     "another version": (break_file("history.json", '{"version": 9, "epochs": []}'), "not a history of version 1"),
-    "an epoch of text": (break_file("history.json", '{"version": 1, "epochs": ["a"]}'), "an epoch lacks a number"),
+    "an epoch of text": (
+        break_file("history.json", '{"version": 1, "epochs": ["a"]}'),
+        "epochs[0] is damaged: 'a' is not names and values",
+    ),
     "a summary of text": (break_file("summary.json", '{"seconds": "long"}'), "'long' is not a number"),
     "no config": (break_file("config.json", "7"), "config.json is damaged"),
     "no tensors": (break_file("trace.safetensors", "x"), "trace.safetensors is damaged or no safetensors file"),
-    "another credit": (break_file("credit.json", '{"gradient": 3}'), "not a measurement by rlkd credit"),
+    "another credit": (break_file("credit.json", '{"gradient": 3}'), "gradient is damaged: 3 is not names and values"),
 }
 
 

@@ -98,5 +98,5 @@ def test_a_run_of_one_student_has_no_such_section(real_run: Path) -> None:
 
 def test_members_that_are_no_histories_are_refused(population: Path) -> None:
     change(population / "history.json", members=[1, 2])
-    with pytest.raises(UsageError, match="its members are not histories by name"):
+    with pytest.raises(UsageError, match="members is damaged"):
         RunRecord.read(population)

@@ -96,7 +96,7 @@ def test_images_that_are_missing_damaged_or_of_another_size_are_refused_or_skipp
     [
         ({"augmentation": "crop_flip"}, "crop_flip is not for detection"),
         ({"augmentation": "resized_crop"}, "resized_crop is not for detection"),
-        ({"image_size": 0}, "image size must be at least 1, not 0"),
+        ({"image_size": 0}, "image size must be at least 1 and at most 4096, not 0"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any], message: str, tmp_path: Path) -> None:

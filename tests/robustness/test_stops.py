@@ -1,0 +1,180 @@
+"""Commands that are stopped by signals or killed at any moment: a line, no traceback, and nothing lost or doubled."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from commands import all_end, children, killed, signalled, start, wait_until
+
+from experiments.cli import main
+from rlkd_env.utils.files import read_tensors, tensors_hash
+
+pytestmark = [
+    pytest.mark.attack,
+    pytest.mark.slow,
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc"),
+]
+DEVICE = ["--device", "cpu", "--no-progress"]
+DISTILL = ["distill", "--agent", "ppo", "--warmup-epochs", "1", "--student", "mlp8", *DEVICE, "--no-tensorboard"]
+LONG = ["--epochs", "5000"]
+COMPARE = ["compare", "--rules", "fixed", "lskd", "--student", "mlp8", "--jobs", "2", *DEVICE]
+TRAIN = ["train-agent", "--num-runs", "4", "--population", "4", "--run-mode", "workers", *DEVICE]
+ARMS = ("T=4", "lskd")
+COMMANDS = {
+    "distill": [*DISTILL, *LONG],
+    "student alone": [*DISTILL, "--epochs", "2", "--student-alone"],
+    "teacher": ["teacher", *LONG, *DEVICE],
+    "compare": [*COMPARE, *LONG, "--seeds", "2"],
+    "train-agent": [*TRAIN, "--updates", "1000"],
+    "credit": ["credit", *LONG, "--device", "cpu", "--student", "mlp8"],
+    "bench": ["bench", "--device", "cpu", "--seconds", "600"],
+}
+SIGNALS = [(signal.SIGINT, 1), (signal.SIGINT, 3), (signal.SIGTERM, 1), (signal.SIGHUP, 1)]
+
+
+def told_once(code: int, errors: str, signum: int) -> None:
+    """Check how a command has ended that a signal has stopped."""
+    assert code == 128 + signum, errors
+    assert "Traceback" not in errors, errors
+    lines = [line for line in errors.splitlines() if "interrupted" in line]
+    assert len(lines) == 1, errors
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_signals_at_any_moment(name: str, is_full: bool, tmp_path: Path) -> None:
+    moments = [0.1, 0.5, 1.5, 4.0, 8.0] if is_full else [random.Random(name).choice([0.3, 2.0, 5.0])]
+    for moment in moments:
+        for signum, times in SIGNALS if is_full else [random.Random(name).choice(SIGNALS)]:
+            out = tmp_path / f"{moment}-{signum}-{times}"
+            process = start(*COMMANDS[name], "--out", str(out))
+            time.sleep(moment)
+            started = children(process.pid)
+            if process.poll() is None:
+                told_once(*signalled(process, signum, times), signum)
+            else:
+                process.communicate()
+            all_end(started)
+
+
+def test_a_stopped_teacher_goes_on_within_the_epoch_to_the_same_teacher(is_full: bool, tmp_path: Path) -> None:
+    options = ["--model", "mlp16", "--epochs", "6", "--batch-size", "1", *DEVICE]
+    assert main(["teacher", *options, "--out", str(tmp_path / "whole")]) == 0
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if is_full else (signal.SIGTERM,):
+        out = tmp_path / str(signum)
+        process = start("teacher", *options, "--out", str(out))
+        wait_until((out / "config.json").exists, process)
+        time.sleep(0.3)
+        code, errors = signalled(process, signum)
+        told_once(code, errors, signum)
+        assert "go on with: rlkd teacher --resume" in errors
+        assert main(["teacher", "--resume", "--no-progress", "--out", str(out)]) == 0
+        assert results(out) == results(tmp_path / "whole") != {}
+
+
+KILLED = {
+    "distill": ([*DISTILL, "--epochs", "60", "--checkpoint-seconds", "0"], ["distill", "--resume", "--no-progress"]),
+    "teacher": (
+        ["teacher", "--model", "mlp16", "--epochs", "60", *DEVICE, "--checkpoint-seconds", "0"],
+        ["teacher", "--resume", "--no-progress"],
+    ),
+    "train-agent": (
+        [*TRAIN, "--updates", "6", "--checkpoint-seconds", "0", "--instances"],
+        ["train-agent", "--resume", "--no-progress"],
+    ),
+}
+INSTANCES = """
+common: {dataset: digits, student: mlp8, epochs: 2}
+train: [{name: a, seeds: [0, 100]}]
+held_out: [{name: b, seeds: [100, 102]}]
+"""
+RESULTS = ("student_last.safetensors", "policy.safetensors", "teacher.safetensors")
+
+
+def results(folder: Path) -> dict[str, str]:
+    return {name: tensors_hash(read_tensors(folder / name)[0]) for name in RESULTS if (folder / name).is_file()}
+
+
+@pytest.mark.parametrize("name", KILLED)
+def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not(name: str, is_full: bool, tmp_path: Path) -> None:
+    first, again = KILLED[name]
+    (tmp_path / "set.yaml").write_text(INSTANCES)
+    first = [*first, str(tmp_path / "set.yaml")] if first[-1] == "--instances" else first
+    whole, broken, draw = tmp_path / "whole", tmp_path / "broken", random.Random(0)
+    assert main([*first, "--out", str(whole)]) == 0
+    kills, command = 0, first
+    while kills < (12 if is_full else 2):
+        process = start(*command, "--out", str(broken))
+        if (broken / "config.json").exists() and command == again:
+            time.sleep(draw.uniform(0.0, 8.0))
+        elif not wait_until((broken / "config.json").exists, process):
+            break
+        else:
+            time.sleep(draw.uniform(0.0, 1.0))
+        if process.poll() is not None:
+            process.communicate()
+            break
+        killed(process)
+        kills, command = kills + 1, again
+    assert main([*again, "--out", str(broken)]) == 0
+    assert results(broken) == results(whole) != {}
+    assert [path for path in broken.rglob(".*") if path.name != ".lock"] == []
+
+
+def test_a_comparison_that_is_killed_again_and_again_has_every_run_once(is_full: bool, tmp_path: Path) -> None:
+    options = [*COMPARE, "--seeds", "3", "--epochs", "20", "--out", str(tmp_path / "broken")]
+    draw, kills = random.Random(0), 0
+    while kills < (10 if is_full else 2):
+        process = start(*options)
+        if not wait_until((tmp_path / "broken" / "comparison.json").exists, process):
+            break
+        time.sleep(draw.uniform(0.0, 8.0 if kills else 4.0))
+        if process.poll() is not None:
+            process.communicate()
+            break
+        killed(process)
+        kills += 1
+    assert main(options) == 0
+    rows = json.loads((tmp_path / "broken" / "comparison.json").read_text())["runs"]
+    assert sorted((row["arm"], row["seed"]) for row in rows) == [(arm, seed) for arm in ARMS for seed in range(3)]
+    assert not any(row["error"] for row in rows)
+
+
+def test_torchrun_is_stopped_and_killed(is_full: bool, tmp_path: Path) -> None:
+    shared = ["--around", "None", "--epochs", "60", "--checkpoint-seconds", "0"]
+    command, out = [*DISTILL, *shared], tmp_path / "broken"
+    for number in range(10 if is_full else 1):
+        process = start(*command, "--out", str(out), shared=True)
+        if not wait_until((out / "checkpoint" / "checkpoint.pt").exists, process):
+            process.communicate()
+            break
+        time.sleep(0.3 * number)
+        if process.poll() is not None:
+            process.communicate()
+            break
+        if number % 2:
+            code, errors = signalled(process, signal.SIGTERM)
+            assert code != 0
+            assert "interrupted at update" in errors
+        else:
+            killed(process)
+        command = ["distill", "--resume", "--no-progress"]
+    assert main(["distill", "--resume", "--no-progress", "--out", str(out)]) == 0
+    assert json.loads((out / "summary.json").read_text())["epochs"] == 60
+
+
+def test_leftovers_of_a_killed_process_are_removed(copy: Callable[[str], Path]) -> None:
+    folder = copy("stopped")
+    left = [folder / ".history.json.abcd1234", folder / "checkpoint" / ".checkpoint.pt.a_b_c_d_"]
+    kept = folder / ".mine"
+    for path in (*left, kept):
+        path.write_bytes(b"half")
+    assert main(["distill", "--resume", "--no-progress", "--out", str(folder)]) == 0
+    assert not any(path.exists() for path in left)
+    assert kept.exists()
