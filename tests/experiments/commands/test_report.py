@@ -50,7 +50,7 @@ def test_bad_comparisons_and_folders_are_refused(
         (content, "comparison.json is damaged: KeyError 'difference'"),
         (comparison_content() | {"version": 2}, "not a comparison of version 1"),
         (comparison_content() | {"runs": [3]}, "comparison.json is damaged"),
-        ([], "not a comparison of version 1"),
+        ([], "comparison.json is damaged: [] is not names and values"),
     ):
         (comparison / "comparison.json").write_text(json.dumps(damaged))
         assert_refused(comparison, message, capsys)
