@@ -86,6 +86,7 @@ class RunStepper:
         self.run = run if run is not None else _build(environment, keywords)
         self.runs = create_parallel_runs(self.run, num_runs, run_mode) if num_runs != 1 else None
         self._source = self.run if self.runs is None else self.runs
+        self._num_runs = num_runs
         self.num_instances = num_runs * self.run.batch_size
         self.action_map = ActionMap(self.run.temperature_range) if action == "normalized" else None
         self._plot: TemperaturePlot | None = None
@@ -163,9 +164,9 @@ class RunStepper:
     def _means(self, result: StepResult) -> dict[str, Tensor]:
         """Return the runs' mean temperatures ``(K,)``."""
         chosen = result.temperature
-        means = {"temperature": chosen.student.reshape(-1, self.run.batch_size).mean(dim=-1)}
+        means = {"temperature": chosen.student.reshape(self._num_runs, -1).mean(dim=-1)}
         if not chosen.is_shared:
-            means["teacher_temperature"] = chosen.teacher.reshape(-1, self.run.batch_size).mean(dim=-1)
+            means["teacher_temperature"] = chosen.teacher.reshape(self._num_runs, -1).mean(dim=-1)
         return means
 
     @usual_torch_settings()

@@ -316,7 +316,7 @@ BAD_INPUT = [
     (["--dataset", "mnist"], "unknown data set 'mnist'. Valid: arrays, cifar10, cifar100, coco, digits"),
     (["--student", "resnet"], "unknown network 'resnet'"),
     (["--agent-options", "n_step", "3"], "Did you mean 'n_steps'?"),
-    (["--agent-options", "learning_rate", "fast"], "refuses its options"),
+    (["--agent-options", "learning_rate", "fast"], "learning rate must be a number"),
     (["--temperature-min", "0"], "must be positive"),
     (["--temperature-min", "-1"], "must be positive"),
     (["--temperature-min", "9", "--temperature-max", "3"], "is empty"),

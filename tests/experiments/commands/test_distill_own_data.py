@@ -198,7 +198,7 @@ def test_the_preset_of_cifar100_starts_with_weights_of_the_field(tmp_path: Path)
     weights = tmp_path / "resnet56.pth"
     torch.save({"model": create_model("resnet56", 100, (3, 32, 32)).state_dict()}, weights)
     options = ["--train-images", "256", "--validation-images", "128", "--probe-size", "64", "--epochs", "2"]
-    preset = ["--preset", "cifar100/resnet56-resnet20/kd", "--teacher", str(weights), "--warmup-epochs", "1"]
+    preset = ["--preset", "cifar100/resnet56-resnet20/kd", "--teacher", str(weights), "--warmup-epochs", "1", "--force"]
     arguments = [*preset, *options, "--agent", "ppo", "--no-progress", "--device", "cpu", "--data-path", str(tmp_path)]
     assert main(["distill", *arguments, "--out", str(tmp_path / "run")]) == 0
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())

@@ -363,7 +363,7 @@ def test_an_explorer_begins_with_a_reset(make_run: MakeRun) -> None:
         ({"uncertain_ranks": (0.2, 0.1)}, "uncertain ranks must rise"),
         ({"uncertain_ranks": (-0.1, 0.0)}, "uncertain ranks must rise"),
         ({"confident_ranks": (0.95, 1.05)}, "confident ranks must rise"),
-        ({"confident_ranks": (math.nan, 0.9)}, "confident ranks must rise"),
+        ({"confident_ranks": (math.nan, 0.9)}, "confident ranks must be finite"),
         ({"confident_ranks": (0.15, 0.25)}, "must end before"),
         ({"confident_ranks": (0.7, 0.9)}, "equally many images, not shares of 0.1 and 0.2"),
         ({"first_share": 1.1}, "above 0 and at most 1, not 1.1"),

@@ -78,8 +78,8 @@ def test_torchvisions_networks_give_plain_logits_and_maps_that_shrink_in_trainin
         ),
         ("shufflenet_v2_x0_5", Taps(("conv1", "stage2", "stage3", "conv5"), (), "fc")),
         ("squeezenet1_1", Taps(("features.1", "features.4", "features.7", "features"), (), "classifier.1")),
-        ("swin_v2_b", Taps(("features.0.0", "permute"), (), "head")),
-        ("vit_b_32", Taps(("conv_proj",), (), "heads.head")),
+        ("swin_v2_b", Taps(("features.1", "features.3", "features.5", "permute"), (), "head")),
+        ("vit_b_32", Taps(("encoder",), (), "heads.head")),
     ],
 )
 def test_taps_are_where_the_maps_shrink(name: str, taps: Taps) -> None:

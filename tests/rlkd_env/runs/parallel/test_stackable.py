@@ -79,7 +79,7 @@ def layers() -> tuple[nn.Module, ...]:
     ("create_student", "reason"),
     [
         (dropout, "draws random numbers"),
-        (lambda: HiddenDropout(*layers()), "vmap"),
+        (lambda: HiddenDropout(*layers()), "draws random numbers"),
         (lambda: Branching(*layers()), "vmap"),
         (Tied, "shares weights"),
         (AveragedStatistics, "vmap"),
