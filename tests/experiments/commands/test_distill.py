@@ -331,7 +331,7 @@ BAD_INPUT = [
     (["--teacher", "/nowhere.safetensors"], "does not exist"),
     (["--policy", "/nowhere"], "does not exist"),
     (["--policy", "/nowhere", "--rule", "fixed"], "exclude each other"),
-    (["--config", "/nowhere.json"], "cannot be read"),
+    (["--config", "/nowhere.json"], "/nowhere.json does not exist"),
     (["--resume"], "no run to resume"),
     (["--calibrator", "gradients"], "unknown calibrator 'gradients'. Did you mean 'gradient'?"),
     (["--preset", "papr"], "unknown preset 'papr'. Did you mean 'paper'?"),

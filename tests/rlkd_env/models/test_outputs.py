@@ -106,9 +106,9 @@ def test_auxiliary_logits_count_by_their_weight() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
-def test_torchvisions_networks_keep_their_auxiliary_logits_if_they_are_asked_for(name: str) -> None:
-    shape = (3, 224, 224)
+@pytest.mark.parametrize(("name", "side"), [("googlenet", 96), ("inception_v3", 299)])
+def test_torchvisions_networks_keep_their_auxiliary_logits_if_they_are_asked_for(name: str, side: int) -> None:
+    shape = (3, side, side)
     network = create_model(f"torchvision/{name}", 5, shape, aux_logits=True)
     assert logits_hook(network) is not None
     batch = Batch(torch.rand(2, *shape), torch.arange(2), torch.arange(2))
