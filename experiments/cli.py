@@ -37,7 +37,10 @@ _COMMANDS: dict[str, type[CommandConfig]] = {
 """Options by command. Command NAME is run by the function ``run_NAME`` of the module ``experiments.commands.NAME``,
 which is imported only then."""
 _MODULES = {"bench": "experiments.commands.bench.command", "train-agent": "experiments.commands.train_agent.command"}
-_DESCRIPTION = "Knowledge distillation in which a reinforcement-learning agent sets every instance's temperature."
+_DESCRIPTION = (
+    "Knowledge distillation in which a reinforcement-learning agent sets every instance's temperature. "
+    "With --debug, any command shows the traceback of an error."
+)
 DEBUG = "--debug"
 """Option of all commands that shows the traceback of an error."""
 _LONGEST_MESSAGE = 500

@@ -196,7 +196,10 @@ def test_the_preset_of_cifar100_starts_with_weights_of_the_field(tmp_path: Path)
         few = {name: file[name][:size] for name, size in (("x_train", 5000), ("y_train", 5000), ("x_test", 200))}
         np.savez(tmp_path / "cifar100.npz", **few, y_test=file["y_test"][:200])
     weights = tmp_path / "resnet56.pth"
-    torch.save({"model": create_model("resnet56", 100, (3, 32, 32)).state_dict()}, weights)
+    teacher = create_model("resnet56", 100, (3, 32, 32))
+    for _ in range(20):  # its statistics have to be those of images, or its logits are in the thousands
+        teacher(torch.randn(32, 3, 32, 32))
+    torch.save({"model": teacher.state_dict()}, weights)
     options = ["--train-images", "256", "--validation-images", "128", "--probe-size", "64", "--epochs", "2"]
     preset = ["--preset", "cifar100/resnet56-resnet20/kd", "--teacher", str(weights), "--warmup-epochs", "1", "--force"]
     arguments = [*preset, *options, "--agent", "ppo", "--no-progress", "--device", "cpu", "--data-path", str(tmp_path)]
