@@ -14,13 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from rlkd_env.errors import UsageError
-from rlkd_env.utils.files import check_memory, check_regular, read_tensors
+from rlkd_env.utils.files import check_memory, check_numbers, check_regular, read_tensors
 from rlkd_env.utils.notices import tell
 
 AVERAGES = ("state_dict_ema", "model_ema", "ema", "ema_state_dict")
 """The keys under which training scripts store the average of a network's weights over training."""
 CONTAINERS = ("model", "state_dict", "model_state_dict", "net", "network", "weights", "module")
 """The keys under which they store the state dict itself, Lightning's among them."""
+_MOST_CONTAINERS = 3
+"""A state dict lies in so many of them at most."""
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "student.", "backbone.")
 """The prefixes that DataParallel, torch.compile and networks inside of others add to every name."""
 NO_WEIGHTS = ("total_ops", "total_params", "n_averaged")
@@ -92,13 +94,15 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _state_dict_in(content: Any, path: Path) -> dict[str, Tensor] | None:
+def _state_dict_in(content: Any, path: Path, levels: int = _MOST_CONTAINERS) -> dict[str, Tensor] | None:
     """Return the state dict in a file's content, wherever it is stored, or None if there is none."""
     if not isinstance(content, Mapping) or not content:
         return None
     if all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in content.items()):
         return dict(content)
-    found = {key: _state_dict_in(content.get(key), path) for key in (*AVERAGES, *CONTAINERS)}
+    if not levels:  # a container may hold itself
+        return None
+    found = {key: _state_dict_in(content.get(key), path, levels - 1) for key in (*AVERAGES, *CONTAINERS)}
     stored = [key for key, tensors in found.items() if tensors is not None]
     if not stored:
         return None
@@ -137,6 +141,7 @@ def load_shared_weights(
     forms = [_rename(form, expected, renames) for form in _without_prefixes(kept)]
     tensors = max(forms, key=lambda form: len(form.keys() & expected.keys()))  # the first of equally good ones
     fit_weights: Callable[[dict[str, Tensor]], dict[str, Tensor]] = getattr(network, "fit_weights", dict)
+    check_numbers(tensors, expected, source)
     tensors = fit_weights(tensors)
     shared = expected.keys() & tensors.keys()
     report = LoadReport(

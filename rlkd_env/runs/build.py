@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlkd_env.data import BatchStream, DataConfig, DataSource, Splits, TaskName, create_source
+from rlkd_env.data import BatchStream, DataSource, Splits, TaskName, create_source
+from rlkd_env.data.config import USUAL_PROBE
 from rlkd_env.data.normalization import NORMALIZATIONS, Constants, for_channels, read_normalization
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.state import InstanceState
@@ -31,6 +32,7 @@ from rlkd_env.tasks import Task, create_task
 from rlkd_env.training.logits_cache import StoredTeacher
 from rlkd_env.training.recipe import TeacherRecipe
 from rlkd_env.training.teacher import cache_folder, cached_teacher, load_teacher
+from rlkd_env.utils.files import expanded
 from rlkd_env.utils.memo import Memo, NoMemo
 from rlkd_env.utils.notices import tell
 from rlkd_env.utils.randomness import seeded
@@ -148,7 +150,7 @@ def build_run(
         reward=reward,
         temperature_range=resolve_range(*bounds, deviation),
         recipe=config.recipe,
-        probe_size=config.data.probe_size,
+        probe_size=config.data.probe_size or USUAL_PROBE,
         divergence_penalty=environment.divergence_penalty,
         teacher_deviation=deviation,
         views=config.batches.views,
@@ -156,7 +158,7 @@ def build_run(
         temperatures=environment.temperatures,
     )
     asked, found = config.data.probe_size, len(run.probe)
-    if found < asked != DataConfig.probe_size:
+    if asked is not None and found < asked:
         tell(f"rewards are measured on {found} images, all that the probe part has, not {asked}")
     curriculum = config.curriculum.curriculum()
     if curriculum is not None:
@@ -264,7 +266,7 @@ def _find_teacher(
         options = {"pretrained": True, **networks.teacher_options}
         return create_model(networks.teacher, splits.num_classes, splits.image_shape, **options).eval()
     if networks.teacher != "auto":
-        return load_teacher(Path(networks.teacher).expanduser(), splits, name, **networks.teacher_options)
+        return load_teacher(expanded(networks.teacher), splits, name, **networks.teacher_options)
     name = name or source.default_teacher
     if not source.trains_its_teacher:
         raise UsageError(

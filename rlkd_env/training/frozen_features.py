@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -23,7 +22,7 @@ from rlkd_env.errors import UsageError
 from rlkd_env.models.storage import load_network
 from rlkd_env.models.taps.features import forward_with_features
 from rlkd_env.training.teacher import cache_folder
-from rlkd_env.utils.files import read_tensors, tensors_hash, write_tensors
+from rlkd_env.utils.files import expanded, read_tensors, tensors_hash, write_tensors
 from rlkd_env.utils.notices import tell
 from rlkd_env.utils.options import Count, NonNegative, NonNegativeInt, Options
 
@@ -141,7 +140,7 @@ class FrozenFeatures(LabelledSource):
         if config.network is None:
             return None
         root = self.config.root
-        path = (root if root.is_dir() else root.parent) / Path(config.network).expanduser()
+        path = (root if root.is_dir() else root.parent) / expanded(config.network)
         return load_network(path, self._known_classes, images.image_shape, config.model)
 
 

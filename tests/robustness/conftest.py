@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,15 @@ LIMIT = 120
 def is_full(request: pytest.FixtureRequest) -> bool:
     """Whether the attack is made at its full size, which ``pytest -m attack`` asks for."""
     return "attack" in request.config.option.markexpr and "not attack" not in request.config.option.markexpr
+
+
+@pytest.fixture
+def tally(record_property: Callable[[str, object], None]) -> Iterator[Counter[str]]:
+    """Counts the cases of an attack by their kind, which ``--junitxml`` writes beside the test."""
+    cases: Counter[str] = Counter()
+    yield cases
+    for kind, number in cases.items():
+        record_property(kind, number)
 
 
 @pytest.fixture(autouse=True)
