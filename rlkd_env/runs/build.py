@@ -29,9 +29,10 @@ from rlkd_env.runs.reward import RewardMeter
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.sampling.curriculum import CurriculumSampler
 from rlkd_env.tasks import Task, create_task
+from rlkd_env.training.cache import cache_folder
 from rlkd_env.training.logits_cache import StoredTeacher
 from rlkd_env.training.recipe import TeacherRecipe
-from rlkd_env.training.teacher import cache_folder, cached_teacher, load_teacher
+from rlkd_env.training.teacher import cached_teacher, load_teacher
 from rlkd_env.utils.files import expanded
 from rlkd_env.utils.memo import Memo, NoMemo
 from rlkd_env.utils.notices import tell

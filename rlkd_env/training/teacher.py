@@ -5,14 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from torch import nn
 
 from rlkd_env.data import BatchStream, Splits, TaskName
@@ -23,10 +20,10 @@ from rlkd_env.models.engine import choose_engine
 from rlkd_env.models.outputs import check_batch_of_one
 from rlkd_env.models.storage import load_network, save_network
 from rlkd_env.tasks import create_task
+from rlkd_env.training.cache import cache_folder, cached
 from rlkd_env.training.recipe import TEACHER_FILE, TeacherRecipe
 from rlkd_env.training.update import Optimization
 from rlkd_env.utils.choices import MemoryFormat
-from rlkd_env.utils.notices import tell
 from rlkd_env.utils.randomness import StepRandomness, seeded
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -129,28 +126,6 @@ def load_teacher(path: Path, splits: Splits, model: str | None = None, **options
     return load_network(path, splits.num_classes, splits.image_shape, model, **options).to(splits.train.labels.device)
 
 
-def cache_folder() -> Path:
-    """Return, and make, the folder that the environment variable ``RLKD_CACHE`` names, else ``~/.cache/rlkd``."""
-    folder = Path(os.environ.get("RLKD_CACHE") or Path.home() / ".cache" / "rlkd")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a cached teacher; say so if another process has it."""
-    lock = FileLock(path.with_suffix(".lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        tell(f"another process trains the teacher {path}, or reads it: waiting for it")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def cached_teacher(
     dataset: str,
     splits: Splits,
@@ -158,11 +133,9 @@ def cached_teacher(
     on_epoch: Callable[[int, float], None] | None = None,
     task: TaskName = "classification",
 ) -> nn.Module:
-    """Return the teacher of this data set and recipe, trained at the first call and cached in :func:`cache_folder`.
+    """Return the teacher of this data set and recipe, trained at the first call and then in the cache.
 
-    Those of the embedded data sets come with the package (:data:`SHIPPED`). Processes
-    that ask at the same time wait for the one that trains, and say so. A teacher in a cache that cannot be written to
-    is taken as it is.
+    Those of the embedded data sets come with the package (:data:`SHIPPED`).
     """
     # The images are part of the key, so that a changed split never meets a teacher that has seen its test set.
     content = hashlib.sha256(json.dumps([dataset, recipe.as_key()]).encode())
@@ -170,18 +143,10 @@ def cached_teacher(
     name = f"teacher-{dataset}-{file_stem(recipe.model)}-{content.hexdigest()[:12]}.safetensors"
     if (SHIPPED / name).is_file():
         return load_teacher(SHIPPED / name, splits, recipe.model)
-    path = cache_folder() / name
-    if path.is_file() and not os.access(path.parent, os.W_OK):
-        return load_teacher(path, splits, recipe.model)
-    with _locked(path):
-        for left in path.parent.glob(f".{path.name}.*"):
-            left.unlink()
-        if path.is_file():
-            try:
-                return load_teacher(path, splits, recipe.model)
-            except UsageError as error:
-                tell(f"the cached teacher is trained anew: {error}")
-                path.unlink()
+
+    def make(path: Path) -> nn.Module:
         teacher = train_teacher(splits, recipe, on_epoch, task)
         save_network(path, teacher.state_dict(), recipe.model, splits.num_classes, splits.image_shape)
-    return teacher
+        return teacher
+
+    return cached(cache_folder() / name, "teacher", lambda path: load_teacher(path, splits, recipe.model), make)

@@ -33,8 +33,11 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 
 
 def start(*arguments: str, shared: bool = False) -> subprocess.Popen[str]:
-    """Start a command in a process group of its own, as a terminal does; shared by torchrun's processes if asked."""
-    return subprocess.Popen(
+    """Start a command in a process group of its own, as a terminal does; shared by torchrun's processes if asked.
+
+    Return as soon as rlkd's first line has been read, before which signals meet Python alone.
+    """
+    process = subprocess.Popen(
         [*(TORCHRUN if shared else [sys.executable, "-c", ENTRY]), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -43,6 +46,17 @@ def start(*arguments: str, shared: bool = False) -> subprocess.Popen[str]:
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
     )
+    wait_until(lambda: catches(process.pid, signal.SIGTERM), process)
+    return process
+
+
+def catches(pid: int, signum: int) -> bool:
+    """Return whether a process has a function for a signal."""
+    with suppress(OSError):
+        status = Path(f"/proc/{pid}/status").read_text()
+        caught = next(line for line in status.splitlines() if line.startswith("SigCgt:")).split()[1]
+        return bool(int(caught, 16) >> (signum - 1) & 1)
+    return False
 
 
 class Command(Protocol):

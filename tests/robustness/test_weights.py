@@ -79,7 +79,7 @@ def test_a_damaged_cached_teacher_is_trained_anew_with_a_line(
     file.write_bytes(bytes(content))
     capsys.readouterr()
     again = build_run(config).teacher.state_dict()
-    assert re.search(r"the cached teacher is trained anew: .* is damaged: its checksum", capsys.readouterr().err)
+    assert re.search(r"the cached teacher is made anew: .* is damaged: its checksum", capsys.readouterr().err)
     assert all(torch.equal(again[name], first[name]) for name in first)
 
 
