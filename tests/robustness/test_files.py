@@ -37,6 +37,16 @@ READERS: dict[str, tuple[str, str, Callable[[Path], list[str]]]] = {
         )
         for name in ("config.json", "checkpoint/checkpoint.pt")
     },
+    "export summary.json": ("run", "summary.json", lambda run: ["export", str(run), "--format", "state-dict"]),
+    "export student.safetensors": (
+        "run",
+        "student.safetensors",
+        lambda run: ["export", str(run), "--format", "state-dict"],
+    ),
+    **{
+        f"report a population's {name}": ("members", name, lambda run: ["report", str(run)])
+        for name in ("summary.json", "history.json")
+    },
     "resume a population": ("population", "population.json", lambda run: ["distill", "--resume", "--out", str(run)]),
     **{
         f"policy's {name}": (

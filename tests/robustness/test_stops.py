@@ -186,12 +186,17 @@ def test_a_comparison_that_is_killed_again_and_again_has_every_run_once(
 
 
 def test_torchrun_is_stopped_and_killed(is_full: bool, tally: Counter[str], tmp_path: Path) -> None:
-    epochs = 60 if is_full else 10
+    epochs = 2000 if is_full else 10
     shared = ["--rule", "fixed", "--student", "mlp8", *DEVICE, "--no-tensorboard", "--checkpoint-seconds", "0"]
     command, out = ["distill", *shared, "--epochs", str(epochs)], tmp_path / "broken"
+    file = out / "checkpoint" / "checkpoint.pt"
+
+    def written(path: Path) -> int:
+        return path.stat().st_mtime_ns if path.exists() else 0
+
     for number in range(10 if is_full else 1):
         process = start(*command, "--out", str(out), shared=True)
-        if not wait_until((out / "checkpoint" / "checkpoint.pt").exists, process):
+        if not wait_until(lambda before=written(file): written(file) != before, process):  # before that it is torchrun
             process.communicate()
             break
         time.sleep(0.3 * number)

@@ -11,7 +11,7 @@ from torchvision.datasets import VOCDetection
 from rlkd_env.data.detection.files import AnnotatedFiles, DetectionFiles
 from rlkd_env.data.splits import Part
 from rlkd_env.errors import UsageError
-from rlkd_env.utils.files import read_bytes
+from rlkd_env.utils.files import check_regular, read_bytes
 
 _NAMES = (
     "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep "
@@ -59,11 +59,16 @@ class VOC(DetectionFiles):
         return files
 
     def _has(self, chosen: ImageList) -> bool:
+        return self._list_of(chosen).is_file()
+
+    def _list_of(self, chosen: ImageList) -> Path:
         year, name = chosen
-        return (self.config.root / "VOCdevkit" / f"VOC{year}" / "ImageSets" / "Main" / f"{name}.txt").is_file()
+        return self.config.root / "VOCdevkit" / f"VOC{year}" / "ImageSets" / "Main" / f"{name}.txt"
 
     def _open(self, chosen: ImageList, download: bool = False) -> VOCDetection:
         year, name = chosen
+        if not download:
+            check_regular(self._list_of(chosen), _LARGEST_FILE)
         try:
             return VOCDetection(str(self.config.root), year, name, download=download)
         except (RuntimeError, OSError, UnicodeDecodeError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -112,7 +113,7 @@ def _add(files: AnnotatedFiles, path: Path) -> None:
     place, labels = len(files.paths), _labels_of(path)
     files.paths.append(path)
     files.sizes.append((width, height))
-    if not labels.exists():
+    if not os.path.lexists(labels):
         return
     for number, line in enumerate(read_text(labels, _LARGEST_TEXT).splitlines(), start=1):
         if line.strip():

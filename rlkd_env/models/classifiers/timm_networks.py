@@ -40,12 +40,12 @@ def create_timm(name: str, num_classes: int, image_shape: tuple[int, int, int], 
         UsageError: If the name or an option is unknown, the options do not fit the images, or pretrained weights cannot
             be had.
     """
-    check_timm(name)
     if found := _LOADING & options.keys():
         raise UsageError(
             f"timm's {name} cannot have the option {min(found)}, by which timm would read a file itself: name the file "
             f"(--teacher FILE --teacher-model {PREFIX}{name})"
         )
+    check_timm(name)
     import timm
 
     channels, height, width = image_shape
