@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from rlkd_env.data import create_source
-from rlkd_env.data.images import ImageSet, Preprocessing
+from rlkd_env.data.augmentation import Preprocessing
+from rlkd_env.data.images import ImageSet
 from rlkd_env.data.streamed import Reader, StreamedImages
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
