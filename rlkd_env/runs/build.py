@@ -174,6 +174,8 @@ def _check_task(task: TaskName, config: RunConfig, processes: Processes | None) 
         if config.recipe.class_balanced and config.curriculum.curriculum_phases:
             raise UsageError("a curriculum draws images by how hard they are: leave --class-balanced away")
         return
+    if config.recipe.mixing:
+        raise UsageError("mixup and CutMix are for classification: leave --mixup-alpha and --cutmix-alpha away")
     if len(config.networks.teachers) > 1:
         raise UsageError("several teachers are for classification: name one detector")
     if processes and processes.count > 1:

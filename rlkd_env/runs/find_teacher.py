@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from rlkd_env.data import DataSource, Splits, TaskName
-from rlkd_env.data.normalization import NORMALIZATIONS, Constants, for_channels, read_normalization
+from rlkd_env.data.normalization import AUTO, NORMALIZATIONS, Constants, for_channels, read_normalization
 from rlkd_env.errors import UsageError
 from rlkd_env.methods import check_method
 from rlkd_env.models import create_model
@@ -20,6 +20,7 @@ from rlkd_env.runs.config import RunConfig
 from rlkd_env.training.logits_cache import StoredTeacher
 from rlkd_env.training.recipe import TeacherRecipe
 from rlkd_env.training.teacher import cache_folder, cached_teacher, load_teacher, trained_normalization
+from rlkd_env.utils.notices import tell
 
 
 def teacher_name(config: RunConfig, is_given: bool) -> str:
@@ -60,6 +61,8 @@ def find_teacher(
                 f"the method {config.distillation.method!r} compares features, but only the teacher's logits come with "
                 "the data: choose a method of logits, such as kd or dkd"
             )
+        if networks.teacher_normalization != AUTO:
+            raise UsageError("--teacher-normalization is for teachers that see images: leave it out")
         return StoredTeacher()
     name = networks.teacher_models[0] or source.default_teacher
     if not source.trains_its_teacher:
@@ -96,25 +99,23 @@ def normalized_teacher(
     if task == "classification":
         give_logits(teacher, splits.image_shape)
     wanted = read_normalization(config.networks.teacher_normalization)
-    if wanted is None:
-        if own is None or task == "detection" or not _can_be_renormalized(splits):
-            return teacher
-        wanted = own
-    if task == "detection" or isinstance(teacher, StoredTeacher):
-        raise UsageError("--teacher-normalization is for classifiers that see images: leave it out")
+    if wanted is None and (own is None or task == "detection"):
+        return teacher
+    if task == "detection":
+        raise UsageError("--teacher-normalization is for classifiers: leave it out")
     preprocessing, channels = splits.train.preprocessing, splits.image_shape[0]
-    if not _can_be_renormalized(splits):
+    if not preprocessing.mean and not splits.train.is_within_unit:
+        if wanted is None:
+            tell("the images come normalised already: it is taken that they are normalised as the teacher's were")
+            return teacher
         raise UsageError(
             "the images come normalised already, so that the teacher's cannot be normalised otherwise: return them "
             "from 0 to 1, and name the student's constants with --normalization"
         )
     given = (preprocessing.mean, preprocessing.std) if preprocessing.mean else NORMALIZATIONS["none"]
     given = for_channels(given, channels)
-    wanted = wanted if (channels, len(wanted[0])) == (1, 3) else for_channels(wanted, channels)
-    if own is not None and wanted == given:
-        return teacher
-    return Renormalized(teacher, given, wanted)
-
-
-def _can_be_renormalized(splits: Splits) -> bool:
-    return bool(splits.train.preprocessing.mean) or splits.train.is_within_unit
+    constants = wanted or own
+    assert constants is not None
+    if (channels, len(constants[0])) != (1, 3):  # a teacher of colour images gets the grey ones three times
+        constants = for_channels(constants, channels)
+    return teacher if constants == given and wanted is None else Renormalized(teacher, given, constants)
