@@ -112,6 +112,8 @@ class CapturedUpdate(Update):
             return "several processes share the run"
         if self.method.is_stochastic:
             return f"the method {type(self.method).__name__} draws random numbers"
+        if self.method.waits_for_device:
+            return f"the method {type(self.method).__name__} waits for the device"
         if self.policy is not None:
             return "a policy is trained along with the student"
         if self.optimization.further is not None:
