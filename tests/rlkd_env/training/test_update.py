@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from methods import METHODS
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -32,17 +33,6 @@ WAITING = {
     "aten::repeat_interleave.Tensor",
 }
 """What makes a host wait for its device, or gives tensors of a size that the data decide."""
-METHODS: list[tuple[str, dict[str, Any]]] = [
-    ("kd", {}),
-    ("dkd", {}),
-    ("cross_entropy", {}),
-    ("pkt", {}),
-    ("sp", {}),
-    ("vid", {}),
-    ("adain", {}),
-    ("srrl", {}),
-    ("crd", {"negatives": 8}),
-]
 
 
 class NoWaiting(TorchDispatchMode):
