@@ -272,7 +272,7 @@ def _find_teacher(
             f"{dataset} --model {name}`, or pass a file of weights as --teacher"
         )
     recipe = TeacherRecipe.from_keywords(source.teacher_recipe, model=name)
-    return cached_teacher(dataset, splits, recipe, on_epoch, source.task)
+    return cached_teacher(splits, recipe, on_epoch, source.task)
 
 
 def _method_factory(

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from methods import WITHOUT_WAITING
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from agents.rules.create import RuleSetting, create_rule
 from rlkd_env.instances.temperature import Temperature
-from rlkd_env.methods import METHODS
 from rlkd_env.runs.parallel import create_parallel_runs
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.training.recipe import Recipe
@@ -33,12 +33,6 @@ WAITING = {
     "aten::repeat_interleave.Tensor",
 }
 """What makes a host wait for its device, or gives tensors of a size that the data decide."""
-OPTIONS: dict[str, dict[str, Any]] = {"crd": {"negatives": 8}}
-UPDATED = [
-    (name, OPTIONS.get(name, {}))
-    for name, method in METHODS.items()
-    if "classification" in method.tasks and not method.waits_for_device
-]
 
 
 class NoWaiting(TorchDispatchMode):
@@ -83,7 +77,7 @@ def updated_without_waiting(run: DistillationRun) -> None:
         assert float(metrics["loss"]) > 0
 
 
-@pytest.mark.parametrize(("method", "options"), UPDATED)
+@pytest.mark.parametrize(("method", "options"), WITHOUT_WAITING)
 def test_the_update_waits_for_no_device(make_run: MakeRun, method: str, options: dict[str, Any]) -> None:
     updated_without_waiting(make_run(method=method, method_options=options, student="digits_cnn", batch_size=16))
 
