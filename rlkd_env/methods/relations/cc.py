@@ -14,8 +14,9 @@ from rlkd_env.utils.options import Count, NonNegative
 def neighbours_loss(student: Tensor, teacher: Tensor) -> Tensor:
     """Return the products ``(N,)`` of the embeddings' absolute differences at neighbouring instances of the batch.
 
-    With embeddings ``(N, width)`` and d_i = |s_i - t_i|, the published loss is the mean over the N - 1 pairs of
-    neighbours of d_i · d_(i+1). An instance gets half of each pair that it is in, so that the mean is the same.
+    With embeddings ``(N, width)`` and d_i the absolute value of s_i - t_i, the published loss is the mean over the
+    N - 1 pairs of neighbours of d_i · d_(i+1). An instance gets half of each pair that it is in, so that the mean is
+    the same.
     """
     differences = (student - teacher).abs()
     products = (differences[:-1] * differences[1:]).sum(dim=-1)
