@@ -13,7 +13,7 @@ from agents.rules.schedules import Anneal
 from agents.rules.simple import FixedTemperature
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.policy import PolicyModule
-from rlkd_env.instances.schedule import AnnealedTemperature, teacher_unit
+from rlkd_env.instances.schedule import AnnealedTemperature
 from rlkd_env.instances.temperature import Policy, Temperature
 
 
@@ -101,7 +101,7 @@ class _AnnealedByRun(PolicyModule):
         self._terms = [_Copied(_terms_at_the_ends(schedules, are_regions)) for are_regions in (False, True)]
 
     def forward(self, outputs: InstanceOutputs) -> Temperature:
-        unit, progress = teacher_unit(outputs), float(outputs.progress)
+        unit, progress = outputs.teacher_unit, float(outputs.progress)
         first, last = self._terms[outputs.are_regions].on(unit.device)
         terms = (1.0 - progress) * first + progress * last
         constant, relative = terms.to(unit.dtype).unsqueeze(-1).unbind()

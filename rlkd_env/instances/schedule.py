@@ -5,26 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
-from rlkd_env.instances.temperature import parse_bound
 from rlkd_env.utils.choices import ANNEAL_IMAGES, ANNEAL_REGIONS
-
-_SMALLEST_UNIT = 1e-6
-
-
-def teacher_unit(outputs: InstanceOutputs) -> Tensor:
-    """Return the unit of relative temperatures in a batch, ``(K, 1)`` for K runs.
-
-    It is the mean over the run's instances of the standard deviation, over the classes, of the teacher's logits. Where
-    several processes share a run, each takes the mean over its own share of the batch.
-    """
-    logits = outputs.teacher_logits
-    deviation = logits.to(torch.promote_types(logits.dtype, torch.float32)).std(dim=-1, correction=0)
-    return outputs.by_run(deviation).mean(dim=1, keepdim=True).clamp(min=_SMALLEST_UNIT)
+from rlkd_env.utils.options import split_temperature
 
 
 @dataclass(frozen=True)
@@ -32,7 +17,7 @@ class AnnealedTemperature:
     """A temperature that falls along a run: ``log T = (1 - progress) · log first + progress · log last``.
 
     Args:
-        first: temperature of the run's first update: a number, or with suffix s a multiple of :func:`teacher_unit`.
+        first: temperature of the run's first update: a number, or with suffix s a multiple of ``outputs.teacher_unit``.
             None takes 3s, and for a detector's regions 2.
         last: temperature at its end, likewise. None takes 0.35s, and for regions 0.5.
 
@@ -50,13 +35,13 @@ class AnnealedTemperature:
 
     def __post_init__(self) -> None:
         for bound in (self.first, self.last):
-            if bound is not None and not 0 < parse_bound(bound, 1.0) < math.inf:
-                raise UsageError(f"the temperature must be positive and finite, not {bound}")
+            if bound is not None:
+                split_temperature(bound)
 
     def log_by_run(self, outputs: InstanceOutputs) -> Tensor:
         """Return the logarithm of K runs' temperatures, ``(K, 1)``."""
         constant, relative = self.terms(float(outputs.progress), outputs.are_regions)
-        return constant + relative * teacher_unit(outputs).log()
+        return constant + relative * outputs.teacher_unit.log()
 
     def of(self, outputs: InstanceOutputs) -> Tensor:
         """Return the temperatures of a batch, ``(N,)``; they are the same for all of a run's instances."""
@@ -70,10 +55,6 @@ class AnnealedTemperature:
         """
         first, last = ANNEAL_REGIONS if are_regions else ANNEAL_IMAGES
         first, last = first if self.first is None else self.first, last if self.last is None else self.last
-        ends = ((1.0 - progress, first), (progress, last))
-        constant = sum(share * math.log(parse_bound(bound, 1.0)) for share, bound in ends)
-        return constant, sum(share for share, bound in ends if _is_relative(bound))
-
-
-def _is_relative(bound: float | str) -> bool:
-    return str(bound).strip().lower().endswith("s")
+        ends = [(share, *split_temperature(bound)) for share, bound in ((1.0 - progress, first), (progress, last))]
+        constant = sum(share * math.log(value) for share, value, _ in ends)
+        return constant, sum(share for share, _, in_deviations in ends if in_deviations)

@@ -88,10 +88,11 @@ class DistillationConfig(Options):
     """The loss that the student learns from."""
 
     method: Annotated[str, NameOf("rlkd_env.methods.create:METHODS")] = "kd"
-    """KD method: kd, dkd, pkt, sp, vid, crd, srrl, adain, or cross_entropy (no distillation); for detection also fpn
-    and icd."""
+    """KD method: kd, dkd, dist; fitnet, at, nst, kdsvd, vid, srrl, adain; pkt, sp, rkd, cc, crd; for detection also fpn
+    and icd; cross_entropy (no distillation); or several of them, such as dkd+rkd."""
     method_options: dict[str, OptionValue] = field(default_factory=dict)
-    """Arguments of the method as NAME VALUE pairs, such as kd_weight 0.5 or temperature_squared False."""
+    """Arguments of the method as NAME VALUE pairs, such as kd_weight 0.5 or temperature_squared False; of several
+    methods with their names before them, such as rkd.feature_weight 2."""
     equal_gradients: bool = False
     """Scale the distillation terms' gradient with respect to the student's logits to the same norm for every instance,
     the batch's mean, so that a temperature sets its direction alone: an ablation of how temperatures weigh

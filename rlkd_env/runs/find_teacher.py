@@ -71,7 +71,7 @@ def find_teacher(
             f"{dataset} --model {name}`, or pass a file of weights as --teacher"
         )
     recipe = TeacherRecipe.from_keywords(source.teacher_recipe, model=name)
-    teacher = cached_teacher(dataset, splits, recipe, on_epoch, source.task)
+    teacher = cached_teacher(splits, recipe, on_epoch, source.task)
     return normalized_teacher(teacher, config, splits, source.task)
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rlkd_env.data import Batch, BatchStream, ImageSet, MemoryImages, Share, Splits
 from rlkd_env.data.stream import WHOLE
@@ -141,9 +140,12 @@ class Ingredients:
         engine, teacher = self.task.engine, update.teacher
         if update.why_plain is not None or not isinstance(self.splits.train, MemoryImages):
             return stream.batch
+
+        def ask(images: Tensor) -> Tensor:
+            return engine.forward(teacher.frozen, engine.images(images))
+
         asks = teacher.cache is None and not update.method.uses_features
-        forward = RecordedFunction(partial(engine.forward, teacher.frozen), self.device) if asks else None
-        return BatchesAhead(stream, None if forward is None else lambda images: forward(engine.images(images))).batch
+        return BatchesAhead(stream, RecordedFunction(ask, self.device) if asks else None).batch
 
     def probe_evaluation(
         self, evaluate: Callable[[ImageSet], Evaluation], student: nn.Module

@@ -173,22 +173,20 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def cached_teacher(
-    dataset: str,
     splits: Splits,
     recipe: TeacherRecipe,
     on_epoch: Callable[[int, float], None] | None = None,
     task: TaskName = "classification",
 ) -> nn.Module:
-    """Return the teacher of this data set and recipe, trained at the first call and cached in :func:`cache_folder`.
+    """Return the teacher of these images and this recipe, trained at the first call and cached in :func:`cache_folder`.
 
-    Those of the embedded data sets come with the package (:data:`SHIPPED`). Processes
-    that ask at the same time wait for the one that trains, and say so. A teacher in a cache that cannot be written to
-    is taken as it is.
+    Those of the embedded data sets come with the package (:data:`SHIPPED`). Processes that ask at the same time wait
+    for the one that trains, and say so. A teacher in a cache that cannot be written to is taken as it is.
     """
     # The images are part of the key, so that a changed split never meets a teacher that has seen its test set.
-    content = hashlib.sha256(json.dumps([dataset, recipe.as_key()]).encode())
+    content = hashlib.sha256(json.dumps(recipe.as_key()).encode())
     content.update(splits.teacher_train.fingerprint().encode())
-    name = f"teacher-{dataset}-{file_stem(recipe.model)}-{content.hexdigest()[:12]}.safetensors"
+    name = f"teacher-{file_stem(recipe.model)}-{content.hexdigest()[:12]}.safetensors"
     if (SHIPPED / name).is_file():
         return load_teacher(SHIPPED / name, splits, recipe.model)
     path = cache_folder() / name

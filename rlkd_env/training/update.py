@@ -198,7 +198,7 @@ class Update:
         self._steps_per_epoch = steps_per_epoch
         self._collective = collective or Collective()
         self._device = next(student.parameters()).device
-        self._randomness = StepRandomness(self._device)
+        self._randomness = StepRandomness(self._device, looks_on=task.engine.captured)
         self._called_student = self._collective.parallel(student) if stacked is None else stacked
         self._called_method = self._collective.parallel(method)
         method.gather = self._collective.gather

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from methods import WITHOUT_WAITING
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -33,17 +34,6 @@ WAITING = {
     "aten::repeat_interleave.Tensor",
 }
 """What makes a host wait for its device, or gives tensors of a size that the data decide."""
-METHODS: list[tuple[str, dict[str, Any]]] = [
-    ("kd", {}),
-    ("dkd", {}),
-    ("cross_entropy", {}),
-    ("pkt", {}),
-    ("sp", {}),
-    ("vid", {}),
-    ("adain", {}),
-    ("srrl", {}),
-    ("crd", {"negatives": 8}),
-]
 
 
 class NoWaiting(TorchDispatchMode):
@@ -88,7 +78,7 @@ def updated_without_waiting(run: DistillationRun) -> None:
         assert float(metrics["loss"]) > 0
 
 
-@pytest.mark.parametrize(("method", "options"), METHODS)
+@pytest.mark.parametrize(("method", "options"), WITHOUT_WAITING)
 def test_the_update_waits_for_no_device(make_run: MakeRun, method: str, options: dict[str, Any]) -> None:
     updated_without_waiting(make_run(method=method, method_options=options, student="digits_cnn", batch_size=16))
 

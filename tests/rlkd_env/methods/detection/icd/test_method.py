@@ -15,7 +15,7 @@ from rlkd_env.data.boxes import Boxes
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.methods import ICD, create_method
-from rlkd_env.methods.icd.method import masked_imitation_loss
+from rlkd_env.methods.detection.icd.method import masked_imitation_loss
 
 STUDENT, TEACHER = 6, 16
 TERMS = {"icd", "icd_identification", "icd_offsets"}

@@ -11,15 +11,15 @@ from small_detection import SIZES, random_maps, some_boxes
 from torch import Tensor, nn
 
 from rlkd_env.data.boxes import Boxes
-from rlkd_env.methods.icd.decoder import (
+from rlkd_env.methods.detection.icd.decoder import (
     CrossAttention,
     InstanceDecoder,
     attention_masks,
     position_embedding,
     shown_positions,
 )
-from rlkd_env.methods.icd.method import identification_loss, offset_loss
-from rlkd_env.methods.icd.queries import Queries, sample_queries
+from rlkd_env.methods.detection.icd.method import identification_loss, offset_loss
+from rlkd_env.methods.detection.icd.queries import Queries, sample_queries
 
 HEADS, WIDTH = 8, 16
 POSITIONS = sum(rows * columns for rows, columns in SIZES)

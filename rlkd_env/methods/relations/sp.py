@@ -7,7 +7,8 @@ from torch import Tensor
 
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.methods.base import Pair, features_of
-from rlkd_env.methods.feature_method import FeatureMethod, at_least_float32, require_stages
+from rlkd_env.methods.feature_method import FeatureMethod, at_least_float32
+from rlkd_env.methods.maps import require_stages
 
 
 def sp_loss(student_map: Tensor, teacher_map: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rlkd_env.errors import UsageError
 from rlkd_env.methods import create_method
-from rlkd_env.methods.adain import adaptive_instance_normalization, channel_statistics
+from rlkd_env.methods.features.adain import adaptive_instance_normalization, channel_statistics
 
 
 def statistics(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

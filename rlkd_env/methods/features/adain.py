@@ -6,10 +6,10 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.methods.base import Pair, features_of
-from rlkd_env.methods.feature_method import FeatureMethod, require_stages
+from rlkd_env.methods.feature_method import FeatureMethod
+from rlkd_env.methods.maps import shapes_of_stage
 from rlkd_env.models.taps.features import forward_from_stage
 from rlkd_env.utils.options import NonNegative
 
@@ -63,13 +63,9 @@ class AdaIN(FeatureMethod):
         temperature_squared: bool = True,
     ) -> None:
         super().__init__(pair, task_weight, kd_weight, feature_weight, temperature_squared)
-        require_stages(pair, "adain")
-        for network, shapes in (("student", pair.student), ("teacher", pair.teacher)):
-            count = len(shapes.stages)
-            if not -count <= stage < count:
-                raise UsageError(f"method 'adain' takes stage {stage}, but the {network} has only {count}: set stage")
+        student, teacher = shapes_of_stage(pair, "adain", stage)
         self.statistics_weight, self.stage = statistics_weight, stage
-        self.adapter = nn.Conv2d(pair.student.stages[stage][0], pair.teacher.stages[stage][0], kernel_size=1)
+        self.adapter = nn.Conv2d(student[0], teacher[0], kernel_size=1)
         self._pair = pair  # not a module, so the teacher does not become a part of this one
 
     def feature_losses(self, outputs: InstanceOutputs) -> dict[str, Tensor]:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.methods.base import Pair, features_of
-from rlkd_env.methods.feature_method import FeatureMethod, require_stages
+from rlkd_env.methods.feature_method import FeatureMethod
+from rlkd_env.methods.maps import at_smaller_size, shapes_of_stages, stages_of, sum_of_stages
 
 _START_VARIANCE = 5.0
 _SMALLEST_VARIANCE = 1e-5
@@ -47,9 +48,8 @@ class VariationalRegressor(nn.Module):
 
     def forward(self, student_map: Tensor, teacher_map: Tensor) -> Tensor:
         """Return the negative log-likelihood ``(N,)`` of the teacher's map; the larger map is pooled."""
-        height, width = map(min, student_map.shape[-2:], teacher_map.shape[-2:])
-        mean = self.mean(_pool(student_map, height, width))
-        return gaussian_loss(mean, self.variance, _pool(teacher_map, height, width))
+        student_map, teacher_map = at_smaller_size(student_map, teacher_map)
+        return gaussian_loss(self.mean(student_map), self.variance, teacher_map)
 
 
 class VID(FeatureMethod):
@@ -62,19 +62,10 @@ class VID(FeatureMethod):
 
     def prepare(self, pair: Pair) -> None:
         """Create a regressor for every pair of stages."""
-        require_stages(pair, "vid")
-        count = min(len(pair.student.stages), len(pair.teacher.stages))
-        shapes = zip(pair.student.stages[-count:], pair.teacher.stages[-count:], strict=True)
+        shapes = shapes_of_stages(pair, "vid")
         self.regressors = nn.ModuleList(VariationalRegressor(student[0], teacher[0]) for student, teacher in shapes)
 
     def feature_losses(self, outputs: InstanceOutputs) -> dict[str, Tensor]:
         """Return the term ``vid`` ``(N,)``."""
-        student, teacher = features_of(outputs)
-        count = len(self.regressors)
-        maps = zip(self.regressors, student.stages[-count:], teacher.stages[-count:], strict=True)
-        losses = [regressor(student_map, teacher_map) for regressor, student_map, teacher_map in maps]
-        return {"vid": self.feature_weight * torch.stack(losses).sum(dim=0)}
-
-
-def _pool(maps: Tensor, height: int, width: int) -> Tensor:
-    return maps if maps.shape[-2:] == (height, width) else F.adaptive_avg_pool2d(maps, (height, width))
+        maps = zip(self.regressors, stages_of(*features_of(outputs)), strict=True)
+        return {"vid": self.feature_weight * sum_of_stages([regressor(*both) for regressor, both in maps])}

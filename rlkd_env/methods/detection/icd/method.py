@@ -12,10 +12,10 @@ from rlkd_env.data.splits import TaskName
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.methods.base import Pair, features_of, regions_of
+from rlkd_env.methods.detection.fpn import matching_levels
+from rlkd_env.methods.detection.icd.decoder import InstanceDecoder, position_embedding, shown_positions, split_heads
+from rlkd_env.methods.detection.icd.queries import Queries, sample_queries
 from rlkd_env.methods.feature_method import FeatureMethod, require_detectors
-from rlkd_env.methods.fpn import matching_levels
-from rlkd_env.methods.icd.decoder import InstanceDecoder, position_embedding, shown_positions, split_heads
-from rlkd_env.methods.icd.queries import Queries, sample_queries
 from rlkd_env.utils.options import Count, NonNegative, Positive
 
 
@@ -60,7 +60,7 @@ class ICD(FeatureMethod):
     decays it along a cosine and clips gradients to a norm of 0.01, which hardly affects AdamW; neither is done here.
     Each loss is a mean over an image's boxes (the authors average the decoder's over the batch) and is the loss of each
     of the image's instances; images without boxes have none. Fake boxes are drawn by
-    :func:`~rlkd_env.methods.icd.queries.sample_queries`.
+    :func:`~rlkd_env.methods.detection.icd.queries.sample_queries`.
 
     Args:
         heads: The number of attention heads H, which must divide the width of the teacher's maps.

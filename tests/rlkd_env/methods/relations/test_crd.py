@@ -13,8 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
-from rlkd_env.methods import CRD, crd as crd_module, create_method
-from rlkd_env.methods.crd import NegativeSampler, bank_scores, contrastive_loss
+from rlkd_env.methods import CRD, create_method
+from rlkd_env.methods.relations.crd import NegativeSampler, bank_scores, contrastive_loss
 
 
 def setting(
@@ -116,7 +116,7 @@ def test_negatives_are_uniform_over_the_images_of_other_classes() -> None:
 
 
 def test_scores_equal_a_gather_of_the_bank_and_so_do_their_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(crd_module, "_LARGEST_PRODUCT", 100)  # 2 anchors at a time
+    monkeypatch.setattr("rlkd_env.methods.relations.crd._LARGEST_PRODUCT", 100)  # 2 anchors at a time
     generator = torch.Generator().manual_seed(0)
     bank = torch.randn(50, 6, generator=generator, dtype=torch.float64)
     anchors = torch.randn(7, 6, generator=generator, dtype=torch.float64).requires_grad_(True)

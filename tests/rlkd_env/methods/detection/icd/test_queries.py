@@ -10,7 +10,7 @@ import torch
 from small_detection import Box, boxes_of, some_boxes
 
 from rlkd_env.data.boxes import Boxes
-from rlkd_env.methods.icd.queries import Queries, sample_queries, scale_bins
+from rlkd_env.methods.detection.icd.queries import Queries, sample_queries, scale_bins
 
 HEIGHT, WIDTH = 32, 48
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rlkd_env.errors import UsageError
 from rlkd_env.methods import create_method
-from rlkd_env.methods.vid import VariationalRegressor, gaussian_loss
+from rlkd_env.methods.features.vid import VariationalRegressor, gaussian_loss
 
 
 def by_definition(regressor: VariationalRegressor, student: np.ndarray, teacher: np.ndarray) -> list[float]:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rlkd_env.methods.icd.queries import Queries, sines_and_cosines
+from rlkd_env.methods.detection.icd.queries import Queries, sines_and_cosines
 
 
 class CrossAttention(nn.Module):
