@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +75,7 @@ class DistillationResult:
 
 
 def distill(
-    teacher: nn.Module | str | Path,
+    teacher: nn.Module | str | Path | Sequence[str | Path],
     student: nn.Module | Callable[[], nn.Module] | str,
     data: Any,
     temperature: Any = None,
@@ -95,7 +95,8 @@ def distill(
 
     Args:
         teacher: a network that maps the images to logits ``(N, C)``, which stays as it is; or the path of a file of
-            weights; or ``"auto"``, which trains the teacher of a small data set once and keeps it.
+            weights, or several, whose logits are averaged; or ``"auto"``, which trains the teacher of a small data
+            set once and keeps it.
         student: a network, of which a copy is trained from its present weights on; or a function without arguments that
             returns a fresh one, whose weights follow from the seed; or a name such as ``"resnet20"``,
             ``"torchvision/resnet18"`` or ``"package.module:factory"``; or ``"auto"``.

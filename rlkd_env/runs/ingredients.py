@@ -119,9 +119,10 @@ class Ingredients:
             self._parts = self.probe, [self.probe.subset(torch.arange(at, len(self.probe), count)) for at in starts]
         return self._parts[1]
 
-    def create_stream(self, seed: int, share: Share = WHOLE) -> BatchStream:
-        """Return the shuffled batches of a seed, or a share of each."""
-        return BatchStream(self.splits.train, self.recipe.batch_size, seed, self.views, share)
+    def create_stream(self, seed: int, share: Share = WHOLE, train: ImageSet | None = None) -> BatchStream:
+        """Return the batches of a seed, or a share of each; ``train`` are the same images handed out in another way."""
+        recipe, train = self.recipe, self.splits.train if train is None else train
+        return BatchStream(train, recipe.batch_size, seed, self.views, share, recipe.mixing, recipe.class_balanced)
 
     def create_update(self, seed: int, stream: BatchStream, collective: Collective) -> Update:
         """Create a fresh student and everything that is trained along with it."""
@@ -163,7 +164,7 @@ class Ingredients:
         if isinstance(self.teacher, StoredTeacher) and train.teacher_logits is not None:
             return StoredLogits(train.teacher_logits)
         views = stream.views if train.is_random else 1
-        if not self.task.follows_logits or views is None or views >= self.recipe.epochs:
+        if not self.task.follows_logits or views is None or views >= self.recipe.epochs or self.recipe.mixing:
             return None
         size = views * len(train) * self.splits.num_classes * 4
         fits = size <= self.teacher_cache_bytes

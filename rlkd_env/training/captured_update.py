@@ -60,8 +60,8 @@ class _Captured:
 
     def take_batch(self, batch: Batch) -> None:
         """Copy a batch into the memory."""
-        own = _tensors(self.batch)
-        for name, value in _tensors(batch).items():
+        own = self.batch.tensors()
+        for name, value in batch.tensors().items():
             own[name].copy_(value)
 
     def take_temperature(self, temperature: Temperature) -> None:
@@ -209,7 +209,7 @@ class CapturedUpdate(Update):
         if hooks != self._hooks:
             self._hooks = hooks
             self._captured.clear()
-        kind = tuple((name, value.shape, value.dtype) for name, value in _tensors(batch).items())
+        kind = tuple((name, value.shape, value.dtype) for name, value in batch.tensors().items())
         if kind not in self._captured and self._may_capture_more():
             captured = self._capture(batch, step)
             if captured is not None:
@@ -254,12 +254,6 @@ class CapturedUpdate(Update):
         warnings.warn(f"updates are not captured as CUDA graphs, and so slower: {reason}", stacklevel=2)
 
 
-def _tensors(batch: Batch) -> dict[str, Tensor]:
-    """Return the tensors of a batch by name."""
-    named = ((entry.name, getattr(batch, entry.name)) for entry in fields(batch))
-    return {name: value for name, value in named if isinstance(value, Tensor)}
-
-
 def _copy(batch: Batch) -> Batch:
-    own: dict[str, Any] = {name: value.clone() for name, value in _tensors(batch).items()}
+    own: dict[str, Any] = {name: value.clone() for name, value in batch.tensors().items()}
     return replace(batch, **own)

@@ -9,11 +9,14 @@ import math
 from typing import Literal
 
 Augmentation = Literal["auto", "none", "flip", "crop_flip", "resized_crop"]
+AutoAugment = Literal["none", "randaugment", "trivialaugment"]
 DamagedImages = Literal["refuse", "skip"]
 Precision = Literal["auto", "float32", "bfloat16"]
 MemoryFormat = Literal["auto", "contiguous", "channels_last"]
 ScheduleName = Literal["cosine", "step", "constant"]
 OptimizerName = Literal["sgd", "adam", "adamw"]
+TeacherWeights = Literal["mean", "entropy"]
+"""How the logits of several teachers are averaged: alike, or by how sure each is of an instance."""
 Temperatures = Literal["shared", "separate"]
 """What is chosen for an instance: one temperature for teacher and student, or one for each."""
 ActionScale = Literal["log", "linear"]

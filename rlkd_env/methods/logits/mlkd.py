@@ -40,7 +40,8 @@ class MLKD(Method):
     The levels are instances, with KD's term, the batch (:func:`batch_loss`) and the classes (:func:`class_loss`).
 
     The temperatures are 0.5, 0.75, 1, 1.25 and 1.5 times the instance's own, which for T = 4 are the published ones.
-    KD's term carries the factor T², the others do not. The parts of an instance depend on the others in its batch.
+    KD's term carries the factor T², the others do not. The parts of an instance depend on the others in its batch. As
+    the terms are several times those of KD, the authors halve the learning rate for CIFAR-100.
 
     Two things of the authors' code are left out. It computes all terms on two views of every image, of which a stronger
     augmentation makes the second; a run has one view. And it multiplies the first view's terms by the share of

@@ -205,6 +205,18 @@ def test_mixed_batches_are_another_kind(make_run: MakeRun, device: str) -> None:
     assert_same_weights(plain.student, captured.student, device)
 
 
+@DEVICES
+def test_mixes_and_an_average_of_the_weights_need_no_plain_updates(make_run: MakeRun, device: str) -> None:
+    options = {"mixup_alpha": 0.4, "cutmix_alpha": 1.0, "ema_decay": 0.7, "class_balanced": True}
+    plain, captured = plain_and_captured(make_run, student="digits_cnn", device=device, **options)
+    for run in (plain, captured):
+        run.advance(FixedTemperature(4.0))
+    assert captured.update.why_plain is None
+    assert_same_weights(plain.student, captured.student, device)
+    for name, value in plain.weights().items():
+        torch.testing.assert_close(captured.weights()[name], value, rtol=1e-3, atol=1e-4)
+
+
 def test_a_hook_that_a_replay_would_leave_out_is_called_in_every_update(make_run: MakeRun) -> None:
     _, captured = plain_and_captured(make_run)
     captured.advance(FixedTemperature(4.0), steps=5)

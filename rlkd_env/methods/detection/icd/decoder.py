@@ -26,14 +26,25 @@ class CrossAttention(nn.Module):
         query, key, value = self.query(queries), self.key(keys), self.value(values)
         return split_heads(query, self.heads), split_heads(key, self.heads), split_heads(value, self.heads)
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Return what projected queries gather from the positions they attend to, ``(B, K, D)``."""
-        return self.output(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(start_dim=2))
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, is_shown: Tensor | None = None) -> Tensor:
+        """Return what projected queries gather from the positions they attend to, ``(B, K, D)``.
+
+        Those that are not ``is_shown`` ``(B, S)`` get no attention.
+        """
+        mask = None if is_shown is None else is_shown[:, None, None]
+        gathered = F.scaled_dot_product_attention(query, key, value, mask)
+        return self.output(gathered.transpose(1, 2).flatten(start_dim=2))
 
 
-def attention_masks(query: Tensor, key: Tensor) -> Tensor:
-    """Return the attention ``(B, H, K, S)`` of projected queries ``(B, H, K, D / H)`` to keys ``(B, H, S, D / H)``."""
-    return (query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5).softmax(dim=-1)
+def attention_masks(query: Tensor, key: Tensor, is_shown: Tensor | None = None) -> Tensor:
+    """Return the attention ``(B, H, K, S)`` of projected queries ``(B, H, K, D / H)`` to keys ``(B, H, S, D / H)``.
+
+    Positions that are not ``is_shown`` ``(B, S)`` get none.
+    """
+    scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+    if is_shown is not None:
+        scores = scores.masked_fill(~is_shown[:, None, None], float("-inf"))
+    return scores.softmax(dim=-1)
 
 
 @dataclass(frozen=True)
@@ -71,16 +82,19 @@ class InstanceDecoder(nn.Module):
         self.output_norm = nn.LayerNorm(width)
         self.predictor = _mlp(width, width, 5)
 
-    def forward(self, queries: Queries, features: Tensor, positions: Tensor) -> Decoded:
-        """Answer K queries per image from all maps' positions ``(B, S, D)`` and their embeddings ``(S, D)``."""
+    def forward(self, queries: Queries, features: Tensor, positions: Tensor, is_shown: Tensor | None = None) -> Decoded:
+        """Answer K queries per image from all maps' positions ``(B, S, D)`` and their embeddings ``(S, D)``.
+
+        Positions in the borders of images, which are not ``is_shown`` ``(B, S)``, take no part.
+        """
         asked = self.encoder(queries.vectors(self.num_classes, self.width))
         query, key, value = self.attention.project(asked, features + self.position(positions), features)
-        decoded = self.attention_norm(asked + self.attention(query, key, value))
+        decoded = self.attention_norm(asked + self.attention(query, key, value, is_shown))
         predicted = self.predictor(self.output_norm(decoded + self.feed_forward(decoded)))
         return Decoded(
             real_logits=predicted[..., 0],
             offsets=predicted[..., 1:].sigmoid(),
-            mask=_mask_of_real(query.detach(), key.detach(), queries),
+            mask=_mask_of_real(query.detach(), key.detach(), queries, is_shown),
             values=value.detach(),
         )
 
@@ -98,14 +112,30 @@ def position_embedding(sizes: Sequence[tuple[int, int]], width: int) -> Tensor:
     return torch.cat(embeddings)
 
 
+def shown_positions(shown: Tensor, sizes: Sequence[tuple[int, int]], height: int, width: int) -> Tensor:
+    """Return which positions ``(B, S)`` of maps of the given heights and widths see more than an image's border.
+
+    What the images of ``height`` and ``width`` pixels show is ``(B, 4)``. Of a border to the right and at the bottom,
+    positions are left out as the authors' code does: what is shown is rounded up to whole positions.
+    """
+    left, top, right, bottom = shown.unsqueeze(-1).unbind(dim=1)
+    levels = []
+    for rows, columns in sizes:
+        y, x = (torch.arange(count + 1, device=shown.device) / count for count in (rows, columns))
+        is_row = (y[:-1] * height < bottom) & (y[1:] * height > top)
+        is_column = (x[:-1] * width < right) & (x[1:] * width > left)
+        levels.append((is_row.unsqueeze(2) & is_column.unsqueeze(1)).flatten(start_dim=1))
+    return torch.cat(levels, dim=1)
+
+
 def split_heads(features: Tensor, heads: int) -> Tensor:
     """Split features ``(B, S, D)`` into heads, ``(B, H, S, D / H)``."""
     return features.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def _mask_of_real(query: Tensor, key: Tensor, queries: Queries) -> Tensor:
+def _mask_of_real(query: Tensor, key: Tensor, queries: Queries, is_shown: Tensor | None) -> Tensor:
     """Return the summed masks ``(B, H, S)`` of the real queries; masks of all would take six times the memory."""
-    masks = attention_masks(query[:, :, : queries.num_real], key)
+    masks = attention_masks(query[:, :, : queries.num_real], key, is_shown)
     return (masks * queries.is_real[:, None, : queries.num_real, None]).sum(dim=2)
 
 

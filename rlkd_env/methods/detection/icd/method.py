@@ -13,7 +13,7 @@ from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.methods.base import Pair, features_of, regions_of
 from rlkd_env.methods.detection.fpn import matching_levels
-from rlkd_env.methods.detection.icd.decoder import InstanceDecoder, position_embedding, split_heads
+from rlkd_env.methods.detection.icd.decoder import InstanceDecoder, position_embedding, shown_positions, split_heads
 from rlkd_env.methods.detection.icd.queries import Queries, sample_queries
 from rlkd_env.methods.feature_method import FeatureMethod, require_detectors
 from rlkd_env.utils.options import Count, NonNegative, Positive
@@ -52,7 +52,8 @@ class ICD(FeatureMethod):
     losses are :func:`identification_loss` and :func:`offset_loss`. Its attention to a box is the box's mask. Weighted
     by the sum of an image's masks, the student's values imitate the teacher's (:func:`masked_imitation_loss`). The
     teacher's values are the decoder's; the student's are a linear map of its own maps, trained by the imitation. The
-    student gets no gradient from the decoder's losses, and the decoder none from the imitation.
+    student gets no gradient from the decoder's losses, and the decoder none from the imitation. Borders of one colour,
+    beside images that are not square, get no attention and so are not imitated.
 
     Everything trained here has its own AdamW (weight decay 1e-4), whatever the student's optimiser. Published values:
     feature_weight 3 for two-stage and 8 for one-stage detectors, 8 heads, a learning rate of 1e-4. The authors' code
@@ -101,7 +102,8 @@ class ICD(FeatureMethod):
         self.decoder = InstanceDecoder(num_classes, width, heads)
         student_width = _width_of([pair.student.stages[number] for number in self.student_levels], "student")
         self.student_values = nn.Linear(student_width, width)
-        self.positions = nn.Buffer(position_embedding([shape[1:] for shape in shapes], width), persistent=False)
+        self.sizes = [shape[1:] for shape in shapes]
+        self.positions = nn.Buffer(position_embedding(self.sizes, width), persistent=False)
 
     def create_optimizer(self) -> torch.optim.Optimizer:
         """Return an AdamW for the decoder and the map of the student's values."""
@@ -113,8 +115,11 @@ class ICD(FeatureMethod):
         if outputs.images is None:
             raise ValueError("this method needs outputs with images")
         regions = regions_of(outputs)
-        queries = sample_queries(regions.real, *outputs.images.shape[-2:])
-        decoded = self.decoder(queries, _positions_of(teacher.stages, self.teacher_levels), self.positions)
+        image_size = outputs.images.shape[-2:]
+        queries = sample_queries(regions.real, *image_size)
+        shown = regions.real.shown
+        is_shown = None if shown is None else shown_positions(shown, self.sizes, *image_size)
+        decoded = self.decoder(queries, _positions_of(teacher.stages, self.teacher_levels), self.positions, is_shown)
         student_maps = _positions_of(student.stages, self.student_levels)
         if outputs.epoch < self.warmup_epochs:
             student_maps = student_maps.detach()

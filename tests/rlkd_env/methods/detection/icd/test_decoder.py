@@ -11,7 +11,13 @@ from small_detection import SIZES, random_maps, some_boxes
 from torch import Tensor, nn
 
 from rlkd_env.data.boxes import Boxes
-from rlkd_env.methods.detection.icd.decoder import CrossAttention, InstanceDecoder, attention_masks, position_embedding
+from rlkd_env.methods.detection.icd.decoder import (
+    CrossAttention,
+    InstanceDecoder,
+    attention_masks,
+    position_embedding,
+    shown_positions,
+)
 from rlkd_env.methods.detection.icd.method import identification_loss, offset_loss
 from rlkd_env.methods.detection.icd.queries import Queries, sample_queries
 
@@ -87,10 +93,46 @@ def layer_norm(x: np.ndarray) -> np.ndarray:
     return (x - x.mean(axis=-1, keepdims=True)) / np.sqrt(x.var(axis=-1, keepdims=True) + 1e-5)
 
 
-def test_the_decoder_equals_its_definition_query_by_query() -> None:
+def shown_by_hand() -> Tensor:
+    """Which positions of maps of 4 x 6 and 2 x 3 see more than the border of three images of 48 x 32.
+
+    They show all, the left 17 of 48 columns (three of six, two of three), and, mirrored, the right 31 of 48 and the top
+    8 of 32 rows.
+    """
+    images = []
+    for rows, columns, small_rows, small_columns in (
+        (range(4), range(6), range(2), range(3)),
+        (range(4), range(3), range(2), range(2)),
+        (range(1), range(2, 6), range(1), range(1, 3)),
+    ):
+        large = [row in rows and column in columns for row in range(4) for column in range(6)]
+        images.append(
+            large + [row in small_rows and column in small_columns for row in range(2) for column in range(3)]
+        )
+    return torch.tensor(images)
+
+
+def test_positions_are_shown_if_they_see_a_pixel_of_the_image() -> None:
+    shown = torch.tensor([[0.0, 0, 48, 32], [0, 0, 17, 32], [17, 0, 48, 8]])
+    assert torch.equal(shown_positions(shown, SIZES, height=32, width=48), shown_by_hand())
+
+
+def test_what_a_border_shows_changes_nothing() -> None:
+    decoder, queries, features = decoder_in_float64(), queries_of_some_boxes(), some_features()
+    positions, is_shown = position_embedding(SIZES, WIDTH).double(), shown_by_hand()
+    other = torch.where(is_shown.unsqueeze(-1), features, features + 5.0)
+    before, after = (decoder(queries, maps, positions, is_shown) for maps in (features, other))
+    torch.testing.assert_close(before.real_logits, after.real_logits)
+    torch.testing.assert_close(before.mask, after.mask)
+    assert before.mask.masked_select(~is_shown.unsqueeze(1)).abs().max() == 0, "so it is not imitated either"
+
+
+@pytest.mark.parametrize("has_borders", [False, True])
+def test_the_decoder_equals_its_definition_query_by_query(has_borders: bool) -> None:
     decoder, queries, features = decoder_in_float64(), queries_of_some_boxes(), some_features()
     positions = position_embedding(SIZES, WIDTH).double()
-    decoded = decoder(queries, features, positions)
+    is_shown = shown_by_hand() if has_borders else None
+    decoded = decoder(queries, features, positions, is_shown)
     vectors, size = queries.vectors(3, WIDTH).numpy(), WIDTH // HEADS
     for image in range(3):
         key = linear(decoder.attention.key, features[image].numpy() + linear(decoder.position, positions.numpy()))
@@ -102,6 +144,7 @@ def test_the_decoder_equals_its_definition_query_by_query() -> None:
             for head in range(HEADS):
                 own = slice(head * size, (head + 1) * size)
                 scores = np.exp(key[:, own] @ query[own] / math.sqrt(size))
+                scores *= 1.0 if is_shown is None else is_shown[image].numpy()
                 gathered[own] = scores / scores.sum() @ value[:, own]
                 mask[head] += float(queries.is_real[image, at]) * scores / scores.sum()
             x = layer_norm(asked + linear(decoder.attention.output, gathered))
