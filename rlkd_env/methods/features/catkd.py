@@ -56,5 +56,5 @@ class CATKD(FeatureMethod):
         """Return the term ``catkd`` ``(N,)``."""
         maps = [pooled_to(class_activation_maps(features), (self.size, self.size)) for features in features_of(outputs)]
         if self.normalized:
-            maps = [F.normalize(each, dim=(2, 3)) for each in maps]
+            maps = [F.normalize(each.flatten(start_dim=2), dim=-1) for each in maps]
         return {"catkd": self.feature_weight * mean_by_instance((maps[0] - maps[1]).square())}

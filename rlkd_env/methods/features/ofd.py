@@ -104,8 +104,8 @@ def _norms_before(pair: Pair) -> list[nn.BatchNorm2d | None]:
             norms.append((module, output))
 
     def look(name: str, module: nn.Module, inputs: Any) -> None:  # noqa: ARG001
-        own = [norm for norm, output in norms if output is inputs[0]]
-        found[name] = (own or [norm for norm, _ in norms] or [None])[-1]
+        own = [norm for norm, output in norms if output is inputs[0]] or [norm for norm, _ in norms]
+        found[name] = own[-1] if own else None
 
     names = taps_of(network).preactivations
     looks: list[Callable[..., None]] = [partial(look, name) for name in names]

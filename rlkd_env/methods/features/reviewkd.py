@@ -42,12 +42,13 @@ class AttentionFusion(nn.Module):
 
     def __init__(self, channels: int, width: int, teacher_channels: int, fuses: bool) -> None:
         super().__init__()
-        self.reduce = nn.Sequential(nn.Conv2d(channels, width, kernel_size=1, bias=False), nn.BatchNorm2d(width))
-        convolution = nn.Conv2d(width, teacher_channels, kernel_size=3, padding=1, bias=False)
-        self.adapt = nn.Sequential(convolution, nn.BatchNorm2d(teacher_channels))
+        first = nn.Conv2d(channels, width, kernel_size=1, bias=False)
+        last = nn.Conv2d(width, teacher_channels, kernel_size=3, padding=1, bias=False)
+        self.reduce = nn.Sequential(first, nn.BatchNorm2d(width))
+        self.adapt = nn.Sequential(last, nn.BatchNorm2d(teacher_channels))
         self.weigh = nn.Conv2d(2 * width, 2, kernel_size=1) if fuses else None
-        for layers in (self.reduce, self.adapt):
-            nn.init.kaiming_uniform_(layers[0].weight, a=1)
+        for convolution in (first, last):
+            nn.init.kaiming_uniform_(convolution.weight, a=1)
 
     def forward(self, maps: Tensor, behind: Tensor | None, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Return a map of the teacher's channels and a size, and what the stage before this one fuses."""
