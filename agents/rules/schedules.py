@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from agents.rules.base import Rule, check_temperature, number_type, repeat
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.schedule import AnnealedTemperature
 from rlkd_env.instances.temperature import Temperature
+from rlkd_env.utils.choices import ANNEAL_SHAPE
 
 
 class LinearSchedule(Rule):
@@ -54,9 +57,20 @@ class Anneal(Rule):
         last: temperature at its end; None takes 0.35s, and for regions 0.5.
     """
 
-    def __init__(self, first: float | str | None = None, last: float | str | None = None) -> None:
+    def __init__(
+        self,
+        first: float | str | None = None,
+        last: float | str | None = None,
+        shape: str = ANNEAL_SHAPE,
+        regions: tuple[float | str, float | str] | None = None,
+        cold_below: float | None = None,
+    ) -> None:
         super().__init__()
-        self.schedule = AnnealedTemperature(first, last)
+        self.schedule = AnnealedTemperature(first, last, shape, regions, cold_below)
+
+    def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+        """Return the whole schedule, defaults filled in."""
+        return self.schedule.description()
 
     def forward(self, outputs: InstanceOutputs) -> Temperature:
         """Return the schedule's temperature N times."""
