@@ -35,7 +35,6 @@ class Rule(PolicyModule):
     from_run: tuple[str, ...] = ()
     description: dict[str, Any] | None = None
 
-
     def __init__(self) -> None:  # without the *args of a module, as arguments are the rule's options
         super().__init__()
 

@@ -99,7 +99,9 @@ class _AnnealedByRun(PolicyModule):
         super().__init__()
         schedules = [rule.schedule for rule in rules]
         self._shapes = {
-            shape: _Copied(torch.tensor([float(schedule.shape == shape) for schedule in schedules], dtype=torch.float64))
+            shape: _Copied(
+                torch.tensor([float(schedule.shape == shape) for schedule in schedules], dtype=torch.float64)
+            )
             for shape in dict.fromkeys(schedule.shape for schedule in schedules)
         }
         self._schedules, self._terms = schedules, dict[tuple[bool, float], _Copied]()

@@ -46,7 +46,7 @@ class CosineSchedule(LinearSchedule):
 
 
 class Anneal(Rule):
-    """log T = (1 - progress) · log first + progress · log last: soft targets early, sharp ones late.
+    """log T = (1 - share) · log first + share · log last: soft targets early, sharp ones late; share is the progress.
 
     Temperatures with the suffix s are multiples of the mean standard deviation of the teacher's logits in the batch,
     so that the defaults suit any number of classes and any teacher. Relatives are Annealing-KD (Jafari et al., EACL
@@ -55,6 +55,10 @@ class Anneal(Rule):
     Args:
         first: temperature of the run's first update; None takes 3s, and for a detector's regions 2.
         last: temperature at its end; None takes 0.35s, and for regions 0.5.
+        shape: ``linear``, or ``cosine``, where the share is ½ (1 - cos(π · progress)).
+        regions: first and last for a detector's regions, apart from those of images.
+        cold_below: number of epochs below which a run of images starts colder, at first · √(epochs / cold_below). None
+            is 10, or 0, which is never, if ``first`` is given.
     """
 
     def __init__(

@@ -16,7 +16,13 @@ from rlkd_env.instances.temperature import parse_bound
 from rlkd_env.utils.choices import ANNEAL_COLD_BELOW, ANNEAL_IMAGES, ANNEAL_REGIONS, ANNEAL_SHAPE
 
 _SMALLEST_UNIT = 1e-6
-_BEFORE_SHAPES: dict[str, Any] = {"first": "3s", "last": "0.35s", "shape": "linear", "regions": (2.0, 0.5), "cold_below": 0}
+_BEFORE_SHAPES: dict[str, Any] = {
+    "first": "3s",
+    "last": "0.35s",
+    "shape": "linear",
+    "regions": (2.0, 0.5),
+    "cold_below": 0,
+}
 """The only schedule that there was when files did not tell its shape."""
 
 SHAPES: Mapping[str, Callable[[float], float]] = {

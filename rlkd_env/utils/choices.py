@@ -51,5 +51,5 @@ ANNEAL_IMAGES, ANNEAL_REGIONS = ("3s", "0.35s"), (2.0, 0.5)
 logits, of detectors' regions around 1, which is usual for them."""
 ANNEAL_COLD_BELOW = 10.0
 """Epochs below which an annealed run of images starts at lower temperatures."""
-ANNEAL_SHAPE = "cosine"
+ANNEAL_SHAPE = "linear"
 """How the logarithm of the temperature falls in between."""

@@ -29,7 +29,10 @@ def rules() -> dict[str, Rule]:
     """Return the rules by name."""
     fixed: dict[str, Rule] = {f"T={temperature}": FixedTemperature(float(temperature)) for temperature in FIXED}
     annealed = {
-        f"{shape}, {first} to {last}": Anneal(first, last, shape) for shape in SHAPES for first in FIRST for last in LAST
+        f"{shape}, {first} to {last}": Anneal(first, last, shape)
+        for shape in SHAPES
+        for first in FIRST
+        for last in LAST
     }
     return fixed | annealed | {"dts": DTS()}
 
@@ -59,7 +62,7 @@ def main(tasks: Sequence[str]) -> None:
     instances = {one.name: one for part in (read_instance_set("many"),) for one in (*part.train, *part.held_out)}
     for task in tasks:
         names = [name for name in rules() if (task, name) not in known]
-        for name, seed, accuracy in measured(instances[task], names, 32 if task.startswith("digits") else 4):
+        for name, seed, accuracy in measured(instances[task], names, 12 if task.startswith("digits") else 4):
             with FILE.open("a") as file:
                 file.write(f'{task},"{name}",{seed},{accuracy:.5f}\n')
 

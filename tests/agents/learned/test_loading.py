@@ -94,7 +94,10 @@ def test_a_file_that_tells_no_shape_means_the_schedule_of_its_time(tmp_path: Pat
     CoefficientForm("linear", RULE).policy(torch.zeros(6)).save(tmp_path)
     file = tmp_path / "policy.json"
     description = json.loads(file.read_text())
-    for ends, images, regions in (((None, None), ("3s", "0.35s"), (2, 0.5)), (("4s", None), ("4s", "0.35s"), ("4s", 0.5))):
+    for ends, images, regions in (
+        ((None, None), ("3s", "0.35s"), (2, 0.5)),
+        (("4s", None), ("4s", "0.35s"), ("4s", 0.5)),
+    ):
         rule = {key: description["rule"][key] for key in ("features", "width")}
         file.write_text(json.dumps({**description, "rule": {**rule, "first": ends[0], "last": ends[1]}}))
         schedule = create_rule("anneal", {"first": images[0], "last": images[1], "shape": "linear", "regions": regions})

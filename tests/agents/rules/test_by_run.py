@@ -14,7 +14,7 @@ from agents.rules.simple import FixedTemperature
 from rlkd_env.instances.outputs import InstanceOutputs
 
 FIXED = [FixedTemperature(temperature) for temperature in (0.613, 8.37, 4.0)]
-ANNEALED = [Anneal(), Anneal("2s", 0.7), Anneal(7, 0.5, "linear"), Anneal(7, "0.11s")]
+ANNEALED = [Anneal(), Anneal("2s", 0.7), Anneal(7, 0.5, "cosine"), Anneal(7, "0.11s")]
 OTHERS = [create_rule("dts"), create_rule("lskd"), create_rule("dtkd", {"gradient": False})]
 MIXED: list[Rule] = [OTHERS[0], FIXED[0], ANNEALED[0], OTHERS[1], FIXED[1], ANNEALED[2], OTHERS[2]]
 

@@ -26,7 +26,7 @@ def at(progress: float, scale: float = 1.0, num_classes: int = 7) -> InstanceOut
     [
         ({"shape": "linear"}, [8.0, 4.0, 2.0, 1.0, 0.5]),
         ({"shape": "cosine"}, [2 ** (1 + 2 * math.cos(math.pi * over / 4)) for over in range(5)]),
-        ({}, [2 ** (1 + 2 * math.cos(math.pi * over / 4)) for over in range(5)]),
+        ({}, [8.0, 4.0, 2.0, 1.0, 0.5]),
     ],
 )
 def test_annealing_goes_geometrically_from_first_to_last(shape: dict[str, str], expected: list[float]) -> None:

@@ -53,7 +53,7 @@ def test_without_coefficients_the_rule_is_the_annealed_schedule(seed: int, progr
 
 
 def test_the_rule_is_the_formula_that_it_states() -> None:
-    rule = CoefficientRule(("student_performance", "teacher_relative_spread"), first="3s", last="1s", shape="linear")
+    rule = CoefficientRule(("student_performance", "teacher_relative_spread"), first="3s", last="1s")
     batch, coefficients = outputs(), torch.tensor([[0.3, -0.5, 0.7]])
     spread = batch.teacher_logits.double().std(-1, correction=0)
     confidence = (batch.student_logits.double() / spread.mean()).softmax(-1).gather(-1, batch.labels[:, None])[:, 0]
