@@ -13,7 +13,7 @@ from agents.rules.schedules import Anneal
 from agents.rules.simple import FixedTemperature
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.policy import PolicyModule
-from rlkd_env.instances.schedule import SHAPES, AnnealedTemperature, teacher_unit
+from rlkd_env.instances.schedule import SHAPES, AnnealedTemperature
 from rlkd_env.instances.temperature import Policy, Temperature
 
 
@@ -107,7 +107,7 @@ class _AnnealedByRun(PolicyModule):
         self._schedules, self._terms = schedules, dict[tuple[bool, float], _Copied]()
 
     def forward(self, outputs: InstanceOutputs) -> Temperature:
-        unit, progress = teacher_unit(outputs), float(outputs.progress)
+        unit, progress = outputs.teacher_unit, float(outputs.progress)
         kind = outputs.are_regions, outputs.epochs
         if kind not in self._terms:
             self._terms[kind] = _Copied(_terms_at_the_ends(self._schedules, *kind))

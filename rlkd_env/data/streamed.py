@@ -19,9 +19,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as transforms
 
+from rlkd_env.data.augmentation import PLAIN, Preprocessing
 from rlkd_env.data.config import DataConfig
 from rlkd_env.data.decoding import as_seen
-from rlkd_env.data.images import ImageSet, MemoryImages, Preprocessing, Request
+from rlkd_env.data.images import ImageSet, MemoryImages, Request
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.files import check_regular
 from rlkd_env.utils.notices import tell
@@ -198,7 +199,7 @@ class StreamedImages(ImageSet):
     @property
     def is_random(self) -> bool:
         """Whether training views differ from the images."""
-        return self.reader.is_random
+        return self.reader.is_random or self.preprocessing.changes.are_made
 
     @property
     def is_within_unit(self) -> bool:
@@ -227,9 +228,7 @@ class StreamedImages(ImageSet):
         batches = ((self.positions[positions.cpu()], view) for positions, view in requests)
         workers = 0 if multiprocessing.current_process().daemon else self.workers  # a worker may have none of its own
         options: dict[str, Any] = {"num_workers": workers, "pin_memory": self.labels.device.type == "cuda"}
-        loader = DataLoader(
-            _Reading(self.reader), batch_size=None, sampler=batches, worker_init_fn=_begin_worker, **options
-        )
+        loader = DataLoader(self._reading, batch_size=None, sampler=batches, worker_init_fn=_begin_worker, **options)
         with starting_children():
             return map(_readable_pixels, loader)
 
@@ -254,7 +253,11 @@ class StreamedImages(ImageSet):
         return content.hexdigest()
 
     def _read(self, positions: Tensor, view: int | None) -> Tensor:
-        return _readable_pixels(_Reading(self.reader)[(self.positions[positions.cpu()], view)])
+        return _readable_pixels(self._reading[(self.positions[positions.cpu()], view)])
+
+    @property
+    def _reading(self) -> _Reading:
+        return _Reading(self.reader, self.preprocessing)
 
 
 def _begin_worker(number: int) -> None:  # noqa: ARG001
@@ -302,8 +305,8 @@ class _Reading(Dataset[Any]):
     A user's transforms may be random without a view too, and then follow from the image's position.
     """
 
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
+    def __init__(self, reader: Reader, preprocessing: Preprocessing = PLAIN) -> None:
+        self._reader, self._change = reader, preprocessing.change
 
     def __getitem__(self, request: Request) -> Tensor | Unreadable:
         positions, view = request
@@ -314,5 +317,5 @@ class _Reading(Dataset[Any]):
                 image = self._reader.read(position, is_augmented=view is not None)
                 if isinstance(image, Unreadable):
                     return image
-                images.append(image)
+                images.append(image if view is None else self._change(image))
         return torch.stack(images)

@@ -19,9 +19,9 @@ from torch import Tensor
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.features import FEATURES
 from rlkd_env.instances.outputs import InstanceOutputs
-from rlkd_env.instances.schedule import AnnealedTemperature, teacher_unit
+from rlkd_env.instances.schedule import AnnealedTemperature
 from rlkd_env.instances.state import InstanceState
-from rlkd_env.utils.choices import ANNEAL_SHAPE, COEFFICIENT_FEATURES, COEFFICIENT_WIDTH
+from rlkd_env.utils.choices import ANNEAL_SHAPE, COEFFICIENT_FEATURES, DEFAULT_WIDTH
 
 _FARTHEST = 2.0
 """Deviations from the batch's mean at which a feature ends."""
@@ -61,7 +61,7 @@ class CoefficientRule:
     """
 
     features: tuple[str, ...] = COEFFICIENT_FEATURES
-    width: float = COEFFICIENT_WIDTH
+    width: float = DEFAULT_WIDTH
     first: float | str | None = None
     last: float | str | None = None
     shape: str = ANNEAL_SHAPE
@@ -99,7 +99,7 @@ class CoefficientRule:
             for name in ("logit_correlation", "agreement")
         )
         spread = outputs.by_run(outputs.student_logits.detach().float().std(dim=-1, correction=0)).mean(dim=1)
-        ratio = (spread / teacher_unit(outputs).squeeze(1)).log() / math.log(_LARGEST_RATIO)
+        ratio = (spread / outputs.teacher_unit.squeeze(1)).log() / math.log(_LARGEST_RATIO)
         progress = torch.zeros_like(ratio) + (2.0 * outputs.progress - 1.0)
         context = torch.stack([progress, correlation, 2.0 * agreement - 1.0, ratio], dim=1)
         return context.nan_to_num(nan=0.0, posinf=1.0, neginf=-1.0).clamp(-1.0, 1.0)
@@ -115,7 +115,7 @@ class CoefficientRule:
 
         A feature that is the same for all instances of a batch is 0, and so is all that is not finite.
         """
-        unit = teacher_unit(outputs).repeat_interleave(len(outputs.labels) // outputs.num_runs, dim=0)
+        unit = outputs.teacher_unit.repeat_interleave(len(outputs.labels) // outputs.num_runs, dim=0)
         student, teacher = outputs.student_logits.detach() / unit, outputs.teacher_logits / unit
         values = outputs.by_run(self.state(replace(outputs, student_logits=student, teacher_logits=teacher)))
         least = _LEAST_DEVIATION * (self.state.high - self.state.low)

@@ -27,6 +27,7 @@ _PER_INSTANCE = (
     "auxiliary_loss",
 )
 _PER_IMAGE = ("images", "student_features", "teacher_features", "regions")
+_SMALLEST_UNIT = 1e-6
 _REGISTER = 16
 _MANY_ROWS = 256
 
@@ -137,6 +138,17 @@ class InstanceOutputs:
     def are_regions(self) -> bool:
         """Whether the instances are a detector's regions rather than whole images."""
         return self.regions is not None or self.further_loss is not None
+
+    @cached_property
+    def teacher_unit(self) -> Tensor:
+        """The unit of relative temperatures, ``(K, 1)`` for K runs.
+
+        It is the mean over the run's instances of the standard deviation, over the classes, of the teacher's logits.
+        Where several processes share a run, each takes the mean over its own share of the batch.
+        """
+        logits = self.teacher_logits
+        deviation = logits.to(torch.promote_types(logits.dtype, torch.float32)).std(dim=-1, correction=0)
+        return self.by_run(deviation).mean(dim=1, keepdim=True).clamp(min=_SMALLEST_UNIT)
 
     @cached_property
     def _student_log_softmax(self) -> Tensor:

@@ -7,15 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.instances.outputs import InstanceOutputs
-from rlkd_env.instances.temperature import parse_bound
 from rlkd_env.utils.choices import ANNEAL_COLD_BELOW, ANNEAL_IMAGES, ANNEAL_REGIONS, ANNEAL_SHAPE
+from rlkd_env.utils.options import split_temperature
 
-_SMALLEST_UNIT = 1e-6
 _BEFORE_SHAPES: dict[str, Any] = {
     "first": "3s",
     "last": "0.35s",
@@ -32,17 +30,6 @@ SHAPES: Mapping[str, Callable[[float], float]] = {
 """How far a schedule has gone from its start to its end, from 0 to 1, by the run's progress."""
 
 
-def teacher_unit(outputs: InstanceOutputs) -> Tensor:
-    """Return the unit of relative temperatures in a batch, ``(K, 1)`` for K runs.
-
-    It is the mean over the run's instances of the standard deviation, over the classes, of the teacher's logits. Where
-    several processes share a run, each takes the mean over its own share of the batch.
-    """
-    logits = outputs.teacher_logits
-    deviation = logits.to(torch.promote_types(logits.dtype, torch.float32)).std(dim=-1, correction=0)
-    return outputs.by_run(deviation).mean(dim=1, keepdim=True).clamp(min=_SMALLEST_UNIT)
-
-
 @dataclass(frozen=True)
 class AnnealedTemperature:
     """A temperature that falls along a run: ``log T = (1 - share) · log first + share · log last``.
@@ -50,7 +37,7 @@ class AnnealedTemperature:
     The share is the run's progress, or the part of a half cosine that lies behind it, whose ends are flat.
 
     Args:
-        first: temperature of the run's first update: a number, or with suffix s a multiple of :func:`teacher_unit`.
+        first: temperature of the run's first update: a number, or with suffix s a multiple of ``outputs.teacher_unit``.
             None takes the default, :data:`~rlkd_env.utils.choices.ANNEAL_IMAGES`.
         last: temperature at its end, likewise.
         shape: how it falls in between: a name in :data:`SHAPES`.
@@ -81,8 +68,8 @@ class AnnealedTemperature:
                 raise UsageError(f"the temperatures of regions must be two, the first and the last, not {self.regions}")
             object.__setattr__(self, "regions", tuple(self.regions))
         for bound in (self.first, self.last, *(self.regions or ())):
-            if bound is not None and not 0 < parse_bound(bound, 1.0) < math.inf:
-                raise UsageError(f"the temperature must be positive and finite, not {bound}")
+            if bound is not None:
+                split_temperature(bound)
         if self.cold_below is not None and not 0 <= self.cold_below < math.inf:
             raise UsageError(f"cold_below must be a finite number of epochs, or 0, not {self.cold_below}")
         if self.shape not in SHAPES:
@@ -91,7 +78,7 @@ class AnnealedTemperature:
     def log_by_run(self, outputs: InstanceOutputs) -> Tensor:
         """Return the logarithm of K runs' temperatures, ``(K, 1)``."""
         constant, relative = self.terms(float(outputs.progress), outputs.are_regions, outputs.epochs)
-        return constant + relative * teacher_unit(outputs).log()
+        return constant + relative * outputs.teacher_unit.log()
 
     def of(self, outputs: InstanceOutputs) -> Tensor:
         """Return the temperatures of a batch, ``(N,)``; they are the same for all of a run's instances."""
@@ -103,13 +90,12 @@ class AnnealedTemperature:
 
         Both are linear in what :data:`SHAPES` makes of the progress. ``epochs`` are those of the whole run.
         """
-        first, last = self.ends(are_regions)
         over, colder = SHAPES[self.shape](progress), 0.0
         if not are_regions and self._cold_below:
             colder = min(0.0, math.log(max(epochs, 1.0) / self._cold_below) / 2.0)
-        starts = (1.0 - over) * (math.log(parse_bound(first, 1.0)) + colder)
-        relative = sum(share for share, bound in ((1.0 - over, first), (over, last)) if _is_relative(bound))
-        return starts + over * math.log(parse_bound(last, 1.0)), relative
+        (first, is_first_relative), (last, is_last_relative) = map(split_temperature, self.ends(are_regions))
+        constant = (1.0 - over) * (math.log(first) + colder) + over * math.log(last)
+        return constant, (1.0 - over) * is_first_relative + over * is_last_relative
 
     def ends(self, are_regions: bool) -> tuple[float | str, float | str]:
         """Return the temperatures at the start and at the end, defaults filled in."""
@@ -140,7 +126,3 @@ def described_schedule(description: Mapping[str, Any]) -> dict[str, Any]:
         ends.get(end, usual) for end, usual in zip(("first", "last"), _BEFORE_SHAPES["regions"], strict=True)
     )
     return {**_BEFORE_SHAPES, "regions": regions, **ends}
-
-
-def _is_relative(bound: float | str) -> bool:
-    return str(bound).strip().lower().endswith("s")

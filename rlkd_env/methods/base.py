@@ -57,7 +57,9 @@ class Method(nn.Module, ABC):
         uses_temperature: Whether any term depends on the temperatures.
         uses_features: Whether the method needs outputs with images and features.
         tasks: The tasks that the method supports.
+        is_addition: Whether the method is KD plus terms of its own, which are all that it adds to a composition.
         is_stochastic: Whether the loss draws from torch's global generator, so that it cannot be captured or stacked.
+        waits_for_device: Whether computing the loss waits for the device, so that it cannot be captured.
         gather: Maps values ``(n, ...)`` of this process's share of the batch to those of the whole batch ``(N, ...)``,
             for a memory that must be the same in all processes of a distributed run.
         equal_gradients: Whether the gradient of each instance's temperature-dependent terms with respect to the
@@ -68,7 +70,9 @@ class Method(nn.Module, ABC):
     uses_temperature = True
     uses_features = False
     tasks: tuple[TaskName, ...] = ("classification",)
+    is_addition = False
     is_stochastic = False
+    waits_for_device = False
 
     def __init__(self, task_weight: float) -> None:
         super().__init__()

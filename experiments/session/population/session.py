@@ -47,12 +47,12 @@ class PopulationSession(DistillSession):
             from rlkd_env.envs.vector_env import KDVectorEnv
 
             slots = KDVectorEnv(run=run, num_runs=count, run_mode=mode)
-            records = PopulationRecords(slots.runs, self.folder, self.members)
+            records = PopulationRecords(slots.runs, self.folder, self.members, self.config.output.patience)
             return slots.runs, records, AgentPhases(self.config, choice, slots, records)
         rules = [rule.create(run, seed) for rule in self.members.values() if rule is not None]
         runs, policy = create_parallel_runs(run, count, mode), PolicyByRun(rules)
         runs.check_policy(policy)
-        records = PopulationRecords(runs, self.folder, self.members)
+        records = PopulationRecords(runs, self.folder, self.members, self.config.output.patience)
         return runs, records, PolicyPhases(runs, records, lambda: policy)
 
     def _create_members(self) -> dict[str, RuleChoice | None]:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
-from rlkd_env.data.images import ImageSet, MemoryImages, Preprocessing
+from rlkd_env.data.augmentation import ImageChanges, Preprocessing
+from rlkd_env.data.images import ImageSet, MemoryImages
 from rlkd_env.data.splits import LabelledSource
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.choices import Augmentation
@@ -56,7 +57,8 @@ class Arrays(LabelledSource):
         if augmentation == "resized_crop":
             raise UsageError("the augmentation resized_crop needs image files; here it can be none, flip or crop_flip")
         crop_padding = pixels.shape[-1] // 8 if augmentation == "crop_flip" else 0
-        return Preprocessing(mean, std, crop_padding, flip=augmentation in ("flip", "crop_flip"))
+        flip = augmentation in ("flip", "crop_flip")
+        return Preprocessing(mean, std, crop_padding, flip, ImageChanges.of(self.config))
 
     @cached_property
     def _parts(self) -> tuple[MemoryImages, MemoryImages | None]:

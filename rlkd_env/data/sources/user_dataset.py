@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from rlkd_env.data.images import ImageSet, Preprocessing
+from rlkd_env.data.augmentation import ImageChanges, Preprocessing
+from rlkd_env.data.images import ImageSet
 from rlkd_env.data.sources.arrays import as_labels
 from rlkd_env.data.splits import LabelledSource, Part
 from rlkd_env.data.streamed import DatasetReader, StreamedImages
@@ -135,14 +136,14 @@ class UserDataset(LabelledSource):
 
     def _preprocessing(self, reader: DatasetReader) -> Preprocessing:
         constants = self.config.constants(reader.image_shape[0])
-        if constants is None:
-            return Preprocessing()
-        if not reader.is_within_unit:
+        changes = ImageChanges.of(self.config)
+        unfit = "--normalization" if constants is not None else "--auto-augment"
+        if not reader.is_within_unit and (constants is not None or changes.auto_augment != "none"):
             raise UsageError(
                 f"the images of {self.config.dataset} are not from 0 to 1, and so normalised already: leave "
-                "--normalization out, or return them without normalisation"
+                f"{unfit} out, or return them without normalisation"
             )
-        return Preprocessing(*constants)
+        return Preprocessing(*(constants or ((), ())), changes=changes)
 
 
 def _labels(dataset: Dataset[Any]) -> np.ndarray:

@@ -193,13 +193,12 @@ def test_the_cache_of_teachers_takes_every_name(
     for _ in range(2):
         splits = DATASETS["digits"]().splits()
         cached_teacher(
-            "digits",
             splits,
             TeacherRecipe(model="cached_code:make", epochs=1),
             lambda epoch, loss: trained.append(epoch),
         )
     assert trained == [1]
-    assert list(teacher_cache.glob("teacher-digits-cached_code-make-*.safetensors"))
+    assert list(teacher_cache.glob("teacher-cached_code-make-*.safetensors"))
 
 
 @pytest.mark.real_data
