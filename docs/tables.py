@@ -260,12 +260,14 @@ def _of_few_epochs(column: str, row: Cells) -> str:
     """A row a task; columns are rules, their differences to the task's best fixed temperature, and that one."""
     known, task = script("anneal/few_epochs"), row[0].strip("`")
     best = known["best_fixed"](task)
+    if column == "epochs":
+        return str(known["EPOCHS"][task])
     if column == "best fixed":
         return best.replace("=", " = ")
     rules = {"annealing": "anneal", "annealing from 3s": "anneal from 3s"}
     if column == "annealing over annealing from 3s":
         return difference(known["of_task"](task, *rules.values()))
-    return difference(known["of_task"](task, rules[column], best))
+    return difference(known["of_task"](task, rules[column.removesuffix(" over it")], best))
 
 
 def _of_training(column: str, row: Cells) -> str:

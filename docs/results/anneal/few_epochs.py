@@ -21,7 +21,8 @@ from experiments.compare.statistics import estimate_mean
 from rlkd_env.runs.parallel import create_parallel_runs
 
 FILE = Path(__file__).parent / "few_epochs.csv"
-TASKS = ("cifar100-other-images-few-updates", "fashion-20000-images-few-updates")
+EPOCHS = {"cifar100-other-images-few-updates": 2, "fashion-20000-images-few-updates": 1}
+"""The tasks, and how many epochs they have."""
 SEEDS = range(16)
 RULES: dict[str, Rule] = {
     "anneal": Anneal(),
@@ -36,7 +37,7 @@ def main() -> None:
     with FILE.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["task", "rule", "seed", "test_accuracy"])
-        for task in TASKS:
+        for task in EPOCHS:
             run = instances[task].build(probe_images=1, device="cpu", reward_interval=2**30, features=("progress",))
             runs, test = create_parallel_runs(run, len(RULES) * len(SEEDS), "stacked"), instances[task].test_set()
             assert test is not None
