@@ -163,6 +163,7 @@ def test_outputs_know_how_far_the_run_is(make_run: MakeRun) -> None:
     for step in range(run.total_steps):
         outputs = run.outputs
         assert (float(outputs.progress), float(outputs.epoch)) == pytest.approx((step / 12, step / 4))
+        assert outputs.epochs == 3.0
         run.step(Temperature.shared(torch.full((64,), 4.0)))
 
 
