@@ -50,6 +50,7 @@ class InstanceOutputs:
         partner_labels: ``(N,)`` classes of the images that were mixed in, or None if nothing was.
         label_share: ``(N,)`` weights of ``labels`` against ``partner_labels`` in ``(0, 1]``, or None likewise.
         epoch: number of epochs that are over, with its fraction; infinite outside a run, where every warm-up is over.
+        epochs: number of epochs of the whole run; infinite outside a run, which counts as a long one.
         step: number of earlier updates, from which random draws for this batch are seeded. If several processes share
             a run, each of them has its own numbers.
         images: ``(N, channels, height, width)`` as both networks saw them, or None if no method asked for features.
@@ -79,6 +80,7 @@ class InstanceOutputs:
     further_loss: Tensor | None = None
     auxiliary_loss: Tensor | None = None
     label_smoothing: float = 0.0
+    epochs: float = math.inf
     regions: Regions | None = None
 
     def with_student_logits(self, student_logits: Tensor) -> InstanceOutputs:

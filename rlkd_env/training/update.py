@@ -230,7 +230,8 @@ class Update:
         if known is None and not with_features and teacher.cache is not None:
             known = teacher.cache.logits(batch)
         outputs = self.task.forward(self._called_student, network, batch, with_features, known).of_every_run()
-        return replace(outputs, progress=progress, epoch=epoch, num_runs=self.num_runs or 1)
+        epochs = self._total_steps / self._steps_per_epoch
+        return replace(outputs, progress=progress, epoch=epoch, epochs=epochs, num_runs=self.num_runs or 1)
 
     def stay_plain(self, reason: str) -> None:
         """Compute operation by operation from now on, for a reason that :attr:`why_plain` then gives."""

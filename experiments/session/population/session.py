@@ -59,8 +59,10 @@ class PopulationSession(DistillSession):
         choice, options = self.choice, self.config.population
         if not isinstance(choice, RuleChoice):
             return {f"student-{number}": None for number in range(1, options.size + 1)}
+        if options.members:
+            return {**choice.members(options.members)}
         bounds = self.run.temperature_range
-        return {**choice.members(options.members or choice.sweep(options.size, bounds.minimum, bounds.maximum))}
+        return {**choice.swept().members(choice.sweep(options.size, bounds.minimum, bounds.maximum))}
 
     def _mode(self) -> RunMode:
         """Return how the runs are computed; a resumed population goes on as it was, so that it stays the same."""
