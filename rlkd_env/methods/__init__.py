@@ -13,15 +13,20 @@ if TYPE_CHECKING:
     from rlkd_env.methods.feature_method import FeatureMethod as FeatureMethod
     from rlkd_env.methods.features.adain import AdaIN as AdaIN
     from rlkd_env.methods.features.at import AT as AT
+    from rlkd_env.methods.features.catkd import CATKD as CATKD
     from rlkd_env.methods.features.fitnet import FitNet as FitNet
     from rlkd_env.methods.features.kdsvd import KDSVD as KDSVD
     from rlkd_env.methods.features.nst import NST as NST
+    from rlkd_env.methods.features.ofd import OFD as OFD
+    from rlkd_env.methods.features.reviewkd import ReviewKD as ReviewKD
     from rlkd_env.methods.features.srrl import SRRL as SRRL
     from rlkd_env.methods.features.vid import VID as VID
     from rlkd_env.methods.logits.cross_entropy import CrossEntropy as CrossEntropy
     from rlkd_env.methods.logits.dist import DIST as DIST
     from rlkd_env.methods.logits.dkd import DKD as DKD, decoupled_divergences as decoupled_divergences
     from rlkd_env.methods.logits.kd import KD as KD, kd_loss as kd_loss
+    from rlkd_env.methods.logits.mlkd import MLKD as MLKD
+    from rlkd_env.methods.logits.sdd import SDD as SDD
     from rlkd_env.methods.relations.cc import CC as CC
     from rlkd_env.methods.relations.crd import CRD as CRD
     from rlkd_env.methods.relations.pkt import PKT as PKT, pkt_loss as pkt_loss

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ class Pair:
         teacher_network: The teacher, frozen and in evaluation mode.
         labels: The classes ``(n,)`` of all training images.
         object_classes: For detectors, the number of object classes without the background; otherwise None.
+        image_shape: The images' channels, height and width, or None if they are not known.
     """
 
     student: FeatureShapes
@@ -34,6 +36,7 @@ class Pair:
     teacher_network: nn.Module
     labels: Tensor
     object_classes: int | None = None
+    image_shape: tuple[int, ...] | None = None
 
     @classmethod
     def of(
@@ -41,7 +44,7 @@ class Pair:
     ) -> Pair:
         """Describe two networks by the features they compute for images ``(N, channels, height, width)``."""
         student_shapes, teacher_shapes = feature_shapes(student, images), feature_shapes(teacher, images)
-        return cls(student_shapes, teacher_shapes, teacher, labels, object_classes)
+        return cls(student_shapes, teacher_shapes, teacher, labels, object_classes, tuple(images.shape[1:]))
 
 
 class Method(nn.Module, ABC):
@@ -115,6 +118,15 @@ class Method(nn.Module, ABC):
 
 def _itself(values: Tensor) -> Tensor:
     return values
+
+
+def warmed_up(epoch: float | Tensor, warmup_epochs: int) -> float | Tensor:
+    """Return the share min(e / warmup_epochs, 1) of a weight in epoch e, counted from 1, after so many epochs."""
+    if isinstance(epoch, Tensor):
+        return ((epoch.floor() + 1) / max(warmup_epochs, 1)).clamp(max=1.0)
+    if epoch >= warmup_epochs:
+        return 1.0
+    return (math.floor(epoch) + 1) / warmup_epochs
 
 
 def features_of(outputs: InstanceOutputs) -> tuple[Features, Features]:

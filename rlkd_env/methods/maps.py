@@ -41,6 +41,28 @@ def shapes_of_stages(pair: Pair, method: str) -> list[tuple[Shape, Shape]]:
     return list(zip(pair.student.stages[-count:], pair.teacher.stages[-count:], strict=True))
 
 
+def require_pooled_maps(pair: Pair, method: str) -> None:
+    """Check that both networks' classifiers read the mean of the last map, and so can be asked about its positions."""
+    require_stages(pair, method)
+    for network, shapes in (("student", pair.student), ("teacher", pair.teacher)):
+        if not shapes.pools_last_map:
+            raise UsageError(
+                f"method {method!r} asks a network's classifier about the positions of its last map, but the "
+                f"{network}'s does not read the mean of that map: choose another network, or another method"
+            )
+
+
+def require_preactivations(pair: Pair, method: str) -> None:
+    """Check that both networks expose their maps before the activation."""
+    require_stages(pair, method)
+    for network, shapes in (("student", pair.student), ("teacher", pair.teacher)):
+        if not shapes.preactivations:
+            raise UsageError(
+                f"method {method!r} compares maps before their activation, which the {network}'s taps do not name: "
+                "choose another network, or another method"
+            )
+
+
 def stages_of(student: Features, teacher: Features) -> list[tuple[Tensor, Tensor]]:
     """Return the maps ``(N, channels, height, width)`` of both networks at all stages that belong together."""
     count = min(len(student.stages), len(teacher.stages))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,7 +9,7 @@ from torch import Tensor
 from rlkd_env.data.splits import TaskName
 from rlkd_env.instances.outputs import InstanceOutputs, log_softmax
 from rlkd_env.instances.temperature import Temperature
-from rlkd_env.methods.base import Method
+from rlkd_env.methods.base import Method, warmed_up
 from rlkd_env.utils.options import NonNegative, NonNegativeInt
 
 
@@ -65,7 +63,7 @@ class DKD(Method):
         """Return the terms ``tckd`` and ``nckd``, each ``(N,)``."""
         student, teacher = outputs.student_logits, outputs.teacher_logits
         target, others = decoupled_divergences(student, teacher, outputs.labels, temperature)
-        scale = self.warmup(outputs.epoch)
+        scale = warmed_up(outputs.epoch, self.warmup_epochs)
         if self.temperature_squared:
             own = temperature.factor
             scale = scale * temperature.student * temperature.teacher if own is None else scale * own
@@ -76,14 +74,6 @@ class DKD(Method):
         if num_logits > 2:
             return None
         return "with two classes, or one beside the background, the second term of DKD (nckd) is always 0"
-
-    def warmup(self, epoch: float | Tensor) -> float | Tensor:
-        """Return the share of the terms' weight after ``epoch`` (fractional) epochs."""
-        if isinstance(epoch, Tensor):
-            return ((epoch.floor() + 1) / max(self.warmup_epochs, 1)).clamp(max=1.0)
-        if epoch >= self.warmup_epochs:
-            return 1.0
-        return (math.floor(epoch) + 1) / self.warmup_epochs
 
 
 def _decouple(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -54,7 +54,7 @@ def test_in_50_updates_every_trained_tensor_moves_and_the_teacher_does_not(name:
     assert all(parameter.grad is None for parameter in run.teacher.parameters())
 
 
-@pytest.mark.parametrize("name", ["fitnet", "vid", "srrl", "crd", "cc", "adain", COMPOSED])
+@pytest.mark.parametrize("name", ["fitnet", "ofd", "reviewkd", "vid", "srrl", "crd", "cc", "adain", COMPOSED])
 def test_methods_with_adapters_have_parameters(name: str) -> None:
     assert list(digits_run(name, **OPTIONS.get(name, {})).method.parameters())
 
@@ -121,7 +121,7 @@ def test_temperatures_change_the_kd_term_alone_and_without_it_nothing(name: str)
     assert "kd" not in without(outputs, at_temperature(8))
 
 
-@pytest.mark.parametrize("name", [*ALONE, *ADDITIONS])
+@pytest.mark.parametrize("name", ["dkd", "dist", *ADDITIONS])
 def test_equal_temperatures_reproduce_the_loss_of_one_temperature(name: str) -> None:
     """A scalar outside the method: logits divided by 4, losses multiplied by 16."""
     student, teacher = SmallNetwork((4, 5)), frozen_teacher()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from methods import CAPTURED
+from small_networks import small_networks
 from torch import Tensor, nn
 
 from agents.rules.create import RuleSetting, create_rule
@@ -36,9 +37,11 @@ def capture(run: DistillationRun) -> DistillationRun:
     return run
 
 
-def plain_and_captured(make_run: MakeRun, **settings: Any) -> tuple[DistillationRun, DistillationRun]:
-    """Return a run without capturing and the same with it, both started."""
-    runs = make_run(capture=False, **settings), capture(make_run(**settings))
+def plain_and_captured(
+    make_run: MakeRun, networks: Callable[[], dict[str, Any] | None] = lambda: None, **settings: Any
+) -> tuple[DistillationRun, DistillationRun]:
+    """Return a run without capturing and the same with it, both started; ``networks`` makes those of each."""
+    runs = make_run(networks(), capture=False, **settings), capture(make_run(networks(), **settings))
     for run in runs:
         run.reset(0)
     return runs
@@ -62,8 +65,8 @@ def assert_same_weights(first: nn.Module, second: nn.Module, device: str) -> Non
 def test_every_method_is_captured_and_trains_the_same_student(
     make_run: MakeRun, method: str, options: dict[str, Any], device: str
 ) -> None:
-    settings = {"method": method, "method_options": options, "student": "digits_cnn", "device": device}
-    plain, captured = plain_and_captured(make_run, precision="float32", **settings)
+    settings = {"method": method, "method_options": options, "learning_rate": 0.01, "device": device}
+    plain, captured = plain_and_captured(make_run, small_networks, precision="float32", **settings)
     results = [run.advance(DifficultyRule(1.0, 8.0)) for run in (plain, captured)]
     assert isinstance(captured.update, CapturedUpdate)
     assert captured.update.why_plain is None

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from methods import WITHOUT_WAITING
+from small_networks import small_networks
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -80,7 +81,7 @@ def updated_without_waiting(run: DistillationRun) -> None:
 
 @pytest.mark.parametrize(("method", "options"), WITHOUT_WAITING)
 def test_the_update_waits_for_no_device(make_run: MakeRun, method: str, options: dict[str, Any]) -> None:
-    updated_without_waiting(make_run(method=method, method_options=options, student="digits_cnn", batch_size=16))
+    updated_without_waiting(make_run(small_networks(), method=method, method_options=options, batch_size=16))
 
 
 def test_nor_do_batch_norms_equal_gradients_and_a_policy_that_learns_along(make_run: MakeRun) -> None:

@@ -10,6 +10,7 @@ import torch
 from small_networks import FlatNetwork, SmallNetwork, at_temperature, frozen_teacher, pair_of, real_outputs
 from torch import nn
 
+from rlkd_env.errors import UsageError
 from rlkd_env.methods import SRRL, create_method
 
 
@@ -85,3 +86,21 @@ def test_the_teacher_is_no_part_of_the_method_and_gets_no_gradient() -> None:
 
 def test_srrl_needs_no_maps() -> None:
     create_method("srrl", pair_of(FlatNetwork(), FlatNetwork()))
+
+
+def test_on_the_map_the_adapter_comes_before_the_pooling() -> None:
+    student, teacher = SmallNetwork((4, 5)), frozen_teacher()
+    method = create_method("srrl", pair_of(student, teacher), on_map=True)
+    outputs = real_outputs(6, student, teacher)
+    convolution, norm, _ = method.adapter
+    hidden = torch.einsum("od,ndhw->nohw", convolution.weight[:, :, 0, 0], outputs.student_features.stages[-1])
+    variance = hidden.var(dim=(0, 2, 3), keepdim=True, correction=0)
+    hidden = (hidden - hidden.mean(dim=(0, 2, 3), keepdim=True)) / (variance + norm.eps).sqrt()
+    adapted = hidden.clamp(min=0).mean(dim=(2, 3))
+    parts = method.feature_losses(outputs)
+    expected = (adapted - outputs.teacher_features.pooled).pow(2).mean(dim=1)
+    torch.testing.assert_close(parts["srrl_feature"], expected)
+    expected = (teacher.classifier(adapted) - outputs.teacher_logits).pow(2).mean(dim=1)
+    torch.testing.assert_close(parts["srrl_logits"], expected)
+    with pytest.raises(UsageError, match="'srrl' needs networks with feature maps"):
+        create_method("srrl", pair_of(FlatNetwork(), teacher), on_map=True)

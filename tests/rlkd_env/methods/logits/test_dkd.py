@@ -13,6 +13,7 @@ from torch import Tensor
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.methods import create_method, decoupled_divergences, kd_loss
+from rlkd_env.methods.base import warmed_up
 
 
 def logits(n: int, c: int, scale: float = 3.0) -> tuple[Tensor, Tensor, Tensor]:
@@ -138,7 +139,7 @@ def test_the_weight_grows_over_20_epochs_counted_from_1(epoch: float, share: flo
 
 
 def test_without_a_warm_up_the_first_epoch_has_all_the_weight() -> None:
-    assert create_method("dkd", warmup_epochs=0).warmup(0.0) == 1.0
+    assert warmed_up(0.0, 0) == 1.0
 
 
 def test_a_mixed_image_has_the_class_of_its_larger_share() -> None:
