@@ -31,6 +31,8 @@ from rlkd_env.utils.choices import MemoryFormat
 from rlkd_env.utils.notices import tell
 from rlkd_env.utils.randomness import StepRandomness, seeded
 
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")
+"""How files of weights end."""
 SHIPPED = Path(__file__).parent / "shipped"
 """The folder of the teachers that come with the package, under their names in the cache."""
 _FILES = (TEACHER_FILE, STUDENT_FILE, "model.safetensors", "pytorch_model.bin")
@@ -130,12 +132,15 @@ def train_teacher(
 def load_teacher(path: Path, splits: Splits, model: str | None = None, **options: Any) -> nn.Module:
     """Read a teacher for this data from a network's file, or from that in a folder, in evaluation mode.
 
-    In a folder, that is the teacher of ``rlkd teacher``, the student of a run, or a file as HuggingFace names it. The
-    model need only be named for files that :func:`~rlkd_env.models.storage.load_network` needs its name for.
+    In a folder, that is the teacher of ``rlkd teacher``, the student of a run, a file as HuggingFace names it, or the
+    only file of weights. The model need only be named for files that
+    :func:`~rlkd_env.models.storage.load_network` needs its name for.
     """
-    return load_network(_file_of(path), splits.num_classes, splits.image_shape, model, **options).to(
-        splits.train.labels.device
-    )
+    file = _file_of(path)
+    if path.is_dir() and file.name not in _FILES:
+        tell(f"the teacher in {path} is {file.name}, its only file of weights")
+    network = load_network(file, splits.num_classes, splits.image_shape, model, **options)
+    return network.to(splits.train.labels.device)
 
 
 def trained_normalization(path: Path) -> Constants | None:
@@ -147,7 +152,14 @@ def _file_of(path: Path) -> Path:
     """Return the file of a teacher that is a file or a folder."""
     if not path.is_dir():
         return path
-    return next((path / name for name in _FILES if (path / name).is_file()), path / TEACHER_FILE)
+    usual = [path / name for name in _FILES if (path / name).is_file()]
+    if usual:
+        return usual[0]
+    others = sorted(other for other in path.iterdir() if other.suffix in _SUFFIXES and other.is_file())
+    if len(others) == 1:
+        return others[0]
+    held = f"it holds {', '.join(other.name for other in others[:5])}: name one of them" if others else "it holds none"
+    raise UsageError(f"the folder {path} should hold a teacher's weights, but {held}")
 
 
 def cache_folder() -> Path:

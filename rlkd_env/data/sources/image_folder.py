@@ -12,7 +12,7 @@ from torchvision.datasets.utils import download_and_extract_archive
 from rlkd_env.data.augmentation import ImageChanges, Preprocessing
 from rlkd_env.data.images import ImageSet, MemoryImages
 from rlkd_env.data.normalization import NORMALIZATIONS
-from rlkd_env.data.sources.folders import Sample, find_parts, list_classes
+from rlkd_env.data.sources.folders import Sample, find_parts, list_classes, tell_of_others
 from rlkd_env.data.splits import LabelledSource, Part
 from rlkd_env.data.streamed import MEMORY_LIMIT, SMALL_SIZE, FileReader, StreamedImages, readable
 from rlkd_env.errors import UsageError
@@ -77,6 +77,8 @@ class ImageFolder(LabelledSource):
             UsageError: If there is no class folder, or one without images.
         """
         parts = find_parts(self.config.root)
+        if part == "train" and parts:
+            tell_of_others(self.config.root, parts.values())
         if part in parts:
             return list_classes(parts[part], part)
         return ([], []) if parts or part != "train" else list_classes(self.config.root)

@@ -78,6 +78,22 @@ def test_a_teachers_file_in_a_folder_has_one_of_several_names(name: str, tmp_pat
     assert torch.equal(load_teacher(tmp_path, SPLITS)[1].weight, network[1].weight)
 
 
+def test_the_only_file_of_weights_in_a_folder_is_the_teachers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = create_model("mlp16", 10, (1, 8, 8))
+    torch.save({"state_dict": network.state_dict()}, tmp_path / "last.ckpt")
+    (tmp_path / "config.json").write_text("{}")
+    assert torch.equal(load_teacher(tmp_path, SPLITS, "mlp16")[1].weight, network[1].weight)
+    assert "is last.ckpt, its only file of weights" in capsys.readouterr().err
+    torch.save({}, tmp_path / "best.ckpt")
+    with pytest.raises(UsageError, match=r"it holds best.ckpt, last.ckpt: name one of them"):
+        load_teacher(tmp_path, SPLITS, "mlp16")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="should hold a teacher's weights, but it holds none"):
+        load_teacher(tmp_path / "empty", SPLITS)
+
+
 def test_a_saved_network_is_loaded_from_its_file_or_folder(tmp_path: Path) -> None:
     network = create_model("mlp16", 10, (1, 8, 8))
     save_network(tmp_path / "teacher.safetensors", network.state_dict(), "mlp16", 10, (1, 8, 8))
