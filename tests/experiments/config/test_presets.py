@@ -9,7 +9,7 @@ import torch
 from parsed import distill_config
 
 from experiments.cli import main, parse
-from experiments.commands.bench.arms import ARMS
+from experiments.commands.bench.arms import ARMS, METHOD_ARMS
 from experiments.config import BenchConfig, CompareConfig, DistillConfig, TeacherConfig
 from experiments.config.presets import PRESETS, preset_names, read_preset
 from rlkd_env.methods import METHODS, check_method
@@ -158,7 +158,7 @@ def test_the_bench_has_presets_of_its_own_beside_those_of_distill(capsys: pytest
     bench = parse(["bench", "--preset", "gpu", "--seconds", "5"])
     assert isinstance(bench, BenchConfig)
     assert (bench.bench.random_images, bench.bench.seconds, bench.run.networks.student) == (True, 5, "resnet20")
-    assert {*bench.bench.arms} == {*ARMS} - {"plain_kd"}
+    assert {*bench.bench.arms} == {*ARMS} - {"plain_kd", *METHOD_ARMS}
     assert {"gpu", "paper"} <= {*preset_names("bench")}
     assert main(["distill", "--preset", "gpu"]) == 2
     assert "unknown preset 'gpu'" in capsys.readouterr().err

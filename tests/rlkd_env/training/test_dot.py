@@ -42,14 +42,14 @@ def test_each_gradient_has_its_momentum_and_the_weight_decay_is_the_tasks() -> N
     np.testing.assert_allclose(other.detach(), single["other"][0], rtol=1e-12)
 
 
-@pytest.mark.parametrize("method", ["kd", "kd+fitnet", "cross_entropy"])
+@pytest.mark.parametrize("method", ["kd", "cross_entropy"])
 def test_without_a_difference_it_is_sgd(make_run: MakeRun, method: str) -> None:
     settings = {"method": method, "learning_rate": 0.01}
     optimizers = ({"optimizer": "sgd"}, {"optimizer": "dot", "dot_delta": 0.0}, {"optimizer": "dot"})
     runs = [make_run(small_networks(), **settings, **each) for each in optimizers]
     for run in runs:
         run.reset(0)
-        for _ in range(2):  # more would blow up what is rounded otherwise
+        for _ in range(6):
             run.step(at_temperature(64))
     sgd, same, dot = (torch.cat([p.detach().flatten() for p in run.student.parameters()]) for run in runs)
     torch.testing.assert_close(same, sgd, rtol=1e-4, atol=1e-5)
