@@ -178,6 +178,8 @@ def _check_task(task: TaskName, config: RunConfig, processes: Processes | None) 
     if task not in method.tasks:
         names = ", ".join(name for name, known in METHODS.items() if task in known.tasks)
         raise UsageError(f"method {config.distillation.method!r} is not for {task}. Valid: {names}")
+    if config.recipe.optimizer == "dot" and processes and processes.count > 1:
+        raise UsageError("dot takes two gradients an update, which several processes cannot share yet: take sgd")
     if task == "classification":
         if config.recipe.class_balanced and config.curriculum.curriculum_phases:
             raise UsageError("a curriculum draws images by how hard they are: leave --class-balanced away")

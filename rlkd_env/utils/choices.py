@@ -14,7 +14,7 @@ DamagedImages = Literal["refuse", "skip"]
 Precision = Literal["auto", "float32", "bfloat16"]
 MemoryFormat = Literal["auto", "contiguous", "channels_last"]
 ScheduleName = Literal["cosine", "step", "constant"]
-OptimizerName = Literal["sgd", "adam", "adamw"]
+OptimizerName = Literal["sgd", "adam", "adamw", "dot"]
 TeacherWeights = Literal["mean", "entropy"]
 """How the logits of several teachers are averaged: alike, or by how sure each is of an instance."""
 Temperatures = Literal["shared", "separate"]
