@@ -34,9 +34,9 @@ def test_a_trained_teacher_knows_the_digits(digits_teacher: nn.Module) -> None:
 
 def test_training_is_repeatable_and_reports_its_epochs() -> None:
     reported: list[int] = []
-    first = train_teacher(SPLITS, QUICK, lambda epoch, loss: reported.append(epoch))
+    first = train_teacher(SPLITS, QUICK, lambda epoch, epochs, loss: reported.append((epoch, epochs)))
     second = train_teacher(SPLITS, QUICK)
-    assert reported == [1, 2]
+    assert reported == [(1, 2), (2, 2)]
     assert torch.equal(first[1].weight, second[1].weight)
     assert not first.training
 
