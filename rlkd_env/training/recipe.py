@@ -79,6 +79,15 @@ class Recipe(Options):
 
         return Mixing(self.mixup_alpha, self.cutmix_alpha) if self.mixup_alpha or self.cutmix_alpha else None
 
+    def check_detection(self) -> None:
+        """Check that detectors can be trained so.
+
+        Raises:
+            UsageError: if images are to be mixed, whose boxes would not be.
+        """
+        if self.mixing is not None:
+            raise UsageError("mixup and CutMix are for classification: leave --mixup-alpha and --cutmix-alpha away")
+
     def create_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
         """Return the optimiser of a network and of what is trained along with it."""
         from torch.optim import SGD, Adam, AdamW
