@@ -16,7 +16,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments.commands.bench.arms import ARMS, DEFAULT_ARMS, Bench
+from experiments.commands.bench.arms import ARMS, DEFAULT_ARMS, Bench, arms_called
 from experiments.commands.bench.benched_run import build_bench_run
 from experiments.commands.bench.floor import FLOOR, launch_free_floor
 from experiments.commands.bench.memory import forget, process_memory
@@ -42,7 +42,8 @@ def run_bench(config: BenchConfig) -> int:
     deadline = time.perf_counter() + _SHARE_OF_ROUNDS * options.seconds
     folder = Path(options.out)
     check_measurement(folder / BENCH_FILE, options.overwrite)
-    for name in options.arms:
+    names = arms_called(options.arms or DEFAULT_ARMS)
+    for name in names:
         if name not in ARMS:
             raise unknown_name("arm", name, ARMS)
     if options.data:
@@ -52,7 +53,7 @@ def run_bench(config: BenchConfig) -> int:
         return 0
     bench = Bench(config, build_bench_run(config))
     measurement = Measurement(bench, deadline)
-    measurement.run([name for name in dict.fromkeys(options.arms or DEFAULT_ARMS) if name != BASELINE])
+    measurement.run([name for name in names if name != BASELINE])
     run = bench.started_run()
     result = {
         "arms": measurement.figures(),
