@@ -13,6 +13,7 @@ A table stands below a comment that names its data:
 * ``<!-- data: ranking -->``: how students on frozen features rank rules (``docs/results/frozen_features``);
 * ``<!-- data: policy -->`` and ``<!-- data: convolutional_policy -->``: what the package's policy gains on the tasks
   that it was trained on, and for convolutional students;
+* ``<!-- data: rule_cost -->``: what rules and agents cost beside a fixed temperature (``docs/results/rule_cost``);
 * ``<!-- data: gpu -->``: what ``rlkd bench`` measured on a GPU, ``<!-- data: agent_cost -->``: what agents cost there;
 * ``<!-- data: decoding -->``: how long image files take to decode;
 * ``<!-- data: population -->`` and ``<!-- data: population ppo -->``: what populations choose, and one agent for eight
@@ -121,6 +122,8 @@ def _fill(source: str) -> Fill:
     name, _, part = source.partition(" ")
     if source == "costs":
         return _cost_on
+    if source == "rule_cost":
+        return lambda column, row: _cost_of_rule(read("rule_cost", "cost.json")[TASKS[column]].get(arm_of(row[0])))
     if source == "tasks":
         return _of_task
     if source in ("anneal", "few_epochs"):
@@ -395,6 +398,12 @@ def _of_decoding(column: str, row: Cells) -> str:
     if column == "by at most":
         return f"{found['largest_difference']} of 255"
     return f"{percent(float(found['share_of_values']), 1)} %"
+
+
+def _cost_of_rule(found: dict[str, float] | None) -> str:
+    if found is None:
+        return "–"
+    return "{cost_ratio:.2f} × ({cost_ratio_min:.2f} to {cost_ratio_max:.2f})".format(**found)
 
 
 def _of_reward(content: dict[str, Any], column: str, row: Cells) -> str:

@@ -26,6 +26,7 @@ from experiments.session.folder import (
 from experiments.session.provenance import versions
 from experiments.signals import StopRequest, exit_code, tell_stop
 from rlkd_env.data import DataSource, ImageSet, Splits, create_source
+from rlkd_env.data.augmentation import check_changes
 from rlkd_env.models import check_model
 from rlkd_env.models.engine import select_device
 from rlkd_env.models.storage import save_network
@@ -45,6 +46,7 @@ def run_teacher(config: TeacherConfig) -> int:
     source = create_source(config.data)
     device = select_device(config.output.device)
     splits = source.splits().to(device)
+    check_changes(config.data, splits.train.preprocessing.changes)
     training = TeacherTraining(splits, recipe, source.task)
     with locked(config.folder):
         if _is_finished(config, holds_lock=True):

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlkd_env.data import BatchStream, DataConfig, DataSource, ImageChanges, Splits, TaskName, create_source
+from rlkd_env.data import BatchStream, DataConfig, DataSource, Splits, TaskName, create_source
+from rlkd_env.data.augmentation import check_changes
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.state import InstanceState
 from rlkd_env.instances.temperature import resolve_range
@@ -184,8 +185,7 @@ def _check_task(task: TaskName, config: RunConfig, processes: Processes | None) 
         if config.recipe.class_balanced and config.curriculum.curriculum_phases:
             raise UsageError("a curriculum draws images by how hard they are: leave --class-balanced away")
         return
-    if config.recipe.mixing:
-        raise UsageError("mixup and CutMix are for classification: leave --mixup-alpha and --cutmix-alpha away")
+    config.recipe.check_detection()
     if len(config.networks.teachers) > 1:
         raise UsageError("several teachers are for classification: name one detector")
     if processes and processes.count > 1:
@@ -201,8 +201,7 @@ def _check_images(config: RunConfig, splits: Splits) -> None:
             "the teacher's logits come with the images, and are not known for mixed ones: leave "
             "--mixup-alpha and --cutmix-alpha away"
         )
-    if ImageChanges.of(config.data).are_made and not splits.train.preprocessing.changes.are_made:
-        raise UsageError(f"--auto-augment and --random-erase are not for {config.data.dataset}: leave them away")
+    check_changes(config.data, splits.train.preprocessing.changes)
 
 
 def _check_network(network: nn.Module, role: str, task: TaskName) -> None:

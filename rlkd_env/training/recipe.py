@@ -83,6 +83,15 @@ class Recipe(Options):
 
         return Mixing(self.mixup_alpha, self.cutmix_alpha) if self.mixup_alpha or self.cutmix_alpha else None
 
+    def check_detection(self) -> None:
+        """Check that detectors can be trained so.
+
+        Raises:
+            UsageError: if images are to be mixed, whose boxes would not be.
+        """
+        if self.mixing is not None:
+            raise UsageError("mixup and CutMix are for classification: leave --mixup-alpha and --cutmix-alpha away")
+
     def _check_dot(self) -> None:
         if not self.dot_delta <= self.momentum < 1.0 - self.dot_delta:
             raise UsageError(f"dot takes the momentum {self.momentum:g} ± {self.dot_delta:g}, which must be in 0 to 1")

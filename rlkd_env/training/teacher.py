@@ -43,6 +43,8 @@ class TeacherTraining:
     """A teacher in training on ``splits.teacher_train``, on the device of the splits."""
 
     def __init__(self, splits: Splits, recipe: TeacherRecipe, task: TaskName = "classification") -> None:
+        if task == "detection":
+            recipe.check_detection()
         self.recipe = recipe
         self.epoch = 0
         self._losses: list[torch.Tensor] = []
