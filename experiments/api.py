@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from agents.learned import TemperaturePolicy
@@ -20,19 +21,11 @@ from experiments.session.objects import read_objects
 from experiments.session.prepare import prepare
 from experiments.session.session import DistillSession
 from experiments.session.summary import complete
+from experiments.threads import using_threads
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.randomness import load_random_state, random_state
-from rlkd_env.utils.registry import Registry, import_by_path
 from rlkd_env.utils.trust import believing, module_paths, trusted_paths
 
-_REGISTRIES = {
-    "method": "rlkd_env.methods:METHODS",
-    "reward": "rlkd_env.runs.reward:REWARDS",
-    "calibrator": "rlkd_env.credit:CALIBRATORS",
-    "around": "agents.rules:RULES",
-    "features": "rlkd_env.instances:FEATURES",
-}
-"""Settings that name parts, and the registries that know these."""
 _SET_OTHERWISE = {**dict.fromkeys(("agent", "policy", "rule"), "temperature"), "dataset": "data", "out": "folder"}
 """Options of the command line that are arguments of another name here."""
 _OPTION = re.compile(r"(rlkd [\w-]+(?: --[\w-]+ [^\s,;]+)*)|--([a-z][\w-]*)")
@@ -44,10 +37,10 @@ class DistillationResult:
     """What a distillation gives.
 
     Attributes:
-        student: the student of the epoch with the best validation accuracy, as a plain network in evaluation mode on
-            the CPU; of a population, what ``keep`` asks for.
+        student: the student of the last epoch, or with ``keep_epoch="best"`` of the best one on the validation images,
+            as a plain network in evaluation mode on the CPU; of a population, what ``keep`` asks for.
         last_student: the student of the last epoch, likewise; of a population, that of the best member.
-        members: the best students of a population's members by their names, likewise; a run of one student has none.
+        members: the students of a population's members by their names, likewise; a run of one student has none.
         validation_accuracy: the accuracy of ``student`` on the validation images; of a detector, its AP.
         test_accuracy: the same on the test images, which nothing has been chosen by; None without test images.
         teacher_test_accuracy: the teacher's accuracy on the test images; None without test images.
@@ -84,7 +77,7 @@ class DistillationResult:
 
 
 def distill(
-    teacher: nn.Module | str | Path,
+    teacher: nn.Module | str | Path | Sequence[str | Path],
     student: nn.Module | Callable[[], nn.Module] | str,
     data: Any,
     temperature: Any = None,
@@ -104,7 +97,8 @@ def distill(
 
     Args:
         teacher: a network that maps the images to logits ``(N, C)``, which stays as it is; or the path of a file of
-            weights; or ``"auto"``, which trains the teacher of a small data set once and keeps it.
+            weights, or several, whose logits are averaged; or ``"auto"``, which trains the teacher of a small data
+            set once and keeps it.
         student: a network, of which a copy is trained from its present weights on; or a function without arguments that
             returns a fresh one, whose weights follow from the seed; or a name such as ``"resnet20"``,
             ``"torchvision/resnet18"`` or ``"package.module:factory"``; or ``"auto"``.
@@ -176,8 +170,9 @@ def distill(
             check_folder(config.folder, config.output.overwrite, config.output.resume)
             if config.output.resume and (config.folder / SUMMARY_FILE).is_file():
                 raise UsageError(f"the run in {folder} is finished already")
-        session = prepare(config, objects, writes=folder is not None)
-        return _result(session, complete(session))
+        with using_threads(torch.get_num_threads()):
+            session = prepare(config, objects, writes=folder is not None, chooses_threads=True)
+            return _result(session, complete(session))
 
 
 def _named(words: tuple[Any, ...], settings: Mapping[str, Any]) -> frozenset[str] | None:
@@ -195,7 +190,7 @@ def _config(given: dict[str, Any], settings: dict[str, Any]) -> DistillConfig:
             raise UsageError(f"{name} is no setting here: use the argument {_SET_OTHERWISE[name]}")
         if name in given:
             raise UsageError(f"{name} follows from the other arguments already: leave it out")
-    given = {name: _named_part(name, value) for name, value in {**given, **settings}.items()}
+    given = {**given, **settings}
     below = read_layers(
         given.get("preset"),
         given.get("config"),
@@ -205,14 +200,6 @@ def _config(given: dict[str, Any], settings: dict[str, Any]) -> DistillConfig:
     )
     choice: dict[str, Any] = {name: given[name] for name in ("agent", "policy", "rule") if name in given}
     return DistillConfig().replaced(laid_over(below, choice)).replaced(given)
-
-
-def _named_part(name: str, value: Any) -> Any:
-    """Return a setting with the name in place of a part that was given as an object."""
-    if name not in _REGISTRIES or isinstance(value, str):
-        return value
-    registry: Registry[Any] = import_by_path(_REGISTRIES[name], name)
-    return tuple(map(registry.name_of, value)) if isinstance(value, tuple | list) else registry.name_of(value)
 
 
 def _result(session: DistillSession, summary: dict[str, Any]) -> DistillationResult:

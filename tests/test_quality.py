@@ -58,13 +58,13 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "agents": (("rules",), ("learned",), ("sb3", "recording")),
     "experiments": (
-        ("shadowing", "signals"),
+        ("shadowing", "signals", "next_command", "threads"),
         ("config",),
         ("session",),
         ("compare", "api"),
         ("report",),
         ("commands",),
-        ("parsing",),
+        ("parsing", "help"),
         ("cli",),
         ("__main__",),
     ),
@@ -174,7 +174,8 @@ def test_there_are_few_rooms() -> None:
 
 def test_there_are_few_files_in_each_folder() -> None:
     counts = {folder: sum(path.is_file() for path in folder.iterdir()) for folder in folders()}
-    assert not {folder for folder, count in counts.items() if count > MOST_FILES and folder.name != "methods"}
+    presets_of_methods = ROOT / "experiments" / "presets" / "distill" / "methods"
+    assert {folder for folder, count in counts.items() if count > MOST_FILES} <= {presets_of_methods}
 
 
 def test_every_room_says_in_one_sentence_what_lives_there() -> None:
@@ -202,10 +203,10 @@ CROSS_CUTTING = {
     "rlkd_env/envs/separate_temperatures",
     "rlkd_env/envs/several_runs",
     "rlkd_env/envs/stock_wrappers",
-    "rlkd_env/methods/detection_runs",
-    "rlkd_env/methods/losses_of_proposals",
+    "rlkd_env/methods/detection/detection_runs",
+    "rlkd_env/methods/detection/losses_of_proposals",
     "rlkd_env/methods/method_runs",
-    "rlkd_env/methods/similarities",
+    "rlkd_env/methods/relations/similarities",
     "rlkd_env/runs/parallel/equality",
     "rlkd_env/runs/parallel/policies",
     "rlkd_env/tasks/detection/runs",
@@ -239,7 +240,7 @@ def test_the_built_wheel_runs_outside_the_checkout(tmp_path: Path) -> None:
     assert where.startswith(str(tmp_path / "site"))
     command = ["-m", "experiments", "distill", "--rule", "fixed", "--epochs", "1", "--no-progress", "--device", "cpu"]
     run(*command, cwd=tmp_path, **site)
-    made = Path("runs", "digits-kd-fixed-seed0")
+    made = Path("runs", "digits-kd-fixed-epochs-1-seed0")
     assert (tmp_path / made / "summary.json").is_file()
     run("-m", "experiments", "report", str(made), cwd=tmp_path, **site)
     assert (tmp_path / made / "report.html").is_file()

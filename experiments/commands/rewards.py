@@ -7,6 +7,7 @@ import csv
 import io
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
-from tqdm import tqdm
 
 from agents.rules.simple import FixedTemperature
 from experiments.config import CreditConfig
+from experiments.session.folder import check_measurement
 from experiments.session.provenance import processor, versions
 from rlkd_env.data import ImageSet
 from rlkd_env.data.images import MemoryImages
@@ -29,6 +30,7 @@ from rlkd_env.runs.build import build_run
 from rlkd_env.runs.reward import REWARDS, TURN, Measurement, RewardMeter
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.tasks import Evaluation
+from rlkd_env.training.progress import progress_bar
 from rlkd_env.utils.files import write_atomically, write_json
 
 REWARDS_FILE, UPDATES_FILE = "rewards.json", "rewards.csv"
@@ -44,8 +46,7 @@ Updates = list[dict[str, float]]
 def run_rewards(config: CreditConfig) -> int:
     """Measure all rewards on runs with random temperatures and write ``rewards.json`` and ``rewards.csv``."""
     folder = Path(config.out)
-    if (folder / REWARDS_FILE).exists() and not config.overwrite:
-        raise UsageError(f"{folder} holds another measurement: add --overwrite to replace it")
+    check_measurement(folder / REWARDS_FILE, config.overwrite)
     run = build_run(config.run)
     run.reward = RewardMeter("train_progress")  # which is free: the others are measured beside it
     held_out = _held_out_images(run)
@@ -70,11 +71,12 @@ def run_rewards(config: CreditConfig) -> int:
 
 def _held_out_images(run: DistillationRun) -> MemoryImages:
     """Return up to 1,024 images that neither the student trains on nor the rewards look at."""
-    parts = [part for part in (run.splits.reserve, run.splits.validation) if part is not None]
-    if not all(isinstance(part, MemoryImages) for part in parts):
+    images, reserve = run.splits.validation, run.splits.reserve
+    if not isinstance(images, MemoryImages) or not isinstance(reserve, MemoryImages | None):
         raise UsageError("the measurement of rewards needs images that are kept in memory")
-    pixels, labels = (torch.cat([getattr(part, name) for part in parts]) for name in ("pixels", "labels"))
-    return MemoryImages(pixels[:_HELD_OUT_IMAGES], labels[:_HELD_OUT_IMAGES], run.splits.validation.preprocessing)
+    if reserve is not None:
+        images = replace(reserve.joined(images), preprocessing=images.preprocessing)
+    return images.subset(torch.arange(min(len(images), _HELD_OUT_IMAGES)))
 
 
 def _follow(run: DistillationRun, held_out: ImageSet, config: CreditConfig, seed: int) -> tuple[Updates, list[Updates]]:
@@ -97,7 +99,7 @@ def _follow(run: DistillationRun, held_out: ImageSet, config: CreditConfig, seed
         action = 2.0 * torch.rand(count, generator=generator) - 1.0
         return Temperature.shared(actions.to_temperature(action).expand(run.batch_size).to(run.device))
 
-    for step in tqdm(range(run.total_steps), desc=f"rewards, run {seed}", unit="update"):
+    for step in progress_bar(f"rewards, run {seed}", "update", iterable=range(run.total_steps)):
         if step in points:
             copies = ((run.fork(), {name: copy.copy(meter) for name, meter in meters.items()}) for _ in range(_TRIALS))
             points_trials.append([_update(fork, own, held_out, draw(1), state)[0] for fork, own in copies])

@@ -8,13 +8,14 @@ from contextlib import ExitStack
 
 from agents.rules.create import RULES
 from experiments.compare.plan import PlannedRun
-from experiments.compare.work import CountEpochs, EpochCounter, Outcome, make_run, using_threads
+from experiments.compare.work import CountEpochs, EpochCounter, Outcome, make_run
 from experiments.config.choice import AgentChoice, RuleChoice
 from experiments.config.distill import AgentConfig
 from experiments.session.folder import CHECKPOINT_FOLDER
 from experiments.session.lockstep import execute_together, pays_off
 from experiments.session.prepare import prepare
 from experiments.session.summary import write_summary
+from experiments.threads import using_threads
 from rlkd_env.utils.memo import Memo
 
 Unit = tuple[PlannedRun, ...]
@@ -36,7 +37,7 @@ def as_units(runs: Sequence[PlannedRun], together: bool) -> list[Unit]:
 def _can_join(run: PlannedRun) -> bool:
     config, choice = run.config, run.config.agent.choice
     learns = isinstance(choice, AgentChoice) or (isinstance(choice, RuleChoice) and _learns_along(choice.name))
-    is_alone = learns or config.population.size or config.output.tensorboard
+    is_alone = learns or config.population.size or config.output.tensorboard or config.output.patience
     return not is_alone and not (config.folder / CHECKPOINT_FOLDER).is_dir()
 
 

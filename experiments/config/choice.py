@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rlkd_env.errors import UsageError
-from rlkd_env.utils.choices import ANNEAL_IMAGES, ActionScale
+from rlkd_env.utils.choices import ANNEAL_COLD_BELOW, ANNEAL_IMAGES, ActionScale
 from rlkd_env.utils.options import OptionValue
 
 if TYPE_CHECKING:
@@ -109,6 +109,12 @@ class RuleChoice:
         ends = [self.options.get(end) or usual for end, usual in zip(("first", "last"), ANNEAL_IMAGES, strict=True)]
         factors = [2.0 ** (number / (count // 2) - 1.0) for number in range(count)]
         return [":".join(_multiplied(end, factor) for end in ends) for factor in factors]
+
+    def swept(self) -> RuleChoice:
+        """Return the rule whose members a sweep has: short annealed runs start colder, as those of the rule itself."""
+        if self.name != ANNEAL or self.options.get("first"):
+            return self
+        return replace(self, options={"cold_below": ANNEAL_COLD_BELOW, **self.options})
 
     def check_sweep(self) -> None:
         """Check that the rule is one whose members can be chosen by their number alone."""

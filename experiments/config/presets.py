@@ -77,7 +77,7 @@ def read_preset(name: str, command: str, valid: Iterable[str]) -> dict[str, Any]
     for number, step in enumerate(steps, start=1):
         files = (root / f"{step}.yaml", root / _METHODS / f"{step}.yaml", root / f"{'/'.join(steps[:number])}.yaml")
         found = [file for file in dict.fromkeys(files) if file.is_file()]
-        if not found or step in ("", ".", "..", _METHODS):
+        if not found or step in ("", ".", ".."):
             raise unknown_name("preset", name, preset_names(command))
         for file in found:
             options = laid_over(options, read_config_file(file, valid))
@@ -86,7 +86,7 @@ def read_preset(name: str, command: str, valid: Iterable[str]) -> dict[str, Any]
 
 def read_config_file(path: Path, valid: Iterable[str]) -> dict[str, Any]:
     """Read options from a JSON or YAML file."""
-    content = read_yaml(read_bytes(path, _LARGEST_FILE), f"the config {path}")  # JSON is YAML
+    content = read_yaml(read_bytes(path, _LARGEST_FILE), f"the config {path}")
     if not isinstance(content, dict):
         raise UsageError(f"the config {path} must hold options by name")
     options = renamed({str(name).replace("-", "_"): value for name, value in content.items()})

@@ -26,7 +26,7 @@ CREDIT_FILE = "credit.json"
 REPORT_FILE = "report.html"
 REPORT_FOLDER = "report"
 EXPORT_FOLDER = "export"
-LAST_STUDENT_FILE = "student_last.safetensors"
+LAST_STUDENT_FILE, BEST_STUDENT_FILE = "student_last.safetensors", "student_best.safetensors"
 AGENT_FILE = "agent.json"
 """Says at which update an agent diverged, which resuming would repeat."""
 POPULATION_FILE = "population.json"
@@ -89,6 +89,8 @@ class Summary(TypedDict, total=False):
     processor: str
     student_sha256: str | None
     student_last_sha256: str | None
+    student_best_sha256: str | None
+    kept: str
     settings: dict[str, Any]
     objects: list[str]
     versions: dict[str, str]
@@ -117,6 +119,9 @@ class Summary(TypedDict, total=False):
     student_val_accuracy: float | None
     student_last_test_accuracy: float | None
     student_last_val_accuracy: float | None
+    student_best_test_accuracy: float | None
+    student_best_val_accuracy: float | None
+    student_best_epoch: int | None
     student_alone_test_accuracy: float | None
     student_alone_val_accuracy: float | None
     student_alone_last_test_accuracy: float | None
@@ -148,7 +153,8 @@ RUN = FolderKind(
     "run",
     "student",
     (
-        *(SUMMARY_FILE, HISTORY_FILE, TRACE_FILE, DETECTIONS_FILE, STUDENT_FILE, LAST_STUDENT_FILE),
+        *(SUMMARY_FILE, HISTORY_FILE, TRACE_FILE, DETECTIONS_FILE, STUDENT_FILE),
+        *(LAST_STUDENT_FILE, BEST_STUDENT_FILE),
         *(AGENT_FILE, POPULATION_FILE, REPORT_FILE, *_POLICY_FILES),
     ),
     (MEMBERS_FOLDER, REPORT_FOLDER, EXPORT_FOLDER, CHECKPOINT_FOLDER, TENSORBOARD_FOLDER),
@@ -198,6 +204,12 @@ def check_folder(folder: Path, overwrite: bool, resume: bool, kind: FolderKind =
     if not holds_lock and (folder / LOCK_FILE).exists():
         with locked(folder):
             pass
+
+
+def check_measurement(file: Path, overwrite: bool) -> None:
+    """Make sure that a measurement may be written to a file, without touching anything."""
+    if file.exists() and not overwrite:
+        raise UsageError(f"{file.parent} holds another measurement: add --overwrite to replace it")
 
 
 def check_replaceable(folder: Path, kind: FolderKind) -> None:

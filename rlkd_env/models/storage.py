@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from rlkd_env.errors import UsageError
 from rlkd_env.models.config import STUDENT_FILE
 from rlkd_env.models.create import create_to_load, is_detector, is_module_path, is_same_model
+from rlkd_env.models.normalization import Constants
 from rlkd_env.models.weights import is_safetensors, load_shared_weights, read_state_dict, takes_colour
 from rlkd_env.utils.files import (
     CHECKSUM,
@@ -34,11 +36,17 @@ def save_network(
     num_classes: int,
     image_shape: tuple[int, int, int],
     options: Mapping[str, Any] | None = None,
+    normalization: Constants | None = None,
 ) -> None:
-    """Write a network's state dict atomically, with what :func:`~rlkd_env.models.create_model` made it of."""
+    """Write a network's state dict atomically, with what :func:`~rlkd_env.models.create_model` made it of.
+
+    The mean and standard deviation that its images were normalised by are written too, if they are known.
+    """
     card: dict[str, Any] = {"model": model, "num_classes": num_classes, "image_shape": image_shape}
     if options:
         card["options"] = dict(options)
+    if normalization is not None:
+        card["normalization"] = normalization
     write_tensors(path, weights, {"network": json.dumps(card)})
 
 
@@ -89,9 +97,9 @@ def load_network(
 def load_student(path: Path | str, model: str | None = None, **options: Any) -> nn.Module:
     """Read a student in evaluation mode, on the CPU, from a run's folder or from a file of one.
 
-    In a folder it is ``student.safetensors``, the student of the best epoch. The file says what network it holds; only
-    a user's own, ``package.module:factory``, must be named, because a file by itself never makes code run. The options
-    override those in the file.
+    In a folder it is ``student.safetensors``, the student that the run has kept. The file says what network it holds;
+    only a user's own, ``package.module:factory``, must be named, because a file by itself never makes code run. The
+    options override those in the file.
 
     Raises:
         UsageError: If there is no such file, if it is damaged, if it holds weights alone, as those of networks that
@@ -106,6 +114,12 @@ def load_student(path: Path | str, model: str | None = None, **options: Any) -> 
             "read the weights with its load_state_dict"
         )
     return load_network(path, card.num_classes, card.image_shape, model, **options)
+
+
+def normalization_of(path: Path) -> Constants | None:
+    """Return the mean and standard deviation that a network in a file was trained with, or None if it does not say."""
+    card = _read_card(path)
+    return None if card is None else card.normalization
 
 
 def image_shape_of(path: Path) -> tuple[int, int, int]:
@@ -143,6 +157,7 @@ class _Card(NamedTuple):
     num_classes: int
     image_shape: tuple[int, int, int]
     options: dict[str, Any]
+    normalization: Constants | None = None
 
 
 def _check_card(
@@ -191,9 +206,25 @@ def _read_card(path: Path) -> _Card | None:
         check_type(card, _CardContent, f"the description of the network in {path}")
         options = card.get("options", {})
         channels, height, width = card["image_shape"]
-        found = _Card(card["model"], card["num_classes"], (channels, height, width), options)
+        found = _Card(card["model"], card["num_classes"], (channels, height, width), options, _constants_in(card))
     if max(found.image_shape) > _LARGEST_SIDE or found.num_classes > _MOST_CLASSES:
         raise UsageError(f"{path} is damaged: no network is for {found.num_classes} classes and {found.image_shape}")
     if options.keys() & {"name", "num_classes", "image_shape"}:
         raise UsageError(f"{path} was not saved by rlkd: its options repeat what the card says elsewhere")
     return found
+
+
+def _constants_in(card: Mapping[str, Any]) -> Constants | None:
+    """Return the constants of normalisation in a card, or None if it has none.
+
+    Raises:
+        ValueError: If they are none.
+    """
+    if card.get("normalization") is None:
+        return None
+    mean, std = (tuple(map(float, values)) for values in card["normalization"])
+    if len(mean) not in (1, card["image_shape"][0]) or len(std) != len(mean):
+        raise ValueError("a mean and standard deviation of every channel")
+    if not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+        raise ValueError("a finite mean and a positive standard deviation")
+    return mean, std

@@ -21,7 +21,7 @@ from rlkd_env.data import DataConfig, FeatureImages, ImageSet, LabelledSource, c
 from rlkd_env.errors import UsageError
 from rlkd_env.models.storage import load_network
 from rlkd_env.models.taps.features import forward_with_features
-from rlkd_env.training.cache import cache_folder, cached
+from rlkd_env.training.teacher import cache_folder, cached
 from rlkd_env.utils.files import expanded, read_tensors, tensors_hash, write_tensors
 from rlkd_env.utils.options import Count, NonNegative, NonNegativeInt, Options
 

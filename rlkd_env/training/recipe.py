@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
+    from rlkd_env.data.augmentation import Mixing
+
 TEACHER_FILE = "teacher.safetensors"
 """Name of a teacher's weights in its folder."""
 
@@ -37,8 +39,10 @@ class Recipe(Options):
     schedule: ScheduleName = "cosine"
     """Learning-rate schedule: cosine to zero, step (times 0.1 at the milestones) or constant."""
     optimizer: OptimizerName = "sgd"
-    """Optimiser: sgd, adam, which short trainings of detectors from scratch need, or adamw, whose weight decay is
-    decoupled."""
+    """Optimiser: sgd, adam, which short trainings of detectors from scratch need, adamw, whose weight decay is
+    decoupled, or dot, SGD with a momentum of its own for the distillation terms."""
+    dot_delta: Annotated[float, Bounds(at_least=0, below=1)] = 0.075
+    """What dot adds to the momentum for the distillation terms and subtracts from it for the task's own."""
     learning_rate_warmup: NonNegativeInt = 0
     """Epochs in which the learning rate rises linearly from a hundredth, before its schedule; 0 does without."""
     clip_grad_norm: Positive | None = None
@@ -48,6 +52,17 @@ class Recipe(Options):
     auxiliary_weight: NonNegative = 0.0
     """Weight of the cross-entropy of auxiliary logits, where a network returns some in training beside its logits, as
     GoogLeNet and Inception do with the option aux_logits True; 0.3 and 0.4 are usual for them."""
+    mixup_alpha: NonNegative = 0.0
+    """Mixup: every image of a batch is mixed with another one, in shares that follow a Beta distribution with this
+    parameter (0.2 is usual), for teacher and student alike; 0 does without. Classification only."""
+    cutmix_alpha: NonNegative = 0.0
+    """CutMix, likewise: a rectangle of another image is put in (1.0 is usual). With both, a draw decides for every
+    batch."""
+    class_balanced: bool = False
+    """Draw training images with replacement, every class as often as any other."""
+    ema_decay: Annotated[float, Bounds(above=0, below=1)] | None = None
+    """Decay, at every update, of an exponential moving average of the weights (0.99 suits a thousand updates), which
+    is what is evaluated and kept; None keeps the weights themselves."""
     milestones: tuple[float, ...] = USUAL_MILESTONES
     """Milestones of the schedule step, as shares of the run; those of the usual CIFAR-100 recipe are 5/8, 6/8 and
     7/8."""
@@ -56,8 +71,32 @@ class Recipe(Options):
         super().__post_init__()
         if self.learning_rate_warmup >= self.epochs and self.learning_rate_warmup:
             raise UsageError(f"a warm-up of {self.learning_rate_warmup} epochs leaves none of {self.epochs}")
+        if self.optimizer == "dot":
+            self._check_dot()
         if not all(low < high for low, high in itertools.pairwise((0.0, *self.milestones, 1.0))):
             raise UsageError(f"the milestones must rise within 0 to 1, not {', '.join(map(str, self.milestones))}")
+
+    @property
+    def mixing(self) -> Mixing | None:
+        """How the images of a batch are mixed, or None if they are not."""
+        from rlkd_env.data.augmentation import Mixing
+
+        return Mixing(self.mixup_alpha, self.cutmix_alpha) if self.mixup_alpha or self.cutmix_alpha else None
+
+    def check_detection(self) -> None:
+        """Check that detectors can be trained so.
+
+        Raises:
+            UsageError: if images are to be mixed, whose boxes would not be.
+        """
+        if self.mixing is not None:
+            raise UsageError("mixup and CutMix are for classification: leave --mixup-alpha and --cutmix-alpha away")
+
+    def _check_dot(self) -> None:
+        if not self.dot_delta <= self.momentum < 1.0 - self.dot_delta:
+            raise UsageError(f"dot takes the momentum {self.momentum:g} ± {self.dot_delta:g}, which must be in 0 to 1")
+        if self.clip_grad_norm is not None:
+            raise UsageError("dot has two gradients, whose norms are not clipped: leave --clip-grad-norm out")
 
     def create_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
         """Return the optimiser of a network and of what is trained along with it."""
@@ -69,6 +108,10 @@ class Recipe(Options):
         if self.optimizer in ("adam", "adamw"):
             kind = Adam if self.optimizer == "adam" else AdamW
             return kind(parameters, self.learning_rate, weight_decay=decay, fused=fused, capturable=on_gpu)
+        if self.optimizer == "dot":
+            from rlkd_env.training.dot import DOT
+
+            return DOT(parameters, self.learning_rate, self.momentum, self.dot_delta, decay)
         return SGD(parameters, self.learning_rate, momentum=self.momentum, weight_decay=decay, fused=fused)
 
     def create_schedule(self, optimizer: Optimizer, total_steps: int) -> LRScheduler:
@@ -111,6 +154,9 @@ class TeacherRecipe(Recipe):
     """Number format of the network's products: float32 or bfloat16; auto is the latter where the hardware has it."""
     seed: Seed = 0
     """Seed of initialisation and batches."""
+
+    def _check_dot(self) -> None:
+        raise UsageError("dot is for distillation: train a teacher with sgd, adam or adamw")
 
     def as_key(self) -> dict[str, Any]:
         """Return what a cached teacher is found by; what was no option once is left out where it is as it was then."""

@@ -171,7 +171,8 @@ def read_yaml(text: str | bytes, where: str) -> Any:
     import yaml  # which most readers do not need
 
     try:
-        content = yaml.safe_load(text)
+        content = _read_json(text)
+        content = yaml.safe_load(text) if content is None else content
     except Exception as error:  # of a date that there is not, of too many brackets, ...
         raise UsageError(f"{where} is neither JSON nor YAML: {' '.join(str(error).split())}") from None
     parts, level = [content], 0
@@ -186,6 +187,14 @@ def read_yaml(text: str | bytes, where: str) -> Any:
             for inner in (part.values() if isinstance(part, dict) else part)
         ]
     return content
+
+
+def _read_json(text: str | bytes) -> Any:
+    """Return what JSON says, or None if the text is none; as YAML it would have no numbers such as 1e-05."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def check_type(value: Any, kind: Any, where: str) -> None:

@@ -16,7 +16,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments.commands.bench.arms import ARMS, DEFAULT_ARMS, Bench
+from experiments.commands.bench.arms import ARMS, DEFAULT_ARMS, Bench, arms_called
 from experiments.commands.bench.benched_run import build_bench_run
 from experiments.commands.bench.floor import FLOOR, launch_free_floor
 from experiments.commands.bench.memory import forget, process_memory
@@ -24,9 +24,10 @@ from experiments.commands.bench.parts import cost_by_part
 from experiments.commands.bench.pipeline import measure_pipeline
 from experiments.commands.bench.rounds import Arm, Budget, LeftOut, Rounds, measure_in_turns
 from experiments.config import BenchConfig
+from experiments.session.folder import check_measurement
 from experiments.session.provenance import versions
 from rlkd_env.envs.vector_env import KDVectorEnv
-from rlkd_env.errors import UsageError, unknown_name
+from rlkd_env.errors import unknown_name
 from rlkd_env.utils.files import write_json
 
 BENCH_FILE = "bench.json"
@@ -40,9 +41,9 @@ def run_bench(config: BenchConfig) -> int:
     options = config.bench
     deadline = time.perf_counter() + _SHARE_OF_ROUNDS * options.seconds
     folder = Path(options.out)
-    if (folder / BENCH_FILE).exists() and not options.overwrite:
-        raise UsageError(f"{folder} holds another measurement: add --overwrite to replace it")
-    for name in options.arms:
+    check_measurement(folder / BENCH_FILE, options.overwrite)
+    names = arms_called(options.arms or DEFAULT_ARMS)
+    for name in names:
         if name not in ARMS:
             raise unknown_name("arm", name, ARMS)
     if options.data:
@@ -52,7 +53,7 @@ def run_bench(config: BenchConfig) -> int:
         return 0
     bench = Bench(config, build_bench_run(config))
     measurement = Measurement(bench, deadline)
-    measurement.run([name for name in dict.fromkeys(options.arms or DEFAULT_ARMS) if name != BASELINE])
+    measurement.run([name for name in names if name != BASELINE])
     run = bench.started_run()
     result = {
         "arms": measurement.figures(),

@@ -23,6 +23,7 @@ from rlkd_env.runs.parallel import ParallelRuns, create_parallel_runs, fastest_m
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.utils.choices import RunMode
 from rlkd_env.utils.files import read_json, tensors_hash, write_json
+from rlkd_env.utils.notices import tell
 from rlkd_env.utils.randomness import seeded
 
 
@@ -47,20 +48,22 @@ class PopulationSession(DistillSession):
             from rlkd_env.envs.vector_env import KDVectorEnv
 
             slots = KDVectorEnv(run=run, num_runs=count, run_mode=mode)
-            records = PopulationRecords(slots.runs, self.folder, self.members)
+            records = PopulationRecords(slots.runs, self.folder, self.members, self.config.output.patience)
             return slots.runs, records, AgentPhases(self.config, choice, slots, records)
         rules = [rule.create(run, seed) for rule in self.members.values() if rule is not None]
         runs, policy = create_parallel_runs(run, count, mode), PolicyByRun(rules)
         runs.check_policy(policy)
-        records = PopulationRecords(runs, self.folder, self.members)
+        records = PopulationRecords(runs, self.folder, self.members, self.config.output.patience)
         return runs, records, PolicyPhases(runs, records, lambda: policy)
 
     def _create_members(self) -> dict[str, RuleChoice | None]:
         choice, options = self.choice, self.config.population
         if not isinstance(choice, RuleChoice):
             return {f"student-{number}": None for number in range(1, options.size + 1)}
+        if options.members:
+            return {**choice.members(options.members)}
         bounds = self.run.temperature_range
-        return {**choice.members(options.members or choice.sweep(options.size, bounds.minimum, bounds.maximum))}
+        return {**choice.swept().members(choice.sweep(options.size, bounds.minimum, bounds.maximum))}
 
     def _mode(self) -> RunMode:
         """Return how the runs are computed; a resumed population goes on as it was, so that it stays the same."""
@@ -74,6 +77,7 @@ class PopulationSession(DistillSession):
                 raise UsageError(f"{path} is damaged: it has no mode of {', '.join(get_args(RunMode))}")
             mode: RunMode = stored
             return mode
+        tell(f"measuring how {options.size} students are computed the fastest (--run-mode says it without)")
         return fastest_mode(self.run, options.size, one_seed=True)
 
     def cost(self) -> str:
@@ -112,9 +116,9 @@ class PopulationSession(DistillSession):
         """Write the students of all members, of which the best is the run's own for the present."""
         super().save_students(folder)
         for name, record in self.records.members.items():
-            weights = record.selection.best_student
-            if weights is not None:
-                self.save_student(folder / MEMBERS_FOLDER / f"{name}.safetensors", weights)
+            student = record.selection.of(self.config.kept_epoch)
+            if student is not None:
+                self.save_student(folder / MEMBERS_FOLDER / f"{name}.safetensors", student.weights)
 
     @property
     def kept(self) -> KeptStudent | None:
@@ -125,7 +129,7 @@ class PopulationSession(DistillSession):
     def candidates(self) -> dict[str, KeptStudent]:
         """What may be kept, by the names of the option ``keep``; nothing if there is no good student.
 
-        Average and ensemble are made of the best students of the members that have not diverged, or of all if every one
+        Average and ensemble are made of the students of the members that have not diverged, or of all if every one
         has.
         """
         records, best = self.records, super().kept
@@ -145,9 +149,13 @@ class PopulationSession(DistillSession):
         return {"best": best, **measured}
 
     def students(self) -> dict[str, nn.Module]:
-        """Return the best students of the members by their names, but for those that never had a good one."""
-        best = {name: record.selection.best_student for name, record in self.records.members.items()}
-        return {name: self.network(weights) for name, weights in best.items() if weights is not None}
+        """Return the students of the members by their names, but for those that never had a good one.
+
+        They are those of the epochs that the options ask for, as the run's own is.
+        """
+        epoch = self.config.kept_epoch
+        found = {name: record.selection.of(epoch) for name, record in self.records.members.items()}
+        return {name: self.network(student.weights) for name, student in found.items() if student is not None}
 
     def figures(self, test: ImageSet | None) -> dict[str, Any]:
         """Return every member's figures and those of what may be kept, with the accuracies on the test images."""

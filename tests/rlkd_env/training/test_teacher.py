@@ -19,8 +19,7 @@ from rlkd_env.models.storage import load_network, save_network
 from rlkd_env.runs.build import build_run, teacher_logit_deviation
 from rlkd_env.runs.config import RunConfig
 from rlkd_env.tasks import Classification, create_task
-from rlkd_env.training.cache import locked
-from rlkd_env.training.teacher import TeacherRecipe, cached_teacher, load_teacher, train_teacher
+from rlkd_env.training.teacher import TeacherRecipe, cached_teacher, load_teacher, locked, train_teacher
 
 SPLITS = DATASETS["digits"]().splits()
 QUICK = TeacherRecipe(model="mlp16", epochs=2)
@@ -35,9 +34,9 @@ def test_a_trained_teacher_knows_the_digits(digits_teacher: nn.Module) -> None:
 
 def test_training_is_repeatable_and_reports_its_epochs() -> None:
     reported: list[int] = []
-    first = train_teacher(SPLITS, QUICK, lambda epoch, loss: reported.append(epoch))
+    first = train_teacher(SPLITS, QUICK, lambda epoch, epochs, loss: reported.append((epoch, epochs)))
     second = train_teacher(SPLITS, QUICK)
-    assert reported == [1, 2]
+    assert reported == [(1, 2), (2, 2)]
     assert torch.equal(first[1].weight, second[1].weight)
     assert not first.training
 
@@ -45,29 +44,30 @@ def test_training_is_repeatable_and_reports_its_epochs() -> None:
 def test_the_cache_trains_once_and_mends_a_damaged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RLKD_CACHE", str(tmp_path))
     trained: list[int] = []
-    first = cached_teacher("digits", SPLITS, QUICK, lambda epoch, loss: trained.append(epoch))
-    again = cached_teacher("digits", SPLITS, QUICK, lambda epoch, loss: trained.append(epoch))
+    first = cached_teacher(SPLITS, QUICK, lambda epoch, epochs, loss: trained.append(epoch))
+    again = cached_teacher(SPLITS, QUICK, lambda epoch, epochs, loss: trained.append(epoch))
     assert trained == [1, 2]
     assert torch.equal(first[1].weight, again[1].weight)
-    (path,) = tmp_path.glob("teacher-digits-mlp16-*.safetensors")
+    (path,) = tmp_path.glob("teacher-mlp16-*.safetensors")
     path.write_bytes(path.read_bytes()[:100])
-    mended = cached_teacher("digits", SPLITS, QUICK, lambda epoch, loss: trained.append(epoch))
+    mended = cached_teacher(SPLITS, QUICK, lambda epoch, epochs, loss: trained.append(epoch))
     assert trained == [1, 2, 1, 2]
     assert torch.equal(first[1].weight, mended[1].weight)
 
 
 @pytest.mark.parametrize("dataset", ["digits", pytest.param("digits_detection", marks=pytest.mark.slow)])
 def test_the_teachers_of_the_embedded_data_come_with_the_package(
-    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The folder's README says how they were made; they are found by data and recipe."""
     monkeypatch.setenv("RLKD_CACHE", str(tmp_path))
     source = DATASETS[dataset]()
     recipe = TeacherRecipe.from_keywords(source.teacher_recipe, model=source.default_teacher)
     trained: list[int] = []
-    teacher = cached_teacher(dataset, source.splits(), recipe, lambda epoch, loss: trained.append(epoch), source.task)
+    teacher = cached_teacher(source.splits(), recipe, lambda epoch, epochs, loss: trained.append(epoch), source.task)
     assert not trained
     assert not list(tmp_path.iterdir())
+    assert not capsys.readouterr().err  # such as that a file has no checksum
     accuracy = create_task(source.task).evaluate(teacher, source.splits().validation).accuracy
     assert accuracy > {"digits": 0.94, "digits_detection": 0.4}[dataset]
 
@@ -77,6 +77,22 @@ def test_a_teachers_file_in_a_folder_has_one_of_several_names(name: str, tmp_pat
     network = create_model("mlp16", 10, (1, 8, 8))
     save_network(tmp_path / name, network.state_dict(), "mlp16", 10, (1, 8, 8))
     assert torch.equal(load_teacher(tmp_path, SPLITS)[1].weight, network[1].weight)
+
+
+def test_the_only_file_of_weights_in_a_folder_is_the_teachers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = create_model("mlp16", 10, (1, 8, 8))
+    torch.save({"state_dict": network.state_dict()}, tmp_path / "last.ckpt")
+    (tmp_path / "config.json").write_text("{}")
+    assert torch.equal(load_teacher(tmp_path, SPLITS, "mlp16")[1].weight, network[1].weight)
+    assert "is last.ckpt, its only file of weights" in capsys.readouterr().err
+    torch.save({}, tmp_path / "best.ckpt")
+    with pytest.raises(UsageError, match=r"it holds best.ckpt, last.ckpt: name one of them"):
+        load_teacher(tmp_path, SPLITS, "mlp16")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="should hold a teacher's weights, but it holds none"):
+        load_teacher(tmp_path / "empty", SPLITS)
 
 
 def test_a_saved_network_is_loaded_from_its_file_or_folder(tmp_path: Path) -> None:

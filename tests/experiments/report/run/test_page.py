@@ -17,12 +17,14 @@ from made_reports import (
 from matplotlib.image import imread
 
 from experiments.report.run.loading import RunRecord
+from experiments.report.run.page import run_page
 from rlkd_env.utils.files import write_tensors
 
 RUN_FIGURES = {
     "accuracy_over_epochs",
     "accuracy_over_time",
     "temperature_over_epochs",
+    "temperature_in_single_epochs",
     "temperature_against_confidence",
     "temperature_against_margin",
     "temperature_by_class",
@@ -41,11 +43,11 @@ def test_a_runs_page_tells_the_summarys_numbers_and_shows_every_figure(
         "student_last_test_accuracy",
         "student_test_accuracy",
         "teacher_test_accuracy",
-        "student_alone_last_test_accuracy",
+        "student_alone_test_accuracy",
     ):
         assert f"{100 * summary[name]:.2f} %" in text
     assert f"{summary['seconds']:.1f} s" in text
-    assert f"of {summary['data']['test']} test images" in text
+    assert f"On {summary['data']['test']} test images" in text
     for name, value in json.loads((real_run / "config.json").read_text()).items():
         assert name in text, value
     pictures = {path.stem: path for path in (reports["run"] / "report").iterdir()}
@@ -78,7 +80,8 @@ def test_a_run_at_one_temperature_is_shown(run: Path) -> None:
     rows = json.loads((run / "history.json").read_text())["epochs"]
     change(run / "history.json", epochs=[row | {"temperature_quantiles": [4.0] * 5} for row in rows])
     words = words_of(run)
-    assert "All instances have the temperature 4" in words
+    assert "median temperature is 4 from the first epoch to the last one; all images of a batch get the same" in words
+    assert "confidence, margin and class are not shown: they are alike in a batch" in words
     assert "There are no instance rewards" in words
 
 
@@ -91,3 +94,21 @@ def test_a_credit_measurement_is_taken_from_anywhere(run: Path, tmp_path: Path) 
         text = words_of(run, credit=option)
         assert "return_decomposition 0.06" in text
         assert "gradient 0.96" in text
+
+
+def test_a_detection_run_that_broke_off_is_not_told_as_one_of_classifiers(run: Path) -> None:
+    (run / "summary.json").unlink()
+    change(run / "history.json", metric="AP")
+    record = RunRecord.read(run)
+    (drawing,) = (one for one in run_page(record).drawings if one.name == "accuracy_over_epochs")
+    axes = drawing.figure.axes[0]
+    assert axes.get_ylabel() == "AP, %"
+    assert "training" not in [line.get_label() for line in axes.lines]
+    assert "Validation AP goes from" in drawing.caption
+
+
+def test_a_run_whose_epochs_are_all_recorded_does_not_end_with_the_last_of_them(run: Path) -> None:
+    (run / "summary.json").unlink()
+    assert "all 20 epochs are recorded, but nothing has been measured on test images" in words_of(run)
+    change(run / "config.json", epochs=40)
+    assert "This run has not finished: 20 of 40 epochs are recorded." in words_of(run)
