@@ -51,11 +51,11 @@ def test_advice_after_a_divergence_names_its_cause(
 def test_a_teacher_in_a_cache_that_cannot_be_written_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RLKD_CACHE", str(tmp_path))
     splits, recipe = create_source(DataConfig()).splits(), TeacherRecipe(model="mlp6", epochs=1)
-    first = cached_teacher("mine", splits, recipe)
+    first = cached_teacher(splits, recipe)
     (file,) = tmp_path.glob("*.safetensors")
     file.with_suffix(".lock").unlink()
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    again = cached_teacher("mine", splits, recipe, on_epoch=lambda epoch, loss: pytest.fail("it is trained anew"))
+    again = cached_teacher(splits, recipe, on_epoch=lambda *_: pytest.fail("it is trained anew"))
     assert all(map(torch.equal, first.parameters(), again.parameters()))
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
