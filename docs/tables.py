@@ -15,6 +15,7 @@ A table stands below a comment that names its data:
   that it was trained on, and for convolutional students;
 * ``<!-- data: rule_cost -->``: what rules and agents cost beside a fixed temperature (``docs/results/rule_cost``);
 * ``<!-- data: gpu -->``: what ``rlkd bench`` measured on a GPU, ``<!-- data: agent_cost -->``: what agents cost there;
+* ``<!-- data: methods -->``: what an update costs with each method (``docs/results/methods``);
 * ``<!-- data: decoding -->``: how long image files take to decode;
 * ``<!-- data: population -->`` and ``<!-- data: population ppo -->``: what populations choose, and one agent for eight
   students (``docs/results/population``);
@@ -132,6 +133,8 @@ def _fill(source: str) -> Fill:
         return {"pretrained": _of_training, "which_student": _of_kept, "threads": _of_threads}[name]
     if name in ("gpu", "agent_cost", "decoding"):
         return {"gpu": _of_bench, "agent_cost": _of_agent, "decoding": _of_decoding}[name]
+    if name == "methods":
+        return _of_method
     if name == "rewards":
         return lambda column, row: _of_reward(read(f"rewards/{part}", "rewards.json"), column, row)
     if name in ("ranking", "one_coefficient"):
@@ -380,6 +383,14 @@ def _of_bench(column: str, row: Cells) -> str:
         "peak MiB": ("peak_memory_mb", ",.0f"),
     }[column]
     return format(found[key], form) if key in found else "–"
+
+
+def _of_method(column: str, row: Cells) -> str:
+    arms = read("methods", "bench.json")["arms"]
+    found = arms["method_" + row[0].strip("`")]
+    if column == "to plain KD":
+        return "{ratio_to_plain_kd:.2f} ({ratio_min:.2f} to {ratio_max:.2f})".format(**found)
+    return f"{found['peak_memory_mb']:,.0f}"
 
 
 def _of_agent(column: str, row: Cells) -> str:
