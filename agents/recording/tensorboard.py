@@ -23,6 +23,9 @@ from rlkd_env.sampling.exploration import Explorer
 
 _PICTURES = 12
 """The number of pictures in a run; one for every epoch would take as long as the epochs of Digits themselves."""
+_LOG2_BINS = [number / 8 for number in range(-48, 65)]
+"""Eight bins for every doubling of the temperature, from 1/64 to 256: the same in all epochs and runs. Of temperatures
+themselves a histogram would show little, because they spread over orders of magnitude."""
 
 
 class TensorBoardCurves(RunHook):
@@ -46,7 +49,7 @@ class TensorBoardCurves(RunHook):
         """Remember one update."""
         values = self._values
         for name, value in result.metrics.items():
-            group = "exploration" if name == "mixed_share" else "student"
+            group = "sampling" if name == "mixed_share" else "student"
             values[f"{group}/{name}"].append(value)
         outputs = result.outputs
         values["temperature"].append(result.temperature.student)
@@ -68,16 +71,17 @@ class TensorBoardCurves(RunHook):
         for name, value in scalars.items():
             self._writer.add_scalar(name, value, step)
         for name, seconds in self._timer.seconds.items():
-            self._writer.add_scalar(f"seconds/{name}", seconds, step)
+            self._writer.add_scalar(f"time/{name}_seconds", seconds, step)
         for name, number in self._extra().items():
             self._writer.add_scalar(name, number, step)
-        self._writer.add_histogram("temperature/histogram", temperature, step)
+        logarithms = temperature.log2().clamp(_LOG2_BINS[0], _LOG2_BINS[-1])
+        self._writer.add_histogram("temperature/log2_histogram", logarithms, step, bins=_LOG2_BINS)
         if run.finished or run.epoch % math.ceil(run.recipe.epochs / _PICTURES) == 0:
             picture = self._draw(run, temperature)
             self._writer.add_image("temperature/against_teacher_confidence", picture, step, dataformats="HWC")
         if isinstance(run.sampler, Explorer):
             scores = run.sampler.scores
-            self._writer.add_histogram("exploration/score", scores[scores.isfinite()], step)
+            self._writer.add_histogram("sampling/score", scores[scores.isfinite()], step)
 
     def _draw(self, run: DistillationRun, temperature: Tensor) -> Any:
         if self._plot is None:
@@ -110,7 +114,7 @@ class LockstepCurves(RunHook[ParallelRuns]):
 
 
 class _AgentWriter(KVWriter):
-    """Writes what the agent records to the run's event file, at KD steps instead of slot-steps."""
+    """Writes what the agent records to the run's event file, under its own names, at KD steps instead of slot-steps."""
 
     def __init__(self, writer: SummaryWriter, run: DistillationRun | ParallelRuns) -> None:
         self._writer = writer
@@ -118,8 +122,9 @@ class _AgentWriter(KVWriter):
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:  # noqa: ARG002
         for key, value in key_values.items():
-            if (key.startswith("train/") and isinstance(value, int | float | Tensor)) or hasattr(value, "dtype"):
-                self._writer.add_scalar(f"agent/{key.removeprefix('train/')}", value, self._run.step_count)
+            is_number = isinstance(value, int | float) or hasattr(value, "dtype")
+            if key.startswith(("train/", "time/")) and is_number and "tensorboard" not in (key_excluded[key] or ()):
+                self._writer.add_scalar(key, value, self._run.step_count)
 
     def close(self) -> None:
         """Leave the event file open, because it is the run's."""

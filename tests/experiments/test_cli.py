@@ -80,7 +80,7 @@ def test_another_package_agents_is_told_in_one_line(tmp_path: Path) -> None:
         ),
         (["distill", "--around-options", "first", "2s"], "--around-options needs an agent that learns"),
         (["distill", "--rule-options", "tau", "2", "--agent", "ppo"], "--rule-options needs a --rule"),
-        (["distill", "--bandit"], "are for an agent that learns"),
+        (["distill", "--discount", "0.9"], "are for an agent that learns"),
         (["distill", "--out"], "--out needs a value"),
         (["distill", "--uncertain-ranks", "0.1"], "--uncertain-ranks needs 2 values"),
         (["distill", "--method-options", "beta"], "--method-options: every name needs a value: 'beta' has none"),

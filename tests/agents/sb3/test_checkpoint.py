@@ -12,7 +12,9 @@ from stable_baselines3.common.vec_env import VecNormalize
 from toy_envs import BestActions
 
 from agents.sb3.checkpoint import agent_state, load_agent_state
-from agents.sb3.make import AGENTS, VectorEnvAdapter, make_agent
+from agents.sb3.families import AGENTS
+from agents.sb3.make import make_agent
+from agents.sb3.vec_env import VectorEnvAdapter
 from rlkd_env.utils.randomness import load_random_state, random_state
 
 
