@@ -6,7 +6,8 @@ A table stands below a comment that names its data:
 * ``<!-- data: NAME TASK -->``: one task of a comparison over several;
 * ``<!-- data: NAME over tasks -->``: all of its tasks;
 * ``<!-- data: tasks -->``: a row a task of the comparison over all, ``<!-- data: costs -->``: a column a task;
-* ``<!-- data: anneal -->``: the sweep of annealing in ``docs/results/anneal``;
+* ``<!-- data: anneal -->``: the sweep of annealing in ``docs/results/anneal``, ``<!-- data: few_epochs -->``: what its
+  colder start does for short runs;
 * ``<!-- data: rewards TASK -->``: the measurement of rewards in ``docs/results/rewards/TASK``;
 * ``<!-- data: pretrained -->``: what the training of the package's policy measured;
 * ``<!-- data: ranking -->``: how students on frozen features rank rules (``docs/results/frozen_features``);
@@ -119,8 +120,8 @@ def _fill(source: str) -> Fill:
         return _cost_on
     if source == "tasks":
         return _of_task
-    if source == "anneal":
-        return _of_sweep
+    if source in ("anneal", "few_epochs"):
+        return {"anneal": _of_sweep, "few_epochs": _of_few_epochs}[source]
     if name == "pretrained":
         return _of_training
     if name in ("gpu", "agent_cost", "decoding"):
@@ -244,19 +245,29 @@ def _swept() -> dict[tuple[str, str], dict[str, float]]:
     with (RESULTS / "anneal" / "sweep.csv").open() as file:
         for line in csv.DictReader(file):
             accuracies = found.setdefault((line["task"], line["rule"]), {})
-            accuracies[line["seed"]] = float(line["validation_accuracy"])
+            accuracies[line["seed"]] = float(line["held_out_accuracy"])
     return found
 
 
 def _of_sweep(column: str, row: Cells) -> str:
-    """A row a rule; columns are tasks, or their mean: the difference to the best fixed temperature of each."""
+    """A row a rule; columns are tasks: the difference to the best fixed temperature of each."""
     rule = row[0].replace(" = ", "=").removeprefix("fixed, ")
-    tasks = [column] if column != "mean" else list(dict.fromkeys(task for task, _ in _swept()))
-    gains = []
-    for task in tasks:
-        means = {name: fmean(found.values()) for (of, name), found in _swept().items() if of == task}
-        gains.append(means[rule] - max(mean for name, mean in means.items() if name.startswith("T=")))
-    return points(fmean(gains))
+    means = {name: fmean(found.values()) for (task, name), found in _swept().items() if task == column}
+    return points(means[rule] - max(mean for name, mean in means.items() if name.startswith("T=")))
+
+
+def _of_few_epochs(column: str, row: Cells) -> str:
+    """A row a task; columns are rules, their differences to the task's best fixed temperature, and that one."""
+    known, task = script("anneal/few_epochs"), row[0].strip("`")
+    best = known["best_fixed"](task)
+    if column == "epochs":
+        return str(known["EPOCHS"][task])
+    if column == "best fixed":
+        return best.replace("=", " = ")
+    rules = {"annealing": "anneal", "annealing from 3s": "anneal from 3s"}
+    if column == "annealing over annealing from 3s":
+        return difference(known["of_task"](task, *rules.values()))
+    return difference(known["of_task"](task, rules[column.removesuffix(" over it")], best))
 
 
 def _of_training(column: str, row: Cells) -> str:

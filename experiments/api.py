@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,17 +22,8 @@ from experiments.session.session import DistillSession
 from experiments.session.summary import complete
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.randomness import load_random_state, random_state
-from rlkd_env.utils.registry import Registry, import_by_path
 from rlkd_env.utils.trust import believing, module_paths, trusted_paths
 
-_REGISTRIES = {
-    "method": "rlkd_env.methods:METHODS",
-    "reward": "rlkd_env.runs.reward:REWARDS",
-    "calibrator": "rlkd_env.credit:CALIBRATORS",
-    "around": "agents.rules:RULES",
-    "features": "rlkd_env.instances:FEATURES",
-}
-"""Settings that name parts, and the registries that know these."""
 _SET_OTHERWISE = {**dict.fromkeys(("agent", "policy", "rule"), "temperature"), "dataset": "data", "out": "folder"}
 """Options of the command line that are arguments of another name here."""
 _OPTION = re.compile(r"(rlkd [\w-]+(?: --[\w-]+ [^\s,;]+)*)|--([a-z][\w-]*)")
@@ -84,7 +75,7 @@ class DistillationResult:
 
 
 def distill(
-    teacher: nn.Module | str | Path,
+    teacher: nn.Module | str | Path | Sequence[str | Path],
     student: nn.Module | Callable[[], nn.Module] | str,
     data: Any,
     temperature: Any = None,
@@ -104,7 +95,8 @@ def distill(
 
     Args:
         teacher: a network that maps the images to logits ``(N, C)``, which stays as it is; or the path of a file of
-            weights; or ``"auto"``, which trains the teacher of a small data set once and keeps it.
+            weights, or several, whose logits are averaged; or ``"auto"``, which trains the teacher of a small data
+            set once and keeps it.
         student: a network, of which a copy is trained from its present weights on; or a function without arguments that
             returns a fresh one, whose weights follow from the seed; or a name such as ``"resnet20"``,
             ``"torchvision/resnet18"`` or ``"package.module:factory"``; or ``"auto"``.
@@ -195,7 +187,7 @@ def _config(given: dict[str, Any], settings: dict[str, Any]) -> DistillConfig:
             raise UsageError(f"{name} is no setting here: use the argument {_SET_OTHERWISE[name]}")
         if name in given:
             raise UsageError(f"{name} follows from the other arguments already: leave it out")
-    given = {name: _named_part(name, value) for name, value in {**given, **settings}.items()}
+    given = {**given, **settings}
     below = read_layers(
         given.get("preset"),
         given.get("config"),
@@ -205,14 +197,6 @@ def _config(given: dict[str, Any], settings: dict[str, Any]) -> DistillConfig:
     )
     choice: dict[str, Any] = {name: given[name] for name in ("agent", "policy", "rule") if name in given}
     return DistillConfig().replaced(laid_over(below, choice)).replaced(given)
-
-
-def _named_part(name: str, value: Any) -> Any:
-    """Return a setting with the name in place of a part that was given as an object."""
-    if name not in _REGISTRIES or isinstance(value, str):
-        return value
-    registry: Registry[Any] = import_by_path(_REGISTRIES[name], name)
-    return tuple(map(registry.name_of, value)) if isinstance(value, tuple | list) else registry.name_of(value)
 
 
 def _result(session: DistillSession, summary: dict[str, Any]) -> DistillationResult:

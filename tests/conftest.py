@@ -95,11 +95,11 @@ def digits_teacher(teacher_cache: Path) -> torch.nn.Module:
 
 @pytest.fixture
 def make_run(digits_teacher: torch.nn.Module) -> Callable[..., DistillationRun]:
-    """Build a run on Digits, of 3 epochs of 4 updates unless told otherwise."""
+    """Build a run on Digits, of 3 epochs of 4 updates unless told otherwise, perhaps of given networks."""
 
-    def make(**settings: Any) -> DistillationRun:
+    def make(networks: dict[str, Any] | None = None, **settings: Any) -> DistillationRun:
         settings = {"epochs": 3, "device": "cpu", **settings}
         teacher = digits_teacher if settings["device"] == "cpu" else copy.deepcopy(digits_teacher)
-        return build_run(RunConfig.from_keywords(**settings), teacher=teacher)
+        return build_run(RunConfig.from_keywords(**settings), **(networks or {"teacher": teacher}))
 
     return make

@@ -1,4 +1,4 @@
-"""The commands of the guide to one's own data, on tiny files."""
+"""The commands of the guides to one's own data and to the options of training, on tiny files."""
 
 from __future__ import annotations
 
@@ -24,15 +24,19 @@ from torch.utils.data import TensorDataset
 from experiments.cli import main
 from rlkd_env.models import create_model
 
-GUIDE = (Path(__file__).parent.parent / "docs" / "guides" / "own_data.md").read_text()
+GUIDES = {
+    name: (Path(__file__).parent.parent / "docs" / "guides" / f"{name}.md").read_text()
+    for name in ("own_data", "training")
+}
 SITUATIONS = {
     title: re.findall(r"^rlkd .*$", section, flags=re.MULTILINE)
-    for title, section in re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", GUIDE, flags=re.DOTALL | re.MULTILINE)
+    for guide in GUIDES.values()
+    for title, section in re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", guide, flags=re.DOTALL | re.MULTILINE)
     if "\nrlkd " in section
 }
 """The commands of every situation by its title."""
-TINY = ["--epochs", "1", "--batch-size", "8", "--device", "cpu", "--no-progress", "--workers", "0"]
-NETWORKS = {"resnet56": "resnet8", "resnet20": "resnet8"}
+TINY = ["--epochs", "3", "--batch-size", "8", "--device", "cpu", "--no-progress", "--workers", "0"]
+NETWORKS = {"resnet56": "resnet8", "resnet20": "resnet8", "vgg13": "cnn4"}
 """Smaller networks in place of those of the guide."""
 
 
@@ -95,8 +99,8 @@ def write_yolo(root: Path) -> None:
 
 
 def test_the_guide_has_every_situation() -> None:
-    assert len(SITUATIONS) == 8
-    assert sum(map(len, SITUATIONS.values())) == 14
+    assert len(SITUATIONS) == 10
+    assert sum(map(len, SITUATIONS.values())) == 20
 
 
 @pytest.mark.slow
@@ -111,5 +115,6 @@ def test_the_commands_of_a_situation_run(situation: str, files: Path) -> None:
         _, kind, *words = shlex.split(command)
         further = ["--force", "--probe-size", "8", "--no-tensorboard"] if kind == "distill" else []
         assert main([kind, *words, *TINY, *further]) == 0, command
-    (summary,) = (files / "runs").glob("*/summary.json")
-    assert json.loads(summary.read_text())["epochs"] == 1
+    summaries = [*(files / "runs").glob("*/summary.json")]
+    assert len(summaries) == sum(" distill " in command for command in SITUATIONS[situation])
+    assert {json.loads(summary.read_text())["epochs"] for summary in summaries} == {3}

@@ -12,6 +12,7 @@ from agents.learned.network_policy import NetworkPolicy
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.coefficients import CoefficientRule
 from rlkd_env.instances.outputs import InstanceOutputs
+from rlkd_env.instances.schedule import described_schedule
 from rlkd_env.instances.temperature import Temperature
 
 if TYPE_CHECKING:
@@ -54,9 +55,9 @@ class CoefficientPolicy(NetworkPolicy):
         return Temperature.shared(self.rule.temperatures(self.coefficients(outputs), outputs))
 
     def description(self) -> dict[str, Any]:
-        """Return the rule as plain values."""
+        """Return the rule as plain values, the whole schedule among them, whose defaults may change."""
         rule = self.rule
-        return {"rule": {"features": list(rule.features), "width": rule.width, "first": rule.first, "last": rule.last}}
+        return {"rule": {"features": list(rule.features), "width": rule.width, **rule.schedule.description()}}
 
     @classmethod
     def from_description(cls, layers: Sequence[nn.Module], description: dict[str, Any]) -> Self:
@@ -71,4 +72,5 @@ class CoefficientPolicy(NetworkPolicy):
                 "this policy was saved before version 0.3, whose coefficients meant something else: train it again "
                 "with rlkd train-agent, or use the policy of the package (pretrained)"
             )
-        return cls(layers, CoefficientRule(tuple(rule["features"]), rule["width"], rule["first"], rule["last"]))
+        schedule = {key: value for key, value in rule.items() if key not in ("features", "width")}
+        return cls(layers, CoefficientRule(tuple(rule["features"]), rule["width"], **described_schedule(schedule)))

@@ -17,6 +17,7 @@ from rlkd_env.errors import UsageError
 from rlkd_env.instances.actions import ActionMap, ResidualMap
 from rlkd_env.instances.features import Feature
 from rlkd_env.instances.outputs import InstanceOutputs
+from rlkd_env.instances.schedule import described_schedule
 from rlkd_env.instances.state import InstanceState
 from rlkd_env.instances.temperature import Temperature, TemperatureRange
 
@@ -123,4 +124,7 @@ def _recreate_map(description: dict[str, Any]) -> ActionMap | ResidualMap:
     bounds = TemperatureRange(description["minimum"], description["maximum"])
     if "around" not in description:
         return ActionMap(bounds, description["scale"])
-    return ResidualMap(check_function(recreate_rule(description["around"])), bounds, description["width"])
+    around = dict(description["around"])
+    if around["rule"] == "anneal":
+        around["arguments"] = described_schedule(around["arguments"])
+    return ResidualMap(check_function(recreate_rule(around)), bounds, description["width"])

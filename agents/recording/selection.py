@@ -38,7 +38,7 @@ class StudentSelection(RunHook):
             evaluation = run.evaluate_validation()
             accuracy, loss = torch.stack([evaluation.accuracy, evaluation.loss]).tolist()
             if math.isfinite(loss) and bool(run.update.has_sound_weights()):
-                self.add(run.epoch, accuracy, loss, deepcopy(run.student.state_dict()))
+                self.add(run.epoch, accuracy, loss, run.weights())
 
     def add(self, epoch: int, accuracy: float, loss: float, student: dict[str, Tensor]) -> None:
         """Add the student of an epoch, whose loss is finite and whose weights nobody changes from now on."""

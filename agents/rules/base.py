@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -37,6 +37,10 @@ class Rule(PolicyModule):
 
     def __init__(self) -> None:  # without the *args of a module, as arguments are the rule's options
         super().__init__()
+
+    def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments that make this rule again, whatever the defaults are then, from those it was given."""
+        return dict(given)
 
 
 def number_type(outputs: InstanceOutputs) -> torch.dtype:

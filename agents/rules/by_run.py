@@ -13,7 +13,7 @@ from agents.rules.schedules import Anneal
 from agents.rules.simple import FixedTemperature
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.policy import PolicyModule
-from rlkd_env.instances.schedule import AnnealedTemperature, teacher_unit
+from rlkd_env.instances.schedule import SHAPES, AnnealedTemperature
 from rlkd_env.instances.temperature import Policy, Temperature
 
 
@@ -98,21 +98,31 @@ class _AnnealedByRun(PolicyModule):
     def __init__(self, rules: Sequence[Anneal]) -> None:
         super().__init__()
         schedules = [rule.schedule for rule in rules]
-        self._terms = [_Copied(_terms_at_the_ends(schedules, are_regions)) for are_regions in (False, True)]
+        self._shapes = {
+            shape: _Copied(
+                torch.tensor([float(schedule.shape == shape) for schedule in schedules], dtype=torch.float64)
+            )
+            for shape in dict.fromkeys(schedule.shape for schedule in schedules)
+        }
+        self._schedules, self._terms = schedules, dict[tuple[bool, float], _Copied]()
 
     def forward(self, outputs: InstanceOutputs) -> Temperature:
-        unit, progress = teacher_unit(outputs), float(outputs.progress)
-        first, last = self._terms[outputs.are_regions].on(unit.device)
-        terms = (1.0 - progress) * first + progress * last
+        unit, progress = outputs.teacher_unit, float(outputs.progress)
+        kind = outputs.are_regions, outputs.epochs
+        if kind not in self._terms:
+            self._terms[kind] = _Copied(_terms_at_the_ends(self._schedules, *kind))
+        first, last = self._terms[kind].on(unit.device)
+        share = sum(part.on(unit.device) * SHAPES[shape](progress) for shape, part in self._shapes.items())
+        terms = (1.0 - share) * first + share * last
         constant, relative = terms.to(unit.dtype).unsqueeze(-1).unbind()
         by_run = (constant + relative * unit.log()).exp()
         temperature = by_run.expand(-1, len(outputs.labels) // len(by_run)).flatten()
         return Temperature.shared(temperature.to(number_type(outputs)))
 
 
-def _terms_at_the_ends(schedules: Sequence[AnnealedTemperature], are_regions: bool) -> Tensor:
+def _terms_at_the_ends(schedules: Sequence[AnnealedTemperature], are_regions: bool, epochs: float) -> Tensor:
     """Return the two terms of k schedules at the start and at the end, ``(2, 2, k)``."""
-    ends = [[schedule.terms(end, are_regions) for schedule in schedules] for end in (0.0, 1.0)]
+    ends = [[schedule.terms(end, are_regions, epochs) for schedule in schedules] for end in (0.0, 1.0)]
     return torch.tensor(ends, dtype=torch.float64).transpose(1, 2)
 
 

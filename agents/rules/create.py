@@ -106,7 +106,7 @@ def recreate_rule(description: Mapping[str, Any]) -> Rule:
         rule = kind(**arguments)
     except UsageError as error:
         raise UsageError(f"rule {name!r}: {error}") from None
-    rule.description = {"rule": name, "arguments": arguments}
+    rule.description = {"rule": name, "arguments": rule.arguments(arguments)}
     return rule
 
 

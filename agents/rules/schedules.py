@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from agents.rules.base import Rule, check_temperature, number_type, repeat
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.schedule import AnnealedTemperature
 from rlkd_env.instances.temperature import Temperature
+from rlkd_env.utils.choices import ANNEAL_SHAPE
 
 
 class LinearSchedule(Rule):
@@ -43,7 +46,7 @@ class CosineSchedule(LinearSchedule):
 
 
 class Anneal(Rule):
-    """log T = (1 - progress) · log first + progress · log last: soft targets early, sharp ones late.
+    """log T = (1 - share) · log first + share · log last: soft targets early, sharp ones late; share is the progress.
 
     Temperatures with the suffix s are multiples of the mean standard deviation of the teacher's logits in the batch,
     so that the defaults suit any number of classes and any teacher. Relatives are Annealing-KD (Jafari et al., EACL
@@ -52,11 +55,26 @@ class Anneal(Rule):
     Args:
         first: temperature of the run's first update; None takes 3s, and for a detector's regions 2.
         last: temperature at its end; None takes 0.35s, and for regions 0.5.
+        shape: ``linear``, or ``cosine``, where the share is ½ (1 - cos(π · progress)).
+        regions: first and last for a detector's regions, apart from those of images.
+        cold_below: number of epochs below which a run of images starts colder, at first · √(epochs / cold_below). None
+            is 10, or 0, which is never, if ``first`` is given.
     """
 
-    def __init__(self, first: float | str | None = None, last: float | str | None = None) -> None:
+    def __init__(
+        self,
+        first: float | str | None = None,
+        last: float | str | None = None,
+        shape: str = ANNEAL_SHAPE,
+        regions: tuple[float | str, float | str] | None = None,
+        cold_below: float | None = None,
+    ) -> None:
         super().__init__()
-        self.schedule = AnnealedTemperature(first, last)
+        self.schedule = AnnealedTemperature(first, last, shape, regions, cold_below)
+
+    def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+        """Return the whole schedule, defaults filled in."""
+        return self.schedule.description()
 
     def forward(self, outputs: InstanceOutputs) -> Temperature:
         """Return the schedule's temperature N times."""

@@ -197,6 +197,20 @@ def default_options(name: str | type[BaseAlgorithm], num_envs: int) -> dict[str,
     return AGENTS[AGENTS.name_of(name)].defaults(num_envs)
 
 
+def check_learns_within(agent: str) -> None:
+    """Check that an agent can learn while the run goes on whose temperatures it sets.
+
+    Raises:
+        UsageError: if it cannot; the message says why.
+    """
+    reason = AGENTS[agent].why_not_within
+    if reason is not None:
+        raise UsageError(
+            f"the agent {agent} cannot learn within a run: {reason}. It learns over many runs on the environment, see "
+            "agents.sb3.make_agent"
+        )
+
+
 def check_agent_options(agent: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return arguments of an agent's class with the types of those that are known here, which include all numbers.
 

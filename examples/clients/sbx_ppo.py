@@ -1,6 +1,7 @@
 """sbx, stable-baselines3's agents in JAX, on the slots of a run.
 
-Run ``python examples/clients/sbx_ppo.py``; ``--small`` makes a run of a few updates. ``pip install -e ".[clients]"``.
+Run ``python examples/clients/sbx_ppo.py``; ``--small`` makes a run of a few updates.
+Needs ``pip install -e ".[clients]"``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from sbx import PPO, SAC
 import rlkd_env  # noqa: F401 (registers the environments)
 from agents.sb3 import as_vec_env
 
-EPOCHS = 8 if "--small" in sys.argv else 120
+EPOCHS = 4 if "--small" in sys.argv else 120
 
 
 def main() -> None:

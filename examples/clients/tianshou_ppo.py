@@ -1,6 +1,7 @@
 """Tianshou's high-level PPO on an id.
 
-Run ``python examples/clients/tianshou_ppo.py``; ``--small`` makes a few steps. ``pip install -e ".[clients]"``.
+Run ``python examples/clients/tianshou_ppo.py``; ``--small`` makes a few steps.
+Needs ``pip install -e ".[clients]"``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """TorchRL: GymEnv by id, its check of environments, and a collector, for whole batches and for 64 slots.
 
-Run ``python examples/clients/torchrl_collector.py``; ``--small`` collects a few frames. ``pip install -e ".[clients]"``.
+Run ``python examples/clients/torchrl_collector.py``; ``--small`` collects a few frames.
+Needs ``pip install -e ".[clients]"``.
 """
 
 from __future__ import annotations

@@ -17,12 +17,11 @@ from scipy import stats
 from tqdm import tqdm
 
 from experiments.config import CreditConfig
-from experiments.session.folder import CREDIT_FILE
+from experiments.session.folder import CREDIT_FILE, check_measurement
 from rlkd_env.credit.base import Calibrator
 from rlkd_env.credit.create import CALIBRATORS
 from rlkd_env.credit.return_decomposition import ReturnDecomposition
 from rlkd_env.envs.vector_env import KDVectorEnv
-from rlkd_env.errors import UsageError
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.utils.files import write_atomically, write_json
@@ -40,8 +39,7 @@ def run_credit(config: CreditConfig) -> int:
         return run_rewards(config)
     names = [name for name in CALIBRATORS if name != "counterfactual"]
     folder = Path(config.out)
-    if (folder / CREDIT_FILE).exists() and not config.overwrite:
-        raise UsageError(f"{folder} holds another measurement: add --overwrite to replace it")
+    check_measurement(folder / CREDIT_FILE, config.overwrite)
     run = build_run(config.run)
     samples = _measure(run, config)
     costs = {name: _cost_ratio(run, name, config.seed) for name in (*names, "counterfactual")}

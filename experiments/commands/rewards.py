@@ -7,6 +7,7 @@ import csv
 import io
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tqdm import tqdm
 
 from agents.rules.simple import FixedTemperature
 from experiments.config import CreditConfig
+from experiments.session.folder import check_measurement
 from experiments.session.provenance import processor, versions
 from rlkd_env.data import ImageSet
 from rlkd_env.data.images import MemoryImages
@@ -44,8 +46,7 @@ Updates = list[dict[str, float]]
 def run_rewards(config: CreditConfig) -> int:
     """Measure all rewards on runs with random temperatures and write ``rewards.json`` and ``rewards.csv``."""
     folder = Path(config.out)
-    if (folder / REWARDS_FILE).exists() and not config.overwrite:
-        raise UsageError(f"{folder} holds another measurement: add --overwrite to replace it")
+    check_measurement(folder / REWARDS_FILE, config.overwrite)
     run = build_run(config.run)
     run.reward = RewardMeter("train_progress")  # which is free: the others are measured beside it
     held_out = _held_out_images(run)
@@ -70,11 +71,12 @@ def run_rewards(config: CreditConfig) -> int:
 
 def _held_out_images(run: DistillationRun) -> MemoryImages:
     """Return up to 1,024 images that neither the student trains on nor the rewards look at."""
-    parts = [part for part in (run.splits.reserve, run.splits.validation) if part is not None]
-    if not all(isinstance(part, MemoryImages) for part in parts):
+    images, reserve = run.splits.validation, run.splits.reserve
+    if not isinstance(images, MemoryImages) or not isinstance(reserve, MemoryImages | None):
         raise UsageError("the measurement of rewards needs images that are kept in memory")
-    pixels, labels = (torch.cat([getattr(part, name) for part in parts]) for name in ("pixels", "labels"))
-    return MemoryImages(pixels[:_HELD_OUT_IMAGES], labels[:_HELD_OUT_IMAGES], run.splits.validation.preprocessing)
+    if reserve is not None:
+        images = replace(reserve.joined(images), preprocessing=images.preprocessing)
+    return images.subset(torch.arange(min(len(images), _HELD_OUT_IMAGES)))
 
 
 def _follow(run: DistillationRun, held_out: ImageSet, config: CreditConfig, seed: int) -> tuple[Updates, list[Updates]]:

@@ -85,7 +85,8 @@ def _train(config: TeacherConfig, source: DataSource, training: TeacherTraining,
             if loss is None:
                 save()
                 break
-            accuracy = float(task.evaluate(training.network, splits.validation).accuracy)
+            with training.averaged():
+                accuracy = float(task.evaluate(training.network, splits.validation).accuracy)
             history.append({"loss": loss, "validation_accuracy": accuracy})
             bar.update()
             bar.set_postfix(loss=f"{loss:.4f}", validation=f"{accuracy:.2%}")
@@ -97,20 +98,23 @@ def _train(config: TeacherConfig, source: DataSource, training: TeacherTraining,
         return exit_code(stop.error())
     seconds += time.monotonic() - started
     test = source.test_set()
+    with training.averaged():
+        test_figures = _test_figures(training, test, device)
+        network, normalization = training.network.state_dict(), splits.train.preprocessing.constants
+        of_data = (splits.num_classes, splits.image_shape)
+        save_network(folder / TEACHER_FILE, network, recipe.model, *of_data, normalization=normalization)
     card = {
         "dataset": config.data.dataset,
         "data": asdict(config.data),
         "recipe": asdict(recipe),
         "validation_accuracy": history[-1]["validation_accuracy"],
         "metric": task.metric,
-        **_test_figures(training, test, device),
+        **test_figures,
         "seed": recipe.seed,
         "seconds": seconds,
         "history": history,
         "versions": versions(),
     }
-    weights = training.network.state_dict()
-    save_network(folder / TEACHER_FILE, weights, recipe.model, splits.num_classes, splits.image_shape)
     write_json(folder / CARD_FILE, card)
     shutil.rmtree(folder / CHECKPOINT_FOLDER, ignore_errors=True)
     _tell(config, card)

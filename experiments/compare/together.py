@@ -36,7 +36,7 @@ def as_units(runs: Sequence[PlannedRun], together: bool) -> list[Unit]:
 def _can_join(run: PlannedRun) -> bool:
     config, choice = run.config, run.config.agent.choice
     learns = isinstance(choice, AgentChoice) or (isinstance(choice, RuleChoice) and _learns_along(choice.name))
-    is_alone = learns or config.population.size or config.output.tensorboard
+    is_alone = learns or config.population.size or config.output.tensorboard or config.output.patience
     return not is_alone and not (config.folder / CHECKPOINT_FOLDER).is_dir()
 
 

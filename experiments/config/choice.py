@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rlkd_env.errors import UsageError
-from rlkd_env.utils.choices import ANNEAL_IMAGES, ActionScale
+from rlkd_env.utils.choices import ANNEAL_COLD_BELOW, ANNEAL_IMAGES, ActionScale
 from rlkd_env.utils.options import OptionValue
 
 if TYPE_CHECKING:
@@ -110,6 +110,12 @@ class RuleChoice:
         factors = [2.0 ** (number / (count // 2) - 1.0) for number in range(count)]
         return [":".join(_multiplied(end, factor) for end in ends) for factor in factors]
 
+    def swept(self) -> RuleChoice:
+        """Return the rule whose members a sweep has: short annealed runs start colder, as those of the rule itself."""
+        if self.name != ANNEAL or self.options.get("first"):
+            return self
+        return replace(self, options={"cold_below": ANNEAL_COLD_BELOW, **self.options})
+
     def check_sweep(self) -> None:
         """Check that the rule is one whose members can be chosen by their number alone."""
         if self.name not in ("fixed", ANNEAL):
@@ -195,14 +201,10 @@ class AgentChoice:
 
     def check(self) -> None:
         """Check the name of the agent and its options, before time is spent on anything else."""
-        from agents.sb3.families import AGENTS, check_agent_options
+        from agents.sb3.families import check_agent_options, check_learns_within
 
         check_agent_options(self.name, self.options)
-        if (reason := AGENTS[self.name].why_not_within) is not None:
-            raise UsageError(
-                f"the agent {self.name} cannot set the temperatures of a run in which it learns: {reason}. It learns "
-                "over many runs on the environment (agents.sb3.make_agent)"
-            )
+        check_learns_within(self.name)
 
     def rule_around(self, run: DistillationRun, seed: int) -> Rule | None:
         """Return the rule that the agent acts around, or None."""

@@ -246,6 +246,8 @@ class OutputConfig(Options):
     """Replace the run in the folder."""
     force: bool = False
     """Go on with a teacher that is hardly better than chance."""
+    patience: Annotated[Count | None, tyro.conf.arg(metavar="INT")] = None
+    """Stop after so many epochs without a better student on the validation images; None makes all epochs."""
     resume: bool = False
     """Go on with the run in the folder, with the settings it was started with."""
     config: FileName = None

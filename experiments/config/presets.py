@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def read_preset(name: str, command: str, valid: Iterable[str]) -> dict[str, Any]
 
 def read_config_file(path: Path, valid: Iterable[str]) -> dict[str, Any]:
     """Read options from a JSON or YAML file."""
-    content = read_yaml(read_bytes(path, _LARGEST_FILE), f"the config {path}")  # JSON is YAML
+    content = read_yaml(read_bytes(path, _LARGEST_FILE), f"the config {path}")
     if not isinstance(content, dict):
         raise UsageError(f"the config {path} must hold options by name")
     options = renamed({str(name).replace("-", "_"): value for name, value in content.items()})
@@ -109,7 +110,8 @@ def read_yaml(text: str | bytes, where: str) -> Any:
         UsageError: if it is neither, or is nested or repeats itself by references as no options do.
     """
     try:
-        content = yaml.safe_load(text)
+        content = _read_json(text)
+        content = yaml.safe_load(text) if content is None else content
     except Exception as error:  # of a date that there is not, of too many brackets, ...
         raise UsageError(f"{where} is neither JSON nor YAML: {' '.join(str(error).split())}") from None
     parts, level = [content], 0
@@ -124,6 +126,14 @@ def read_yaml(text: str | bytes, where: str) -> Any:
             for inner in (part.values() if isinstance(part, dict) else part)
         ]
     return content
+
+
+def _read_json(text: str | bytes) -> Any:
+    """Return what JSON says, or None if the text is none; as YAML it would have no numbers such as 1e-05."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ _RECIPE = (
 def model_card(summary: dict[str, Any], image_shape: tuple[int, int, int], files: dict[str, str], licence: str) -> str:
     """Return a model card as Markdown, from the summary of a run and the files with a word on each."""
     settings, data = summary["settings"], summary["data"]
-    networks = [settings["teacher"], settings["teacher_model"]]
+    networks = [_names(settings["teacher"]), _names(settings["teacher_model"])]
     teacher = " as ".join(name for name in networks if name != "auto") or "the data set's own"
     metric = metric_of(summary)
     rows = [
@@ -82,3 +82,7 @@ def _constants(normalization: dict[str, list[float]]) -> str:
 def _table(rows: list[tuple[str, float | None, float | None]]) -> str:
     shown = [(name, *("–" if share is None else f"{share:.2%}" for share in shares)) for name, *shares in rows]
     return "\n".join(f"| {' | '.join(row)} |" for row in (("", "validation", "test"), ("---", "---", "---"), *shown))
+
+
+def _names(told: str | list[str]) -> str:
+    return told if isinstance(told, str) else " and ".join(told)

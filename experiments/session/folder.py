@@ -168,6 +168,12 @@ def check_folder(folder: Path, overwrite: bool, resume: bool, kind: FolderKind =
             pass
 
 
+def check_measurement(file: Path, overwrite: bool) -> None:
+    """Make sure that a measurement may be written to a file, without touching anything."""
+    if file.exists() and not overwrite:
+        raise UsageError(f"{file.parent} holds another measurement: add --overwrite to replace it")
+
+
 def check_replaceable(folder: Path, kind: FolderKind) -> None:
     """Check that all of a command's files in a folder are its own, and that they can be removed.
 

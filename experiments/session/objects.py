@@ -56,8 +56,12 @@ def read_objects(
     network = None
     if isinstance(teacher, nn.Module):
         network = deepcopy(teacher)  # a run freezes its teacher
+    elif isinstance(teacher, list | tuple) and teacher and all(isinstance(one, str | Path) for one in teacher):
+        options["teacher"] = [str(one) for one in teacher]
     elif not isinstance(teacher, str | Path):
-        raise UsageError(f"the teacher must be a torch.nn.Module, a path or a name, not {teacher!r}")
+        raise UsageError(
+            f"the teacher must be a torch.nn.Module, a path or a name, or several of the latter, not {teacher!r}"
+        )
     return GivenObjects(network, _student_factory(student), source, policy), options
 
 

@@ -39,8 +39,8 @@ class Settings:
 class Records:
     """Watches a run, or several in lock-step, and keeps what is to be known of it."""
 
-    def __init__(self, run: DistillationRun | ParallelRuns, folder: Path | None) -> None:
-        self._run, self._folder = run, folder
+    def __init__(self, run: DistillationRun | ParallelRuns, folder: Path | None, patience: int | None = None) -> None:
+        self._run, self._folder, self._patience = run, folder, patience
         self.timer = PartTimer()
         self.writer: SummaryWriter | None = None
         self._record = RunRecord(self.timer)
@@ -76,6 +76,23 @@ class Records:
     def diverged(self) -> bool:
         """Whether the run, or every one of several, ended because loss or logits were no longer finite."""
         return self._record.diverged
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether no epoch within the patience has brought a better student, so that the run ends before its time."""
+        epoch = self.steps // self._run.steps_per_epoch
+        unfinished = self.steps < self._run.total_steps
+        return unfinished and self._patience is not None and epoch - self._latest_best >= self._patience
+
+    @property
+    def _latest_best(self) -> int:
+        """The epoch of the best student, or the latest of those of several runs."""
+        return self.selection.best_epoch
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run ends here, before its schedule does."""
+        return self.diverged or self.stopped_early
 
     @property
     def mean_temperature(self) -> float | None:

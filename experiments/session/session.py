@@ -109,7 +109,7 @@ class DistillSession:
     def _parts(self) -> tuple[DistillationRun | ParallelRuns, Records, Phases]:
         """Create what is recorded of the run, and what drives it as the options ask; return both after it."""
         run, choice = self.run, self.choice
-        records = Records(run, self.folder)
+        records = Records(run, self.folder, self.config.output.patience)
         if isinstance(choice, AgentChoice):
             # They need stable-baselines3, which takes long to import.
             from experiments.session.phases.learning import AgentPhases
@@ -202,7 +202,8 @@ class DistillSession:
         """Write a student, with what is needed to make it again if it was made by name."""
         splits, options = self.run.splits, self.config.run.networks.student_options
         if self.objects.student is None:
-            save_network(path, weights, self.student_name, splits.num_classes, splits.image_shape, options)
+            of_data = (splits.num_classes, splits.image_shape, options, splits.train.preprocessing.constants)
+            save_network(path, weights, self.student_name, *of_data)
         else:
             write_tensors(path, weights)
 

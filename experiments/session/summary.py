@@ -105,6 +105,7 @@ def summarize(session: DistillSession) -> dict[str, Any]:
         "student_last_sha256": None if last_student is None else tensors_hash(last_student),
         "mean_temperature": records.mean_temperature,
         "diverged": records.diverged,
+        "stopped_early": records.stopped_early,
         "epochs": records.steps // run.steps_per_epoch,
         "steps": records.steps,
         "seconds": sum(seconds.values()),
@@ -227,6 +228,10 @@ def print_summary(summary: dict[str, Any], folder: object) -> None:
         console.print(members_table(population))
     if duplicates := summary["data"]["test_duplicates"]:
         told = f"{duplicates} of the {summary['data']['test']} test images are training images too"
+        console.print(told, highlight=False)
+    if summary.get("stopped_early"):
+        patience = summary["settings"]["patience"]
+        told = f"stopped after epoch {summary['epochs']}: the last {patience} brought no better student"
         console.print(told, highlight=False)
     total = summary["seconds"] or 1.0
     parts = ("environment", "agent", "evaluation", "logging")

@@ -5,6 +5,11 @@ from typing import TYPE_CHECKING
 from rlkd_env.utils.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from rlkd_env.data.augmentation import (
+        ImageChanges as ImageChanges,
+        Mixing as Mixing,
+        Preprocessing as Preprocessing,
+    )
     from rlkd_env.data.boxes import Boxes as Boxes, Regions as Regions
     from rlkd_env.data.config import DataConfig as DataConfig
     from rlkd_env.data.create import DATASETS as DATASETS, create_source as create_source
@@ -14,7 +19,7 @@ if TYPE_CHECKING:
     )
     from rlkd_env.data.duplicates import count_duplicates as count_duplicates
     from rlkd_env.data.features import FeatureImages as FeatureImages
-    from rlkd_env.data.images import ImageSet as ImageSet, MemoryImages as MemoryImages, Preprocessing as Preprocessing
+    from rlkd_env.data.images import ImageSet as ImageSet, MemoryImages as MemoryImages
     from rlkd_env.data.splits import (
         DataSource as DataSource,
         LabelledSource as LabelledSource,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,11 +18,14 @@ class Boxes:
         corners: Left, top, right and bottom ``(B, M, 4)`` in pixels of the images that networks see.
         classes: The classes ``(B, M)``, int64 from 1 (0 is the background); 0 marks padding.
         is_crowd: Whether a box holds many objects of its class ``(B, M)``; such boxes are not trained on.
+        shown: Left, top, right and bottom ``(B, 4)`` in the same pixels of what the images show, beside which there is
+            a border of one colour; None if no image has one.
     """
 
     corners: Tensor
     classes: Tensor
     is_crowd: Tensor
+    shown: Tensor | None = None
 
     @classmethod
     def of_images(cls, images: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Boxes:
@@ -45,18 +48,20 @@ class Boxes:
     def take(self, positions: Tensor) -> Boxes:
         """Return the boxes of the images at positions ``(m,)``."""
         positions = positions.to(self.device)
-        return Boxes(self.corners[positions], self.classes[positions], self.is_crowd[positions])
+        return self._map(lambda values: values[positions])
 
     def to(self, device: torch.device) -> Boxes:
         """Return the boxes on another device."""
-        return Boxes(self.corners.to(device), self.classes.to(device), self.is_crowd.to(device))
+        return self._map(lambda values: values.to(device))
 
     def mirrored(self, is_mirrored: Tensor, width: int) -> Boxes:
         """Return the boxes after mirroring the images ``(B,)`` that are marked, each ``width`` pixels wide."""
-        left, top, right, bottom = self.corners.unbind(dim=-1)
-        other = torch.stack([width - right, top, width - left, bottom], dim=-1)
-        is_there = is_mirrored.bool().view(-1, 1, 1) & (self.classes > 0).unsqueeze(-1)
-        return replace(self, corners=torch.where(is_there, other, self.corners))
+        is_mirrored = is_mirrored.bool().unsqueeze(-1)
+        is_there = is_mirrored.unsqueeze(-1) & (self.classes > 0).unsqueeze(-1)
+        corners, shown = torch.where(is_there, _mirrored(self.corners, width), self.corners), self.shown
+        if shown is not None:
+            shown = torch.where(is_mirrored, _mirrored(shown, width), shown)
+        return replace(self, corners=corners, shown=shown)
 
     def of_those(self, is_shown: Tensor) -> Boxes:
         """Return the boxes without those of the images ``(B,)`` that are not shown."""
@@ -68,12 +73,29 @@ class Boxes:
             torch.cat([self.corners, others.corners], dim=1),
             torch.cat([self.classes, others.classes], dim=1),
             torch.cat([self.is_crowd, others.is_crowd], dim=1),
+            self._shown_by_either(others),
         )
+
+    def _shown_by_either(self, others: Boxes) -> Tensor | None:
+        """Return the smallest frame of what either image shows."""
+        if self.shown is None or others.shown is None:
+            return None
+        start = torch.minimum(self.shown[:, :2], others.shown[:, :2])
+        return torch.cat([start, torch.maximum(self.shown[:, 2:], others.shown[:, 2:])], dim=1)
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Boxes:
+        corners, classes, is_crowd = map(function, (self.corners, self.classes, self.is_crowd))
+        return Boxes(corners, classes, is_crowd, None if self.shown is None else function(self.shown))
 
     def trainable(self) -> list[tuple[Tensor, Tensor]]:
         """Return each image's corners ``(m, 4)`` and classes ``(m,)`` without crowds and padding."""
         images = zip(self.corners, self.classes, self.is_single, strict=True)
         return [(corners[chosen], classes[chosen]) for corners, classes, chosen in images]
+
+
+def _mirrored(corners: Tensor, width: int) -> Tensor:
+    left, top, right, bottom = corners.unbind(dim=-1)
+    return torch.stack([width - right, top, width - left, bottom], dim=-1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Annotated
 
 from rlkd_env.data.normalization import AUTO, Constants, for_channels, read_normalization
-from rlkd_env.utils.choices import Augmentation, DamagedImages
+from rlkd_env.utils.choices import Augmentation, AutoAugment, DamagedImages
 from rlkd_env.utils.options import (
     MOST_PROCESSES,
     Bounds,
     Options,
     Seed,
+    UnitInterval,
 )
 
 ImageCount = Annotated[int, Bounds(at_least=1, unit="image")]
@@ -54,6 +55,13 @@ class DataConfig(Options):
     augmentation: Augmentation = "auto"
     """Random views of the training images: none, flip, crop_flip (pad by an eighth and crop), or resized_crop (files
     alone); auto is what is usual for the data set. For detection it is none or flip."""
+    auto_augment: AutoAugment = "none"
+    """Random changes of colour and shape of the training images, in random views: torchvision's randaugment (two of a
+    fixed strength) or trivialaugment (one of a random strength)."""
+    randaugment_magnitude: Annotated[int, Bounds(at_least=0, at_most=30)] = 9
+    """Strength of the changes of randaugment."""
+    random_erase: UnitInterval = 0.0
+    """Probability that a rectangle of a training image is erased, in random views."""
     damaged_images: DamagedImages = "refuse"
     """What to do with image files that cannot be read: refuse the data, or skip them after a look at every file."""
     workers: Annotated[int, Bounds(at_least=0, at_most=MOST_PROCESSES)] = 4

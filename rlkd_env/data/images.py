@@ -1,4 +1,4 @@
-"""Sets of labelled images and the preprocessing that turns their pixels into a network's input."""
+"""Sets of labelled images."""
 
 from __future__ import annotations
 
@@ -10,74 +10,16 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from rlkd_env.data.augmentation import PLAIN, Preprocessing
 from rlkd_env.data.boxes import Boxes
-from rlkd_env.utils.seeds import seeded_generator
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 Request = tuple[Tensor, int | None]
 """Positions ``(N,)`` in a set and the seed of their random views, or None for the plain images."""
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """Turns pixels into a network's input, on the device and for a whole batch at once.
-
-    Attributes:
-        mean: The mean of each channel, for pixels in ``[0, 1]``; if empty, images are not normalised.
-        std: The standard deviation of each channel.
-        crop_padding: The width in pixels of a black border around an image, out of which random views of the original
-            size are cropped; 0 disables cropping.
-        flip: Whether half of the random views are mirrored.
-    """
-
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
-    crop_padding: int = 0
-    flip: bool = False
-
-    def normalize(self, pixels: Tensor) -> Tensor:
-        """Normalise pixels ``(N, channels, height, width)``, uint8 or float32 in ``[0, 1]``."""
-        scale = 255.0 if pixels.dtype == torch.uint8 else 1.0
-        values = pixels.float()
-        if not self.mean:
-            return values / scale if scale != 1.0 else values
-        mean, std = (_per_channel(constants, scale, pixels.device) for constants in (self.mean, self.std))
-        return (values - mean) / std
-
-    @property
-    def is_random(self) -> bool:
-        """Whether training views differ from the images."""
-        return self.crop_padding > 0 or self.flip
-
-    def draw(self, count: int, seed: int) -> Tensor:
-        """Draw the parameters ``(count, 3)`` of random views: shift down, shift right, whether to mirror."""
-        generator = seeded_generator(seed)
-        shifts = torch.randint(2 * self.crop_padding + 1, (count, 2), generator=generator)
-        mirrored = torch.randint(2, (count, 1), generator=generator) * int(self.flip)
-        return torch.cat([shifts, mirrored], dim=1)
-
-    def augment(self, pixels: Tensor, drawn: Tensor) -> Tensor:
-        """Apply drawn parameters ``(N, 3)`` to images ``(N, channels, height, width)``."""
-        down, right, is_mirrored = drawn.unbind(dim=1)
-        if self.crop_padding:
-            height, width = pixels.shape[-2:]
-            padded = F.pad(pixels, [self.crop_padding] * 4)
-            windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: only the windows taken are copied
-            pixels = windows[torch.arange(len(pixels), device=pixels.device), :, down, right]
-        if self.flip:
-            pixels = torch.where(is_mirrored.bool().view(-1, 1, 1, 1), pixels.flip(-1), pixels)
-        return pixels
-
-
-@lru_cache(maxsize=64)
-def _per_channel(constants: tuple[float, ...], scale: float, device: torch.device) -> Tensor:
-    """Return constants ``(channels, 1, 1)``, cached on the device so that no batch waits for a transfer."""
-    return torch.tensor(constants, device=device).view(-1, 1, 1) * scale
 
 
 class ImageSet(ABC):
@@ -166,7 +108,7 @@ class MemoryImages(ImageSet):
 
     pixels: Tensor
     labels: Tensor
-    preprocessing: Preprocessing = Preprocessing()
+    preprocessing: Preprocessing = PLAIN
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -180,6 +122,7 @@ class MemoryImages(ImageSet):
         pixels = self.pixels[positions]
         if view is not None and self.is_random:
             pixels = self.preprocessing.augment(pixels, self._views(view)[positions])
+            pixels = self.preprocessing.vary(pixels, view, positions)
         return self.preprocessing.normalize(pixels)
 
     def chunks(self, size: int, limit: int | None = None) -> Iterator[Tensor]:

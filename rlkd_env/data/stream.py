@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import WeightedRandomSampler
 
+from rlkd_env.data.augmentation import Mixing
 from rlkd_env.data.boxes import Boxes
 from rlkd_env.data.images import ImageSet, Request
 from rlkd_env.errors import UsageError
@@ -18,6 +21,8 @@ from rlkd_env.utils.seeds import mixed_seed, seeded_generator
 
 _VIEW = 2
 """Separates the seeds of random views from those of the order, which are made of two numbers."""
+_MIX = 3
+"""Separates the seeds of mixes from those of other draws of a step."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,22 @@ class Batch:
     label_share: Tensor | None = None
     boxes: Boxes | None = None
     teacher_logits: Tensor | None = None
+
+    def rows(self, rows: slice) -> Batch:
+        """Return the batch of some of the images, in classification."""
+        return replace(self, **{name: values[rows] for name, values in self.tensors().items()})
+
+    def tensors(self) -> dict[str, Any]:
+        """Return the tensors that are there, by name."""
+        named = ((entry.name, getattr(self, entry.name)) for entry in fields(self))
+        return {name: value for name, value in named if isinstance(value, Tensor)}
+
+    @staticmethod
+    def join(batches: Sequence[Batch]) -> Batch:
+        """Return batches of the same kind as one, in classification."""
+        parts = [batch.tensors() for batch in batches]
+        joined: dict[str, Any] = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return replace(batches[0], **joined)
 
 
 @dataclass(frozen=True)
@@ -78,6 +99,8 @@ class BatchStream:
         seed: The seed of the order and of the random views.
         views: The number of random views per image, shown in turn epoch by epoch; None draws new ones in every epoch.
         share: The share of every batch to return; the whole batches are the same for all shares.
+        mixing: Mixes the images of every batch, with others of the share; None leaves them as they are.
+        class_balanced: Whether the images of an epoch are drawn with replacement, every class as often as any other.
 
     Attributes:
         batches_per_epoch: The number of batches in a pass over the data.
@@ -88,7 +111,14 @@ class BatchStream:
     """
 
     def __init__(
-        self, data: ImageSet, batch_size: int, seed: int, views: int | None = None, share: Share = WHOLE
+        self,
+        data: ImageSet,
+        batch_size: int,
+        seed: int,
+        views: int | None = None,
+        share: Share = WHOLE,
+        mixing: Mixing | None = None,
+        class_balanced: bool = False,
     ) -> None:
         if batch_size < 1:
             raise UsageError(f"the batch size must be at least 1, not {batch_size}")
@@ -98,8 +128,10 @@ class BatchStream:
             raise UsageError(f"every image needs at least 1 view, not {views}")
         self._data, self.batch_size, self.seed = data, batch_size, seed
         self.views, self.share = views, share
+        self._mixing = mixing
         self.batches_per_epoch = len(data) // batch_size
-        self.order = lru_cache(maxsize=2)(partial(_shuffled, len(data), data.labels.device, seed))
+        order = partial(_balanced, data.labels) if class_balanced else partial(_shuffled, len(data))
+        self.order = lru_cache(maxsize=2)(partial(order, data.labels.device, seed))
         self._ahead: Iterator[Tensor] = iter(())
         self._next_step = -1
 
@@ -113,7 +145,28 @@ class BatchStream:
         self._next_step = step + 1
         indices, view = self.share.of(self.indices(step)), self.view(step)
         boxes = self._data.take_boxes(indices, self.view_seed(view))
-        return Batch(next(self._ahead), self._data.labels[indices], indices, view, boxes=boxes)
+        return self.mixed(Batch(next(self._ahead), self._data.labels[indices], indices, view, boxes=boxes), step)
+
+    def block(self, first: int, count: int) -> Batch:
+        """Return the batches of so many steps of an epoch as one, in classification, as :meth:`batch` gives them."""
+        epoch, position = divmod(first, self.batches_per_epoch)
+        size = self.batch_size
+        block = self.take(self.order(epoch)[position * size : (position + count) * size], first)
+        if self._mixing is None:
+            return block
+        batches = (block.rows(slice(number * size, (number + 1) * size)) for number in range(count))
+        return Batch.join([self.mixed(batch, first + number) for number, batch in enumerate(batches)])
+
+    def mixed(self, batch: Batch, step: int) -> Batch:
+        """Return a step's batch with its images mixed, if that is asked for; the class of the larger share is first."""
+        if self._mixing is None:
+            return batch
+        images, share = self._mixing(batch.images, mixed_seed(self.seed, step, _MIX))
+        labels, partners, indices = batch.labels, batch.labels.roll(1), batch.indices
+        if share < 0.5:
+            labels, partners, indices, share = partners, labels, indices.roll(1), 1.0 - share
+        shares = torch.full(labels.shape, share, device=images.device)
+        return Batch(images, labels, indices, partner_labels=partners, label_share=shares)
 
     def indices(self, step: int) -> Tensor:
         """Return the positions ``(N,)`` in the training set of the images of a step's whole batch."""
@@ -126,7 +179,7 @@ class BatchStream:
         return epoch if self.views is None else epoch % self.views
 
     def take(self, indices: Tensor, step: int, purpose: int = 0) -> Batch:
-        """Return this share of the images at a whole batch's positions ``(N,)``, in the views of a step's epoch.
+        """Return this share of the images at a whole batch's positions ``(N,)``, unmixed, in a step's views.
 
         A ``purpose`` other than 0 gives other random views.
         """
@@ -146,3 +199,11 @@ class BatchStream:
 
 def _shuffled(count: int, device: torch.device, seed: int, epoch: int) -> Tensor:
     return torch.randperm(count, generator=seeded_generator(seed, epoch)).to(device)
+
+
+def _balanced(labels: Tensor, device: torch.device, seed: int, epoch: int) -> Tensor:
+    """Return as many positions as there are images, of which every class has about the same share."""
+    classes = labels.cpu()
+    weights = 1.0 / classes.bincount()[classes].double()
+    generator = seeded_generator(seed, epoch)
+    return torch.tensor(list(WeightedRandomSampler(weights.tolist(), len(classes), generator=generator))).to(device)

@@ -19,9 +19,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as transforms
 
+from rlkd_env.data.augmentation import PLAIN, Preprocessing
 from rlkd_env.data.config import DataConfig
 from rlkd_env.data.decoding import as_seen
-from rlkd_env.data.images import ImageSet, MemoryImages, Preprocessing, Request
+from rlkd_env.data.images import ImageSet, MemoryImages, Request
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.files import check_regular
 from rlkd_env.utils.notices import tell
@@ -109,74 +110,6 @@ class FileReader(PathReader):
         return transforms.pil_to_tensor((self._random if is_augmented else self._plain)(image))
 
 
-class DatasetReader(Reader):
-    """A reader of a torch ``Dataset`` of ``(image, label)``, whose images are tensors or PIL images of one shape.
-
-    Plain images are those of ``plain``, the same images without random transforms, if that is given.
-
-    Attributes:
-        is_within_unit: Whether the pixels of the first image are from 0 to 1, or bytes, and so not normalised yet.
-    """
-
-    def __init__(self, dataset: Dataset[tuple[Any, int]], plain: Dataset[tuple[Any, int]] | None = None) -> None:
-        self._dataset, self._plain = dataset, dataset if plain is None else plain
-        self.is_random = True  # its transforms may be
-        first = self._first_image()
-        if isinstance(first, Unreadable):
-            raise UsageError(first.reason)
-        channels, height, width = first.shape
-        self.image_shape = (channels, height, width)
-        self.is_within_unit = first.dtype == torch.uint8 or bool(((first >= 0) & (first <= 1)).all())
-
-    def read(self, position: int, is_augmented: bool) -> Tensor | Unreadable:
-        """Return an image, which the Dataset itself may augment."""
-        image = (self._dataset if is_augmented else self._plain)[position][0]
-        what = f"item {position} of the Dataset"
-        if isinstance(image, Image.Image):
-            try:
-                return transforms.pil_to_tensor(as_seen(image))
-            except (OSError, ValueError) as error:
-                return Unreadable(f"{what} cannot be read: {error}")
-        if not isinstance(image, Tensor) or image.ndim != 3:
-            return Unreadable(f"{what} is not an image (channels, height, width) but {type(image)}")
-        if image.dtype == torch.uint8:
-            return image
-        if not image.is_floating_point():
-            return Unreadable(f"{what} has pixels of {image.dtype}, whose scale is not known: give uint8 or floats")
-        return image.float()
-
-    def why_not_plain(self) -> str | None:
-        """Return in what way its first images without augmentation are random; None if they are not."""
-        looks = []
-        with generators_kept():
-            for seed in (0, 0, 1):
-                seed_generators(seed)
-                positions = range(min(4, len(self._plain)))  # type: ignore[arg-type]
-                looks.append([self.read(position, is_augmented=False) for position in positions])
-        first, same_seed, other_seed = looks
-        if not _are_equal(first, same_seed):
-            return "draw from a generator of their own, which follows no seed, so that no run can be repeated"
-        return None if _are_equal(first, other_seed) else "are random, so that each is looked at in one random view"
-
-    def fingerprint(self) -> str:
-        """Return a hash of the Dataset's class, length and first image."""
-        first = self._first_image()
-        assert isinstance(first, Tensor)
-        content = hashlib.sha256(f"{type(self._dataset)} {len(self._dataset)}".encode())  # type: ignore[arg-type]
-        content.update(first.numpy().tobytes())
-        return content.hexdigest()
-
-    def _first_image(self) -> Tensor | Unreadable:
-        found = _Reading(self)[(torch.zeros(1, dtype=torch.int64), None)]
-        return found if isinstance(found, Unreadable) else found[0]
-
-
-def _are_equal(images: list[Tensor | Unreadable], others: list[Tensor | Unreadable]) -> bool:
-    """Return whether images that can be read are the same."""
-    pairs = zip(images, others, strict=True)
-    return all(torch.equal(one, other) for one, other in pairs if isinstance(one, Tensor) and isinstance(other, Tensor))
-
-
 @dataclass(frozen=True, eq=False)
 class StreamedImages(ImageSet):
     """Images at positions ``(n,)`` of a reader, which reads them whenever they are needed and makes random views.
@@ -198,7 +131,7 @@ class StreamedImages(ImageSet):
     @property
     def is_random(self) -> bool:
         """Whether training views differ from the images."""
-        return self.reader.is_random
+        return self.reader.is_random or self.preprocessing.changes.are_made
 
     @property
     def is_within_unit(self) -> bool:
@@ -227,9 +160,7 @@ class StreamedImages(ImageSet):
         batches = ((self.positions[positions.cpu()], view) for positions, view in requests)
         workers = 0 if multiprocessing.current_process().daemon else self.workers  # a worker may have none of its own
         options: dict[str, Any] = {"num_workers": workers, "pin_memory": self.labels.device.type == "cuda"}
-        loader = DataLoader(
-            _Reading(self.reader), batch_size=None, sampler=batches, worker_init_fn=_begin_worker, **options
-        )
+        loader = DataLoader(self._reading, batch_size=None, sampler=batches, worker_init_fn=_begin_worker, **options)
         with starting_children():
             return map(_readable_pixels, loader)
 
@@ -254,7 +185,11 @@ class StreamedImages(ImageSet):
         return content.hexdigest()
 
     def _read(self, positions: Tensor, view: int | None) -> Tensor:
-        return _readable_pixels(_Reading(self.reader)[(self.positions[positions.cpu()], view)])
+        return _readable_pixels(self._reading[(self.positions[positions.cpu()], view)])
+
+    @property
+    def _reading(self) -> Reading:
+        return Reading(self.reader, self.preprocessing)
 
 
 def _begin_worker(number: int) -> None:  # noqa: ARG001
@@ -296,14 +231,14 @@ def readable(reader: PathReader, config: DataConfig, pixels: list[Tensor] | None
     return torch.tensor(good)
 
 
-class _Reading(Dataset[Any]):
+class Reading(Dataset[Any]):
     """A Dataset whose items are whole batches, for the workers of a DataLoader.
 
     A user's transforms may be random without a view too, and then follow from the image's position.
     """
 
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
+    def __init__(self, reader: Reader, preprocessing: Preprocessing = PLAIN) -> None:
+        self._reader, self._change = reader, preprocessing.change
 
     def __getitem__(self, request: Request) -> Tensor | Unreadable:
         positions, view = request
@@ -314,5 +249,5 @@ class _Reading(Dataset[Any]):
                 image = self._reader.read(position, is_augmented=view is not None)
                 if isinstance(image, Unreadable):
                     return image
-                images.append(image)
+                images.append(image if view is None else self._change(image))
         return torch.stack(images)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rlkd_env.instances.features import FEATURES as FEATURES, Feature as Feature, feature as feature
     from rlkd_env.instances.outputs import InstanceOutputs as InstanceOutputs, log_softmax as log_softmax
     from rlkd_env.instances.policy import PolicyModule as PolicyModule
-    from rlkd_env.instances.schedule import AnnealedTemperature as AnnealedTemperature, teacher_unit as teacher_unit
+    from rlkd_env.instances.schedule import AnnealedTemperature as AnnealedTemperature
     from rlkd_env.instances.state import InstanceState as InstanceState
     from rlkd_env.instances.temperature import (
         Policy as Policy,

@@ -19,9 +19,9 @@ from torch import Tensor
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.features import FEATURES
 from rlkd_env.instances.outputs import InstanceOutputs
-from rlkd_env.instances.schedule import AnnealedTemperature, teacher_unit
+from rlkd_env.instances.schedule import AnnealedTemperature
 from rlkd_env.instances.state import InstanceState
-from rlkd_env.utils.choices import COEFFICIENT_FEATURES, COEFFICIENT_WIDTH
+from rlkd_env.utils.choices import ANNEAL_SHAPE, COEFFICIENT_FEATURES, DEFAULT_WIDTH
 
 _FARTHEST = 2.0
 """Deviations from the batch's mean at which a feature ends."""
@@ -39,12 +39,16 @@ class CoefficientRule:
         features: names in :data:`~rlkd_env.instances.features.FEATURES`, each with a coefficient. A feature is computed
             of logits over the batch's unit, brought to mean 0 and deviation 1 in the batch, and clipped at ±2.
         width: logarithm of the factor within which temperatures stay around the schedule, which they approach softly.
-        first: the schedule's temperature at the start: a number, or with suffix s a multiple of the mean standard
-            deviation of the teacher's logits in the batch; None is the default of annealing.
+        first: the schedule's temperature at the start, as :class:`~rlkd_env.instances.schedule.AnnealedTemperature`
+            takes it; None is the default of annealing.
         last: its temperature at the end, likewise.
+        shape: how it falls in between, likewise.
+        regions: both temperatures for a detector's regions, likewise.
+        cold_below: number of epochs below which the start is colder, likewise.
 
     Raises:
-        UsageError: if a feature is unknown or repeated, or the width or a temperature is not positive and finite.
+        UsageError: if a feature is unknown or repeated, the width or a temperature is not positive and finite, or the
+            shape is unknown.
 
     Example:
         >>> rule = CoefficientRule(features=("teacher_relative_spread",), first="2s", last="0.5s")
@@ -57,9 +61,12 @@ class CoefficientRule:
     """
 
     features: tuple[str, ...] = COEFFICIENT_FEATURES
-    width: float = COEFFICIENT_WIDTH
+    width: float = DEFAULT_WIDTH
     first: float | str | None = None
     last: float | str | None = None
+    shape: str = ANNEAL_SHAPE
+    regions: tuple[float | str, float | str] | None = None
+    cold_below: float | None = None
     state: InstanceState = field(init=False, repr=False, compare=False)
     schedule: AnnealedTemperature = field(init=False, repr=False, compare=False)
 
@@ -67,7 +74,8 @@ class CoefficientRule:
         if not 0 < self.width < math.inf:
             raise UsageError(f"the width around the schedule must be positive and finite, not {self.width:g}")
         object.__setattr__(self, "state", InstanceState(self.features))
-        object.__setattr__(self, "schedule", AnnealedTemperature(self.first, self.last))
+        schedule = AnnealedTemperature(self.first, self.last, self.shape, self.regions, self.cold_below)
+        object.__setattr__(self, "schedule", schedule)
 
     @property
     def num_coefficients(self) -> int:
@@ -91,7 +99,7 @@ class CoefficientRule:
             for name in ("logit_correlation", "agreement")
         )
         spread = outputs.by_run(outputs.student_logits.detach().float().std(dim=-1, correction=0)).mean(dim=1)
-        ratio = (spread / teacher_unit(outputs).squeeze(1)).log() / math.log(_LARGEST_RATIO)
+        ratio = (spread / outputs.teacher_unit.squeeze(1)).log() / math.log(_LARGEST_RATIO)
         progress = torch.zeros_like(ratio) + (2.0 * outputs.progress - 1.0)
         context = torch.stack([progress, correlation, 2.0 * agreement - 1.0, ratio], dim=1)
         return context.nan_to_num(nan=0.0, posinf=1.0, neginf=-1.0).clamp(-1.0, 1.0)
@@ -107,7 +115,7 @@ class CoefficientRule:
 
         A feature that is the same for all instances of a batch is 0, and so is all that is not finite.
         """
-        unit = teacher_unit(outputs).repeat_interleave(len(outputs.labels) // outputs.num_runs, dim=0)
+        unit = outputs.teacher_unit.repeat_interleave(len(outputs.labels) // outputs.num_runs, dim=0)
         student, teacher = outputs.student_logits.detach() / unit, outputs.teacher_logits / unit
         values = outputs.by_run(self.state(replace(outputs, student_logits=student, teacher_logits=teacher)))
         least = _LEAST_DEVIATION * (self.state.high - self.state.low)

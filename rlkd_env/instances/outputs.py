@@ -27,6 +27,7 @@ _PER_INSTANCE = (
     "auxiliary_loss",
 )
 _PER_IMAGE = ("images", "student_features", "teacher_features", "regions")
+_SMALLEST_UNIT = 1e-6
 _REGISTER = 16
 _MANY_ROWS = 256
 
@@ -49,6 +50,7 @@ class InstanceOutputs:
         partner_labels: ``(N,)`` classes of the images that were mixed in, or None if nothing was.
         label_share: ``(N,)`` weights of ``labels`` against ``partner_labels`` in ``(0, 1]``, or None likewise.
         epoch: number of epochs that are over, with its fraction; infinite outside a run, where every warm-up is over.
+        epochs: number of epochs of the whole run; infinite outside a run, which counts as a long one.
         step: number of earlier updates, from which random draws for this batch are seeded. If several processes share
             a run, each of them has its own numbers.
         images: ``(N, channels, height, width)`` as both networks saw them, or None if no method asked for features.
@@ -78,6 +80,7 @@ class InstanceOutputs:
     further_loss: Tensor | None = None
     auxiliary_loss: Tensor | None = None
     label_smoothing: float = 0.0
+    epochs: float = math.inf
     regions: Regions | None = None
 
     def with_student_logits(self, student_logits: Tensor) -> InstanceOutputs:
@@ -135,6 +138,17 @@ class InstanceOutputs:
     def are_regions(self) -> bool:
         """Whether the instances are a detector's regions rather than whole images."""
         return self.regions is not None or self.further_loss is not None
+
+    @cached_property
+    def teacher_unit(self) -> Tensor:
+        """The unit of relative temperatures, ``(K, 1)`` for K runs.
+
+        It is the mean over the run's instances of the standard deviation, over the classes, of the teacher's logits.
+        Where several processes share a run, each takes the mean over its own share of the batch.
+        """
+        logits = self.teacher_logits
+        deviation = logits.to(torch.promote_types(logits.dtype, torch.float32)).std(dim=-1, correction=0)
+        return self.by_run(deviation).mean(dim=1, keepdim=True).clamp(min=_SMALLEST_UNIT)
 
     @cached_property
     def _student_log_softmax(self) -> Tensor:

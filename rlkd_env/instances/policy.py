@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -19,7 +20,12 @@ class PolicyModule(nn.Module, ABC):
         """Choose the temperatures of a batch of a :class:`~rlkd_env.runs.run.DistillationRun`."""
 
     def choose(
-        self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, progress: float = 0.0
+        self,
+        student_logits: Tensor,
+        teacher_logits: Tensor,
+        labels: Tensor,
+        progress: float = 0.0,
+        epochs: float = math.inf,
     ) -> Temperature:
         """Choose the temperatures of a batch in any KD code, also those that differ between teacher and student.
 
@@ -30,23 +36,29 @@ class PolicyModule(nn.Module, ABC):
             teacher_logits: ``(N, C)``.
             labels: ``(N,)`` integer classes.
             progress: share of the training that is over, in ``[0, 1]``.
+            epochs: number of epochs of the whole training; annealing starts at lower temperatures where they are few.
 
         Returns:
             The temperatures ``teacher`` and ``student``, each ``(N,)``; its ``scale`` multiplies the KL loss ``(N,)``
             as plain KD multiplies it by T².
         """
-        chosen: Temperature = self(InstanceOutputs(student_logits, teacher_logits, labels, progress))
+        chosen: Temperature = self(InstanceOutputs(student_logits, teacher_logits, labels, progress, epochs=epochs))
         return chosen
 
     @torch.no_grad()
     def temperatures(
-        self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, progress: float = 0.0
+        self,
+        student_logits: Tensor,
+        teacher_logits: Tensor,
+        labels: Tensor,
+        progress: float = 0.0,
+        epochs: float = math.inf,
     ) -> Tensor:
         """Choose the temperatures of a batch in any KD code, where they are the same for teacher and student.
 
         The arguments are those of :meth:`choose`; the result is ``(N,)``.
         """
-        chosen = self.choose(student_logits, teacher_logits, labels, progress)
+        chosen = self.choose(student_logits, teacher_logits, labels, progress, epochs)
         if not chosen.is_shared:
             raise ValueError("this policy's temperatures differ between teacher and student: use choose()")
         return chosen.student

@@ -3,41 +3,52 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
-import torch
 from torch import Tensor
 
-from rlkd_env.errors import UsageError
+from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.instances.outputs import InstanceOutputs
-from rlkd_env.instances.temperature import parse_bound
-from rlkd_env.utils.choices import ANNEAL_IMAGES, ANNEAL_REGIONS
+from rlkd_env.utils.choices import ANNEAL_COLD_BELOW, ANNEAL_IMAGES, ANNEAL_REGIONS, ANNEAL_SHAPE
+from rlkd_env.utils.options import split_temperature
 
-_SMALLEST_UNIT = 1e-6
+_BEFORE_SHAPES: dict[str, Any] = {
+    "first": "3s",
+    "last": "0.35s",
+    "shape": "linear",
+    "regions": (2.0, 0.5),
+    "cold_below": 0,
+}
+"""The only schedule that there was when files did not tell its shape."""
 
-
-def teacher_unit(outputs: InstanceOutputs) -> Tensor:
-    """Return the unit of relative temperatures in a batch, ``(K, 1)`` for K runs.
-
-    It is the mean over the run's instances of the standard deviation, over the classes, of the teacher's logits. Where
-    several processes share a run, each takes the mean over its own share of the batch.
-    """
-    logits = outputs.teacher_logits
-    deviation = logits.to(torch.promote_types(logits.dtype, torch.float32)).std(dim=-1, correction=0)
-    return outputs.by_run(deviation).mean(dim=1, keepdim=True).clamp(min=_SMALLEST_UNIT)
+SHAPES: Mapping[str, Callable[[float], float]] = {
+    "linear": lambda progress: progress,
+    "cosine": lambda progress: (1.0 - math.cos(math.pi * progress)) / 2.0,
+}
+"""How far a schedule has gone from its start to its end, from 0 to 1, by the run's progress."""
 
 
 @dataclass(frozen=True)
 class AnnealedTemperature:
-    """A temperature that falls along a run: ``log T = (1 - progress) · log first + progress · log last``.
+    """A temperature that falls along a run: ``log T = (1 - share) · log first + share · log last``.
+
+    The share is the run's progress, or the part of a half cosine that lies behind it, whose ends are flat.
 
     Args:
-        first: temperature of the run's first update: a number, or with suffix s a multiple of :func:`teacher_unit`.
-            None takes 3s, and for a detector's regions 2.
-        last: temperature at its end, likewise. None takes 0.35s, and for regions 0.5.
+        first: temperature of the run's first update: a number, or with suffix s a multiple of ``outputs.teacher_unit``.
+            None takes the default, :data:`~rlkd_env.utils.choices.ANNEAL_IMAGES`.
+        last: temperature at its end, likewise.
+        shape: how it falls in between: a name in :data:`SHAPES`.
+        regions: both ends for a detector's regions; None takes ``first`` and ``last``, and where those are None,
+            :data:`~rlkd_env.utils.choices.ANNEAL_REGIONS`.
+        cold_below: number of epochs below which a run of images starts colder, at ``first · √(epochs / cold_below)``,
+            because there is no time to match soft targets first; 0 never does. None is 0 where ``first`` is given, and
+            else the default.
 
     Raises:
-        UsageError: if a temperature is not positive and finite.
+        UsageError: if a temperature is not positive and finite, or the shape is unknown.
 
     Example:
         >>> outputs = InstanceOutputs(torch.zeros(2, 2), torch.tensor([[6.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 1]))
@@ -47,33 +58,71 @@ class AnnealedTemperature:
 
     first: float | str | None = None
     last: float | str | None = None
+    shape: str = ANNEAL_SHAPE
+    regions: tuple[float | str, float | str] | None = None
+    cold_below: float | None = None
 
     def __post_init__(self) -> None:
-        for bound in (self.first, self.last):
-            if bound is not None and not 0 < parse_bound(bound, 1.0) < math.inf:
-                raise UsageError(f"the temperature must be positive and finite, not {bound}")
+        if self.regions is not None:
+            if not isinstance(self.regions, tuple | list) or len(self.regions) != 2:
+                raise UsageError(f"the temperatures of regions must be two, the first and the last, not {self.regions}")
+            object.__setattr__(self, "regions", tuple(self.regions))
+        for bound in (self.first, self.last, *(self.regions or ())):
+            if bound is not None:
+                split_temperature(bound)
+        if self.cold_below is not None and not 0 <= self.cold_below < math.inf:
+            raise UsageError(f"cold_below must be a finite number of epochs, or 0, not {self.cold_below}")
+        if self.shape not in SHAPES:
+            raise unknown_name("shape", self.shape, SHAPES)
 
     def log_by_run(self, outputs: InstanceOutputs) -> Tensor:
         """Return the logarithm of K runs' temperatures, ``(K, 1)``."""
-        constant, relative = self.terms(float(outputs.progress), outputs.are_regions)
-        return constant + relative * teacher_unit(outputs).log()
+        constant, relative = self.terms(float(outputs.progress), outputs.are_regions, outputs.epochs)
+        return constant + relative * outputs.teacher_unit.log()
 
     def of(self, outputs: InstanceOutputs) -> Tensor:
         """Return the temperatures of a batch, ``(N,)``; they are the same for all of a run's instances."""
         by_run = self.log_by_run(outputs).exp()
         return by_run.expand(-1, len(outputs.labels) // outputs.num_runs).flatten()
 
-    def terms(self, progress: float, are_regions: bool) -> tuple[float, float]:
+    def terms(self, progress: float, are_regions: bool, epochs: float = math.inf) -> tuple[float, float]:
         """Return log T without the unit, and how often the logarithm of the unit is added to it.
 
-        Both are linear in the progress.
+        Both are linear in what :data:`SHAPES` makes of the progress. ``epochs`` are those of the whole run.
         """
+        over, colder = SHAPES[self.shape](progress), 0.0
+        if not are_regions and self._cold_below:
+            colder = min(0.0, math.log(max(epochs, 1.0) / self._cold_below) / 2.0)
+        (first, is_first_relative), (last, is_last_relative) = map(split_temperature, self.ends(are_regions))
+        constant = (1.0 - over) * (math.log(first) + colder) + over * math.log(last)
+        return constant, (1.0 - over) * is_first_relative + over * is_last_relative
+
+    def ends(self, are_regions: bool) -> tuple[float | str, float | str]:
+        """Return the temperatures at the start and at the end, defaults filled in."""
+        if are_regions and self.regions is not None:
+            return self.regions
         first, last = ANNEAL_REGIONS if are_regions else ANNEAL_IMAGES
-        first, last = first if self.first is None else self.first, last if self.last is None else self.last
-        ends = ((1.0 - progress, first), (progress, last))
-        constant = sum(share * math.log(parse_bound(bound, 1.0)) for share, bound in ends)
-        return constant, sum(share for share, bound in ends if _is_relative(bound))
+        return first if self.first is None else self.first, last if self.last is None else self.last
+
+    def description(self) -> dict[str, Any]:
+        """Return the schedule as plain values, defaults filled in: what a file keeps, so that they may change."""
+        first, last = self.ends(are_regions=False)
+        regions = self.ends(are_regions=True)
+        return asdict(replace(self, first=first, last=last, regions=regions, cold_below=self._cold_below))
+
+    @property
+    def _cold_below(self) -> float:
+        if self.cold_below is not None:
+            return self.cold_below
+        return ANNEAL_COLD_BELOW if self.first is None else 0.0
 
 
-def _is_relative(bound: float | str) -> bool:
-    return str(bound).strip().lower().endswith("s")
+def described_schedule(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a saved schedule; one that does not tell its shape is as schedules were at that time."""
+    if "shape" in description:
+        return dict(description)
+    ends = {end: description[end] for end in ("first", "last") if description.get(end) is not None}
+    regions = tuple(
+        ends.get(end, usual) for end, usual in zip(("first", "last"), _BEFORE_SHAPES["regions"], strict=True)
+    )
+    return {**_BEFORE_SHAPES, "regions": regions, **ends}

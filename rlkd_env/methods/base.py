@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ class Pair:
         teacher_network: The teacher, frozen and in evaluation mode.
         labels: The classes ``(n,)`` of all training images.
         object_classes: For detectors, the number of object classes without the background; otherwise None.
+        image_shape: The images' channels, height and width, or None if they are not known.
     """
 
     student: FeatureShapes
@@ -34,6 +36,7 @@ class Pair:
     teacher_network: nn.Module
     labels: Tensor
     object_classes: int | None = None
+    image_shape: tuple[int, ...] | None = None
 
     @classmethod
     def of(
@@ -41,7 +44,7 @@ class Pair:
     ) -> Pair:
         """Describe two networks by the features they compute for images ``(N, channels, height, width)``."""
         student_shapes, teacher_shapes = feature_shapes(student, images), feature_shapes(teacher, images)
-        return cls(student_shapes, teacher_shapes, teacher, labels, object_classes)
+        return cls(student_shapes, teacher_shapes, teacher, labels, object_classes, tuple(images.shape[1:]))
 
 
 class Method(nn.Module, ABC):
@@ -57,7 +60,9 @@ class Method(nn.Module, ABC):
         uses_temperature: Whether any term depends on the temperatures.
         uses_features: Whether the method needs outputs with images and features.
         tasks: The tasks that the method supports.
+        is_addition: Whether the method is KD plus terms of its own, which are all that it adds to a composition.
         is_stochastic: Whether the loss draws from torch's global generator, so that it cannot be captured or stacked.
+        waits_for_device: Whether computing the loss waits for the device, so that it cannot be captured.
         gather: Maps values ``(n, ...)`` of this process's share of the batch to those of the whole batch ``(N, ...)``,
             for a memory that must be the same in all processes of a distributed run.
         equal_gradients: Whether the gradient of each instance's temperature-dependent terms with respect to the
@@ -68,7 +73,9 @@ class Method(nn.Module, ABC):
     uses_temperature = True
     uses_features = False
     tasks: tuple[TaskName, ...] = ("classification",)
+    is_addition = False
     is_stochastic = False
+    waits_for_device = False
 
     def __init__(self, task_weight: float) -> None:
         super().__init__()
@@ -111,6 +118,15 @@ class Method(nn.Module, ABC):
 
 def _itself(values: Tensor) -> Tensor:
     return values
+
+
+def warmed_up(epoch: float | Tensor, warmup_epochs: int) -> float | Tensor:
+    """Return the share min(e / warmup_epochs, 1) of a weight in epoch e, counted from 1, after so many epochs."""
+    if isinstance(epoch, Tensor):
+        return ((epoch.floor() + 1) / max(warmup_epochs, 1)).clamp(max=1.0)
+    if epoch >= warmup_epochs:
+        return 1.0
+    return (math.floor(epoch) + 1) / warmup_epochs
 
 
 def features_of(outputs: InstanceOutputs) -> tuple[Features, Features]:

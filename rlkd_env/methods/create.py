@@ -16,17 +16,29 @@ if TYPE_CHECKING:
 METHODS: Registry[type[Method]] = Registry(
     "method",
     {
-        "kd": "rlkd_env.methods.kd:KD",
-        "dkd": "rlkd_env.methods.dkd:DKD",
-        "pkt": "rlkd_env.methods.pkt:PKT",
-        "sp": "rlkd_env.methods.sp:SP",
-        "vid": "rlkd_env.methods.vid:VID",
-        "crd": "rlkd_env.methods.crd:CRD",
-        "srrl": "rlkd_env.methods.srrl:SRRL",
-        "adain": "rlkd_env.methods.adain:AdaIN",
-        "fpn": "rlkd_env.methods.fpn:FPN",
-        "icd": "rlkd_env.methods.icd.method:ICD",
-        "cross_entropy": "rlkd_env.methods.cross_entropy:CrossEntropy",
+        "kd": "rlkd_env.methods.logits.kd:KD",
+        "dkd": "rlkd_env.methods.logits.dkd:DKD",
+        "cross_entropy": "rlkd_env.methods.logits.cross_entropy:CrossEntropy",
+        "dist": "rlkd_env.methods.logits.dist:DIST",
+        "mlkd": "rlkd_env.methods.logits.mlkd:MLKD",
+        "sdd": "rlkd_env.methods.logits.sdd:SDD",
+        "fitnet": "rlkd_env.methods.features.fitnet:FitNet",
+        "at": "rlkd_env.methods.features.at:AT",
+        "nst": "rlkd_env.methods.features.nst:NST",
+        "ofd": "rlkd_env.methods.features.ofd:OFD",
+        "reviewkd": "rlkd_env.methods.features.reviewkd:ReviewKD",
+        "catkd": "rlkd_env.methods.features.catkd:CATKD",
+        "kdsvd": "rlkd_env.methods.features.kdsvd:KDSVD",
+        "vid": "rlkd_env.methods.features.vid:VID",
+        "srrl": "rlkd_env.methods.features.srrl:SRRL",
+        "adain": "rlkd_env.methods.features.adain:AdaIN",
+        "pkt": "rlkd_env.methods.relations.pkt:PKT",
+        "sp": "rlkd_env.methods.relations.sp:SP",
+        "rkd": "rlkd_env.methods.relations.rkd:RKD",
+        "cc": "rlkd_env.methods.relations.cc:CC",
+        "crd": "rlkd_env.methods.relations.crd:CRD",
+        "fpn": "rlkd_env.methods.detection.fpn:FPN",
+        "icd": "rlkd_env.methods.detection.icd.method:ICD",
     },
     subclass_of("rlkd_env.methods.base:Method"),
 )
@@ -35,22 +47,30 @@ METHODS: Registry[type[Method]] = Registry(
 def check_method(name: str, options: dict[str, Any]) -> type[Method]:
     """Return the class of a method that takes these options.
 
+    Names joined by ``+`` are a composition, whose class is :class:`~rlkd_env.methods.composed.Composed`.
+
     Raises:
         UsageError: if the method or one of its options is unknown, or an option is of another type or out of range.
     """
+    return _find(name, options)[0]
+
+
+def _find(name: str, options: dict[str, Any]) -> tuple[type[Method], dict[str, Any]]:
+    """Return a method's class, and its options brought to their types."""
+    if "+" in name:
+        from rlkd_env.methods.composed import composition, read_parts
+
+        classes = {part: METHODS[part] for part in name.split("+")}
+        composed = composition(name, tuple(METHODS[part] for part in name.split("+")))
+        read_parts(name, classes, options)
+        return composed, options
     method = METHODS[name]
     valid = [option for option in inspect.signature(method).parameters if option != "pair"]
     for option in options:
         if option not in valid:
             raise unknown_name(f"option of method {name!r}", option, valid)
-    _read(name, method, options)
-    return method
-
-
-def _read(name: str, method: type[Method], options: dict[str, Any]) -> dict[str, Any]:
-    """Bring a method's options to their types."""
     try:
-        return read_arguments(method, options)
+        return method, read_arguments(method, options)
     except UsageError as error:
         raise UsageError(f"method {name!r}: {error}") from None
 
@@ -59,7 +79,8 @@ def create_method(name: str | type[Method], pair: Pair | None = None, **options:
     """Create a method.
 
     Args:
-        name: a name in :data:`METHODS`, ``package.module:name``, or a subclass of ``Method``.
+        name: a name in :data:`METHODS`, ``package.module:name``, several of them joined by ``+``, or a subclass of
+            ``Method``.
         pair: the networks and the data, for methods that compare features.
         options: arguments of that method.
 
@@ -67,9 +88,7 @@ def create_method(name: str | type[Method], pair: Pair | None = None, **options:
         UsageError: if the method or one of its options is unknown, or the method does not fit the networks.
         ValueError: if the method compares features and there is no pair.
     """
-    path = METHODS.name_of(name)
-    method = check_method(path, options)
-    options = _read(path, method, options)
+    method, options = _find(METHODS.name_of(name), options)
     factory: Callable[..., Method] = method
     if not method.uses_features:
         return factory(**options)

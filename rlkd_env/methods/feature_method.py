@@ -10,14 +10,15 @@ from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.methods.base import Pair
-from rlkd_env.methods.kd import KD
+from rlkd_env.methods.logits.kd import KD
 from rlkd_env.utils.options import NonNegative
 
 
 class FeatureMethod(KD):
     """KD + ``feature_weight`` · a comparison of features that does not depend on the temperatures.
 
-    The arguments mean the same in every subclass; subclasses document only what they add.
+    Composed with other methods (``dkd+rkd``) it adds its own term alone. The arguments mean the same in every subclass;
+    subclasses document only what they add.
 
     Args:
         pair: The networks and the classes of the training images.
@@ -28,6 +29,7 @@ class FeatureMethod(KD):
     """
 
     uses_features = True
+    is_addition = True
     tasks: tuple[TaskName, ...] = ("classification",)
     published_weight = 1.0
 
@@ -50,13 +52,6 @@ class FeatureMethod(KD):
     def logit_losses(self, outputs: InstanceOutputs, temperature: Temperature) -> dict[str, Tensor]:
         """Return KD's KL term ``(N,)``, or no term if its weight is 0."""
         return super().logit_losses(outputs, temperature) if self.uses_temperature else {}
-
-
-def require_stages(pair: Pair, method: str) -> None:
-    """Check that both networks expose feature maps."""
-    for network, shapes in (("student", pair.student), ("teacher", pair.teacher)):
-        if not shapes.stages:
-            raise UsageError(f"method {method!r} needs networks with feature maps; the {network} has none")
 
 
 def require_detectors(pair: Pair, method: str) -> int:

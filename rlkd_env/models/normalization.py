@@ -7,6 +7,9 @@ from torch import Tensor, nn
 
 from rlkd_env.models.taps.features import Taps, set_taps
 
+Constants = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation of every channel, for pixels from 0 to 1."""
+
 
 class Renormalized(nn.Module):
     """A network that takes images normalised in one way, and sees them normalised in another.
@@ -14,7 +17,7 @@ class Renormalized(nn.Module):
     Args:
         network: The network.
         given: The mean and standard deviation ``(channels,)`` that images are normalised by.
-        wanted: Those that the network was trained with.
+        wanted: Those that the network was trained with; if it takes three channels, grey images become colour ones.
     """
 
     scale: Tensor
@@ -23,8 +26,8 @@ class Renormalized(nn.Module):
     def __init__(
         self,
         network: nn.Module,
-        given: tuple[tuple[float, ...], tuple[float, ...]],
-        wanted: tuple[tuple[float, ...], tuple[float, ...]],
+        given: Constants,
+        wanted: Constants,
     ) -> None:
         super().__init__()
         self.network, self.constants = network, wanted

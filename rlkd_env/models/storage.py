@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from rlkd_env.errors import UsageError
 from rlkd_env.models.config import STUDENT_FILE
 from rlkd_env.models.create import create_to_load, is_detector, is_module_path, is_same_model
+from rlkd_env.models.normalization import Constants
 from rlkd_env.models.weights import is_safetensors, load_shared_weights, read_state_dict, takes_colour
 from rlkd_env.utils.files import CHECKSUM, check_regular, load_weights, read_tensors, write_tensors
 from rlkd_env.utils.notices import tell
@@ -25,11 +27,17 @@ def save_network(
     num_classes: int,
     image_shape: tuple[int, int, int],
     options: Mapping[str, Any] | None = None,
+    normalization: Constants | None = None,
 ) -> None:
-    """Write a network's state dict atomically, with what :func:`~rlkd_env.models.create_model` made it of."""
+    """Write a network's state dict atomically, with what :func:`~rlkd_env.models.create_model` made it of.
+
+    The mean and standard deviation that its images were normalised by are written too, if they are known.
+    """
     card: dict[str, Any] = {"model": model, "num_classes": num_classes, "image_shape": image_shape}
     if options:
         card["options"] = dict(options)
+    if normalization is not None:
+        card["normalization"] = normalization
     write_tensors(path, weights, {"network": json.dumps(card)})
 
 
@@ -98,6 +106,12 @@ def load_student(path: Path | str, model: str | None = None, **options: Any) -> 
     return load_network(path, card.num_classes, card.image_shape, model, **options)
 
 
+def normalization_of(path: Path) -> Constants | None:
+    """Return the mean and standard deviation that a network in a file was trained with, or None if it does not say."""
+    card = _read_card(path)
+    return None if card is None else card.normalization
+
+
 def image_shape_of(path: Path) -> tuple[int, int, int]:
     """Return the channels, height and width of the images that a network in a file takes.
 
@@ -117,6 +131,7 @@ class _Card(NamedTuple):
     num_classes: int
     image_shape: tuple[int, int, int]
     options: dict[str, Any]
+    normalization: Constants | None = None
 
 
 def _check_card(
@@ -164,9 +179,25 @@ def _read_card(path: Path) -> _Card | None:
         card = json.loads(metadata["network"])
         options = dict(card.get("options", {}))
         channels, height, width = card["image_shape"]
-        found = _Card(str(card["model"]), card["num_classes"], (channels, height, width), options)
+        found = _Card(str(card["model"]), card["num_classes"], (channels, height, width), options, _constants_in(card))
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"{path} was not saved by rlkd: its metadata lacks {error}") from None
     if options.keys() & {"name", "num_classes", "image_shape"}:
         raise UsageError(f"{path} was not saved by rlkd: its options repeat what the card says elsewhere")
     return found
+
+
+def _constants_in(card: Mapping[str, Any]) -> Constants | None:
+    """Return the constants of normalisation in a card, or None if it has none.
+
+    Raises:
+        ValueError: If they are none.
+    """
+    if card.get("normalization") is None:
+        return None
+    mean, std = (tuple(map(float, values)) for values in card["normalization"])
+    if len(mean) not in (1, card["image_shape"][0]) or len(std) != len(mean):
+        raise ValueError("a mean and standard deviation of every channel")
+    if not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
+        raise ValueError("a finite mean and a positive standard deviation")
+    return mean, std

@@ -4,33 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from rlkd_env.data import BatchStream, DataConfig, DataSource, Splits, TaskName, create_source
-from rlkd_env.data.normalization import NORMALIZATIONS, Constants, for_channels, read_normalization
+from rlkd_env.data import BatchStream, DataConfig, DataSource, ImageChanges, Splits, TaskName, create_source
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.state import InstanceState
 from rlkd_env.instances.temperature import resolve_range
 from rlkd_env.methods import METHODS, Method, Pair, check_method, create_method
 from rlkd_env.models import check_model, create_model
-from rlkd_env.models.classifiers import timm_networks
-from rlkd_env.models.normalization import Renormalized
 from rlkd_env.models.outputs import check_batch_of_one, give_logits
 from rlkd_env.models.taps.find_taps import add_taps
 from rlkd_env.runs.config import DistillationConfig, RunConfig
 from rlkd_env.runs.distributed.processes import Processes
 from rlkd_env.runs.distributed.run import DistributedRun
+from rlkd_env.runs.find_teacher import find_teacher, normalized_teacher, teacher_name, teacher_settings
 from rlkd_env.runs.reward import RewardMeter
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.sampling.curriculum import CurriculumSampler
 from rlkd_env.tasks import Task, create_task
 from rlkd_env.training.logits_cache import StoredTeacher
-from rlkd_env.training.recipe import TeacherRecipe
-from rlkd_env.training.teacher import cache_folder, cached_teacher, load_teacher
 from rlkd_env.utils.memo import Memo, NoMemo
 from rlkd_env.utils.notices import tell
 from rlkd_env.utils.randomness import seeded
@@ -90,6 +85,10 @@ def build_run(
         processes.check_batch(config.recipe.batch_size)
         if processes.count > 1 and config.recipe.auxiliary_weight:
             raise UsageError("auxiliary logits are not for runs that processes share: leave --auxiliary-weight away")
+        if processes.count > 1 and config.recipe.mixing:
+            raise UsageError(
+                "mixed images are not for runs that processes share: leave --mixup-alpha and --cutmix-alpha away"
+            )
     environment = config.environment
     state, reward = InstanceState(environment.features), RewardMeter(environment.reward, environment.reward_interval)
     memo = memo or NoMemo()
@@ -103,13 +102,14 @@ def build_run(
     of_data = f"{config.data} on {device}"
     splits = memo.keep(("splits", of_data), lambda: source.splits().to(device))
     BatchStream(splits.train, config.recipe.batch_size, 0, config.batches.views)  # likewise a batch that is too large
+    _check_images(config, splits)
     is_given = teacher is not None
     if teacher is None:
-        find = partial(_find_teacher, config, source, splits, on_teacher_epoch)
-        teacher = memo.keep(("teacher", of_data, *_teacher_settings(config)), find)
-    if source.task == "classification":
-        give_logits(teacher, splits.image_shape)
-    teacher = _normalized(teacher, config, splits, source.task).to(splits.train.labels.device)
+        find = partial(find_teacher, config, source, splits, on_teacher_epoch)
+        teacher = memo.keep(("teacher", of_data, *teacher_settings(config)), find)
+    else:
+        teacher = normalized_teacher(teacher, config, splits, source.task)
+    teacher = teacher.to(splits.train.labels.device)
     options: dict[str, Any] = dict(config.networks.student_options)
     if student is None:
         create_student = partial(create_model, student_name, splits.num_classes, splits.image_shape, **options)
@@ -133,8 +133,8 @@ def build_run(
         tell(remark)
     computed = (f"{engine.precision} {engine.channels_last}", config.batches.proposals)
     deviation = memo.keep(
-        ("deviation", of_data, *_teacher_settings(config), *computed),
-        partial(teacher_logit_deviation, teacher, splits, task, name=_teacher_name(config, is_given)),
+        ("deviation", of_data, *teacher_settings(config), *computed),
+        partial(teacher_logit_deviation, teacher, splits, task, name=teacher_name(config, is_given)),
     )
     bounds = (environment.temperature_min, environment.temperature_max)
     run_class = partial(DistributedRun, processes=processes) if processes else DistillationRun
@@ -171,11 +171,28 @@ def _check_task(task: TaskName, config: RunConfig, processes: Processes | None) 
         names = ", ".join(name for name, known in METHODS.items() if task in known.tasks)
         raise UsageError(f"method {config.distillation.method!r} is not for {task}. Valid: {names}")
     if task == "classification":
+        if config.recipe.class_balanced and config.curriculum.curriculum_phases:
+            raise UsageError("a curriculum draws images by how hard they are: leave --class-balanced away")
         return
+    if config.recipe.mixing:
+        raise UsageError("mixup and CutMix are for classification: leave --mixup-alpha and --cutmix-alpha away")
+    if len(config.networks.teachers) > 1:
+        raise UsageError("several teachers are for classification: name one detector")
     if processes and processes.count > 1:
         raise UsageError("a detector's run cannot be shared by several processes yet: leave torchrun away")
     if config.curriculum.curriculum_phases:
         raise UsageError("a curriculum orders images by their one loss, which detection lacks: leave it out")
+
+
+def _check_images(config: RunConfig, splits: Splits) -> None:
+    """Check that the training images can be varied as is asked for."""
+    if splits.train.teacher_logits is not None and config.recipe.mixing:
+        raise UsageError(
+            "the teacher's logits come with the images, and are not known for mixed ones: leave "
+            "--mixup-alpha and --cutmix-alpha away"
+        )
+    if ImageChanges.of(config.data).are_made and not splits.train.preprocessing.changes.are_made:
+        raise UsageError(f"--auto-augment and --random-erase are not for {config.data.dataset}: leave them away")
 
 
 def _check_network(network: nn.Module, role: str, task: TaskName) -> None:
@@ -205,74 +222,6 @@ def _check_classifier(network: nn.Module, role: str, splits: Splits) -> None:
         raise UsageError(f"the {role} knows {logits.shape[1]} classes, but the data has {splits.num_classes}")
     if bool(((logits >= 0) & ((logits.sum(dim=-1, keepdim=True) - 1).abs() < 1e-4)).all()):
         tell(f"the {role} gives probabilities in place of logits and so trains badly: leave its softmax away")
-
-
-def _teacher_name(config: RunConfig, is_given: bool) -> str:
-    """Return what messages call the teacher."""
-    if is_given:
-        return "the given teacher"
-    name = config.networks.teacher
-    return f"the teacher {name}" if name != "auto" else f"the teacher of {config.data.dataset}, in {cache_folder()},"
-
-
-def _normalized(teacher: nn.Module, config: RunConfig, splits: Splits, task: TaskName) -> nn.Module:
-    """Return a teacher whose images are normalised as it expects them."""
-    wanted = read_normalization(config.networks.teacher_normalization) or _of_pretrained(teacher, config, splits)
-    if wanted is None:
-        return teacher
-    if task == "detection" or isinstance(teacher, StoredTeacher):
-        raise UsageError("--teacher-normalization is for classifiers that see images: leave it out")
-    preprocessing, channels = splits.train.preprocessing, splits.image_shape[0]
-    if not preprocessing.mean and not splits.train.is_within_unit:
-        raise UsageError(
-            "the images come normalised already, so that the teacher's cannot be normalised otherwise: return them "
-            "from 0 to 1, and name the student's constants with --normalization"
-        )
-    given = (preprocessing.mean, preprocessing.std) if preprocessing.mean else NORMALIZATIONS["none"]
-    return Renormalized(teacher, for_channels(given, channels), for_channels(wanted, channels))
-
-
-def _of_pretrained(teacher: nn.Module, config: RunConfig, splits: Splits) -> Constants | None:
-    """Return the constants of a teacher that timm has pretrained, for colour images, or None for any other."""
-    told = getattr(teacher, "pretrained_cfg", None) or {}
-    if not config.networks.teacher.startswith(timm_networks.PREFIX) or splits.image_shape[0] != 3 or not told:
-        return None
-    return tuple(told["mean"]), tuple(told["std"])
-
-
-def _teacher_settings(config: RunConfig) -> tuple[str, ...]:
-    """Return what tells teachers of the same data apart."""
-    networks = config.networks
-    options = str(sorted(networks.teacher_options.items()))
-    return networks.teacher, networks.teacher_model, options, *networks.teacher_normalization
-
-
-def _find_teacher(
-    config: RunConfig, source: DataSource, splits: Splits, on_epoch: Callable[[int, float], None] | None
-) -> nn.Module:
-    """Load the teacher that the config names, take the one whose logits come with the data, or train the data's own."""
-    networks, dataset = config.networks, config.data.dataset
-    if networks.teacher == "auto" and splits.train.teacher_logits is not None:
-        if check_method(config.distillation.method, dict(config.distillation.method_options)).uses_features:
-            raise UsageError(
-                f"the method {config.distillation.method!r} compares features, but only the teacher's logits come with "
-                "the data: choose a method of logits, such as kd or dkd"
-            )
-        return StoredTeacher()
-    name = None if networks.teacher_model == "auto" else networks.teacher_model
-    if networks.teacher.startswith(timm_networks.PREFIX) and not Path(networks.teacher).exists():
-        options = {"pretrained": True, **networks.teacher_options}
-        return create_model(networks.teacher, splits.num_classes, splits.image_shape, **options).eval()
-    if networks.teacher != "auto":
-        return load_teacher(Path(networks.teacher).expanduser(), splits, name, **networks.teacher_options)
-    name = name or source.default_teacher
-    if not source.trains_its_teacher:
-        raise UsageError(
-            f"a teacher for {dataset} takes long to train: make one with `rlkd teacher --dataset "
-            f"{dataset} --model {name}`, or pass a file of weights as --teacher"
-        )
-    recipe = TeacherRecipe.from_keywords(source.teacher_recipe, model=name)
-    return cached_teacher(dataset, splits, recipe, on_epoch, source.task)
 
 
 def _method_factory(

@@ -16,7 +16,7 @@ from rlkd_env.errors import UsageError
 from rlkd_env.models.config import EngineConfig
 from rlkd_env.sampling.settings import Curriculum
 from rlkd_env.training.recipe import Recipe
-from rlkd_env.utils.choices import PAPER_FEATURES, Temperatures
+from rlkd_env.utils.choices import PAPER_FEATURES, TeacherWeights, Temperatures
 from rlkd_env.utils.options import (
     Bounds,
     Finite,
@@ -33,11 +33,15 @@ from rlkd_env.utils.options import (
 class NetworksConfig(Options):
     """Teacher and student."""
 
-    teacher: str = "auto"
+    teacher: str | tuple[str, ...] = "auto"
     """Teacher's file (safetensors, .pth or .ckpt) or folder, or timm/NAME for one that timm has pretrained; auto trains
-    the teacher of Digits once and caches it."""
-    teacher_model: str = "auto"
-    """Name of the teacher network, needed for a .pth file, which does not hold it."""
+    the teacher of Digits once and caches it. Several of them teach together, as --teacher-weights says."""
+    teacher_weights: TeacherWeights = "mean"
+    """How the logits of several teachers are averaged: alike (mean), or with a larger weight for a teacher whose
+    prediction on the instance has a lower entropy (entropy)."""
+    teacher_model: str | tuple[str, ...] = "auto"
+    """Name of the teacher network, needed for a .pth file, which does not hold it; for several teachers that of each,
+    or one for all."""
     teacher_options: dict[str, OptionValue] = field(default_factory=dict)
     """Arguments of the teacher's network as NAME VALUE pairs; stages, preactivations and classifier name its taps."""
     teacher_normalization: tuple[str, ...] = AUTO
@@ -55,6 +59,28 @@ class NetworksConfig(Options):
             if option in self.teacher_options or option in self.student_options:
                 raise UsageError(f"{option} is no option of a network: it follows from the other options and the data")
         read_normalization(self.teacher_normalization)
+        for name in ("teacher", "teacher_model"):
+            value = getattr(self, name)
+            if isinstance(value, tuple) and len(value) == 1:
+                object.__setattr__(self, name, value[0])
+        count, models = len(self.teachers), self.teacher_model
+        if isinstance(models, tuple) and len(models) != count:
+            raise UsageError(f"{len(models)} names of teacher networks do not fit {count} teachers: name all or one")
+        if count == 1 and self.teacher_weights != "mean":
+            raise UsageError("--teacher-weights is for several teachers: name them with --teacher")
+        if count > 1 and "auto" in self.teachers:
+            raise UsageError("auto is no teacher among others: name all of them")
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """The teachers, one or several."""
+        return self.teacher if isinstance(self.teacher, tuple) else (self.teacher,)
+
+    @property
+    def teacher_models(self) -> tuple[str | None, ...]:
+        """The name of every teacher's network, or None where it is to be found out."""
+        models = self.teacher_model if isinstance(self.teacher_model, tuple) else (self.teacher_model,)
+        return tuple(None if name == "auto" else name for name in models) * (len(self.teachers) // len(models))
 
 
 @dataclass(frozen=True)
@@ -62,10 +88,11 @@ class DistillationConfig(Options):
     """The loss that the student learns from."""
 
     method: Annotated[str, NameOf("rlkd_env.methods.create:METHODS")] = "kd"
-    """KD method: kd, dkd, pkt, sp, vid, crd, srrl, adain, or cross_entropy (no distillation); for detection also fpn
-    and icd."""
+    """KD method: kd, dkd, dist, mlkd, sdd; fitnet, at, nst, ofd, reviewkd, catkd, kdsvd, vid, srrl, adain; pkt, sp,
+    rkd, cc, crd; for detection also fpn and icd; cross_entropy (no distillation); or several, such as dkd+rkd."""
     method_options: dict[str, OptionValue] = field(default_factory=dict)
-    """Arguments of the method as NAME VALUE pairs, such as kd_weight 0.5 or temperature_squared False."""
+    """Arguments of the method as NAME VALUE pairs, such as kd_weight 0.5 or temperature_squared False; of several
+    methods with their names before them, such as rkd.feature_weight 2."""
     equal_gradients: bool = False
     """Scale the distillation terms' gradient with respect to the student's logits to the same norm for every instance,
     the batch's mean, so that a temperature sets its direction alone: an ablation of how temperatures weigh

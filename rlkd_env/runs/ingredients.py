@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rlkd_env.data import Batch, BatchStream, ImageSet, MemoryImages, Share, Splits
 from rlkd_env.data.stream import WHOLE
@@ -120,9 +119,10 @@ class Ingredients:
             self._parts = self.probe, [self.probe.subset(torch.arange(at, len(self.probe), count)) for at in starts]
         return self._parts[1]
 
-    def create_stream(self, seed: int, share: Share = WHOLE) -> BatchStream:
-        """Return the shuffled batches of a seed, or a share of each."""
-        return BatchStream(self.splits.train, self.recipe.batch_size, seed, self.views, share)
+    def create_stream(self, seed: int, share: Share = WHOLE, train: ImageSet | None = None) -> BatchStream:
+        """Return the batches of a seed, or a share of each; ``train`` are the same images handed out in another way."""
+        recipe, train = self.recipe, self.splits.train if train is None else train
+        return BatchStream(train, recipe.batch_size, seed, self.views, share, recipe.mixing, recipe.class_balanced)
 
     def create_update(self, seed: int, stream: BatchStream, collective: Collective) -> Update:
         """Create a fresh student and everything that is trained along with it."""
@@ -140,9 +140,12 @@ class Ingredients:
         engine, teacher = self.task.engine, update.teacher
         if update.why_plain is not None or not isinstance(self.splits.train, MemoryImages):
             return stream.batch
+
+        def ask(images: Tensor) -> Tensor:
+            return engine.forward(teacher.frozen, engine.images(images))
+
         asks = teacher.cache is None and not update.method.uses_features
-        forward = RecordedFunction(partial(engine.forward, teacher.frozen), self.device) if asks else None
-        return BatchesAhead(stream, None if forward is None else lambda images: forward(engine.images(images))).batch
+        return BatchesAhead(stream, RecordedFunction(ask, self.device) if asks else None).batch
 
     def probe_evaluation(
         self, evaluate: Callable[[ImageSet], Evaluation], student: nn.Module
@@ -161,7 +164,7 @@ class Ingredients:
         if isinstance(self.teacher, StoredTeacher) and train.teacher_logits is not None:
             return StoredLogits(train.teacher_logits)
         views = stream.views if train.is_random else 1
-        if not self.task.follows_logits or views is None or views >= self.recipe.epochs:
+        if not self.task.follows_logits or views is None or views >= self.recipe.epochs or self.recipe.mixing:
             return None
         size = views * len(train) * self.splits.num_classes * 4
         fits = size <= self.teacher_cache_bytes

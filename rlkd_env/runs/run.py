@@ -157,8 +157,18 @@ class DistillationRun(Ingredients, Watched["DistillationRun"]):
         return self._observe()
 
     def evaluate_validation(self) -> Evaluation:
-        """Measure the student on the validation images; the result stays on the device."""
-        return self.collective.evaluate(partial(self.task.evaluate, self.student), self.splits.validation)
+        """Measure the student, or the average of its weights, on the validation images; the result stays there."""
+        return self.evaluate_student(self.splits.validation)
+
+    def evaluate_student(self, images: ImageSet) -> Evaluation:
+        """Measure the student that a run is for: with the average of its weights, if the recipe keeps one."""
+        with self.update.optimization.averaged():
+            return self.collective.evaluate(partial(self.task.evaluate, self.student), images)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the state dict of the student that a run is for, independent of the run from now on."""
+        with self.update.optimization.averaged():
+            return copy.deepcopy(self.student.state_dict())
 
     def state_dict(self) -> dict[str, Any]:
         """Return the whole run as tensors and plain values, independent of the run from now on.

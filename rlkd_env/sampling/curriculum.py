@@ -63,7 +63,8 @@ class CurriculumSampler(Sampler):
         epoch, position = divmod(step, stream.batches_per_epoch)
         if epoch != self._ordered_epoch:
             self._ordered_epoch, self._order = epoch, self._shuffle(stream, epoch)
-        return stream.take(self._order[position * stream.batch_size : (position + 1) * stream.batch_size], step)
+        chosen = self._order[position * stream.batch_size : (position + 1) * stream.batch_size]
+        return stream.mixed(stream.take(chosen, step), step)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that later batches depend on, independent of this object from now on."""

@@ -57,7 +57,7 @@ class Classification(Task):
                     teacher_logits = self.engine.forward(teacher, images)
             student_logits = self.engine.forward(student, images)
         if hook is not None:
-            of_features["auxiliary_loss"] = self._auxiliary_loss(hook, batch.labels)
+            of_features["auxiliary_loss"] = self._auxiliary_loss(hook, batch)
         return InstanceOutputs(
             student_logits,
             teacher_logits,
@@ -73,8 +73,11 @@ class Classification(Task):
         """Return the mean cross-entropy in nats."""
         hook = self._auxiliary_hook(network)
         logits = self.engine.forward(network, self.engine.images(batch.images))
-        loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
-        further = None if hook is None else self._auxiliary_loss(hook, batch.labels)
+        if batch.partner_labels is None:
+            loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
+        else:
+            loss = _cross_entropy(logits, batch, self.label_smoothing).mean()
+        further = None if hook is None else self._auxiliary_loss(hook, batch)
         return loss if further is None else loss + further.mean()
 
     def _auxiliary_hook(self, network: nn.Module) -> LogitsHook | None:
@@ -84,9 +87,9 @@ class Classification(Task):
             hook.keeps_auxiliary = True
         return hook
 
-    def _auxiliary_loss(self, hook: LogitsHook, labels: Tensor) -> Tensor | None:
+    def _auxiliary_loss(self, hook: LogitsHook, batch: Batch) -> Tensor | None:
         """Return the weighted cross-entropy ``(N,)`` of the auxiliary logits, or None if there are none."""
-        losses = [F.cross_entropy(logits.float(), labels, reduction="none") for logits in hook.take_auxiliary()]
+        losses = [_cross_entropy(logits.float(), batch) for logits in hook.take_auxiliary()]
         return self.auxiliary_weight * torch.stack(losses).sum(dim=0) if losses else None
 
     @torch.no_grad()
@@ -106,3 +109,14 @@ class Classification(Task):
         accuracy = (logits.argmax(dim=-1) == images.labels).float().mean()
         losses = F.cross_entropy(logits, images.labels, reduction="none")
         return Evaluation(accuracy, losses.mean(), (-losses).exp().mean())
+
+
+def _cross_entropy(logits: Tensor, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
+    """Return the cross-entropy ``(N,)`` in nats; that of mixed images is mixed as they are."""
+
+    def of(labels: Tensor) -> Tensor:
+        return F.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
+
+    if batch.partner_labels is None or batch.label_share is None:
+        return of(batch.labels)
+    return torch.lerp(of(batch.partner_labels), of(batch.labels), batch.label_share)

@@ -55,8 +55,7 @@ class BatchesAhead:
         block = self._block_from(step - offset)
         size = self._stream.batch_size
         rows = slice(offset * size, (offset + 1) * size)
-        logits = None if block.teacher_logits is None else block.teacher_logits[rows]
-        return Batch(block.images[rows], block.labels[rows], block.indices[rows], block.view, teacher_logits=logits)
+        return block.rows(rows)
 
     def _block_from(self, first: int) -> Batch:
         """Return the batches from a step on as one, and have a GPU draw the block after it."""
@@ -71,11 +70,8 @@ class BatchesAhead:
 
     def _draw(self, first: int) -> _Block:
         beside = contextlib.nullcontext() if self._beside is None else torch.cuda.stream(self._beside)
-        size, per_epoch = self._stream.batch_size, self._stream.batches_per_epoch
-        epoch, position = divmod(first, per_epoch)
         with beside:
-            indices = self._stream.order(epoch)[position * size : (position + self._length(first)) * size]
-            batch = self._stream.take(indices, first)
+            batch = self._stream.block(first, self._length(first))
             if self._teacher is not None:
                 batch = replace(batch, teacher_logits=self._teacher(batch.images))
             return _Block(first, batch, None if self._beside is None else self._beside.record_event())
@@ -86,10 +82,8 @@ class BatchesAhead:
             return
         current = torch.cuda.current_stream()
         current.wait_event(block.ready)
-        batch = block.batch
-        for values in (batch.images, batch.labels, batch.indices, batch.teacher_logits):
-            if values is not None:
-                values.record_stream(current)
+        for values in block.batch.tensors().values():
+            values.record_stream(current)
 
     def _length(self, first: int) -> int:
         """Return the number of steps in the block from a step on, which ends with the epoch at the latest."""

@@ -60,8 +60,8 @@ class _Captured:
 
     def take_batch(self, batch: Batch) -> None:
         """Copy a batch into the memory."""
-        own = _tensors(self.batch)
-        for name, value in _tensors(batch).items():
+        own = self.batch.tensors()
+        for name, value in batch.tensors().items():
             own[name].copy_(value)
 
     def take_temperature(self, temperature: Temperature) -> None:
@@ -112,6 +112,8 @@ class CapturedUpdate(Update):
             return "several processes share the run"
         if self.method.is_stochastic:
             return f"the method {type(self.method).__name__} draws random numbers"
+        if self.method.waits_for_device:
+            return f"the method {type(self.method).__name__} waits for the device"
         if self.policy is not None:
             return "a policy is trained along with the student"
         if self.optimization.further is not None:
@@ -126,11 +128,10 @@ class CapturedUpdate(Update):
             with self._recorder.warming_up():
                 return super().forward(batch, step)
         outputs = self._replay_forward(self._current, batch, step)
-        if self._current.expected is not None and self._differs(outputs.student_logits, self._current.expected):
+        expected, self._current.expected = self._current.expected, None
+        if expected is not None and self._differs(outputs.student_logits, expected):
             self._give_up("replayed, the student computes something else than before")
             self._forward_again_plainly()
-        elif self._current is not None:
-            self._current.expected = None
         return self.outputs
 
     @torch.no_grad()
@@ -153,12 +154,15 @@ class CapturedUpdate(Update):
         progress, epoch = step / self._total_steps, step / self._steps_per_epoch
         captured.place[0].fill_(progress)
         captured.place[1].fill_(epoch)
-        # The plain updates before have told whether anything draws; seeding in vain would cost a replay dear.
-        with self._randomness.seeded(self.seed + step) if self._randomness.draws else contextlib.nullcontext():
+        with self._seeded(step):
             captured.forward()
         self.batch, self.state = captured.batch, captured.state.clone()
         self.outputs = captured.waiting(progress, epoch, step)
         return self.outputs
+
+    def _seeded(self, step: int) -> contextlib.AbstractContextManager[None]:
+        """Seed a replay, if the plain updates before it have drawn; seeding in vain would cost it dear."""
+        return self._randomness.seeded(self.seed + step) if self._randomness.draws else contextlib.nullcontext()
 
     def apply(self, temperature: Temperature) -> dict[str, Tensor]:
         """Update the student with temperatures ``(N,)``; return mean ``loss`` and its weighted parts ``loss_...``.
@@ -174,7 +178,8 @@ class CapturedUpdate(Update):
             raise ValueError("temperatures with gradients come from a policy: give it to advance()")
         captured.take_temperature(temperature)
         captured.rate.fill_(self.optimization.learning_rate)
-        captured.update()
+        with self._seeded(self.outputs.step):
+            captured.update()
         self.optimization.follow_schedule()
         return dict(zip(captured.metrics, torch.stack(list(captured.metrics.values())).unbind(), strict=True))
 
@@ -204,7 +209,7 @@ class CapturedUpdate(Update):
         if hooks != self._hooks:
             self._hooks = hooks
             self._captured.clear()
-        kind = tuple((name, value.shape, value.dtype) for name, value in _tensors(batch).items())
+        kind = tuple((name, value.shape, value.dtype) for name, value in batch.tensors().items())
         if kind not in self._captured and self._may_capture_more():
             captured = self._capture(batch, step)
             if captured is not None:
@@ -249,12 +254,6 @@ class CapturedUpdate(Update):
         warnings.warn(f"updates are not captured as CUDA graphs, and so slower: {reason}", stacklevel=2)
 
 
-def _tensors(batch: Batch) -> dict[str, Tensor]:
-    """Return the tensors of a batch by name."""
-    named = ((entry.name, getattr(batch, entry.name)) for entry in fields(batch))
-    return {name: value for name, value in named if isinstance(value, Tensor)}
-
-
 def _copy(batch: Batch) -> Batch:
-    own: dict[str, Any] = {name: value.clone() for name, value in _tensors(batch).items()}
+    own: dict[str, Any] = {name: value.clone() for name, value in batch.tensors().items()}
     return replace(batch, **own)

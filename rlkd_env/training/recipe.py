@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
+    from rlkd_env.data.augmentation import Mixing
+
 TEACHER_FILE = "teacher.safetensors"
 """Name of a teacher's weights in its folder."""
 
@@ -48,6 +50,17 @@ class Recipe(Options):
     auxiliary_weight: NonNegative = 0.0
     """Weight of the cross-entropy of auxiliary logits, where a network returns some in training beside its logits, as
     GoogLeNet and Inception do with the option aux_logits True; 0.3 and 0.4 are usual for them."""
+    mixup_alpha: NonNegative = 0.0
+    """Mixup: every image of a batch is mixed with another one, in shares that follow a Beta distribution with this
+    parameter (0.2 is usual), for teacher and student alike; 0 does without. Classification only."""
+    cutmix_alpha: NonNegative = 0.0
+    """CutMix, likewise: a rectangle of another image is put in (1.0 is usual). With both, a draw decides for every
+    batch."""
+    class_balanced: bool = False
+    """Draw training images with replacement, every class as often as any other."""
+    ema_decay: Annotated[float, Bounds(above=0, below=1)] | None = None
+    """Decay, at every update, of an exponential moving average of the weights (0.99 suits a thousand updates), which
+    is what is evaluated and kept; None keeps the weights themselves."""
     milestones: tuple[float, ...] = USUAL_MILESTONES
     """Milestones of the schedule step, as shares of the run; those of the usual CIFAR-100 recipe are 5/8, 6/8 and
     7/8."""
@@ -58,6 +71,13 @@ class Recipe(Options):
             raise UsageError(f"a warm-up of {self.learning_rate_warmup} epochs leaves none of {self.epochs}")
         if not all(low < high for low, high in itertools.pairwise((0.0, *self.milestones, 1.0))):
             raise UsageError(f"the milestones must rise within 0 to 1, not {', '.join(map(str, self.milestones))}")
+
+    @property
+    def mixing(self) -> Mixing | None:
+        """How the images of a batch are mixed, or None if they are not."""
+        from rlkd_env.data.augmentation import Mixing
+
+        return Mixing(self.mixup_alpha, self.cutmix_alpha) if self.mixup_alpha or self.cutmix_alpha else None
 
     def create_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
         """Return the optimiser of a network and of what is trained along with it."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from filelock import FileLock, Timeout
 from torch import nn
 
 from rlkd_env.data import BatchStream, Splits, TaskName
+from rlkd_env.data.normalization import Constants
 from rlkd_env.errors import UsageError
 from rlkd_env.models import create_model, file_stem
 from rlkd_env.models.config import STUDENT_FILE
 from rlkd_env.models.engine import choose_engine
 from rlkd_env.models.outputs import check_batch_of_one
-from rlkd_env.models.storage import load_network, save_network
+from rlkd_env.models.storage import load_network, normalization_of, save_network
 from rlkd_env.tasks import create_task
 from rlkd_env.training.recipe import TEACHER_FILE, TeacherRecipe
 from rlkd_env.training.update import Optimization
@@ -29,6 +31,8 @@ from rlkd_env.utils.choices import MemoryFormat
 from rlkd_env.utils.notices import tell
 from rlkd_env.utils.randomness import StepRandomness, seeded
 
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")
+"""How files of weights end."""
 SHIPPED = Path(__file__).parent / "shipped"
 """The folder of the teachers that come with the package, under their names in the cache."""
 _FILES = (TEACHER_FILE, STUDENT_FILE, "model.safetensors", "pytorch_model.bin")
@@ -43,7 +47,8 @@ class TeacherTraining:
         self.epoch = 0
         self._losses: list[torch.Tensor] = []
         self._device = splits.train.labels.device
-        self._stream = BatchStream(splits.teacher_train, recipe.batch_size, recipe.seed)
+        drawn: dict[str, Any] = {"mixing": recipe.mixing, "class_balanced": recipe.class_balanced}
+        self._stream = BatchStream(splits.teacher_train, recipe.batch_size, recipe.seed, **drawn)
         with seeded(recipe.seed, self._device):
             self.network = create_model(recipe.model, splits.num_classes, splits.image_shape).to(self._device)
         if recipe.batch_size == 1:
@@ -55,7 +60,8 @@ class TeacherTraining:
         engine.prepare(self.network)
         self._randomness = StepRandomness(self._device)
         total_steps = recipe.epochs * self._stream.batches_per_epoch
-        self._optimization = Optimization(recipe, list(self.network.parameters()), total_steps)
+        trained = list(self.network.parameters())
+        self._optimization = Optimization(recipe, trained, total_steps, network=self.network)
 
     @property
     def finished(self) -> bool:
@@ -89,6 +95,10 @@ class TeacherTraining:
             raise UsageError(f"the teacher's training diverged in epoch {self.epoch}: try a lower learning rate")
         return mean
 
+    def averaged(self) -> AbstractContextManager[None]:
+        """Let the network have the average of its weights, if the recipe keeps one, to be evaluated and saved."""
+        return self._optimization.averaged()
+
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the rest of the training depends on, as tensors and plain values."""
         losses = [float(loss) for loss in self._losses]
@@ -115,18 +125,41 @@ def train_teacher(
         loss = training.run_epoch()
         if on_epoch is not None and loss is not None:
             on_epoch(training.epoch, loss)
-    return training.network.eval()
+    with training.averaged():
+        return copy.deepcopy(training.network).eval() if recipe.ema_decay else training.network.eval()
 
 
 def load_teacher(path: Path, splits: Splits, model: str | None = None, **options: Any) -> nn.Module:
     """Read a teacher for this data from a network's file, or from that in a folder, in evaluation mode.
 
-    In a folder, that is the teacher of ``rlkd teacher``, the student of a run, or a file as HuggingFace names it. The
-    model need only be named for files that :func:`~rlkd_env.models.storage.load_network` needs its name for.
+    In a folder, that is the teacher of ``rlkd teacher``, the student of a run, a file as HuggingFace names it, or the
+    only file of weights. The model need only be named for files that
+    :func:`~rlkd_env.models.storage.load_network` needs its name for.
     """
-    if path.is_dir():
-        path = next((path / name for name in _FILES if (path / name).is_file()), path / TEACHER_FILE)
-    return load_network(path, splits.num_classes, splits.image_shape, model, **options).to(splits.train.labels.device)
+    file = _file_of(path)
+    if path.is_dir() and file.name not in _FILES:
+        tell(f"the teacher in {path} is {file.name}, its only file of weights")
+    network = load_network(file, splits.num_classes, splits.image_shape, model, **options)
+    return network.to(splits.train.labels.device)
+
+
+def trained_normalization(path: Path) -> Constants | None:
+    """Return the mean and standard deviation that a teacher in a file or folder was trained with, if that says so."""
+    return normalization_of(_file_of(path))
+
+
+def _file_of(path: Path) -> Path:
+    """Return the file of a teacher that is a file or a folder."""
+    if not path.is_dir():
+        return path
+    usual = [path / name for name in _FILES if (path / name).is_file()]
+    if usual:
+        return usual[0]
+    others = sorted(other for other in path.iterdir() if other.suffix in _SUFFIXES and other.is_file())
+    if len(others) == 1:
+        return others[0]
+    held = f"it holds {', '.join(other.name for other in others[:5])}: name one of them" if others else "it holds none"
+    raise UsageError(f"the folder {path} should hold a teacher's weights, but {held}")
 
 
 def cache_folder() -> Path:
@@ -152,22 +185,20 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def cached_teacher(
-    dataset: str,
     splits: Splits,
     recipe: TeacherRecipe,
     on_epoch: Callable[[int, float], None] | None = None,
     task: TaskName = "classification",
 ) -> nn.Module:
-    """Return the teacher of this data set and recipe, trained at the first call and cached in :func:`cache_folder`.
+    """Return the teacher of these images and this recipe, trained at the first call and cached in :func:`cache_folder`.
 
-    Those of the embedded data sets come with the package (:data:`SHIPPED`). Processes
-    that ask at the same time wait for the one that trains, and say so. A teacher in a cache that cannot be written to
-    is taken as it is.
+    Those of the embedded data sets come with the package (:data:`SHIPPED`). Processes that ask at the same time wait
+    for the one that trains, and say so. A teacher in a cache that cannot be written to is taken as it is.
     """
     # The images are part of the key, so that a changed split never meets a teacher that has seen its test set.
-    content = hashlib.sha256(json.dumps([dataset, recipe.as_key()]).encode())
+    content = hashlib.sha256(json.dumps(recipe.as_key()).encode())
     content.update(splits.teacher_train.fingerprint().encode())
-    name = f"teacher-{dataset}-{file_stem(recipe.model)}-{content.hexdigest()[:12]}.safetensors"
+    name = f"teacher-{file_stem(recipe.model)}-{content.hexdigest()[:12]}.safetensors"
     if (SHIPPED / name).is_file():
         return load_teacher(SHIPPED / name, splits, recipe.model)
     path = cache_folder() / name

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from rlkd_env.data import Batch
 from rlkd_env.errors import UsageError
@@ -32,15 +33,28 @@ _LARGEST_WEIGHT = 1e8
 
 
 class Optimization:
-    """The optimisers of what is trained, and the schedule of the main one; further parameters have no schedule."""
+    """The optimisers of what is trained, and the schedule of the main one; further parameters have no schedule.
+
+    If the recipe asks for it, it keeps an average of a network's weights and running statistics over the updates, which
+    :meth:`averaged` puts in their place. PyTorch counts its updates on the host, so nothing waits for the device.
+    """
 
     def __init__(
-        self, recipe: Recipe, parameters: Sequence[nn.Parameter], total_steps: int, further: Optimizer | None = None
+        self,
+        recipe: Recipe,
+        parameters: Sequence[nn.Parameter],
+        total_steps: int,
+        further: Optimizer | None = None,
+        network: nn.Module | None = None,
     ) -> None:
         self.optimizer = recipe.create_optimizer(parameters)
         self.further = further
         self._parameters, self._clip_grad_norm = parameters, recipe.clip_grad_norm
         self._schedule = recipe.create_schedule(self.optimizer, total_steps)
+        self._network, self._average = network, None
+        if network is not None and recipe.ema_decay is not None:
+            average = get_ema_multi_avg_fn(recipe.ema_decay)
+            self._average = AveragedModel(network, multi_avg_fn=average, use_buffers=True)
 
     @property
     def learning_rate(self) -> float:
@@ -61,8 +75,26 @@ class Optimization:
             optimizer.step()
 
     def follow_schedule(self) -> None:
-        """Set the learning rate of the next update."""
+        """Set the learning rate of the next update, and take the weights into their average."""
         self._schedule.step()
+        if self._average is not None and self._network is not None:
+            self._average.update_parameters(self._network)
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Let the network have its average weights and running statistics; without an average it stays as it is."""
+        if self._average is None or self._network is None:
+            yield
+            return
+        own, others = ([*one.parameters(), *one.buffers()] for one in (self._network, self._average.module))
+        kept = [tensor.data for tensor in own]
+        for tensor, other in zip(own, others, strict=True):
+            tensor.data = other.data
+        try:
+            yield
+        finally:  # the memory is the same as before, which recorded work reads
+            for tensor, data in zip(own, kept, strict=True):
+                tensor.data = data
 
     def step(self) -> None:
         """Update the parameters along their gradients, and set the learning rate of the next update."""
@@ -83,15 +115,29 @@ class Optimization:
                 group["lr"] = number
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the next updates depend on besides the parameters."""
+        """Return what the next updates, and the average, depend on besides the parameters."""
+        average = self._average
+        averaged: dict[str, Any] = {}
+        if average is not None:
+            averaged = {"average": {"network": average.module.state_dict(), "updates": int(average.n_averaged)}}
         return {
+            **averaged,
             "optimizer": self.optimizer.state_dict(),
             "method_optimizer": None if self.further is None else self.further.state_dict(),
             "schedule": self._schedule.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore :meth:`state_dict`."""
+        """Restore :meth:`state_dict`.
+
+        Raises:
+            UsageError: if the state has an average of the weights and this has none, or vice versa.
+        """
+        if ("average" in state) != (self._average is not None):
+            raise UsageError("a state with an average of the weights needs a run with --ema-decay, and vice versa")
+        if self._average is not None:
+            self._average.module.load_state_dict(state["average"]["network"])
+            self._average.n_averaged.fill_(state["average"]["updates"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.further is not None:
             self.further.load_state_dict(state["method_optimizer"])
@@ -152,13 +198,14 @@ class Update:
         self._steps_per_epoch = steps_per_epoch
         self._collective = collective or Collective()
         self._device = next(student.parameters()).device
-        self._randomness = StepRandomness(self._device)
+        self._randomness = StepRandomness(self._device, looks_on=task.engine.captured)
         self._called_student = self._collective.parallel(student) if stacked is None else stacked
         self._called_method = self._collective.parallel(method)
         method.gather = self._collective.gather
         method.num_runs = num_runs or 1
         further = method.create_optimizer()
-        self.optimization = Optimization(recipe, _trained(student, method, policy, further), total_steps, further)
+        trained = _trained(student, method, policy, further)
+        self.optimization = Optimization(recipe, trained, total_steps, further, student)
 
     @property
     def why_plain(self) -> str | None:
@@ -183,7 +230,8 @@ class Update:
         if known is None and not with_features and teacher.cache is not None:
             known = teacher.cache.logits(batch)
         outputs = self.task.forward(self._called_student, network, batch, with_features, known).of_every_run()
-        return replace(outputs, progress=progress, epoch=epoch, num_runs=self.num_runs or 1)
+        epochs = self._total_steps / self._steps_per_epoch
+        return replace(outputs, progress=progress, epoch=epoch, epochs=epochs, num_runs=self.num_runs or 1)
 
     def stay_plain(self, reason: str) -> None:
         """Compute operation by operation from now on, for a reason that :attr:`why_plain` then gives."""

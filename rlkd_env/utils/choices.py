@@ -9,11 +9,14 @@ import math
 from typing import Literal
 
 Augmentation = Literal["auto", "none", "flip", "crop_flip", "resized_crop"]
+AutoAugment = Literal["none", "randaugment", "trivialaugment"]
 DamagedImages = Literal["refuse", "skip"]
 Precision = Literal["auto", "float32", "bfloat16"]
 MemoryFormat = Literal["auto", "contiguous", "channels_last"]
 ScheduleName = Literal["cosine", "step", "constant"]
 OptimizerName = Literal["sgd", "adam", "adamw"]
+TeacherWeights = Literal["mean", "entropy"]
+"""How the logits of several teachers are averaged: alike, or by how sure each is of an instance."""
 Temperatures = Literal["shared", "separate"]
 """What is chosen for an instance: one temperature for teacher and student, or one for each."""
 ActionScale = Literal["log", "linear"]
@@ -40,12 +43,14 @@ PAPER_FEATURES = ("teacher_performance", "student_performance", "student_uncerta
 """The state of arXiv 2407.00115, section 3.2, and the run's progress, which makes it Markov in time."""
 COEFFICIENT_FEATURES = ("student_performance", "teacher_uncertainty", "logit_correlation")
 """Features that have a coefficient in log T unless others are chosen."""
-COEFFICIENT_WIDTH = math.log(2.0)
-"""Logarithm of the most that coefficients multiply or divide the annealed schedule's temperatures by."""
 DECISIONS = 20
 """Actions that a run takes from an agent that sets coefficients."""
 DEFAULT_WIDTH = math.log(2.0)
-"""Logarithm of the most that an agent around a rule multiplies or divides the rule's temperatures by."""
+"""Logarithm of the most that an agent, or coefficients, around a rule multiply or divide its temperatures by."""
 ANNEAL_IMAGES, ANNEAL_REGIONS = ("3s", "0.35s"), (2.0, 0.5)
 """Temperatures at the start and the end of an annealed run: of images in mean standard deviations of the teacher's
 logits, of detectors' regions around 1, which is usual for them."""
+ANNEAL_COLD_BELOW = 10.0
+"""Epochs below which an annealed run of images starts at lower temperatures."""
+ANNEAL_SHAPE = "linear"
+"""How the logarithm of the temperature falls in between."""

@@ -27,12 +27,21 @@ RENAMED_OPTIONS = {
 """Former names of options, which files, folders and callers may still use, and their names today."""
 LATER_OPTIONS: dict[str, Any] = {
     "annotations": [],
+    "auto_augment": "none",
     "auxiliary_weight": 0.0,
+    "class_balanced": False,
     "clip_grad_norm": None,
+    "cutmix_alpha": 0.0,
+    "ema_decay": None,
     "label_smoothing": 0.0,
     "learning_rate_warmup": 0,
+    "mixup_alpha": 0.0,
     "normalization": ["auto"],
+    "patience": None,
+    "randaugment_magnitude": 9,
+    "random_erase": 0.0,
     "teacher_normalization": ["auto"],
+    "teacher_weights": "mean",
 }
 """Options that came after results had been published, with the value of what was done before."""
 FORMER_OPTIONS = {"compile": False}

@@ -42,19 +42,23 @@ class StepRandomness:
     well if the first step has drawn from them.
 
     Attributes:
-        draws: Whether a step has drawn random numbers so far, as far as anybody has looked: in the first step, and on a
-            GPU in each until one has.
+        draws: Whether a step has drawn random numbers so far, as far as anybody has looked.
+
+    Args:
+        device: The device whose generator is seeded beside those of the CPU.
+        looks_on: Look in every step until one has drawn, and not in the first alone.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, looks_on: bool = False) -> None:
         self.draws = False
-        self._device, self._is_first, self._seeds_others = device, True, False
+        self._device, self._looks_on = device, looks_on
+        self._is_first, self._seeds_others = True, False
 
     @contextlib.contextmanager
     def seeded(self, seed: int) -> Iterator[None]:
         """Seed the generators for a step, and restore them at the end."""
         others = generators_kept() if self._is_first or self._seeds_others else contextlib.nullcontext()
-        looks = self._is_first or (self._device.type == "cuda" and not self.draws)
+        looks = self._is_first or (self._looks_on and not self.draws)
         is_first, self._is_first = self._is_first, False
         with seeded(seed, self._device), others:
             if is_first or self._seeds_others:

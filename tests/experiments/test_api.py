@@ -139,7 +139,7 @@ def test_validation_arrays_choose_the_student(files: Path) -> None:
     result = distill(files / "teacher", "cnn4", TRAIN, 3, validation=VALIDATION, **SMALL)
     assert result.summary["data"]["validation"] == len(VALIDATION[1])
     assert result.summary["data"]["train"] == 144
-    with pytest.raises(UsageError, match="the validation images have the shape"):
+    with pytest.raises(UsageError, match="the validation images of the data have the shape"):
         distill(files / "teacher", "cnn4", TRAIN, 3, validation=(VALIDATION[0][:, 2:], VALIDATION[1]), **SMALL)
 
 

@@ -80,6 +80,8 @@ def test_another_package_agents_is_told_in_one_line(tmp_path: Path) -> None:
         ),
         (["distill", "--around-options", "first", "2s"], "--around-options needs an agent that learns"),
         (["distill", "--rule-options", "tau", "2", "--agent", "ppo"], "--rule-options needs a --rule"),
+        (["distill", "--agent", "ars"], "the agent ars cannot learn within a run: it learns from whole runs"),
+        (["distill", "--agent", "recurrent_ppo"], "cannot learn within a run: its policy remembers"),
         (["distill", "--discount", "0.9"], "are for an agent that learns"),
         (["distill", "--out"], "--out needs a value"),
         (["distill", "--uncertain-ranks", "0.1"], "--uncertain-ranks needs 2 values"),

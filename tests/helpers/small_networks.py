@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -25,7 +27,8 @@ class SmallNetwork(nn.Module):
             self.stages.append(nn.Sequential(convolution, nn.BatchNorm2d(width), nn.ReLU()))
             channels = width
         self.classifier = nn.Linear(channels, num_classes)
-        self.taps = Taps(tuple(f"stages.{number}" for number in range(len(widths))), (), "classifier")
+        stages, activations = (tuple(f"stages.{n}{end}" for n in range(len(widths))) for end in ("", ".2"))
+        self.taps = Taps(stages, activations, "classifier")
 
     def forward(self, images: Tensor) -> Tensor:
         return self.classifier(self.stages(images).mean(dim=(2, 3)))
@@ -42,6 +45,11 @@ class FlatNetwork(nn.Sequential):
 def frozen_teacher(widths: tuple[int, ...] = (6, 8)) -> nn.Module:
     torch.manual_seed(1)
     return SmallNetwork(widths).eval().requires_grad_(False)
+
+
+def small_networks() -> dict[str, Any]:
+    """A random teacher for Digits and what creates its student, for ``build_run``; every method can compare them."""
+    return {"teacher": frozen_teacher(), "student": lambda: SmallNetwork((4, 5))}
 
 
 def real_outputs(n: int, student: nn.Module, teacher: nn.Module, dtype: torch.dtype = torch.float32) -> InstanceOutputs:
@@ -80,7 +88,7 @@ def pooled_pair(student: int, teacher: int, labels: Tensor) -> Pair:
 
 
 def pair_of(student: nn.Module, teacher: nn.Module) -> Pair:
-    return Pair.of(student, teacher, torch.zeros(2, 1, 8, 8), torch.arange(20) % 10)
+    return Pair.of(student, teacher, torch.linspace(-1.0, 1.0, 128).view(2, 1, 8, 8), torch.arange(20) % 10)
 
 
 def digits_run(method: str, **options: float) -> DistillationRun:
@@ -88,7 +96,7 @@ def digits_run(method: str, **options: float) -> DistillationRun:
     config = RunConfig.from_keywords(
         epochs=15, device="cpu", method=method, method_options=options, reward="train_progress", weight_decay=0.0
     )
-    run = build_run(config, teacher=frozen_teacher(), student=lambda: SmallNetwork((4, 5)))
+    run = build_run(config, **small_networks())
     run.reset(0)
     return run
 

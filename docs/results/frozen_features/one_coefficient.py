@@ -43,7 +43,7 @@ FEATURES = (
     "teacher_relative_spread",
     "student_relative_spread",
 )
-RULE = CoefficientRule(FEATURES)
+RULE = CoefficientRule(FEATURES, first="3s", last="0.35s")  # at any number of epochs
 FOLLOWED = ("steady", *RULE.context_names)
 ARMS = [
     (name, followed, sign * SIZE)

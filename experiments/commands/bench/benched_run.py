@@ -45,8 +45,7 @@ def build_bench_run(config: BenchConfig, **changes: Any) -> DistillationRun:
     settings = config.run.replaced(changes, epochs=_EPOCHS, schedule="constant")
     if not config.bench.random_images:
         return build_run(settings)
-    chosen = settings.networks.teacher_model
-    name = RandomImages.default_teacher if chosen == "auto" else chosen
+    name = settings.networks.teacher_models[0] or RandomImages.default_teacher
     source = RandomImages(settings.data)
     return build_run(settings, dataset=source, teacher=_untrained_teacher(name, source))
 

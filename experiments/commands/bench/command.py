@@ -25,9 +25,10 @@ from experiments.commands.bench.parts import cost_by_part
 from experiments.commands.bench.pipeline import measure_pipeline
 from experiments.commands.bench.rounds import Arm, Budget, LeftOut, Rounds, measure_in_turns
 from experiments.config import BenchConfig
+from experiments.session.folder import check_measurement
 from experiments.session.provenance import versions
 from rlkd_env.envs.vector_env import KDVectorEnv
-from rlkd_env.errors import UsageError, unknown_name
+from rlkd_env.errors import unknown_name
 from rlkd_env.utils.files import write_json
 
 BENCH_FILE = "bench.json"
@@ -41,8 +42,7 @@ def run_bench(config: BenchConfig) -> int:
     options = config.bench
     deadline = time.perf_counter() + _SHARE_OF_ROUNDS * options.seconds
     folder = Path(options.out)
-    if (folder / BENCH_FILE).exists() and not options.overwrite:
-        raise UsageError(f"{folder} holds another measurement: add --overwrite to replace it")
+    check_measurement(folder / BENCH_FILE, options.overwrite)
     if options.learning:
         learning = measure_learning(options.arms, options.rounds)
         content = {"learning": learning, "settings": config.settings(), "versions": versions()}

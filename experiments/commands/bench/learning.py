@@ -10,11 +10,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from agents.sb3.families import AGENTS
+from agents.sb3.families import AGENTS, check_learns_within
 from agents.sb3.make import make_agent
 from agents.sb3.wrapping import NOT_SHARED_OUT, SHARED_OUT
 from experiments.commands.bench.toy import UPDATES, KnownBestTemperatures, best_log_temperature, log_temperature
-from rlkd_env.errors import UsageError, unknown_name
+from rlkd_env.errors import unknown_name
 
 _SEEDS = 3
 _SETTINGS: dict[str, dict[str, Any]] = {
@@ -45,8 +45,7 @@ def measure_learning(agents: tuple[str, ...], rounds: int | None) -> dict[str, A
     for name in agents:
         if name not in AGENTS:
             raise unknown_name("agent", name, usable)
-        if name not in usable:
-            raise UsageError(f"the agent {name} cannot learn within a run: {AGENTS[name].why_not_within}")
+        check_learns_within(name)
     chosen, seeds = list(agents) or usable, range(rounds or _SEEDS)
     found: dict[str, Any] = {name: {} for name in chosen}
     for setting, options in _SETTINGS.items():

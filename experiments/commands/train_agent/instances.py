@@ -51,9 +51,7 @@ class Instance:
         teacher = None
         if self.teacher_recipe is not None:
             splits = source.splits().to(config.engine.select_device())
-            teacher = cached_teacher(
-                config.data.dataset, splits, _checked(TeacherRecipe, self.teacher_recipe, "teacher", self.name)
-            )
+            teacher = cached_teacher(splits, _checked(TeacherRecipe, self.teacher_recipe, "teacher", self.name))
         run = build_run(config, source, teacher)
         run.probe = enlarged_probe(run, probe_images)
         return run

@@ -56,7 +56,7 @@ class Phases(ABC):
     def _advance(self, policy: Policy, end: int, safe_point: SafePoint) -> None:
         """Step with a policy up to an update of the run, epoch by epoch."""
         run = self._run
-        while run.step_count < end and not self._records.diverged:
+        while run.step_count < end and not self._records.is_over:
             safe_point()
             with self._records.timer.part("environment"):
                 run.advance(policy, min(self._to_epoch_end(), end - run.step_count))

@@ -83,7 +83,7 @@ class AgentPhases(Phases):
         self.warmup_seconds += seconds["environment"] - before
         writer = self._records.writer
         self.agent.set_logger(Logger(None, []) if writer is None else agent_logger(writer, self._run))
-        while self._records.steps < self._run.total_steps and not self._records.diverged:
+        while self._records.steps < self._run.total_steps and not self._records.is_over:
             if self._is_learning or self.learns_now():
                 if self._calibrated is not None:
                     self._calibrated.watch()
@@ -117,6 +117,11 @@ class AgentPhases(Phases):
         since_warmup = epoch - self.warmup_steps // self._run.steps_per_epoch
         in_time = options.learn_last_epoch is None or epoch <= options.learn_last_epoch
         return in_time and since_warmup % options.learn_interval == 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run ends here, before its schedule does."""
+        return self._records.is_over
 
     def end_learning(self) -> None:
         """End the learning phase."""
@@ -170,7 +175,7 @@ class _RunCallback(BaseCallback):
     def _on_rollout_start(self) -> None:
         check_agent(self.model)  # so that checkpoints hold agents that can go on
         self._safe_point()
-        if not self._phases.learns_now():
+        if self._phases.is_over or not self._phases.learns_now():
             self._phases.end_learning()
         # On-policy agents write their log themselves; off-policy agents do so only at an episode's end, and the whole
         # run is one episode.

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 class PopulationRecords(Records):
     """Records K runs in lock-step; what it shows as the run's own is that of the member which is the best so far."""
 
-    def __init__(self, runs: ParallelRuns, folder: Path | None, names: Iterable[str]) -> None:
-        super().__init__(runs, folder)
+    def __init__(
+        self, runs: ParallelRuns, folder: Path | None, names: Iterable[str], patience: int | None = None
+    ) -> None:
+        super().__init__(runs, folder, patience)
         self.members = {name: RunRecord(self.timer) for name in names}
         self._runs = runs
         self._recorder = LockstepRecorder(list(self.members.values()), self.timer)
@@ -36,6 +38,10 @@ class PopulationRecords(Records):
     def shown(self) -> RunRecord:
         """The record of the best member."""
         return self.members[self.best]
+
+    @property
+    def _latest_best(self) -> int:
+        return max(record.selection.best_epoch for record in self.members.values())
 
     @property
     def steps(self) -> int:

@@ -47,20 +47,22 @@ class PopulationSession(DistillSession):
             from rlkd_env.envs.vector_env import KDVectorEnv
 
             slots = KDVectorEnv(run=run, num_runs=count, run_mode=mode)
-            records = PopulationRecords(slots.runs, self.folder, self.members)
+            records = PopulationRecords(slots.runs, self.folder, self.members, self.config.output.patience)
             return slots.runs, records, AgentPhases(self.config, choice, slots, records)
         rules = [rule.create(run, seed) for rule in self.members.values() if rule is not None]
         runs, policy = create_parallel_runs(run, count, mode), PolicyByRun(rules)
         runs.check_policy(policy)
-        records = PopulationRecords(runs, self.folder, self.members)
+        records = PopulationRecords(runs, self.folder, self.members, self.config.output.patience)
         return runs, records, PolicyPhases(runs, records, lambda: policy)
 
     def _create_members(self) -> dict[str, RuleChoice | None]:
         choice, options = self.choice, self.config.population
         if not isinstance(choice, RuleChoice):
             return {f"student-{number}": None for number in range(1, options.size + 1)}
+        if options.members:
+            return {**choice.members(options.members)}
         bounds = self.run.temperature_range
-        return {**choice.members(options.members or choice.sweep(options.size, bounds.minimum, bounds.maximum))}
+        return {**choice.swept().members(choice.sweep(options.size, bounds.minimum, bounds.maximum))}
 
     def _mode(self) -> RunMode:
         """Return how the runs are computed; a resumed population goes on as it was, so that it stays the same."""

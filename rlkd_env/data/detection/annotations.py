@@ -91,7 +91,10 @@ class Annotations:
     def fitted(self, height: int, width: int) -> Boxes:
         """Return the boxes in pixels of images of the given size, into which the files are fitted."""
         factors = scales(self.sizes, height, width).repeat(1, 2).unsqueeze(1)
-        return Boxes(self.boxes.corners * factors, self.boxes.classes, self.boxes.is_crowd)
+        fitted = fitted_sizes(self.sizes, height, width).float()
+        has_borders = bool((fitted < fitted.new_tensor([width, height])).any())
+        shown = torch.cat([torch.zeros_like(fitted), fitted], dim=1) if has_borders else None
+        return Boxes(self.boxes.corners * factors, self.boxes.classes, self.boxes.is_crowd, shown)
 
     def as_coco(self) -> dict[str, Any]:
         """Return the dictionary that COCO's evaluation reads, with images and classes numbered from 1."""

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from rlkd_env.data.augmentation import Preprocessing
 from rlkd_env.data.config import DataConfig
 from rlkd_env.data.detection.annotations import Annotations, Objects
 from rlkd_env.data.detection.image_sets import MemoryDetectionSet, is_flipped
 from rlkd_env.data.detection.scenes import MIN_SIZE, compose
-from rlkd_env.data.images import Preprocessing
 from rlkd_env.data.sources.digits import Digits, load_digit_images
 from rlkd_env.data.splits import LARGEST_PART, DataSource, Splits
 from rlkd_env.errors import UsageError

@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from rlkd_env.data.augmentation import Preprocessing
 from rlkd_env.data.config import DataConfig
 from rlkd_env.data.detection.annotations import Annotations, Objects
 from rlkd_env.data.detection.image_sets import DetectionSet, MemoryDetectionSet, StreamedDetectionSet, is_flipped
 from rlkd_env.data.detection.letterbox import LetterboxReader
-from rlkd_env.data.images import ImageSet, Preprocessing
+from rlkd_env.data.images import ImageSet
 from rlkd_env.data.normalization import NORMALIZATIONS
 from rlkd_env.data.splits import LabelledSource, Part
 from rlkd_env.data.streamed import MEMORY_LIMIT, readable

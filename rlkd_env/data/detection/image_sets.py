@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from rlkd_env.data.augmentation import Preprocessing
 from rlkd_env.data.boxes import Boxes
 from rlkd_env.data.config import DataConfig
 from rlkd_env.data.detection.annotations import Annotations, scales
-from rlkd_env.data.images import ImageSet, MemoryImages, Preprocessing, Request
+from rlkd_env.data.images import ImageSet, MemoryImages, Request
 from rlkd_env.data.normalization import AUTO
 from rlkd_env.data.streamed import Reader, StreamedImages
 from rlkd_env.errors import UsageError

@@ -1,4 +1,4 @@
-"""Images in one ``.npz`` file with ``x_train``, ``y_train`` and optionally ``x_test``, ``y_test``."""
+"""Images in one ``.npz`` file: ``x_train``, ``y_train`` and perhaps those of validation and test images."""
 
 from __future__ import annotations
 
@@ -12,14 +12,18 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
-from rlkd_env.data.images import ImageSet, MemoryImages, Preprocessing
+from rlkd_env.data.augmentation import ImageChanges, Preprocessing
+from rlkd_env.data.images import ImageSet, MemoryImages
 from rlkd_env.data.splits import LabelledSource
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.choices import Augmentation
 from rlkd_env.utils.files import check_memory, check_regular
+from rlkd_env.utils.notices import tell
 
 _CHANNELS = (1, 3)
-_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+PARTS = ("train", "validation", "test")
+ARRAY_NAMES = tuple(f"{letter}_{part}" for part in PARTS for letter in "xy")
+_SHORT = {"x_val": "x_validation", "y_val": "y_validation"}
 
 
 class Arrays(LabelledSource):
@@ -44,7 +48,7 @@ class Arrays(LabelledSource):
         return self._parts[1]
 
     def arrays(self) -> tuple[dict[str, np.ndarray], str]:
-        """Read ``x_train``, ``y_train`` and, if there, ``x_test``, ``y_test``; return them with the file's name."""
+        """Read the arrays of :data:`ARRAY_NAMES` that are there; return them with the file's name."""
         return read_arrays(self.config.root), str(self.config.root)
 
     def preprocessing(self, pixels: Tensor) -> Preprocessing:
@@ -56,12 +60,32 @@ class Arrays(LabelledSource):
         if augmentation == "resized_crop":
             raise UsageError("the augmentation resized_crop needs image files; here it can be none, flip or crop_flip")
         crop_padding = pixels.shape[-1] // 8 if augmentation == "crop_flip" else 0
-        return Preprocessing(mean, std, crop_padding, flip=augmentation in ("flip", "crop_flip"))
+        flip = augmentation in ("flip", "crop_flip")
+        return Preprocessing(mean, std, crop_padding, flip, ImageChanges.of(self.config))
+
+    def validation_set(self) -> ImageSet | None:
+        """Return the validation images of the data, prepared like the training images; None if there are none."""
+        arrays, name = self._read
+        if "x_validation" not in arrays:
+            return None
+        training, num_classes = self.training_images()
+        pixels = self._resized(as_pixels(arrays["x_validation"], f"x_validation of {name}"))
+        if tuple(pixels.shape[1:]) != training.image_shape:
+            raise UsageError(
+                f"the validation images of {name} have the shape {tuple(pixels.shape[1:])}, "
+                f"the training images {training.image_shape}"
+            )
+        labels = as_labels(arrays["y_validation"], len(pixels), f"y_validation of {name}", num_classes)
+        return MemoryImages(pixels, labels, training.preprocessing)
+
+    @cached_property
+    def _read(self) -> tuple[dict[str, np.ndarray], str]:
+        return self.arrays()
 
     @cached_property
     def _parts(self) -> tuple[MemoryImages, MemoryImages | None]:
         """The training images and the test images, if there are any."""
-        arrays, name = self.arrays()
+        arrays, name = self._read
         pixels = self._resized(as_pixels(arrays["x_train"], f"x_train of {name}"))
         labels = as_labels(arrays["y_train"], len(pixels), f"y_train of {name}")
         train = MemoryImages(pixels, labels, self.preprocessing(pixels))
@@ -89,14 +113,18 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         _check_sizes(path)
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in _ARRAYS if name in file}
+            found = {_SHORT.get(name, name): name for name in file.files}
+            arrays = {name: file[found[name]] for name in ARRAY_NAMES if name in found}
     except UsageError:
         raise
     except Exception as error:  # zipfile, zlib and NumPy raise many kinds for a file that is damaged
         raise UsageError(f"{path} is not an .npz file of plain arrays: {error}") from None
-    for name in ("x_train", "y_train", *(("y_test",) if "x_test" in arrays else ())):
+    labels = [name.replace("x", "y") for name in arrays if name.startswith("x_")]
+    for name in ("x_train", "y_train", *labels):
         if name not in arrays:
-            raise UsageError(f"{path} lacks the array {name}")
+            raise UsageError(f"{path} lacks the array {name}; it holds {', '.join(found) or 'none'}")
+    if left_out := [name for name in found if name not in ARRAY_NAMES]:
+        tell(f"{path}: the arrays {', '.join(left_out)} are left out: known are {', '.join(ARRAY_NAMES)}")
     return arrays
 
 
@@ -104,7 +132,7 @@ def _check_sizes(path: Path) -> None:
     """Check what the headers of an ``.npz`` file's arrays say before memory is asked for."""
     total = 0
     with zipfile.ZipFile(path) as archive:
-        for name in _ARRAYS:
+        for name in (*ARRAY_NAMES, *_SHORT):
             if f"{name}.npy" not in archive.namelist():
                 continue
             with archive.open(f"{name}.npy") as member:

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
+from rlkd_env.data.augmentation import ImageChanges, Preprocessing
 from rlkd_env.data.config import DataConfig
-from rlkd_env.data.images import ImageSet, MemoryImages, Preprocessing
+from rlkd_env.data.images import ImageSet, MemoryImages
 from rlkd_env.data.splits import DataSource, Splits, stratified
 from rlkd_env.errors import UsageError
 
@@ -61,7 +62,9 @@ class Digits(DataSource):
 
     def _image_set(self, indices: np.ndarray) -> ImageSet:
         images, labels = load_digit_images()
-        preprocessing = Preprocessing(*(self.config.constants(channels=1) or ()))
+        preprocessing = Preprocessing(
+            *(self.config.constants(channels=1) or ((), ())), changes=ImageChanges.of(self.config)
+        )
         return MemoryImages(torch.from_numpy(images[indices]), torch.from_numpy(labels[indices]), preprocessing)
 
     def parts(self) -> dict[str, np.ndarray]:

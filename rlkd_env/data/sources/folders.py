@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from torchvision.datasets.folder import make_dataset
@@ -44,6 +45,14 @@ def find_parts(root: Path) -> dict[Part, Path]:
     return found if "train" in found else {}
 
 
+def tell_of_others(root: Path, parts: Iterable[Path]) -> None:
+    """Tell of the folders beside those of the parts, which nobody reads."""
+    others = [folder.name for folder in _folders(root) if folder not in parts]
+    if others:
+        few = ", ".join(others[:5]) + (", …" if len(others) > 5 else "")
+        tell(f"{root}: left out, as their names are those of no part: {few}")
+
+
 def list_classes(root: Path, part: Part | None = None) -> tuple[list[Sample], list[str]]:
     """List the image files with their classes, one folder per class, and the classes' names in order.
 
@@ -56,9 +65,14 @@ def list_classes(root: Path, part: Part | None = None) -> tuple[list[Sample], li
     folders = _folders(root)
     _check_folders(root, folders, part)
     left_out: Counter[str] = Counter()
+    seen: set[Path] = set()
+    known: dict[Path, Path] = {}
 
     def is_image(name: str) -> bool:
         path = Path(name)
+        if path.parent not in seen:
+            seen.add(path.parent)
+            _check_link(path.parent, known)
         if any(part.startswith(".") for part in path.relative_to(root).parts):
             return False
         if path.suffix.lower() in image_suffixes():
@@ -95,10 +109,24 @@ def _check_folders(root: Path, folders: list[Path], part: Part | None) -> None:
             f"the folder {parts[0]} in {root} is a part of the data by its name, not a class: put the training images "
             "into a folder train beside it, or give it another name"
         )
+    for folder in folders:
+        inner = [path.name for path in _folders(folder) if path.name.casefold() in part_names]
+        if len(inner) > 1:
+            raise UsageError(
+                f"{folder} holds {' and '.join(inner)}, which are parts of the data: put the classes into folders "
+                f"{' and '.join(inner)}, not these into the classes"
+            )
     if len(folders) == 1 and part in (None, "train"):
         inside = _folders(folders[0])
         hint = f"; if the classes are in there, pass {folders[0]} as --data-path" if inside else ""
         raise UsageError(f"{root} holds a single class, {folders[0].name}: there is nothing to tell apart{hint}")
+
+
+def _check_link(folder: Path, known: dict[Path, Path]) -> None:
+    """Refuse a folder that is there under another name too, by a link; ``known`` are those seen before."""
+    before = known.setdefault(folder.resolve(), folder)
+    if before != folder:
+        raise UsageError(f"{folder} is {before} once more, by a link: its images would count twice")
 
 
 def _counts(samples: list[Sample], names: list[str]) -> str:

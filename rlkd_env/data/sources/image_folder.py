@@ -9,9 +9,10 @@ import torchvision
 from torch import Tensor
 from torchvision.datasets.utils import download_and_extract_archive
 
-from rlkd_env.data.images import ImageSet, MemoryImages, Preprocessing
+from rlkd_env.data.augmentation import ImageChanges, Preprocessing
+from rlkd_env.data.images import ImageSet, MemoryImages
 from rlkd_env.data.normalization import NORMALIZATIONS
-from rlkd_env.data.sources.folders import Sample, find_parts, list_classes
+from rlkd_env.data.sources.folders import Sample, find_parts, list_classes, tell_of_others
 from rlkd_env.data.splits import LabelledSource, Part
 from rlkd_env.data.streamed import MEMORY_LIMIT, SMALL_SIZE, FileReader, StreamedImages, readable
 from rlkd_env.errors import UsageError
@@ -76,6 +77,8 @@ class ImageFolder(LabelledSource):
             UsageError: If there is no class folder, or one without images.
         """
         parts = find_parts(self.config.root)
+        if part == "train" and parts:
+            tell_of_others(self.config.root, parts.values())
         if part in parts:
             return list_classes(parts[part], part)
         return ([], []) if parts or part != "train" else list_classes(self.config.root)
@@ -95,14 +98,16 @@ class ImageFolder(LabelledSource):
         is_flipped = augmentation != "none"
         reader = FileReader([path for path, _ in samples], size, augmentation == "resized_crop", is_flipped)
         labels = torch.tensor([label for _, label in samples])
+        changes = ImageChanges.of(config)
         constants = config.constants(channels=3) or NORMALIZATIONS["imagenet"]
         if not in_memory:
             good = readable(reader, config) if config.damaged_images == "skip" else torch.arange(len(samples))
-            return StreamedImages(reader, good, labels[good], Preprocessing(*constants), config.workers)
+            preprocessing = Preprocessing(*constants, changes=changes)
+            return StreamedImages(reader, good, labels[good], preprocessing, config.workers)
         pixels: list[Tensor] = []
         good = readable(reader, config, pixels)
         padding = size // 8 if augmentation == "crop_flip" else 0
-        return MemoryImages(torch.stack(pixels), labels[good], Preprocessing(*constants, padding, is_flipped))
+        return MemoryImages(torch.stack(pixels), labels[good], Preprocessing(*constants, padding, is_flipped, changes))
 
 
 class ImageNet(ImageFolder):

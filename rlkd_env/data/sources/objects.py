@@ -10,14 +10,10 @@ import torch
 from torch.utils.data import Dataset
 
 from rlkd_env.data.config import DataConfig
-from rlkd_env.data.images import ImageSet, MemoryImages
-from rlkd_env.data.sources.arrays import Arrays, as_labels, as_pixels
+from rlkd_env.data.sources.arrays import ARRAY_NAMES, PARTS, Arrays
 from rlkd_env.data.sources.user_dataset import UserDataset
 from rlkd_env.data.splits import Part
 from rlkd_env.errors import UsageError, unknown_name
-
-_PARTS = ("train", "validation", "test")
-ARRAY_NAMES = tuple(f"{letter}_{part}" for part in _PARTS for letter in "xy")
 
 
 class ArrayObjects(Arrays):
@@ -31,7 +27,7 @@ class ArrayObjects(Arrays):
         for name in arrays:
             if name not in ARRAY_NAMES:
                 raise unknown_name("array", name, ARRAY_NAMES)
-        for part in _PARTS:
+        for part in PARTS:
             names = {f"x_{part}", f"y_{part}"}
             missing = names - arrays.keys()
             if missing and (part == "train" or names & arrays.keys()):
@@ -41,20 +37,6 @@ class ArrayObjects(Arrays):
     def arrays(self) -> tuple[dict[str, np.ndarray], str]:
         """Return the arrays that were given."""
         return self._arrays, "the data"
-
-    def validation_set(self) -> ImageSet | None:
-        """Return the validation images that were given, prepared like the training images; None if there are none."""
-        if "x_validation" not in self._arrays:
-            return None
-        training, num_classes = self.training_images()
-        pixels = self._resized(as_pixels(self._arrays["x_validation"], "x_validation of the data"))
-        if tuple(pixels.shape[1:]) != training.image_shape:
-            raise UsageError(
-                f"the validation images have the shape {tuple(pixels.shape[1:])}, "
-                f"the training images {training.image_shape}"
-            )
-        labels = as_labels(self._arrays["y_validation"], len(pixels), "y_validation of the data", num_classes)
-        return MemoryImages(pixels, labels, training.preprocessing)
 
 
 class DatasetObjects(UserDataset):

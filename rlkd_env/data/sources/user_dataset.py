@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from rlkd_env.data.images import ImageSet, Preprocessing
+from rlkd_env.data.augmentation import ImageChanges, Preprocessing
+from rlkd_env.data.images import ImageSet
 from rlkd_env.data.sources.arrays import as_labels
+from rlkd_env.data.sources.dataset_reader import LABEL_NAMES, DatasetReader, image_and_label
 from rlkd_env.data.splits import LabelledSource, Part
-from rlkd_env.data.streamed import DatasetReader, StreamedImages
+from rlkd_env.data.streamed import StreamedImages
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.notices import tell
 from rlkd_env.utils.randomness import generators_kept
@@ -28,10 +30,11 @@ class UserDataset(LabelledSource):
     with a parameter ``augment`` is called with True for the training images, and with False for the same images without
     random transforms, which rewards and validation look at. For a part that is not there it returns None.
 
-    Each is a Dataset of ``(image, label)`` whose images have one shape and are tensors (uint8, or ready for a network)
-    or PIL images. The Dataset applies its own transforms; random ones follow the run's seed, or the image's position
-    where a plain image is wanted, if they draw from torch's, NumPy's or Python's global generator. Labels are read from
-    the attribute ``targets`` or ``labels`` if it holds what the items say, otherwise from every item.
+    Each is a Dataset of ``(image, label)``, or of mappings such as HuggingFace's, whose images have one shape and are
+    tensors (uint8, or ready for a network), arrays or PIL images. The Dataset applies its own transforms; random ones
+    follow the run's seed, or the image's position where a plain image is wanted, if they draw from torch's, NumPy's or
+    Python's global generator. Labels are read from the attribute ``targets`` or ``labels`` if it holds what the items
+    say, otherwise from every item.
     """
 
     default_teacher = "resnet56"
@@ -65,6 +68,8 @@ class UserDataset(LabelledSource):
                 f"the images of {self.config.dataset} {reason}: let its factory take augment=False, and split, for "
                 "images without random transforms"
             )
+        if reader.remark is not None:
+            tell(f"the images of {self.config.dataset} {reader.remark}")
         images = self._image_set(reader, dataset)
         return images, int(images.labels.max()) + 1
 
@@ -135,23 +140,29 @@ class UserDataset(LabelledSource):
 
     def _preprocessing(self, reader: DatasetReader) -> Preprocessing:
         constants = self.config.constants(reader.image_shape[0])
-        if constants is None:
-            return Preprocessing()
-        if not reader.is_within_unit:
+        changes = ImageChanges.of(self.config)
+        unfit = "--normalization" if constants is not None else "--auto-augment"
+        if not reader.is_within_unit and (constants is not None or changes.auto_augment != "none"):
             raise UsageError(
                 f"the images of {self.config.dataset} are not from 0 to 1, and so normalised already: leave "
-                "--normalization out, or return them without normalisation"
+                f"{unfit} out, or return them without normalisation"
             )
-        return Preprocessing(*constants)
+        return Preprocessing(*(constants or ((), ())), changes=changes)
 
 
 def _labels(dataset: Dataset[Any]) -> np.ndarray:
     """Return the classes ``(n,)`` of the items: what they are called, if that is what the first ones say."""
     size = len(dataset)  # type: ignore[arg-type]
+
+    def label(position: int) -> np.ndarray:
+        return np.asarray(image_and_label(dataset[position], position)[1])
+
     with generators_kept():
-        first = [np.asarray(dataset[position][1]) for position in range(min(4, size))]
-        for name in ("targets", "labels"):
-            named = np.asarray(getattr(dataset, name, ()))
-            if named.shape == (size,) and np.array_equal(named[: len(first)], first):
-                return named
-        return np.asarray(first + [np.asarray(dataset[position][1]) for position in range(len(first), size)])
+        first = [label(position) for position in range(min(4, size))]
+        columns = [name for name in LABEL_NAMES if name in getattr(dataset, "column_names", ())]  # HuggingFace's
+        named = [dataset[name] for name in columns]
+        for told in (*(getattr(dataset, name, ()) for name in ("targets", "labels")), *named):
+            known = np.asarray(told)
+            if known.shape == (size,) and np.array_equal(known[: len(first)], first):
+                return known
+        return np.asarray(first + [label(position) for position in range(len(first), size)])

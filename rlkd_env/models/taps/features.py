@@ -40,24 +40,36 @@ class Features:
         stages: The maps ``(N, channels, height, width)`` after each stage's activation, in order.
         preactivations: The same maps before the activation; empty if the network's taps name none.
         pooled: The classifier's input ``(N, D)``, averaged over the positions if the classifier is a convolution.
+        classifier: The classifier, for methods that ask it about further features; None where there is none to ask.
     """
 
     stages: tuple[Tensor, ...]
     preactivations: tuple[Tensor, ...]
     pooled: Tensor
+    classifier: nn.Module | None = None
 
     def to(self, dtype: torch.dtype) -> Features:
         """Return the features in another number format."""
         stages, before = (tuple(value.to(dtype) for value in maps) for maps in (self.stages, self.preactivations))
-        return Features(stages, before, self.pooled.to(dtype))
+        return Features(stages, before, self.pooled.to(dtype), self.classifier)
 
 
 @dataclass(frozen=True)
 class FeatureShapes:
-    """The channels, height and width of each stage's map, and the width D of the pooled feature."""
+    """The sizes of a network's features.
+
+    Attributes:
+        stages: The channels, height and width of each stage's map.
+        pooled: The width D of the pooled feature.
+        preactivations: Whether there are the same maps before the activation.
+        pools_last_map: Whether the pooled feature is the last map's mean over its positions, so that the classifier, a
+            linear layer or a 1x1 convolution, could be asked about each of them.
+    """
 
     stages: tuple[tuple[int, int, int], ...]
     pooled: int
+    preactivations: bool = False
+    pools_last_map: bool = False
 
 
 def set_taps(network: nn.Module, taps: Taps) -> nn.Module:
@@ -112,6 +124,7 @@ def forward_with_features(network: nn.Module, images: Tensor) -> tuple[Tensor, F
         tuple(as_map(outputs[name], size) for name in taps.stages),
         tuple(as_map(inputs[name], size) for name in taps.preactivations),
         pooled.mean((2, 3)) if pooled.dim() == 4 else pooled,
+        network.get_submodule(taps.classifier),
     )
 
 
@@ -122,7 +135,15 @@ def feature_shapes(network: nn.Module, images: Tensor) -> FeatureShapes:
     _, features = forward_with_features(network.eval(), images)
     network.train(was_training)
     stages = tuple((maps.shape[1], maps.shape[2], maps.shape[3]) for maps in features.stages)
-    return FeatureShapes(stages, features.pooled.shape[-1])
+    return FeatureShapes(stages, features.pooled.shape[-1], bool(features.preactivations), _pools_last_map(features))
+
+
+def _pools_last_map(features: Features) -> bool:
+    """Return whether features that a linear classifier or 1x1 convolution reads are the last map's mean."""
+    if not features.stages or not isinstance(features.classifier, nn.Linear | nn.Conv2d):
+        return False
+    mean = features.stages[-1].mean(dim=(2, 3))
+    return mean.shape == features.pooled.shape and torch.allclose(mean, features.pooled, rtol=1e-4, atol=1e-5)
 
 
 def forward_from_stage(network: nn.Module, images: Tensor, stage: int, replace: Callable[[Tensor], Tensor]) -> Tensor:

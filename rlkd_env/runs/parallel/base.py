@@ -205,9 +205,12 @@ class ParallelRuns(ABC, Watched["ParallelRuns"]):
             students.append(student)
         return students
 
+    @abstractmethod
     def weights(self) -> list[dict[str, Tensor]]:
-        """Return the students' state dicts, in the runs' order, independent of the runs from now on."""
-        return [state["student"] for state in self.state_dict()["runs"]]
+        """Return the students' state dicts, in the runs' order, independent of the runs from now on.
+
+        Where the recipe keeps an average of a student's weights, it is that.
+        """
 
     def evaluate_validation(self) -> Evaluation:
         """Measure all students on the validation images, as :meth:`evaluate` does."""

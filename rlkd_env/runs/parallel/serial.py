@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from typing import Any
 
@@ -33,11 +32,11 @@ class SerialRuns(ParallelRuns):
 
     def weights(self) -> list[dict[str, Tensor]]:
         """Return the students' state dicts, in the runs' order, independent of the runs from now on."""
-        return [copy.deepcopy(run.student.state_dict()) for run in self.runs]
+        return [run.weights() for run in self.runs]
 
     def evaluate(self, images: ImageSet) -> Evaluation:
         """Measure all students on a set of images: accuracy ``(K,)`` and loss ``(K,)``, on the device."""
-        return joined_evaluations(run.task.evaluate(run.student, images) for run in self.runs)
+        return joined_evaluations(run.evaluate_student(images) for run in self.runs)
 
     def _start(self) -> None:
         self._join([run.reset(seed) for run, seed in zip(self.runs, self.seeds, strict=True)])

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlkd_env.data import Batch, BatchStream, ImageSet
+from rlkd_env.data import Batch, ImageSet
 from rlkd_env.data.images import MemoryImages
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.temperature import Temperature
@@ -45,11 +45,17 @@ class StackedRuns(ParallelRuns):
 
     def weights(self) -> list[dict[str, Tensor]]:
         """Return the students' state dicts, in the runs' order, independent of the runs from now on."""
-        stacked = self._students.weights.state_dict()
-        return [_state_of_run(stacked, run) for run in range(self.num_runs)]
+        with self._loop.update.optimization.averaged():
+            stacked = self._students.weights.state_dict()
+            return [_state_of_run(stacked, run) for run in range(self.num_runs)]
 
     def evaluate(self, images: ImageSet) -> Evaluation:
         """Measure all students on a set of images: accuracy ``(K,)`` and loss ``(K,)``, on the device."""
+        with self._loop.update.optimization.averaged():
+            return self._evaluate_now(images)
+
+    def _evaluate_now(self, images: ImageSet) -> Evaluation:
+        """Measure all students as they are at this moment of their training, for rewards."""
         return evaluate_students(self._students, self.template.task.engine, images)
 
     def stay_plain(self, reason: str) -> None:
@@ -93,7 +99,7 @@ class StackedRuns(ParallelRuns):
         parts = (template.task, teacher, self._students.weights, method, template.recipe)
         update_of = partial(template.update_class, stacked=self._students, num_runs=self.num_runs)
         update = update_of(*parts, *steps, seed, self.state)
-        evaluate = template.probe_evaluation(self.evaluate, self._students)
+        evaluate = template.probe_evaluation(self._evaluate_now, self._students)
         draw = template.draw_batches(stream, update) if shares_batches else _StackedBatches(template, self.seeds).batch
         self._loop = TrainingLoop(template, update, lambda run: draw(run.step_count), self._reward, evaluate)
         return self._loop
@@ -105,10 +111,10 @@ class _StackedBatches:
     def __init__(self, template: DistillationRun, seeds: tuple[int, ...]) -> None:
         self._train, self._size = template.splits.train, template.batch_size
         self._has_plain_images = isinstance(self._train, MemoryImages) and not self._train.is_random
+        self._has_plain_images &= template.recipe.mixing is None
         distinct = dict.fromkeys(seeds)
         streams = {
-            seed: BatchStream(own_images(self._train, len(distinct)), self._size, seed, template.views)
-            for seed in distinct
+            seed: template.create_stream(seed, train=own_images(self._train, len(distinct))) for seed in distinct
         }
         self._streams = list(streams.values())
         positions = {seed: position for position, seed in enumerate(streams)}
@@ -119,11 +125,12 @@ class _StackedBatches:
         """Return the ``K · B`` images of a step."""
         if not self._has_plain_images:
             batches = [stream.batch(step) for stream in self._streams]
-            images, labels, indices = (
-                torch.stack([getattr(batch, name) for batch in batches])[self._stream_of_run].flatten(0, 1)
-                for name in ("images", "labels", "indices")
-            )
-            return Batch(images, labels, indices, view=batches[0].view)
+            of_streams = [batch.tensors() for batch in batches]
+            of_runs: dict[str, Any] = {
+                name: torch.stack([tensors[name] for tensors in of_streams])[self._stream_of_run].flatten(0, 1)
+                for name in of_streams[0]
+            }
+            return Batch(**of_runs, view=batches[0].view)
         epoch, position = divmod(step, self._streams[0].batches_per_epoch)
         if epoch != self._ordered_epoch:
             self._ordered_epoch = epoch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -64,13 +65,44 @@ def test_the_policy_of_the_package_takes_its_unit_from_the_teacher() -> None:
     torch.testing.assert_close(policy(larger).student, 3.0 * policy(given).student)
 
 
-def test_the_policy_of_the_package_stays_around_the_annealed_schedule() -> None:
+def test_the_policy_of_the_package_stays_around_the_schedule_that_it_has_learned_around() -> None:
     policy = load_policy("pretrained")
     assert isinstance(policy, CoefficientPolicy)
-    for progress in (0.0, 0.5, 1.0):
-        given = outputs(1, progress)
-        ratio = policy(given).student / create_rule("anneal")(given).student
-        assert (ratio.log().abs() <= policy.rule.width + 1e-5).all()
+    schedule = create_rule("anneal", {"first": "3s", "last": "0.35s", "shape": "linear", "regions": (2, 0.5)})
+    for progress in (0.0, 0.2, 0.5, 1.0):
+        for given in (outputs(1, progress), replace(outputs(1, progress), further_loss=torch.zeros(16))):
+            ratio = policy(given).student / schedule(given).student
+            assert (ratio.log().abs() <= policy.rule.width + 1e-5).all()
+
+
+def test_a_policys_file_keeps_the_whole_schedule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Defaults of annealing may change from version to version; what a policy was learned around may not."""
+    CoefficientForm("linear", RULE).policy(torch.zeros(6)).save(tmp_path / "coefficients")
+    bounds = TemperatureRange(0.1, 20.0)
+    layers, features = [nn.Linear(1, 1), nn.Hardtanh()], ("student_performance",)
+    TemperaturePolicy(layers, features, ResidualMap(create_rule("anneal"), bounds)).save(tmp_path / "actions")
+    given = outputs(1, 0.2), replace(outputs(1, 0.2), further_loss=torch.zeros(16))
+    before = [load_policy(tmp_path / name)(each).student for name in ("coefficients", "actions") for each in given]
+    for name, value in {"IMAGES": ("9s", "8s"), "REGIONS": (9.0, 8.0)}.items():
+        monkeypatch.setattr(f"rlkd_env.instances.schedule.ANNEAL_{name}", value)
+    assert not torch.equal(create_rule("anneal")(given[0]).student, before[0])
+    after = [load_policy(tmp_path / name)(each).student for name in ("coefficients", "actions") for each in given]
+    assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+
+
+def test_a_file_that_tells_no_shape_means_the_schedule_of_its_time(tmp_path: Path) -> None:
+    CoefficientForm("linear", RULE).policy(torch.zeros(6)).save(tmp_path)
+    file = tmp_path / "policy.json"
+    description = json.loads(file.read_text())
+    for ends, images, regions in (
+        ((None, None), ("3s", "0.35s"), (2, 0.5)),
+        (("4s", None), ("4s", "0.35s"), ("4s", 0.5)),
+    ):
+        rule = {key: description["rule"][key] for key in ("features", "width")}
+        file.write_text(json.dumps({**description, "rule": {**rule, "first": ends[0], "last": ends[1]}}))
+        schedule = create_rule("anneal", {"first": images[0], "last": images[1], "shape": "linear", "regions": regions})
+        for given in (outputs(1, 0.2), replace(outputs(1, 0.2), further_loss=torch.zeros(16))):
+            torch.testing.assert_close(load_policy(tmp_path)(given).student, schedule(given).student)
 
 
 def test_coefficients_from_before_the_schedule_are_refused(tmp_path: Path) -> None:

@@ -14,21 +14,21 @@ from agents.rules.simple import FixedTemperature
 from rlkd_env.instances.outputs import InstanceOutputs
 
 FIXED = [FixedTemperature(temperature) for temperature in (0.613, 8.37, 4.0)]
-ANNEALED = [Anneal(), Anneal("2s", 0.7), Anneal(7, 0.5), Anneal(7, "0.11s")]
+ANNEALED = [Anneal(), Anneal("2s", 0.7), Anneal(7, 0.5, "cosine"), Anneal(7, "0.11s")]
 OTHERS = [create_rule("dts"), create_rule("lskd"), create_rule("dtkd", {"gradient": False})]
 MIXED: list[Rule] = [OTHERS[0], FIXED[0], ANNEALED[0], OTHERS[1], FIXED[1], ANNEALED[2], OTHERS[2]]
 
 
-def batches(count: int, progress: float, dtype: torch.dtype) -> list[InstanceOutputs]:
-    return [outputs(32, seed, dtype, progress=progress) for seed in range(count)]
+def batches(count: int, progress: float, dtype: torch.dtype, epochs: float = 30.0) -> list[InstanceOutputs]:
+    return [outputs(32, seed, dtype, progress=progress, epochs=epochs) for seed in range(count)]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("rules", [FIXED, ANNEALED, MIXED, OTHERS[:1]], ids=["fixed", "annealed", "mixed", "one"])
 def test_every_run_has_the_temperatures_of_its_rule(rules: list[Rule], dtype: torch.dtype) -> None:
     policy = PolicyByRun(rules)
-    for progress in (0.0, 0.1, 1 / 3, 0.77, 1.0):
-        alone = batches(len(rules), progress, dtype)
+    for progress, epochs in ((0.0, 30), (0.0, 2), (0.1, 2), (1 / 3, 5), (0.77, 30), (1.0, 2)):
+        alone = batches(len(rules), progress, dtype, epochs)
         found = policy(InstanceOutputs.join(alone))
         for run, (rule, batch) in enumerate(zip(rules, alone, strict=True)):
             own, expected = found.rows(slice(32 * run, 32 * run + 32)), rule(batch)

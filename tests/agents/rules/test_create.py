@@ -53,6 +53,11 @@ FORMULAS: list[tuple[str, dict[str, Any], Formula]] = [
     ("linear", {}, shared(lambda s, t, y: 8 + 0.3 * (0.5 - 8))),
     ("cosine", {"first": 2, "last": 6}, shared(lambda s, t, y: 6 + (2 - 6) * (1 + math.cos(0.3 * math.pi)) / 2)),
     ("anneal", {"first": 8, "last": 1}, shared(lambda s, t, y: 8**0.7)),
+    (
+        "anneal",
+        {"first": 8, "last": 1, "shape": "cosine"},
+        shared(lambda s, t, y: 8 ** ((1 + math.cos(0.3 * math.pi)) / 2)),
+    ),
     ("dts", {}, shared(lambda s, t, y: 8 * (1 + math.cos(0.3 * math.pi)) / 2)),
     ("dts", {"first": "2s", "last": "1.9s"}, shared(lambda s, t, y: 3.8)),
     ("entropy", {}, shared(lambda s, t, y: 0.5 + 7.5 * entropy(t))),

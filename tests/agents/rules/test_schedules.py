@@ -21,10 +21,33 @@ def at(progress: float, scale: float = 1.0, num_classes: int = 7) -> InstanceOut
     return InstanceOutputs(student, scale * teacher, torch.zeros(12, dtype=torch.int64), progress)
 
 
-def test_annealing_goes_geometrically_from_first_to_last() -> None:
-    rule = Anneal(8.0, 0.5)
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ({"shape": "linear"}, [8.0, 4.0, 2.0, 1.0, 0.5]),
+        ({"shape": "cosine"}, [2 ** (1 + 2 * math.cos(math.pi * over / 4)) for over in range(5)]),
+        ({}, [8.0, 4.0, 2.0, 1.0, 0.5]),
+    ],
+)
+def test_annealing_goes_geometrically_from_first_to_last(shape: dict[str, str], expected: list[float]) -> None:
+    rule = Anneal(8.0, 0.5, **shape)
     found = [float(rule(at(progress)).student[0]) for progress in (0.0, 0.25, 0.5, 0.75, 1.0)]
-    assert found == pytest.approx([8.0, 4.0, 2.0, 1.0, 0.5])
+    assert found == pytest.approx(expected)
+
+
+def test_an_unknown_shape_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(UsageError, match=r"rule 'anneal': unknown shape 'cosin'.*Did you mean 'cosine'"):
+        create_rule("anneal", {"shape": "cosin"})
+
+
+def test_regions_have_ends_of_their_own() -> None:
+    given = at(0.0), replace(at(0.0), further_loss=torch.zeros(12))
+    rule = Anneal(8, 2, regions=(4, 1))
+    assert [float(rule(outputs).student[0]) for outputs in given] == [8.0, 4.0]
+    with pytest.raises(UsageError, match="temperatures of regions must be two"):
+        Anneal(regions=(1,))
+    with pytest.raises(UsageError, match="must be positive"):
+        Anneal(regions=(1, 0))
 
 
 def test_annealing_is_in_units_of_the_batchs_teacher() -> None:
@@ -62,6 +85,25 @@ def test_impossible_temperatures_are_refused(options: dict[str, float | str]) ->
         create_rule("anneal", options)
 
 
+def test_short_runs_start_colder_unless_a_start_is_given() -> None:
+    def start(rule: Anneal, epochs: float, **others: object) -> float:
+        return float(rule(replace(at(0.0), epochs=epochs, **others)).student[0])
+
+    usual = start(Anneal(), math.inf)
+    found = [start(Anneal(), epochs) / usual for epochs in (20, 10, 2.5, 1, 0.1)]
+    assert found == pytest.approx([1.0, 1.0, 0.5, math.sqrt(0.1), math.sqrt(0.1)])
+    assert start(Anneal(8), 1) == pytest.approx(8.0)
+    assert start(Anneal(8, cold_below=4), 1) == pytest.approx(4.0)
+    assert start(Anneal(cold_below=0), 1) == usual
+    short = replace(at(1.0), epochs=1.0)
+    assert torch.equal(Anneal()(short).student, Anneal()(at(1.0)).student)  # where they end is the same
+    regions = [start(Anneal(), epochs, further_loss=torch.zeros(12)) for epochs in (1, 100)]
+    assert regions[0] == regions[1]
+    for wrong in (-1, math.nan, math.inf):
+        with pytest.raises(UsageError, match="cold_below"):
+            Anneal(cold_below=wrong)
+
+
 def test_dts_falls_to_its_least_temperature_and_stays() -> None:
     found = [float(DTS()(at(progress)).student[0]) for progress in (0.0, 0.25, 0.5, 1.0)]
     assert found == pytest.approx([8.0, 8 * (1 + math.sqrt(0.5)) / 2, 4.0, 4.0])
@@ -71,6 +113,9 @@ def test_a_rule_is_a_policy_for_any_loop() -> None:
     policy, batch = load_policy("anneal"), at(0.25)
     given = (batch.student_logits, batch.teacher_logits, batch.labels)
     torch.testing.assert_close(policy.temperatures(*given, progress=0.25), Anneal()(batch).student)
+    short = Anneal()(replace(batch, epochs=3)).student
+    assert torch.equal(policy.temperatures(*given, progress=0.25, epochs=3), short)
+    assert (short < Anneal()(batch).student).all()
     separate = load_policy("lskd").choose(*given)
     assert not separate.is_shared
     with pytest.raises(UsageError, match="drawn at random"):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
+from agents.rules import create_rule
 from experiments.config.choice import RuleChoice, temperature_label
 from rlkd_env.errors import UsageError
+from rlkd_env.instances.outputs import InstanceOutputs
 
 FIXED, ANNEAL = RuleChoice("fixed", {}, 4.0), RuleChoice("anneal", {}, 4.0)
 
@@ -19,6 +22,15 @@ def test_annealed_temperatures_are_swept_around_the_rules_own() -> None:
     assert ANNEAL.sweep(3, 0.1, 9.0) == ["1.5s:0.175s", "3s:0.35s", "6s:0.7s"]
     own = RuleChoice("anneal", {"first": 8, "last": "0.5s"}, 4.0)
     assert own.sweep(4, 0.1, 9.0) == ["4:0.25s", "5.66:0.354s", "8:0.5s", "11.3:0.707s"]
+
+
+def test_the_sweeps_middle_member_is_the_rule_itself_in_short_runs_too() -> None:
+    members = ANNEAL.swept().members(ANNEAL.sweep(3, 0.1, 9.0))
+    given = InstanceOutputs(torch.eye(3), 5 * torch.eye(3), torch.arange(3), progress=0.2, epochs=2.0)
+    rules = create_rule("anneal"), create_rule("anneal", members["3s-to-0.35s"].options)
+    torch.testing.assert_close(*(rule(given).student for rule in rules))
+    own = RuleChoice("anneal", {"first": 8}, 4.0)
+    assert own.swept() == own
 
 
 @pytest.mark.parametrize("count", range(2, 12))

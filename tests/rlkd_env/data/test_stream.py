@@ -71,3 +71,14 @@ def test_a_step_of_a_seed_is_always_the_same_batch() -> None:
 def test_impossible_batch_sizes_are_refused(batch_size: int, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         BatchStream(small_set(10), batch_size, seed=0)
+
+
+def test_balanced_epochs_draw_every_class_as_often() -> None:
+    labels = torch.tensor([0] * 900 + [1] * 90 + [2] * 10)
+    data = MemoryImages(torch.zeros(1000, 1, 1, 1), labels)
+    streams = [BatchStream(data, 50, seed=0, class_balanced=True) for _ in range(2)]
+    drawn = torch.cat([streams[0].batch(step).labels for step in range(200)])  # ten epochs
+    shares = drawn.bincount() / len(drawn)
+    assert (shares - 1 / 3).abs().max() < 4 * (2 / 9 / 10_000) ** 0.5  # four standard deviations
+    assert torch.equal(streams[1].batch(30).indices, streams[0].indices(30)), "they follow from seed and step"
+    assert streams[0].batches_per_epoch == 20

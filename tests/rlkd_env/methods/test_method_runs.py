@@ -23,9 +23,10 @@ from rlkd_env.methods import METHODS, check_method, create_method, kd_loss
 from rlkd_env.sampling.settings import Exploration
 from rlkd_env.wrappers.exploration import explore
 
-FEATURE_METHODS = [
-    name for name, method in METHODS.items() if method.uses_features and "classification" in method.tasks
-]
+FOR_IMAGES = {name: method for name, method in METHODS.items() if "classification" in method.tasks}
+ADDITIONS = [name for name, method in FOR_IMAGES.items() if method.is_addition]
+ALONE = [name for name in FOR_IMAGES if name not in (*ADDITIONS, "kd", "cross_entropy")]
+COMPOSED = "dkd+fitnet+rkd"
 OPTIONS = {"crd": {"negatives": 64}}
 
 
@@ -36,7 +37,7 @@ def assert_same(left: dict, right: dict) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["dkd", *FEATURE_METHODS])
+@pytest.mark.parametrize("name", [*ALONE, *ADDITIONS, COMPOSED])
 def test_in_50_updates_every_trained_tensor_moves_and_the_teacher_does_not(name: str) -> None:
     run = digits_run(name, **OPTIONS.get(name, {}))
     before = {name: value.clone() for name, value in run.method.named_parameters()}
@@ -53,13 +54,13 @@ def test_in_50_updates_every_trained_tensor_moves_and_the_teacher_does_not(name:
     assert all(parameter.grad is None for parameter in run.teacher.parameters())
 
 
-@pytest.mark.parametrize("name", ["vid", "srrl", "crd", "adain"])
+@pytest.mark.parametrize("name", ["fitnet", "ofd", "reviewkd", "vid", "srrl", "crd", "cc", "adain", COMPOSED])
 def test_methods_with_adapters_have_parameters(name: str) -> None:
     assert list(digits_run(name, **OPTIONS.get(name, {})).method.parameters())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["dkd", *FEATURE_METHODS])
+@pytest.mark.parametrize("name", [*ALONE, *ADDITIONS, COMPOSED])
 @pytest.mark.parametrize("steps_before", [0, 1, 6])
 def test_a_restored_run_goes_on_bit_for_bit(name: str, steps_before: int) -> None:
     run = digits_run(name, **OPTIONS.get(name, {}))
@@ -95,7 +96,7 @@ def test_the_memories_of_crd_are_in_the_runs_state_and_move_in_step_with_it() ->
     assert torch.equal(run.method.student_memory.log_normalizer, fixed)
 
 
-@pytest.mark.parametrize("name", FEATURE_METHODS)
+@pytest.mark.parametrize("name", ADDITIONS)
 def test_the_teacher_is_no_part_of_the_methods_state(name: str) -> None:
     student, teacher = SmallNetwork((4, 5)), frozen_teacher()
     method = create_method(name, pair_of(student, teacher), **OPTIONS.get(name, {}))
@@ -104,7 +105,7 @@ def test_the_teacher_is_no_part_of_the_methods_state(name: str) -> None:
     assert not any(module in set(teacher.modules()) for module in method.modules())
 
 
-@pytest.mark.parametrize("name", FEATURE_METHODS)
+@pytest.mark.parametrize("name", ADDITIONS)
 def test_temperatures_change_the_kd_term_alone_and_without_it_nothing(name: str) -> None:
     student, teacher = SmallNetwork((4, 5)), frozen_teacher()
     pair, outputs = pair_of(student, teacher), real_outputs(8, student, teacher)
@@ -120,7 +121,7 @@ def test_temperatures_change_the_kd_term_alone_and_without_it_nothing(name: str)
     assert "kd" not in without(outputs, at_temperature(8))
 
 
-@pytest.mark.parametrize("name", ["dkd", *FEATURE_METHODS])
+@pytest.mark.parametrize("name", ["dkd", "dist", *ADDITIONS])
 def test_equal_temperatures_reproduce_the_loss_of_one_temperature(name: str) -> None:
     """A scalar outside the method: logits divided by 4, losses multiplied by 16."""
     student, teacher = SmallNetwork((4, 5)), frozen_teacher()
@@ -135,7 +136,7 @@ def test_equal_temperatures_reproduce_the_loss_of_one_temperature(name: str) -> 
         torch.testing.assert_close(value, 16.0 * of_scaled[part])
 
 
-@pytest.mark.parametrize("name", ["dkd", *FEATURE_METHODS])
+@pytest.mark.parametrize("name", [*ALONE, *ADDITIONS])
 def test_extreme_logits_give_no_nan(name: str) -> None:
     student, teacher = SmallNetwork((4, 5)), frozen_teacher()
     outputs = real_outputs(4, student, teacher)
@@ -150,7 +151,7 @@ def test_extreme_logits_give_no_nan(name: str) -> None:
     assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in student.parameters())
 
 
-@pytest.mark.parametrize("name", ["dkd", *FEATURE_METHODS])
+@pytest.mark.parametrize("name", [*ALONE, *ADDITIONS])
 def test_mixed_images_are_distilled(name: str) -> None:
     run = digits_run(name, **OPTIONS.get(name, {}))
     explore(run, Exploration(first_epoch=2))
@@ -163,13 +164,13 @@ def test_mixed_images_are_distilled(name: str) -> None:
     assert mixed > 0
 
 
-@pytest.mark.parametrize("name", ["dkd", *FEATURE_METHODS])
+@pytest.mark.parametrize("name", [*ALONE, *ADDITIONS])
 def test_unknown_options_are_refused_with_the_valid_names(name: str) -> None:
     with pytest.raises(UsageError, match=f"unknown option of method {name!r} 'weigth'.*task_weight"):
         check_method(name, {"weigth": 1.0})
 
 
-@pytest.mark.parametrize("name", FEATURE_METHODS)
+@pytest.mark.parametrize("name", ADDITIONS)
 def test_features_are_needed(name: str) -> None:
     pair = pair_of(SmallNetwork((4, 5)), frozen_teacher())
     outputs = InstanceOutputs(torch.zeros(4, 10), torch.zeros(4, 10), torch.arange(4), indices=torch.arange(4))
@@ -179,7 +180,7 @@ def test_features_are_needed(name: str) -> None:
         create_method(name)
 
 
-@pytest.mark.parametrize("name", ["pkt", "crd", "srrl"])
+@pytest.mark.parametrize("name", ["pkt", "rkd", "cc", "crd", "srrl"])
 def test_pooled_features_are_enough_where_no_map_is_compared(name: str) -> None:
     student, teacher = FlatNetwork(), frozen_teacher()
     outputs = real_outputs(6, student, teacher)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,15 @@ WRAPPINGS = {
         "layer9.bn.num_batches_tracked": torch.tensor(3),
         **weights,
     },
+    "another container": lambda weights: {"best_model": weights, "optimizer": {"state": {"exp_avg": torch.zeros(2)}}},
+    "fastai": lambda weights: {"model": prefixed(weights, "0."), "opt": {"hypers": [{"lr": 1e-3}]}},
+    "timm's options": lambda weights: {"state_dict": weights, "args": Namespace(lr=0.1, out=Path("a")), "arch": "x"},
+    "numpy's scores": lambda weights: {"model": weights, "best": np.float64(0.5), "epoch": np.int64(3)},
+    "numbers among them": lambda weights: {**weights, "epoch": 3},
+    "a loss beside it": lambda weights: {"state_dict": {**prefixed(weights, "net."), "loss.weight": torch.ones(4)}},
+    "backbone and head": lambda weights: {
+        ("head." if name.startswith("fc") else "backbone.") + name: tensor for name, tensor in weights.items()
+    },
     "before counters": lambda weights: {name: t for name, t in weights.items() if "num_batches" not in name},
 }
 
@@ -66,6 +76,31 @@ def test_of_weights_and_their_average_the_average_is_taken_and_it_is_told(
     torch.save({"state_dict": other.state_dict(), "state_dict_ema": source.state_dict()}, tmp_path / "a.pth.tar")
     assert same_weights(source, load_network(tmp_path / "a.pth.tar", 10, SHAPE, model="resnet8"))
     assert "holds weights (state_dict) and their average (state_dict_ema), which is taken\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (lambda one, two: {"student": one, "teacher": two}, "several networks, under student, teacher"),
+        (lambda one, two: {**prefixed(one, "student."), **prefixed(two, "ema.")}, r"under ema\., student\."),
+    ],
+)
+def test_of_several_networks_in_a_file_none_is_chosen(content: Any, message: str, tmp_path: Path) -> None:
+    torch.save(content(network().state_dict(), network().state_dict()), tmp_path / "a.pth")
+    with pytest.raises(UsageError, match=message):
+        load_network(tmp_path / "a.pth", 10, SHAPE, model="resnet8")
+
+
+def test_what_lies_beside_a_network_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save(WRAPPINGS["a loss beside it"](network().state_dict()), tmp_path / "a.ckpt")
+    load_network(tmp_path / "a.ckpt", 10, SHAPE, model="resnet8")
+    assert "the network under net. is taken; left out: loss.weight\n" in capsys.readouterr().err
+
+
+def test_a_file_of_pytorch_may_be_called_safetensors(tmp_path: Path) -> None:
+    source = network()
+    torch.save(source.state_dict(), tmp_path / "a.safetensors")
+    assert same_weights(source, load_network(tmp_path / "a.safetensors", 10, SHAPE, model="resnet8"))
 
 
 def test_a_prefix_that_is_the_networks_own_stays() -> None:
@@ -193,13 +228,12 @@ def test_the_cache_of_teachers_takes_every_name(
     for _ in range(2):
         splits = DATASETS["digits"]().splits()
         cached_teacher(
-            "digits",
             splits,
             TeacherRecipe(model="cached_code:make", epochs=1),
             lambda epoch, loss: trained.append(epoch),
         )
     assert trained == [1]
-    assert list(teacher_cache.glob("teacher-digits-cached_code-make-*.safetensors"))
+    assert list(teacher_cache.glob("teacher-cached_code-make-*.safetensors"))
 
 
 @pytest.mark.real_data

@@ -128,6 +128,8 @@ def test_options_of_training_say_where_they_do_not_go(tmp_path: Path) -> None:
 def test_a_run_with_all_options_of_training_goes_on_bit_for_bit(tmp_path: Path) -> None:
     path = write_npz(tmp_path / "a.npz")
     options = {"optimizer": "adamw", "clip_grad_norm": 0.5, "label_smoothing": 0.1, "learning_rate_warmup": 2}
+    options |= {"mixup_alpha": 0.2, "cutmix_alpha": 1.0, "ema_decay": 0.9, "class_balanced": True}
+    options |= {"auto_augment": "trivialaugment", "random_erase": 0.5, "augmentation": "crop_flip"}
     data = {"dataset": "arrays", "data_path": str(path), "batch_size": 8, "device": "cpu", "epochs": 5}
     run = build_run(
         RunConfig.from_keywords(data | options | {"learning_rate": 0.01}), teacher=network(), student=network
@@ -138,3 +140,4 @@ def test_a_run_with_all_options_of_training_goes_on_bit_for_bit(tmp_path: Path) 
     for one in (run, fork):
         one.advance(FixedTemperature(4.0), 30)
     assert tensors_hash(run.student.state_dict()) == tensors_hash(fork.student.state_dict())
+    assert tensors_hash(run.weights()) == tensors_hash(fork.weights()) != tensors_hash(run.student.state_dict())

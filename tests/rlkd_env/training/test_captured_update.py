@@ -9,11 +9,15 @@ from typing import Any
 
 import pytest
 import torch
+from methods import CAPTURED
+from small_networks import small_networks
 from torch import Tensor, nn
 
 from agents.rules.create import RuleSetting, create_rule
 from agents.rules.simple import DifficultyRule, FixedTemperature
+from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
+from rlkd_env.methods import KD
 from rlkd_env.models.graphs import Recorder
 from rlkd_env.runs.parallel import create_parallel_runs
 from rlkd_env.runs.run import DistillationRun
@@ -25,16 +29,6 @@ from rlkd_env.training.update import Update
 MakeRun = Callable[..., DistillationRun]
 CUDA = pytest.param("cuda", marks=[pytest.mark.cuda])
 DEVICES = pytest.mark.parametrize("device", ["cpu", CUDA])
-METHODS: list[tuple[str, dict[str, Any]]] = [
-    ("kd", {}),
-    ("dkd", {"warmup_epochs": 2}),
-    ("cross_entropy", {}),
-    ("pkt", {}),
-    ("sp", {}),
-    ("vid", {}),
-    ("adain", {}),
-    ("srrl", {}),
-]
 
 
 def capture(run: DistillationRun) -> DistillationRun:
@@ -43,9 +37,11 @@ def capture(run: DistillationRun) -> DistillationRun:
     return run
 
 
-def plain_and_captured(make_run: MakeRun, **settings: Any) -> tuple[DistillationRun, DistillationRun]:
-    """Return a run without capturing and the same with it, both started."""
-    runs = make_run(capture=False, **settings), capture(make_run(**settings))
+def plain_and_captured(
+    make_run: MakeRun, networks: Callable[[], dict[str, Any] | None] = lambda: None, **settings: Any
+) -> tuple[DistillationRun, DistillationRun]:
+    """Return a run without capturing and the same with it, both started; ``networks`` makes those of each."""
+    runs = make_run(networks(), capture=False, **settings), capture(make_run(networks(), **settings))
     for run in runs:
         run.reset(0)
     return runs
@@ -65,12 +61,12 @@ def assert_same_weights(first: nn.Module, second: nn.Module, device: str) -> Non
 
 
 @DEVICES
-@pytest.mark.parametrize(("method", "options"), METHODS)
+@pytest.mark.parametrize(("method", "options"), CAPTURED)
 def test_every_method_is_captured_and_trains_the_same_student(
     make_run: MakeRun, method: str, options: dict[str, Any], device: str
 ) -> None:
-    settings = {"method": method, "method_options": options, "student": "digits_cnn", "device": device}
-    plain, captured = plain_and_captured(make_run, precision="float32", **settings)
+    settings = {"method": method, "method_options": options, "learning_rate": 0.01, "device": device}
+    plain, captured = plain_and_captured(make_run, small_networks, precision="float32", **settings)
     results = [run.advance(DifficultyRule(1.0, 8.0)) for run in (plain, captured)]
     assert isinstance(captured.update, CapturedUpdate)
     assert captured.update.why_plain is None
@@ -131,6 +127,26 @@ def copies(result: Any) -> list[Tensor]:
     return [value.detach().clone().cpu() for value in (*values, outputs.student_probabilities, progress)]
 
 
+class Noisy(KD):
+    """Draws while it computes its losses, and not in the first update."""
+
+    draws = 0
+
+    def logit_losses(self, outputs: InstanceOutputs, temperature: Temperature) -> dict[str, Tensor]:
+        parts = super().logit_losses(outputs, temperature)
+        self.draws += 1
+        return {"kd": parts["kd"] * (1.0 + torch.rand_like(parts["kd"]))} if self.draws > 1 else parts
+
+
+@DEVICES
+def test_a_method_draws_the_same_numbers_replayed(make_run: MakeRun, device: str) -> None:
+    plain, captured = plain_and_captured(make_run, method=Noisy, device=device)
+    for run in (plain, captured):
+        run.advance(FixedTemperature(4.0))
+    assert captured.update.why_plain is None
+    assert_same_weights(plain.student, captured.student, device)
+
+
 @DEVICES
 def test_a_run_that_goes_on_in_the_middle_ends_with_the_same_student(make_run: MakeRun, device: str) -> None:
     whole, half = (capture(make_run(device=device, augmentation="none")) for _ in range(2))
@@ -187,6 +203,18 @@ def test_mixed_batches_are_another_kind(make_run: MakeRun, device: str) -> None:
         run.advance(FixedTemperature(4.0))
     assert captured.update.why_plain is None
     assert_same_weights(plain.student, captured.student, device)
+
+
+@DEVICES
+def test_mixes_and_an_average_of_the_weights_need_no_plain_updates(make_run: MakeRun, device: str) -> None:
+    options = {"mixup_alpha": 0.4, "cutmix_alpha": 1.0, "ema_decay": 0.7, "class_balanced": True}
+    plain, captured = plain_and_captured(make_run, student="digits_cnn", device=device, **options)
+    for run in (plain, captured):
+        run.advance(FixedTemperature(4.0))
+    assert captured.update.why_plain is None
+    assert_same_weights(plain.student, captured.student, device)
+    for name, value in plain.weights().items():
+        torch.testing.assert_close(captured.weights()[name], value, rtol=1e-3, atol=1e-4)
 
 
 def test_a_hook_that_a_replay_would_leave_out_is_called_in_every_update(make_run: MakeRun) -> None:

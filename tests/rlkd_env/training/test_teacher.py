@@ -44,13 +44,13 @@ def test_training_is_repeatable_and_reports_its_epochs() -> None:
 def test_the_cache_trains_once_and_mends_a_damaged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RLKD_CACHE", str(tmp_path))
     trained: list[int] = []
-    first = cached_teacher("digits", SPLITS, QUICK, lambda epoch, loss: trained.append(epoch))
-    again = cached_teacher("digits", SPLITS, QUICK, lambda epoch, loss: trained.append(epoch))
+    first = cached_teacher(SPLITS, QUICK, lambda epoch, loss: trained.append(epoch))
+    again = cached_teacher(SPLITS, QUICK, lambda epoch, loss: trained.append(epoch))
     assert trained == [1, 2]
     assert torch.equal(first[1].weight, again[1].weight)
-    (path,) = tmp_path.glob("teacher-digits-mlp16-*.safetensors")
+    (path,) = tmp_path.glob("teacher-mlp16-*.safetensors")
     path.write_bytes(path.read_bytes()[:100])
-    mended = cached_teacher("digits", SPLITS, QUICK, lambda epoch, loss: trained.append(epoch))
+    mended = cached_teacher(SPLITS, QUICK, lambda epoch, loss: trained.append(epoch))
     assert trained == [1, 2, 1, 2]
     assert torch.equal(first[1].weight, mended[1].weight)
 
@@ -64,7 +64,7 @@ def test_the_teachers_of_the_embedded_data_come_with_the_package(
     source = DATASETS[dataset]()
     recipe = TeacherRecipe.from_keywords(source.teacher_recipe, model=source.default_teacher)
     trained: list[int] = []
-    teacher = cached_teacher(dataset, source.splits(), recipe, lambda epoch, loss: trained.append(epoch), source.task)
+    teacher = cached_teacher(source.splits(), recipe, lambda epoch, loss: trained.append(epoch), source.task)
     assert not trained
     assert not list(tmp_path.iterdir())
     accuracy = create_task(source.task).evaluate(teacher, source.splits().validation).accuracy
@@ -76,6 +76,22 @@ def test_a_teachers_file_in_a_folder_has_one_of_several_names(name: str, tmp_pat
     network = create_model("mlp16", 10, (1, 8, 8))
     save_network(tmp_path / name, network.state_dict(), "mlp16", 10, (1, 8, 8))
     assert torch.equal(load_teacher(tmp_path, SPLITS)[1].weight, network[1].weight)
+
+
+def test_the_only_file_of_weights_in_a_folder_is_the_teachers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = create_model("mlp16", 10, (1, 8, 8))
+    torch.save({"state_dict": network.state_dict()}, tmp_path / "last.ckpt")
+    (tmp_path / "config.json").write_text("{}")
+    assert torch.equal(load_teacher(tmp_path, SPLITS, "mlp16")[1].weight, network[1].weight)
+    assert "is last.ckpt, its only file of weights" in capsys.readouterr().err
+    torch.save({}, tmp_path / "best.ckpt")
+    with pytest.raises(UsageError, match=r"it holds best.ckpt, last.ckpt: name one of them"):
+        load_teacher(tmp_path, SPLITS, "mlp16")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="should hold a teacher's weights, but it holds none"):
+        load_teacher(tmp_path / "empty", SPLITS)
 
 
 def test_a_saved_network_is_loaded_from_its_file_or_folder(tmp_path: Path) -> None:

@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from methods import WITHOUT_WAITING
+from small_networks import small_networks
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from agents.rules.create import RuleSetting, create_rule
+from rlkd_env.errors import UsageError
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.runs.parallel import create_parallel_runs
 from rlkd_env.runs.run import DistillationRun
@@ -32,17 +35,6 @@ WAITING = {
     "aten::repeat_interleave.Tensor",
 }
 """What makes a host wait for its device, or gives tensors of a size that the data decide."""
-METHODS: list[tuple[str, dict[str, Any]]] = [
-    ("kd", {}),
-    ("dkd", {}),
-    ("cross_entropy", {}),
-    ("pkt", {}),
-    ("sp", {}),
-    ("vid", {}),
-    ("adain", {}),
-    ("srrl", {}),
-    ("crd", {"negatives": 8}),
-]
 
 
 class NoWaiting(TorchDispatchMode):
@@ -87,9 +79,9 @@ def updated_without_waiting(run: DistillationRun) -> None:
         assert float(metrics["loss"]) > 0
 
 
-@pytest.mark.parametrize(("method", "options"), METHODS)
+@pytest.mark.parametrize(("method", "options"), WITHOUT_WAITING)
 def test_the_update_waits_for_no_device(make_run: MakeRun, method: str, options: dict[str, Any]) -> None:
-    updated_without_waiting(make_run(method=method, method_options=options, student="digits_cnn", batch_size=16))
+    updated_without_waiting(make_run(small_networks(), method=method, method_options=options, batch_size=16))
 
 
 def test_nor_do_batch_norms_equal_gradients_and_a_policy_that_learns_along(make_run: MakeRun) -> None:
@@ -171,6 +163,7 @@ def test_outputs_know_how_far_the_run_is(make_run: MakeRun) -> None:
     for step in range(run.total_steps):
         outputs = run.outputs
         assert (float(outputs.progress), float(outputs.epoch)) == pytest.approx((step / 12, step / 4))
+        assert outputs.epochs == 3.0
         run.step(Temperature.shared(torch.full((64,), 4.0)))
 
 
@@ -185,3 +178,32 @@ def test_a_batch_that_is_forwarded_again_moves_no_statistics(make_run: MakeRun) 
         assert torch.equal(buffer, before[name]), name
     run.update.forward(run.batch, run.step_count)
     assert not torch.equal(run.student[2].running_mean, before["2.running_mean"])
+
+
+def test_the_average_of_the_weights_is_evaluated_and_kept_while_the_weights_are_trained(make_run: MakeRun) -> None:
+    plain, averaged = make_run(student="digits_cnn"), make_run(student="digits_cnn", ema_decay=0.8)
+    kept: dict[str, Tensor] = {}
+    for run in (plain, averaged):
+        run.reset(0)
+    for _ in range(7):
+        for run in (plain, averaged):
+            run.step(Temperature.shared(torch.full((64,), 3.0)))
+        for name, tensor in plain.student.state_dict().items():
+            now = tensor.clone()
+            kept[name] = 0.8 * kept[name] + 0.2 * now if name in kept and now.is_floating_point() else now
+    for name, tensor in plain.student.state_dict().items():
+        assert torch.equal(averaged.student.state_dict()[name], tensor), "the average takes no part in training"
+        if tensor.is_floating_point() and "running" not in name:  # the batch that waits has moved these
+            torch.testing.assert_close(averaged.weights()[name], kept[name])
+    copied = averaged.create_student()
+    copied.load_state_dict(averaged.weights())
+    expected = averaged.task.evaluate(copied, averaged.splits.validation)
+    assert torch.equal(averaged.evaluate_validation().loss, expected.loss)
+    assert not torch.equal(plain.evaluate_validation().loss, expected.loss)
+
+
+def test_a_state_with_an_average_needs_a_run_with_one(make_run: MakeRun) -> None:
+    plain, averaged = make_run(), make_run(ema_decay=0.8)
+    plain.reset(0)
+    with pytest.raises(UsageError, match="needs a run with --ema-decay"):
+        averaged.load_state_dict(plain.state_dict())

@@ -9,8 +9,8 @@ import rlkd_env  # noqa: F401 (registers the environments)
 from rlkd_env.data import (
     MemoryDetectionSet,
 )
+from rlkd_env.data.augmentation import Preprocessing
 from rlkd_env.data.detection.annotations import Annotations, Objects
-from rlkd_env.data.images import Preprocessing
 from rlkd_env.data.splits import stratified
 
 

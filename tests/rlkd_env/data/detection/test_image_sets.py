@@ -15,8 +15,8 @@ from rlkd_env.data import (
     MemoryDetectionSet,
     Share,
 )
+from rlkd_env.data.augmentation import Preprocessing
 from rlkd_env.data.detection.annotations import Annotations, Objects
-from rlkd_env.data.images import Preprocessing
 
 
 def flipped_set() -> MemoryDetectionSet:

@@ -69,3 +69,22 @@ def test_a_missing_or_damaged_file_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(UsageError, match=r"not an .npz file"):
         arrays_source(path).splits()
+
+
+@pytest.mark.parametrize("name", ["validation", "val"])
+def test_validation_images_of_the_file_are_used(name: str, tmp_path: Path) -> None:
+    own = {f"x_{name}": pixels(12, seed=5), f"y_{name}": np.arange(12) % 4}
+    source = arrays_source(write_npz(tmp_path / "a.npz", **own))
+    splits = source.splits()
+    assert len(splits.validation) == 12
+    assert len(splits.train) == 90, "all but the probe images"
+    with pytest.raises(UsageError, match="lacks the array y_validation"):
+        arrays_source(write_npz(tmp_path / "b.npz", **{f"x_{name}": own[f"x_{name}"]})).splits()
+
+
+def test_arrays_of_other_names_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arrays_source(write_npz(tmp_path / "a.npz", extra=np.zeros(3))).splits()
+    assert "a.npz: the arrays extra are left out" in capsys.readouterr().err
+    np.savez(tmp_path / "b.npz", train_images=pixels(20), train_labels=np.arange(20))
+    with pytest.raises(UsageError, match=r"lacks the array x_train; it holds train_images, train_labels"):
+        arrays_source(tmp_path / "b.npz").splits()

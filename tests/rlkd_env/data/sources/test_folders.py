@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from image_files import write_folder
+from image_files import folder_source, write_folder
 
 from rlkd_env.data.sources.folders import find_parts, list_classes
 from rlkd_env.errors import UsageError
@@ -87,3 +87,24 @@ def test_a_class_may_be_called_train_where_the_parts_have_folders(tmp_path: Path
     write_folder(tmp_path / "nested", {"train/cat": 2, "test/cat": 2})
     with pytest.raises(UsageError, match="is a part of the data"):
         list_classes(tmp_path / "nested", "train")
+
+
+def test_parts_inside_of_classes_are_refused(tmp_path: Path) -> None:
+    for name in ("cats", "dogs"):
+        write_folder(tmp_path / name, {"train": 2, "Test": 2})
+    with pytest.raises(UsageError, match=r"cats holds Test and train, which are parts of the data"):
+        list_classes(tmp_path)
+
+
+def test_a_link_to_a_folder_that_is_there_already_is_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path, {"cats": 2, "dogs": 2})
+    (tmp_path / "dogs" / "all").symlink_to(tmp_path)
+    with pytest.raises(UsageError, match=r"dogs/all/cats is \S*cats once more, by a link"):
+        list_classes(tmp_path)
+
+
+def test_folders_beside_the_parts_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("train", "dev"):
+        write_folder(tmp_path / name, {"cats": 8, "dogs": 8})
+    folder_source(tmp_path).splits()
+    assert "left out, as their names are those of no part: dev\n" in capsys.readouterr().err

@@ -161,10 +161,14 @@ def test_labels_are_those_of_the_items(capsys: pytest.CaptureFixture[str]) -> No
     ("item", "message"),
     [
         ((torch.zeros(3, 8, 8, dtype=torch.int32), 0), "pixels of torch.int32, whose scale is not known"),
-        ((torch.zeros(8, 8), 0), "is not an image"),
+        ((torch.zeros(8), 0), "is not an image"),
         ((Image.new("I", (8, 8)), 0), "no known scale"),
         ((torch.zeros(3, 8, 8), torch.zeros(3)), "one whole number for each"),
         ((torch.zeros(3, 8, 8), 0), "all of one class"),
+        ((torch.zeros(8, 9, 3), 0), "have their channels first"),
+        ((torch.full((3, 8, 8), torch.nan), 0), "no finite numbers"),
+        (None, "item 0 of the Dataset is a NoneType, not a pair"),
+        ({"picture": 0, "label": 1}, "has the entries picture, label: an image is looked for under image, img"),
     ],
 )
 def test_items_that_are_no_labelled_images_are_refused(item: tuple[Any, Any], message: str) -> None:
@@ -178,3 +182,46 @@ def test_pictures_become_tensors_of_8_bits() -> None:
     images = source_of(lambda train: items if train else None).splits().train.images
     assert images.shape[1:] == (1, 8, 8)
     assert (images == 1.0).all()
+
+
+BYTES = np.random.default_rng(0).integers(0, 256, (30, 8, 9, 3), dtype=np.uint8)
+FORMS = {
+    "PIL": lambda i: (Image.fromarray(BYTES[i]), i % 2),
+    "HuggingFace's": lambda i: {"img": Image.fromarray(BYTES[i]), "fine_label": i % 2, "coarse_label": 0},
+    "tensors by name": lambda i: {"pixel_values": torch.from_numpy(BYTES[i]).permute(2, 0, 1), "labels": i % 2},
+    "arrays, channels last": lambda i: (BYTES[i], np.int64(i % 2)),
+    "arrays, channels first": lambda i: (BYTES[i].transpose(2, 0, 1), i % 2),
+    "floats": lambda i: (BYTES[i].transpose(2, 0, 1) / 255.0, torch.tensor([i % 2])),
+    "and more": lambda i: [torch.from_numpy(BYTES[i]).permute(2, 0, 1), i % 2, "a caption"],
+    "RGBA": lambda i: (Image.fromarray(BYTES[i]).convert("RGBA"), i % 2),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_items_of_every_form_are_the_same_images(form: str) -> None:
+    items = [FORMS[form](position) for position in range(30)]
+    train = source_of(lambda train: items if train else None).splits().train
+    expected = torch.from_numpy(BYTES).permute(0, 3, 1, 2)[train.positions] / 255
+    torch.testing.assert_close(train.images, expected)
+    assert torch.equal(train.labels, train.positions % 2)
+
+
+def test_grey_pictures_among_colour_ones_become_colour() -> None:
+    grey = [Image.fromarray(BYTES[i] if i % 3 == 0 else BYTES[i, ..., 0]) for i in range(30)]
+    train = source_of(lambda train: list(zip(grey, [0, 1] * 15, strict=True)) if train else None).splits().train
+    assert train.images.shape[1:] == (3, 8, 9)
+
+
+def test_images_of_several_shapes_are_told() -> None:
+    items = [(torch.zeros(3, 8, 8 + (i == 9)), i % 2) for i in range(30)]
+    source = source_of(lambda train: items if train else None)
+    with pytest.raises(UsageError, match=r"item 9 of the Dataset has the shape \(3, 8, 9\), but the first \(3, 8, 8\)"):
+        source.training_images()[0].take(torch.arange(30))
+
+
+def test_bytes_as_floats_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    items = [(torch.from_numpy(BYTES[i]).permute(2, 0, 1).float(), i % 2) for i in range(30)]
+    source_of(lambda train: items if train else None).splits()
+    assert "have floating-point pixels beyond 1, which networks get as they are: divide them by 255" in (
+        capsys.readouterr().err
+    )

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from rlkd_env.data import create_source
-from rlkd_env.data.images import ImageSet, Preprocessing
+from rlkd_env.data.augmentation import Preprocessing
+from rlkd_env.data.images import ImageSet
 from rlkd_env.data.streamed import Reader, StreamedImages
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
@@ -114,6 +115,8 @@ def test_every_run_equals_the_single_run_of_its_seed(make_run: MakeRun, mode: st
         {"features": ("divergence", "student_entropy")},
         {"teacher_cache_mib": 0},
         {"precision": "bfloat16"},
+        {"mixup_alpha": 0.4, "cutmix_alpha": 1.0, "ema_decay": 0.7, "class_balanced": True},
+        {"auto_augment": "trivialaugment", "random_erase": 0.5},
     ],
 )
 def test_stacked_runs_equal_single_ones_under_all_settings(make_run: MakeRun, settings: dict) -> None:

@@ -1,0 +1,1 @@
+"""Methods that compare what detectors compute beside the logits of their proposals."""

@@ -1,0 +1,1 @@
+"""Methods that compare logits, and the control without a teacher."""
