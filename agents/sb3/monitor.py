@@ -88,8 +88,10 @@ class RunMonitor(VecMonitor):
         if self._agent is not None and getattr(self._agent, "_logger", None) is not None:
             self._record(self._agent, by_run, infos)
         for run in np.flatnonzero(dones.reshape(self.num_runs, self._slots)[:, 0]):
-            slot = (run + 1) * self._slots - 1 - self._finished[run] % self._slots
-            infos[slot] = {**infos[slot], "episode": self._end(run)}
+            first, told_by = run * self._slots, self._slots - 1 - self._finished[run] % self._slots
+            for info in infos[first : first + self._slots]:
+                info.pop("episode", None)  # of somebody who counts slots
+            infos[first + told_by]["episode"] = self._end(run)
         return observation, rewards, dones, infos
 
     def _end(self, run: np.integer[Any]) -> dict[str, float]:

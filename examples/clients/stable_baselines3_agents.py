@@ -13,6 +13,7 @@ import gymnasium as gym
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecNormalize
 
 import rlkd_env  # noqa: F401 (registers the environments)
 from agents.sb3 import AGENTS, as_vec_env, make_agent
@@ -21,7 +22,7 @@ EPOCHS = 8 if "--small" in sys.argv else 120
 
 
 def main() -> None:
-    """Let every agent learn for a run, and a stock PPO with evaluations between; save it and go on with it."""
+    """Let every agent learn for a run, one with evaluations between that is saved and goes on, and a stock PPO."""
     for name in AGENTS:
         envs = gym.make_vec("rlkd/Digits-v0", num_envs=64, epochs=EPOCHS)
         agent = make_agent(name, envs, seed=0)
@@ -33,10 +34,13 @@ def main() -> None:
         return gym.make_vec("rlkd/Digits-v0", num_envs=64, epochs=EPOCHS)
 
     folder = Path(mkdtemp())
-    evaluation = EvalCallback(as_vec_env(slots()), n_eval_episodes=2, eval_freq=2 * EPOCHS, verbose=0)
-    agent = PPO("MlpPolicy", as_vec_env(slots()), n_steps=16, batch_size=1024, gamma=0.0, seed=0)
+    evaluated = VecNormalize(as_vec_env(slots()), training=False, norm_obs=False, norm_reward=False)
+    evaluation = EvalCallback(evaluated, n_eval_episodes=2, eval_freq=2 * EPOCHS, verbose=0)
+    agent = make_agent("ppo", slots(), seed=0)
     agent.learn(64 * 4 * EPOCHS, callback=evaluation)
     agent.save(folder / "agent")
+    stock = PPO("MlpPolicy", as_vec_env(slots()), n_steps=16, batch_size=1024, gamma=0.0, seed=0)
+    stock.learn(64 * 4 * EPOCHS)
     agent = PPO.load(folder / "agent", env=as_vec_env(slots()))
     agent.learn(64 * 4 * EPOCHS, reset_num_timesteps=False)
     mean, deviation = evaluate_policy(agent, as_vec_env(slots()), n_eval_episodes=3)

@@ -1,8 +1,8 @@
 """RL Zoo's training script on an id.
 
-Run ``python examples/clients/zoo_train.py``; ``--small`` makes a few steps. Needs ``pip install -e ".[clients]"``. It is
-the command ``python -m rl_zoo3.train --algo ppo --env rlkd/Digits-v0 --gym-packages rlkd_env`` with hyperparameters,
-as Zoo has none for ids that it does not know.
+Run ``python examples/clients/zoo_train.py``; ``--small`` makes a few steps. Needs ``pip install -e ".[clients]"``.
+It is the command ``python -m rl_zoo3.train --algo ppo --env rlkd/Digits-v0 --gym-packages rlkd_env`` with
+hyperparameters, as Zoo has none for ids that it does not know.
 """
 
 from __future__ import annotations

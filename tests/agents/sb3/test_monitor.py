@@ -8,7 +8,11 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.wrappers.vector import RecordEpisodeStatistics
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from toy_envs import BestActions
 
@@ -53,6 +57,12 @@ def test_a_run_is_one_episode_which_the_last_slots_tell_of_in_turn() -> None:
     assert [slot for slot, *_ in episodes_of(monitor, 3)] == [3, 7]
 
 
+def test_a_wrapper_inside_that_counts_slots_is_passed_over() -> None:
+    monitor = RunMonitor(VectorEnvAdapter(RecordEpisodeStatistics(Runs())))
+    monitor.reset()
+    assert episodes_of(monitor, 6) == [(3, 30.0, 3), (7, 60.0, 3), (2, 33.0, 3), (6, 63.0, 3)]
+
+
 def test_slots_that_are_no_instances_of_a_run_are_episodes_of_their_own() -> None:
     monitor = RunMonitor(VectorEnvAdapter(BestActions(num_envs=2, length=3)))
     monitor.reset()
@@ -68,6 +78,24 @@ def test_an_evaluation_counts_every_run_once(runs: int) -> None:
     assert len(returns) == runs
     assert len(set(returns)) == runs
     assert lengths == [4] * runs
+
+
+@pytest.mark.slow
+def test_evaluations_between_learning_count_runs_and_follow_the_agent(tmp_path: Path) -> None:
+    def slots() -> VecEnv:
+        return as_vec_env(gym.make_vec("rlkd/Digits-v0", num_envs=64, epochs=2, device="cpu"))
+
+    evaluated = VecNormalize(slots(), training=False, norm_obs=False, norm_reward=False)
+    callback = EvalCallback(evaluated, n_eval_episodes=2, eval_freq=8, log_path=str(tmp_path), verbose=0)
+    agent = make_agent("ppo", slots(), seed=0)
+    agent.learn(64 * 16, callback=callback)
+    agent.save(tmp_path / "agent")
+    again = PPO.load(tmp_path / "agent", env=slots())
+    again.learn(64 * 16, reset_num_timesteps=False)
+    assert again.num_timesteps == 2 * 64 * 16
+    results = np.load(tmp_path / "evaluations.npz")["results"]
+    assert results.shape == (2, 2)
+    assert results.std(axis=1).min() > 0.0
 
 
 def test_a_file_has_a_line_for_every_run(tmp_path: Path) -> None:

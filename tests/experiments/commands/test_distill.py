@@ -199,7 +199,7 @@ def test_calibration_and_exploration_are_drawn_and_told(tmp_path: Path) -> None:
     assert told["calibrator"] == "last_layer"
     assert told["exploration"]["first_epoch"] == 5
     events = EventAccumulator(str(out)).Reload()
-    mixed = [event.value for event in events.Scalars("exploration/mixed_share")]
+    mixed = [event.value for event in events.Scalars("sampling/mixed_share")]
     assert [epoch for epoch, share in enumerate(mixed, start=1) if share > 0] == [
         5,
         8,
@@ -207,8 +207,8 @@ def test_calibration_and_exploration_are_drawn_and_told(tmp_path: Path) -> None:
         14,
         17,
     ]  # not in the last tenth
-    assert "exploration/score" in events.Tags()["histograms"]
-    spread = [event.value for event in events.Scalars("calibration/reward_spread")]
+    assert "sampling/score" in events.Tags()["histograms"]
+    spread = [event.value for event in events.Scalars("reward/spread")]
     assert spread[-1] > 0
 
 
@@ -232,7 +232,7 @@ def test_the_agent_learns_in_some_epochs_and_acts_in_the_others(tmp_path: Path) 
     ]
     assert distill(out, *options) == 0
     events = EventAccumulator(str(out)).Reload()
-    seconds = [event.value for event in events.Scalars("seconds/agent")]
+    seconds = [event.value for event in events.Scalars("time/agent_seconds")]
     assert len(seconds) == 24 - 8  # the warm-up is 2 epochs, so the first to learn is the 9th
     learning = [epoch for epoch, (one, two) in enumerate(itertools.pairwise([0.0, *seconds]), start=9) if two > one]
     assert learning == [9, 10]  # the update on the 9th epoch's rollout falls into the 10th
@@ -284,7 +284,7 @@ def test_the_papers_preset_is_a_config_that_options_come_before(tmp_path: Path) 
 def test_off_policy_agents_draw_their_losses_too(agent: str, tmp_path: Path) -> None:
     assert distill(tmp_path / "a", "--agent", agent) == 0
     events = EventAccumulator(str(tmp_path / "a")).Reload()
-    assert "agent/actor_loss" in events.Tags()["scalars"]
+    assert "train/actor_loss" in events.Tags()["scalars"]
 
 
 def test_another_run_in_the_folder_is_not_lost(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

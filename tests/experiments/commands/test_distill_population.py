@@ -234,7 +234,7 @@ def test_an_agent_acts_for_all_students(tmp_path: Path) -> None:
     assert told["temperature_from"] == "ppo-around-anneal"
     assert told["agent_seconds"] > 0.0
     events = EventAccumulator(str(tmp_path)).Reload()
-    assert "agent/value_loss" in events.Tags()["scalars"]
+    assert "train/value_loss" in events.Tags()["scalars"]
 
 
 def test_a_member_that_diverges_ends_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
