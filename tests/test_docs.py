@@ -36,7 +36,7 @@ tables = _load_tables()
 DOCUMENTS = [document for document in tables.DOCUMENTS if document.parent.name != "reference"]
 RESULTS = ROOT / "docs" / "results.md"
 FIGURE = re.compile(r"\d\.\d|\d %|\d ×|\d ms")
-SETTINGS = {"docs/guides/population.md", "docs/guides/swap_parts.md", "docs/methods.md"}
+SETTINGS = {f"docs/{name}.md" for name in ("guides/population", "guides/swap_parts", "guides/training", "methods")}
 """Documents whose tables hold no results but values of options."""
 
 

@@ -56,7 +56,7 @@ class Anneal(Rule):
         first: temperature of the run's first update; None takes 3s, and for a detector's regions 2.
         last: temperature at its end; None takes 0.35s, and for regions 0.5.
         shape: ``linear``, or ``cosine``, where the share is ½ (1 - cos(π · progress)).
-        regions: first and last for a detector's regions, apart from those of images.
+        regions: first and last for a detector's regions, apart from those of images: two values, or such as ``2:0.5``.
         cold_below: number of epochs below which a run of images starts colder, at first · √(epochs / cold_below). None
             is 10, or 0, which is never, if ``first`` is given.
     """
@@ -66,7 +66,7 @@ class Anneal(Rule):
         first: float | str | None = None,
         last: float | str | None = None,
         shape: str = ANNEAL_SHAPE,
-        regions: tuple[float | str, float | str] | None = None,
+        regions: tuple[float | str, float | str] | str | None = None,
         cold_below: float | None = None,
     ) -> None:
         super().__init__()

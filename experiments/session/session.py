@@ -202,7 +202,7 @@ class DistillSession:
         """Write a student, with what is needed to make it again if it was made by name."""
         splits, options = self.run.splits, self.config.run.networks.student_options
         if self.objects.student is None:
-            of_data = (splits.num_classes, splits.image_shape, options, splits.train.preprocessing.constants)
+            of_data = (splits.num_classes, splits.image_shape, options, splits.train.normalization)
             save_network(path, weights, self.student_name, *of_data)
         else:
             write_tensors(path, weights)

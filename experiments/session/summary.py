@@ -24,6 +24,7 @@ from experiments.session.provenance import ACCURACY, metric_of, processor, versi
 from experiments.session.session import DistillSession
 from rlkd_env.data import ImageSet, count_duplicates
 from rlkd_env.errors import UsageError
+from rlkd_env.models.ensemble import Teachers
 from rlkd_env.models.normalization import Renormalized
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.run import DistillationRun
@@ -164,13 +165,19 @@ def _data_figures(run: DistillationRun, test: ImageSet | None) -> dict[str, int 
 
 
 def _normalization(run: DistillationRun) -> dict[str, Any]:
-    """Return the mean and standard deviation that the student's and the teacher's images are normalised by."""
+    """Return the mean and standard deviation that images are normalised by: the student's, and each teacher's."""
     preprocessing = run.splits.train.preprocessing
     given = {"mean": list(preprocessing.mean), "std": list(preprocessing.std)}
-    if not isinstance(run.teacher, Renormalized):
-        return {"student": given, "teacher": given}
-    mean, std = run.teacher.constants
-    return {"student": given, "teacher": {"mean": list(mean), "std": list(std)}}
+
+    def of(network: nn.Module) -> dict[str, Any]:
+        if not isinstance(network, Renormalized):
+            return given
+        mean, std = network.constants
+        return {"mean": list(mean), "std": list(std)}
+
+    if isinstance(run.teacher, Teachers):
+        return {"student": given, "teacher": [of(network) for network in run.teacher.networks]}
+    return {"student": given, "teacher": of(run.teacher)}
 
 
 def show_results(session: DistillSession) -> None:

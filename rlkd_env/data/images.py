@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rlkd_env.data.augmentation import PLAIN, Preprocessing
 from rlkd_env.data.boxes import Boxes
+from rlkd_env.data.normalization import NORMALIZATIONS, Constants, for_channels
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -53,6 +54,16 @@ class ImageSet(ABC):
     def is_within_unit(self) -> bool:
         """Whether pixels are known to be from 0 to 1 before they are normalised."""
         return True
+
+    @property
+    def normalization(self) -> Constants | None:
+        """The mean and standard deviation of every channel that pixels from 0 to 1 are normalised by.
+
+        Without any they are 0 and 1; None if images come normalised already.
+        """
+        if self.preprocessing.mean:
+            return self.preprocessing.mean, self.preprocessing.std
+        return for_channels(NORMALIZATIONS["none"], self.image_shape[0]) if self.is_within_unit else None
 
     @abstractmethod
     def take(self, positions: Tensor, view: int | None = None) -> Tensor:

@@ -65,7 +65,7 @@ class CoefficientRule:
     first: float | str | None = None
     last: float | str | None = None
     shape: str = ANNEAL_SHAPE
-    regions: tuple[float | str, float | str] | None = None
+    regions: tuple[float | str, float | str] | str | None = None
     cold_below: float | None = None
     state: InstanceState = field(init=False, repr=False, compare=False)
     schedule: AnnealedTemperature = field(init=False, repr=False, compare=False)

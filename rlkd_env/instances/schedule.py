@@ -41,8 +41,8 @@ class AnnealedTemperature:
             None takes the default, :data:`~rlkd_env.utils.choices.ANNEAL_IMAGES`.
         last: temperature at its end, likewise.
         shape: how it falls in between: a name in :data:`SHAPES`.
-        regions: both ends for a detector's regions; None takes ``first`` and ``last``, and where those are None,
-            :data:`~rlkd_env.utils.choices.ANNEAL_REGIONS`.
+        regions: both ends for a detector's regions, as two values or a text such as ``2:0.5``; None takes ``first`` and
+            ``last``, and where those are None, :data:`~rlkd_env.utils.choices.ANNEAL_REGIONS`.
         cold_below: number of epochs below which a run of images starts colder, at ``first · √(epochs / cold_below)``,
             because there is no time to match soft targets first; 0 never does. None is 0 where ``first`` is given, and
             else the default.
@@ -51,6 +51,7 @@ class AnnealedTemperature:
         UsageError: if a temperature is not positive and finite, or the shape is unknown.
 
     Example:
+        >>> import torch
         >>> outputs = InstanceOutputs(torch.zeros(2, 2), torch.tensor([[6.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 1]))
         >>> AnnealedTemperature("2s", "0.5s").of(outputs)  # deviations 3 and 1, 2 in the mean
         tensor([4., 4.])
@@ -59,14 +60,15 @@ class AnnealedTemperature:
     first: float | str | None = None
     last: float | str | None = None
     shape: str = ANNEAL_SHAPE
-    regions: tuple[float | str, float | str] | None = None
+    regions: tuple[float | str, float | str] | str | None = None
     cold_below: float | None = None
 
     def __post_init__(self) -> None:
         if self.regions is not None:
-            if not isinstance(self.regions, tuple | list) or len(self.regions) != 2:
-                raise UsageError(f"the temperatures of regions must be two, the first and the last, not {self.regions}")
-            object.__setattr__(self, "regions", tuple(self.regions))
+            ends = self.regions.split(":") if isinstance(self.regions, str) else self.regions
+            if not isinstance(ends, tuple | list) or len(ends) != 2:
+                raise UsageError(f"the temperatures of regions must be two, such as 2:0.5, not {self.regions}")
+            object.__setattr__(self, "regions", tuple(ends))
         for bound in (self.first, self.last, *(self.regions or ())):
             if bound is not None:
                 split_temperature(bound)
@@ -99,7 +101,7 @@ class AnnealedTemperature:
 
     def ends(self, are_regions: bool) -> tuple[float | str, float | str]:
         """Return the temperatures at the start and at the end, defaults filled in."""
-        if are_regions and self.regions is not None:
+        if are_regions and isinstance(self.regions, tuple):  # as it is once it was checked
             return self.regions
         first, last = ANNEAL_REGIONS if are_regions else ANNEAL_IMAGES
         return first if self.first is None else self.first, last if self.last is None else self.last

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from rlkd_env.data import DataSource, Splits, TaskName
-from rlkd_env.data.normalization import AUTO, NORMALIZATIONS, Constants, for_channels, read_normalization
+from rlkd_env.data.normalization import AUTO, Constants, for_channels, read_normalization
 from rlkd_env.errors import UsageError
 from rlkd_env.methods import check_method
 from rlkd_env.models import create_model
@@ -103,8 +103,8 @@ def normalized_teacher(
         return teacher
     if task == "detection":
         raise UsageError("--teacher-normalization is for classifiers: leave it out")
-    preprocessing, channels = splits.train.preprocessing, splits.image_shape[0]
-    if not preprocessing.mean and not splits.train.is_within_unit:
+    given, channels = splits.train.normalization, splits.image_shape[0]
+    if given is None:
         if wanted is None:
             tell("the images come normalised already: it is taken that they are normalised as the teacher's were")
             return teacher
@@ -112,8 +112,6 @@ def normalized_teacher(
             "the images come normalised already, so that the teacher's cannot be normalised otherwise: return them "
             "from 0 to 1, and name the student's constants with --normalization"
         )
-    given = (preprocessing.mean, preprocessing.std) if preprocessing.mean else NORMALIZATIONS["none"]
-    given = for_channels(given, channels)
     constants = wanted or own
     assert constants is not None
     if (channels, len(constants[0])) != (1, 3):  # a teacher of colour images gets the grey ones three times

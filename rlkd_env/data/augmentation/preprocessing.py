@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rlkd_env.data.augmentation.changes import NO_CHANGES, ImageChanges
-from rlkd_env.data.normalization import Constants
 from rlkd_env.utils.randomness import generators_kept, seed_generators
 from rlkd_env.utils.seeds import mixed_seed, seeded_generator
 
@@ -42,11 +41,6 @@ class Preprocessing:
             return values / scale if scale != 1.0 else values
         mean, std = (_per_channel(constants, scale, pixels.device) for constants in (self.mean, self.std))
         return (values - mean) / std
-
-    @property
-    def constants(self) -> Constants | None:
-        """The mean and standard deviation of every channel, or None if images are not normalised here."""
-        return (self.mean, self.std) if self.mean else None
 
     @property
     def is_random(self) -> bool:

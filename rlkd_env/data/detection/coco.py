@@ -80,6 +80,15 @@ def _image_folder(path: Path, root: Path) -> Path:
     return next((folder for folder in folders if (folder / name).is_file()), path.parent)
 
 
+def _find_image(name: str, folder: Path, beside: Path) -> Path:
+    """Return an image's path: relative to its folder, or, as some tools write it, to the file of annotations.
+
+    Windows' separators are understood too.
+    """
+    tries = [folder / name, beside / name, folder / name.replace("\\", "/"), beside / name.replace("\\", "/")]
+    return next((path for path in tries if path.is_file()), tries[0])
+
+
 def read_coco(path: Path, folder: Path) -> AnnotatedFiles:
     """Read a JSON file in COCO's format whose file names are relative to a folder."""
     content = read_json(path, limit=_LARGEST_FILE)
@@ -90,7 +99,7 @@ def read_coco(path: Path, folder: Path) -> AnnotatedFiles:
     places: dict[Any, int] = {}
     for identity, row, where in _rows(content, "images", path):
         places[identity] = len(places)
-        files.paths.append(folder / _value(row, "file_name", "text", where))
+        files.paths.append(_find_image(_value(row, "file_name", "text", where), folder, path.parent))
         columns, rows = (int(_value(row, side, "whole number", where)) for side in ("width", "height"))
         if columns < 1 or rows < 1:
             raise UsageError(f"{where} has no area: it is {columns} by {rows}")

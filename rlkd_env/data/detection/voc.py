@@ -91,6 +91,8 @@ def _object(found: dict[str, Any]) -> tuple[tuple[float, float, float, float], i
     left, top, right, bottom = (float(found["bndbox"][side]) for side in ("xmin", "ymin", "xmax", "ymax"))
     corners = (left - 1.0, top - 1.0, right, bottom)
     if found["name"] not in CLASS_NAMES:
-        raise ValueError(f"{found['name']!r} is not one of its classes")
+        raise ValueError(
+            f"{found['name']!r} is not one of its classes; data of your own can be brought into COCO's or YOLO's form"
+        )
     area = (right - left + 1.0) * (bottom - top + 1.0)
     return corners, CLASS_NAMES.index(found["name"]) + 1, found.get("difficult") == "1", area

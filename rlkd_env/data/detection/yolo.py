@@ -15,20 +15,25 @@ from rlkd_env.data.decoding import image_suffixes, size_as_seen
 from rlkd_env.data.detection.files import AnnotatedFiles, DetectionFiles
 from rlkd_env.data.splits import Part
 from rlkd_env.errors import UsageError
+from rlkd_env.utils.notices import tell
 
 _PARTS: dict[Part, tuple[str, ...]] = {"train": ("train",), "validation": ("val", "valid"), "test": ("test",)}
 """The keys of the parts in the YAML file."""
+_MOST_CLASSES = 10_000
+_LARGEST_SHARE = 1.1
+"""Corners of polygons lie a little outside of images here and there."""
 
 
 class YOLO(DetectionFiles):
     """ROOT/data.yaml, which names the classes and the parts' images, and a file of labels for each of these.
 
     The YAML file is the only one in ROOT, that named by the option ``annotations``, or the data path itself. It holds
-    ``names`` (a list, or a mapping from 0), ``train`` and perhaps ``val`` and ``test``: a folder of images, a text file
-    that lists them, or several of these, relative to its ``path`` or to itself. The labels of ``images/x.jpg`` are in
-    ``labels/x.txt``, a line an object: its class from 0, and centre, width and height as shares of the image's, or the
-    corners of a polygon, whose box is taken. An image without such a file has no objects. Validation images are drawn
-    from the training images if there are none.
+    ``names`` (a list, or a mapping from 0; without them classes are called by their numbers below ``nc``), ``train``
+    and perhaps ``val`` and ``test``: a folder of images, a text file that lists them, or several of these, relative to
+    its ``path`` or to itself. The labels of ``images/x.jpg`` are in ``labels/x.txt``, a line an object: its class from
+    0, and centre, width and height as shares of the image's, or the corners of a polygon, whose box is taken. Keypoints
+    (``kpt_shape``) are passed over. An image without such a file has no objects, which is told. Validation images are
+    drawn from the training images if there are none.
     """
 
     def find(self, part: Part) -> AnnotatedFiles | None:
@@ -37,12 +42,17 @@ class YOLO(DetectionFiles):
         entry = next((content[key] for key in _PARTS[part] if content.get(key)), None)
         if entry is None:
             return None
-        names = _class_names(content.get("names"), self._file)
+        names = _class_names(content.get("names"), content.get("nc"), self._file)
         files = AnnotatedFiles(f"the {part} images of {self._file}", names)
-        for path in _images(entry, self._base, self._file):
-            _add(files, path)
+        has_keypoints = content.get("kpt_shape") is not None
+        without = [path for path in _images(entry, self._base, self._file) if not _add(files, path, has_keypoints)]
         if not files.paths:
             raise UsageError(f"{self._file} names no images under {part}")
+        if without:
+            tell(
+                f"{files.name}: {len(without)} of {len(files.paths)} have no file of labels, such as "
+                f"{_labels_of(without[0])}, and so no objects"
+            )
         return files
 
     @cached_property
@@ -80,11 +90,18 @@ class YOLO(DetectionFiles):
         return base if base.is_dir() else self._file.parent  # the path on another machine
 
 
-def _class_names(names: Any, file: Path) -> tuple[str, ...]:
-    if isinstance(names, dict) and set(names) == set(range(len(names))):
-        names = [names[number] for number in range(len(names))]
+def _class_names(names: Any, count: Any, file: Path) -> tuple[str, ...]:
+    """Return the classes' names; ``count`` is what the file says of their number, or None."""
+    if names is None and isinstance(count, int) and 0 < count <= _MOST_CLASSES:
+        names = list(range(count))
+    if isinstance(names, dict):
+        numbered = {str(number): name for number, name in names.items()}
+        expected = list(map(str, range(len(names))))
+        names = [numbered[number] for number in expected] if numbered.keys() == set(expected) else None
     if not isinstance(names, list) or not names:
         raise UsageError(f"{file} needs the classes' names, as a list or counted from 0")
+    if count not in (None, len(names)):
+        raise UsageError(f"{file} names {len(names)} classes, but says that there are {count} (nc)")
     return tuple(map(str, names))
 
 
@@ -108,8 +125,8 @@ def _images(entry: Any, base: Path, file: Path) -> Iterator[Path]:
             yield path.parent / line.strip()
 
 
-def _add(files: AnnotatedFiles, path: Path) -> None:
-    """Add an image and its objects."""
+def _add(files: AnnotatedFiles, path: Path, has_keypoints: bool) -> bool:
+    """Add an image and its objects; return whether it has a file of labels."""
     try:
         with Image.open(path) as image:
             width, height = size_as_seen(image)
@@ -119,13 +136,15 @@ def _add(files: AnnotatedFiles, path: Path) -> None:
     files.paths.append(path)
     files.sizes.append((width, height))
     if not labels.is_file():
-        return
+        return False
     for number, line in enumerate(labels.read_text(encoding="utf-8-sig").splitlines(), start=1):
         if line.strip():
-            name, shares = _read_line(line, f"{labels}, line {number}", len(files.class_names))
+            where = f"{labels}, line {number}"
+            name, shares = _read_line(line, where, len(files.class_names), has_keypoints)
             left, top, right, bottom = (share * side for share, side in zip(shares, (width, height) * 2, strict=True))
             corners = (left, top, right, bottom)
             files.rows.append((place, corners, name + 1, False, (right - left) * (bottom - top)))
+    return True
 
 
 def _labels_of(path: Path) -> Path:
@@ -137,7 +156,9 @@ def _labels_of(path: Path) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
-def _read_line(line: str, where: str, num_classes: int) -> tuple[int, tuple[float, float, float, float]]:
+def _read_line(
+    line: str, where: str, num_classes: int, has_keypoints: bool
+) -> tuple[int, tuple[float, float, float, float]]:
     """Return an object's class from 0, and its corners as shares of the image's width and height."""
     try:
         name, *numbers = map(float, line.split())
@@ -145,6 +166,7 @@ def _read_line(line: str, where: str, num_classes: int) -> tuple[int, tuple[floa
         raise UsageError(f"{where} holds other things than numbers: {line.strip()[:40]!r}") from None
     if not name.is_integer() or not 0 <= name < num_classes:
         raise UsageError(f"{where} is of class {name:g}, but there are {num_classes} classes, counted from 0")
+    numbers = numbers[:4] if has_keypoints else numbers
     if not all(map(math.isfinite, numbers)) or any(abs(number) > 2 for number in numbers):
         raise UsageError(f"{where} holds pixels: centre, width and height must be shares of the image's")
     if len(numbers) == 4:
@@ -152,5 +174,7 @@ def _read_line(line: str, where: str, num_classes: int) -> tuple[int, tuple[floa
         return int(name), (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
     if len(numbers) < 6 or len(numbers) % 2:
         raise UsageError(f"{where} needs four numbers after the class, or the corners of a polygon, not {len(numbers)}")
+    if max(numbers) > _LARGEST_SHARE:
+        raise UsageError(f"{where} holds no polygon, whose corners are shares of the image's sides, from 0 to 1")
     xs, ys = numbers[::2], numbers[1::2]
     return int(name), (min(xs), min(ys), max(xs), max(ys))

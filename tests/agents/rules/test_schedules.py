@@ -44,10 +44,13 @@ def test_regions_have_ends_of_their_own() -> None:
     given = at(0.0), replace(at(0.0), further_loss=torch.zeros(12))
     rule = Anneal(8, 2, regions=(4, 1))
     assert [float(rule(outputs).student[0]) for outputs in given] == [8.0, 4.0]
-    with pytest.raises(UsageError, match="temperatures of regions must be two"):
-        Anneal(regions=(1,))
-    with pytest.raises(UsageError, match="must be positive"):
-        Anneal(regions=(1, 0))
+    assert create_rule("anneal", {"regions": "4:0.5s"}).schedule.regions == ("4", "0.5s")
+    for wrong in ((1,), "1", "1:2:3", 5):
+        with pytest.raises(UsageError, match="temperatures of regions must be two"):
+            Anneal(regions=wrong)
+    for wrong in ((1, 0), "1:cold"):
+        with pytest.raises(UsageError, match=r"must be positive|is no temperature"):
+            Anneal(regions=wrong)
 
 
 def test_annealing_is_in_units_of_the_batchs_teacher() -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from image_files import pixels
 
+from rlkd_env.data import MemoryImages
 from rlkd_env.errors import UsageError
 from rlkd_env.models import create_model, save_network
 from rlkd_env.models.ensemble import Teachers
@@ -57,6 +58,18 @@ def test_what_is_asked_for_comes_before_and_the_same_constants_need_nothing(tmp_
     words = [str(number) for values in OWN for number in values]
     assert not isinstance(run_with(tmp_path, path, normalization=words).teacher, Renormalized)
     assert not isinstance(run_with(tmp_path, teacher_file(tmp_path, "old", constants=None)).teacher, Renormalized)
+
+
+def test_a_teacher_of_pixels_from_0_to_1_says_so(tmp_path: Path) -> None:
+    """Its file holds the constants 0 and 1, whatever other data are normalised by."""
+    run = run_with(tmp_path, teacher_file(tmp_path, constants=((0.0,) * 3, (1.0,) * 3)))
+    train = run.splits.train
+    assert train.normalization == (train.preprocessing.mean, train.preprocessing.std)
+    raw = train.pixels[:5].float() / 255
+    assert isinstance(run.teacher, Renormalized)
+    torch.testing.assert_close(run.teacher(train.take(torch.arange(5))), run.teacher.network(raw), rtol=1e-4, atol=1e-4)
+    plain = MemoryImages(train.pixels, train.labels)
+    assert plain.normalization == ((0.0,) * 3, (1.0,) * 3)
 
 
 @pytest.mark.parametrize("constants", [((0.1,), (0.0,)), ((0.1, 0.2), (1.0, 1.0)), "x", ((float("nan"),), (1.0,))])

@@ -249,3 +249,13 @@ def test_annotations_may_have_names_of_their_own(images: str, tmp_path: Path) ->
         source_of(tmp_path, annotations=("labels/none.json",)).splits()
     with pytest.raises(UsageError, match="at most 3 --annotations"):
         source_of(tmp_path, annotations=("a", "b", "c", "d")).splits()
+
+
+@pytest.mark.parametrize("form", ["images/{}", "images\\{}", "./{}"])
+def test_images_may_be_named_from_the_file_of_annotations(form: str, tmp_path: Path) -> None:
+    expected = training_set(write_parts(tmp_path, train=20)).images
+    content = json.loads((tmp_path / "train.json").read_text())
+    for row in content["images"]:
+        row["file_name"] = form.format(row["file_name"])
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    assert torch.equal(training_set(tmp_path).images, expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def yolo(root: Path, **options: object) -> DataSource:
     return create_source(DataConfig(**settings))
 
 
-@pytest.mark.parametrize("names", [["cat", "dog"], {0: "cat", 1: "dog"}])
+@pytest.mark.parametrize("names", [["cat", "dog"], {0: "cat", 1: "dog"}, {"1": "dog", "0": "cat"}])
 @pytest.mark.parametrize(
     "folders",
     [
@@ -138,3 +139,34 @@ def test_other_yaml_files_are_refused(content: Any, message: str, tmp_path: Path
     (root / "data.yaml").write_text("{")
     with pytest.raises(UsageError, match="cannot be read as YAML"):
         yolo(root).splits()
+
+
+def test_classes_without_names_are_called_by_their_numbers(tmp_path: Path) -> None:
+    write_yolo(tmp_path, {"train": "images"})
+    (tmp_path / "data.yaml").write_text("train: images\nnc: 3\n")
+    assert yolo(tmp_path).class_names == ("0", "1", "2")
+    (tmp_path / "data.yaml").write_text("train: images\nnc: 3\nnames: [cat, dog]\n")
+    with pytest.raises(UsageError, match=r"names 2 classes, but says that there are 3 \(nc\)"):
+        yolo(tmp_path).splits()
+
+
+def test_keypoints_are_no_polygon(tmp_path: Path) -> None:
+    line, plain = f"0 {SHARES} 0.1 0.1 2 0.3 0.2 2\n", f"0 {SHARES}\n"
+    boxes = []
+    for name, text, more in (("pose", line, {"kpt_shape": [2, 3]}), ("plain", plain, {})):
+        root = write_yolo(tmp_path / name, {"train": "images"}, **more)
+        for path in (root / "labels").iterdir():
+            path.write_text(text)
+        boxes.append(yolo(root).training_images()[0].boxes.corners)
+    assert torch.equal(*boxes)
+    (tmp_path / "pose" / "data.yaml").write_text("train: images\nnames: [cat, dog]\n")
+    with pytest.raises(UsageError, match="holds no polygon"):
+        yolo(tmp_path / "pose").splits()
+
+
+def test_images_without_labels_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_yolo(tmp_path, {"train": "images"})
+    for path in sorted((root / "labels").iterdir())[:7]:
+        path.unlink()
+    yolo(root).training_images()
+    assert re.search(r"7 of 20 have no file of labels, such as \S*labels/000.txt, and so", capsys.readouterr().err)
