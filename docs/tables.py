@@ -13,6 +13,7 @@ A table stands below a comment that names its data:
 * ``<!-- data: ranking -->``: how students on frozen features rank rules (``docs/results/frozen_features``);
 * ``<!-- data: policy -->`` and ``<!-- data: convolutional_policy -->``: what the package's policy gains on the tasks
   that it was trained on, and for convolutional students;
+* ``<!-- data: rule_cost -->``: what rules and agents cost beside a fixed temperature (``docs/results/rule_cost``);
 * ``<!-- data: gpu -->``: what ``rlkd bench`` measured on a GPU, ``<!-- data: agent_cost -->``: what agents cost there;
 * ``<!-- data: learning -->``: what agents learn within a run of the toy, ``<!-- data: learning digits -->``: with what
   discount on Digits (``docs/results/learning``);
@@ -45,9 +46,12 @@ sys.path.insert(0, str(ROOT))  # the results are read with this checkout's code
 
 from experiments.compare.rows import COMPARISON_FILE
 from experiments.compare.statistics import estimate_mean
+from experiments.config import DistillConfig
+from experiments.report.run.expected import EXPECTED_FILE, IDENTITY
 
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 RESULTS = ROOT / "docs" / "results"
+EXPECTED = ROOT / "experiments" / "report" / "run" / EXPECTED_FILE
 TRAINED = ROOT / "agents" / "learned" / "pretrained" / "training.json"
 LABELS = {
     "annealing (the default)": "anneal",
@@ -121,12 +125,14 @@ def _fill(source: str) -> Fill:
     name, _, part = source.partition(" ")
     if source == "costs":
         return _cost_on
+    if source == "rule_cost":
+        return lambda column, row: _cost_of_rule(read("rule_cost", "cost.json")[TASKS[column]].get(arm_of(row[0])))
     if source == "tasks":
         return _of_task
     if source in ("anneal", "few_epochs"):
         return {"anneal": _of_sweep, "few_epochs": _of_few_epochs}[source]
-    if name == "pretrained":
-        return _of_training
+    if name in ("pretrained", "which_student", "threads"):
+        return {"pretrained": _of_training, "which_student": _of_kept, "threads": _of_threads}[name]
     if name in ("gpu", "agent_cost", "decoding"):
         return {"gpu": _of_bench, "agent_cost": _of_agent, "decoding": _of_decoding}[name]
     if name == "learning":
@@ -329,6 +335,30 @@ def _of_agent_for_all(column: str, row: Cells) -> str:
     return difference(known["difference"](of_all[column.removesuffix(" over it")], alone))
 
 
+def _of_kept(column: str, row: Cells) -> str:
+    """A row a task; columns are what else may be kept of a run, against the student of the last epoch."""
+    task = row[0].strip("`")
+    with (RESULTS / "which_student" / "kept.csv").open() as file:
+        runs = [line for line in csv.DictReader(file) if line["task"] == task]
+    if column == "runs":
+        return str(len(runs))
+    candidate = {
+        "best accuracy": "best_accuracy",
+        "best loss": "best_loss",
+        "mean weights of the last tenth": "mean_0.1",
+    }[column]
+    found = estimate_mean([(float(run[candidate]) - float(run["last"])) / 100.0 for run in runs])
+    return difference({"mean": found.mean, "interval": found.interval})
+
+
+def _of_threads(column: str, row: Cells) -> str:
+    with (RESULTS / "threads" / "threads.csv").open() as file:
+        found = {line["threads"]: line for line in csv.DictReader(file) if line["student"] == row[0]}
+    if column == "operations":
+        return f"{float(found['1']['operations']):.1e}"
+    return "{least_ms} to {greatest_ms}".format(**found[column[0]])
+
+
 def _of_ranking(column: str, row: Cells) -> str:
     found = script("frozen_features/rank_rules")["correlations"]()[row[0].strip("`")]
     return f"{found[('schedules', 'random rules', 'their instance terms').index(column)]:.2f}"
@@ -399,6 +429,12 @@ def _of_decoding(column: str, row: Cells) -> str:
     return f"{percent(float(found['share_of_values']), 1)} %"
 
 
+def _cost_of_rule(found: dict[str, float] | None) -> str:
+    if found is None:
+        return "–"
+    return "{cost_ratio:.2f} × ({cost_ratio_min:.2f} to {cost_ratio_max:.2f})".format(**found)
+
+
 def _of_reward(content: dict[str, Any], column: str, row: Cells) -> str:
     reward = content["rewards"][arm_of(row[0])]
     if column == "time of an update":
@@ -419,7 +455,40 @@ def _of_credit(calibrators: dict[str, Any], column: str, row: Cells) -> str:
     return "undefined" if value is None else f"{value:.2f}"
 
 
+EXPECTED_ARMS = {
+    "student alone": "student_alone",
+    "fixed temperature, the best in hindsight": "",
+    "annealing (the default)": "anneal",
+    "PPO around annealing": "ppo-anneal",
+}
+"""The arms that the page of a run is held against, by their names there; the best fixed one differs by task."""
+
+
+def expected() -> list[dict[str, Any]]:
+    """Return what ``rlkd report`` says that a run's task gives: of every task of the large comparison."""
+    content, usual = read("all"), DistillConfig().settings()
+    tasks = []
+    for task, options in content["tasks"].items():
+        found, arms = content["statistics"][task], {}
+        for label, arm in EXPECTED_ARMS.items():
+            name = arm or found["last"]["best_fixed"]
+            mean = found["last"]["arms"].get(name, {}).get("mean")
+            if mean is not None and mean["interval"] is not None:
+                label = label if arm else f"{label} ({name})"
+                arms[label] = [round(100.0 * value, 2) for value in (mean["mean"], *mean["interval"])]
+        settings = {name: options.get(name, usual[name]) for name in IDENTITY}
+        seeds = found["runs"][found["baseline"]]["count"]
+        tasks.append({"task": task, "settings": settings, "seeds": seeds, "arms": arms})
+    return tasks
+
+
+def expected_text() -> str:
+    """Return the content of the file that holds them."""
+    return json.dumps(expected(), indent=1) + "\n"
+
+
 if __name__ == "__main__":
+    EXPECTED.write_text(expected_text())
     for document in DOCUMENTS:
         written = filled(document.read_text())
         if written != document.read_text():

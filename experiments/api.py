@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from agents.learned import TemperaturePolicy
@@ -20,6 +21,7 @@ from experiments.session.objects import read_objects
 from experiments.session.prepare import prepare
 from experiments.session.session import DistillSession
 from experiments.session.summary import complete
+from experiments.threads import using_threads
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.randomness import load_random_state, random_state
 from rlkd_env.utils.trust import believing, module_paths, trusted_paths
@@ -35,10 +37,10 @@ class DistillationResult:
     """What a distillation gives.
 
     Attributes:
-        student: the student of the epoch with the best validation accuracy, as a plain network in evaluation mode on
-            the CPU; of a population, what ``keep`` asks for.
+        student: the student of the last epoch, or with ``keep_epoch="best"`` of the best one on the validation images,
+            as a plain network in evaluation mode on the CPU; of a population, what ``keep`` asks for.
         last_student: the student of the last epoch, likewise; of a population, that of the best member.
-        members: the best students of a population's members by their names, likewise; a run of one student has none.
+        members: the students of a population's members by their names, likewise; a run of one student has none.
         validation_accuracy: the accuracy of ``student`` on the validation images; of a detector, its AP.
         test_accuracy: the same on the test images, which nothing has been chosen by; None without test images.
         teacher_test_accuracy: the teacher's accuracy on the test images; None without test images.
@@ -168,8 +170,9 @@ def distill(
             check_folder(config.folder, config.output.overwrite, config.output.resume)
             if config.output.resume and (config.folder / SUMMARY_FILE).is_file():
                 raise UsageError(f"the run in {folder} is finished already")
-        session = prepare(config, objects, writes=folder is not None)
-        return _result(session, complete(session))
+        with using_threads(torch.get_num_threads()):
+            session = prepare(config, objects, writes=folder is not None, chooses_threads=True)
+            return _result(session, complete(session))
 
 
 def _named(words: tuple[Any, ...], settings: Mapping[str, Any]) -> frozenset[str] | None:

@@ -10,15 +10,15 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import tyro
-
 from experiments import config as configs
 from experiments.config.common import CommandConfig
 from experiments.config.presets import laid_over, read_config_file, read_layers
+from experiments.help import HELP, HELP_ALL, VERSION, command_help, commands_help
 from experiments.parsing import named_options, parse_options, renamed_arguments
 from experiments.session.folder import CONFIG_FILE
 from experiments.shadowing import check_agents
 from experiments.signals import exit_code, ignore_signals, raise_on_signals, raised, tell_stop
+from rlkd_env import __version__
 from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.utils.processes import is_first_process, started_processes
 from rlkd_env.utils.trust import believing, module_paths, trusted_paths
@@ -32,15 +32,13 @@ _COMMANDS: dict[str, type[CommandConfig]] = {
     "compare": configs.CompareConfig,
     "validate": configs.ValidateConfig,
     "report": configs.ReportConfig,
+    "board": configs.BoardConfig,
+    "evaluate": configs.EvaluateConfig,
     "export": configs.ExportConfig,
 }
 """Options by command. Command NAME is run by the function ``run_NAME`` of the module ``experiments.commands.NAME``,
 which is imported only then."""
 _MODULES = {"bench": "experiments.commands.bench.command", "train-agent": "experiments.commands.train_agent.command"}
-_DESCRIPTION = (
-    "Knowledge distillation in which a reinforcement-learning agent sets every instance's temperature. "
-    "With --debug, any command shows the traceback of an error."
-)
 DEBUG = "--debug"
 """Option of all commands that shows the traceback of an error."""
 _LONGEST_MESSAGE = 500
@@ -52,6 +50,7 @@ def parse(arguments: Sequence[str]) -> CommandConfig:
     if command not in _COMMANDS:
         raise _no_command(command)
     kind, rest, prog = _COMMANDS[command], renamed_arguments(rest), f"rlkd {command}"
+    _show_help(command, kind, rest)
     if not kind.presets:
         return parse_options(kind, rest, prog)
     given = named_options(rest)
@@ -61,21 +60,23 @@ def parse(arguments: Sequence[str]) -> CommandConfig:
 
 
 def _no_command(command: str) -> UsageError:
-    """Return the error for what is no command, or show the help that is asked for and leave."""
-    if command in ("-h", "--help"):
-        shown = {name: _documented(kind) for name, kind in _COMMANDS.items()}
-        tyro.extras.subcommand_cli_from_dict(shown, prog="rlkd", description=_DESCRIPTION, args=["--help"])
+    """Return the error for what is no command, or show what is asked for and leave."""
+    if command in (*HELP, HELP_ALL):
+        print(commands_help(_COMMANDS))
+        sys.exit(0)
+    if command == VERSION:
+        print(f"rlkd {__version__}")
+        sys.exit(0)
     if not command:
         return UsageError(f"a command is missing: {', '.join(_COMMANDS)}; rlkd --help tells what they do")
     return unknown_name("command", command, _COMMANDS)
 
 
-def _documented(kind: type[CommandConfig]) -> Callable[[], None]:
-    def command() -> None:
-        """Stand for the command in the list of all; its options are read only when it is named."""
-
-    command.__doc__ = kind.__doc__
-    return command
+def _show_help(command: str, kind: type[CommandConfig], arguments: Sequence[str]) -> None:
+    """Show the help of a command and leave, if it is asked for."""
+    if HELP_ALL in arguments or any(flag in arguments for flag in HELP):
+        print(command_help(command, kind, is_whole=HELP_ALL in arguments))
+        sys.exit(0)
 
 
 def _layers(kind: type[CommandConfig], given: dict[str, str | None]) -> dict[str, Any]:

@@ -22,6 +22,6 @@ def unknown_name(kind: str, name: object, valid: Iterable[str]) -> UsageError:
     return UsageError(f"unknown {kind} {name!r}.{hint} Valid: {', '.join(names)}")
 
 
-def missing_package(what: str, package: str, extra: str) -> UsageError:
-    """Build the error for an optional package that is not installed."""
-    return UsageError(f"{what} needs {package}: pip install 'rlkd[{extra}]'")
+def missing_package(what: str, *packages: str) -> UsageError:
+    """Build the error for optional packages, by their names on the package index, that are not installed."""
+    return UsageError(f"{what} needs {' and '.join(packages)}: pip install {' '.join(packages)}")

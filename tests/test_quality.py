@@ -58,13 +58,13 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "agents": (("rules",), ("learned",), ("sb3", "recording")),
     "experiments": (
-        ("shadowing", "signals"),
+        ("shadowing", "signals", "next_command", "threads"),
         ("config",),
         ("session",),
         ("compare", "api"),
         ("report",),
         ("commands",),
-        ("parsing",),
+        ("parsing", "help"),
         ("cli",),
         ("__main__",),
     ),
@@ -240,7 +240,7 @@ def test_the_built_wheel_runs_outside_the_checkout(tmp_path: Path) -> None:
     assert where.startswith(str(tmp_path / "site"))
     command = ["-m", "experiments", "distill", "--rule", "fixed", "--epochs", "1", "--no-progress", "--device", "cpu"]
     run(*command, cwd=tmp_path, **site)
-    made = Path("runs", "digits-kd-fixed-seed0")
+    made = Path("runs", "digits-kd-fixed-epochs-1-seed0")
     assert (tmp_path / made / "summary.json").is_file()
     run("-m", "experiments", "report", str(made), cwd=tmp_path, **site)
     assert (tmp_path / made / "report.html").is_file()

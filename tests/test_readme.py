@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from experiments.cli import main, parse
@@ -25,7 +26,18 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs
 WRITTEN = [document for document in DOCUMENTS if document.parent.name != "reference"]
 README = (ROOT / "README.md").read_text()
 ENVIRONMENT = (ROOT / "docs" / "tutorials" / "environment.md").read_text()
-COMMANDS = ("distill", "teacher", "train-agent", "credit", "bench", "compare", "validate", "report")
+COMMANDS = (
+    "distill",
+    "teacher",
+    "train-agent",
+    "credit",
+    "bench",
+    "compare",
+    "validate",
+    "report",
+    "evaluate",
+    "export",
+)
 
 
 def name_of(document: Path) -> str:
@@ -70,7 +82,9 @@ def beside_runs(
             if patched is not None:
                 patched.chdir(folder)
             for options in ([], ["--agent", "ppo"]):
-                assert main(["distill", *options, "--epochs", "3", "--no-progress", "--device", "cpu"]) == 0
+                out = str(DistillConfig.from_keywords(agent=options[1] if options else None).folder)
+                run = ["distill", *options, "--epochs", "3", "--no-progress", "--device", "cpu", "--out", out]
+                assert main(run) == 0
 
     shutil.copytree(make_once("runs-of-documents", fill) / "runs", tmp_path / "runs")
     monkeypatch.chdir(tmp_path)
@@ -118,7 +132,7 @@ def test_every_command_is_understood(
     (tmp_path / "run.yaml").write_text("epochs: 3\n")
     write_files(text, tmp_path)
     for arguments in command_lines(text):
-        if "--help" not in arguments and len(arguments) > (arguments[:1] != ["distill"]):
+        if not {"--help", "--help-all"} & {*arguments} and len(arguments) > (arguments[:1] != ["distill"]):
             parse(arguments)
     for options in re.findall(r"`(--[a-z][^`]*)`", text):
         check_options(shlex.split(options), capsys)
@@ -139,12 +153,40 @@ def check_options(options: list[str], capsys: pytest.CaptureFixture[str]) -> Non
 def help_of(command: str, capsys: pytest.CaptureFixture[str]) -> str:
     if command not in _HELP:
         with pytest.raises(SystemExit):
-            parse([*filter(None, [command]), "--help"])
+            parse([*filter(None, [command]), "--help-all"])
         _HELP[command] = capsys.readouterr().out
     return _HELP[command]
 
 
 _HELP: dict[str, str] = {}
+
+
+def shortened(words: list[str]) -> list[str]:
+    """Train on images of one's own for one epoch only; they are noise, which a teacher cannot learn."""
+    if "mine.npz" not in words:
+        return words
+    if words[0] == "teacher":
+        return ["1" if word == "60" else word for word in words]
+    return [*words, "--epochs", "1", "--force"]
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_run_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As printed, in a fresh folder; only the own images are few, and trained on for one epoch."""
+    monkeypatch.chdir(tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (120, 8, 8), dtype=np.uint8)
+    np.savez("mine.npz", x_train=images, y_train=np.arange(120) % 4)
+    commands = list(command_lines("".join(f"```sh\n{block}```\n" for block in blocks(README, "sh"))))
+    assert len(commands) >= 8
+    for words in map(shortened, commands):
+        if words[0] == "board":  # which ends with Ctrl-C
+            continue
+        assert main(words) == 0, words
+        (following,) = re.findall(r"^next: rlkd (.+)$", capsys.readouterr().out, flags=re.MULTILINE)
+        parse(shlex.split(following))  # what is offered is understood
+    assert len(list(Path("runs").iterdir())) >= 4
 
 
 def test_the_documents_hold_enough_commands_to_be_worth_a_check() -> None:

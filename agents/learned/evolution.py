@@ -125,7 +125,7 @@ class Evolution:
         if fitness not in FITNESS:
             raise unknown_name("fitness", fitness, FITNESS)
         if find_spec("cma") is None:
-            raise missing_package("evolution", "pycma", "evolution")
+            raise missing_package("evolution", "cma")
         if population < 4:
             raise UsageError(f"evolution needs a population of at least 4, not {population}")
         if not deviation > 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from copy import deepcopy
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,10 +12,19 @@ from torch import Tensor
 from agents.recording.timing import PartTimer
 from rlkd_env.runs.hooks import RunHook
 from rlkd_env.runs.run import DistillationRun
+from rlkd_env.utils.choices import KeptEpoch
+
+
+class EpochStudent(NamedTuple):
+    """A student's state dict, its accuracy on the validation images, and its epoch, from 1."""
+
+    weights: dict[str, Tensor]
+    accuracy: float
+    epoch: int
 
 
 class StudentSelection(RunHook):
-    """Keeps two students: that of the last epoch, and that of the best epoch on the validation images.
+    """Holds two students: that of the last epoch, and that of the best epoch on the validation images.
 
     The best epoch is the one with the highest accuracy and, among equals, the lowest loss. A student whose validation
     loss is not finite, or whose weights are not sound, is never kept, so after a divergence both are good ones.
@@ -45,6 +54,15 @@ class StudentSelection(RunHook):
         self.last_accuracy, self.last_loss, self.last_epoch, self.last_student = accuracy, loss, epoch, student
         if self.rank < (accuracy, -loss):
             self.best_accuracy, self.best_loss, self.best_epoch, self.best_student = accuracy, loss, epoch, student
+
+    def of(self, epoch: KeptEpoch) -> EpochStudent | None:
+        """Return the student of the last or of the best epoch; None if there is no good one."""
+        is_last = epoch == "last"
+        weights = self.last_student if is_last else self.best_student
+        if weights is None:
+            return None
+        accuracy, number = (self.last_accuracy, self.last_epoch) if is_last else (self.best_accuracy, self.best_epoch)
+        return EpochStudent(weights, accuracy, number)
 
     @property
     def rank(self) -> tuple[float, float]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from stable_baselines3.common.logger import KVWriter, Logger
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import scalar
 
 from agents.recording.history import RunHistory
 from agents.recording.record import RunRecord
@@ -22,14 +25,20 @@ from rlkd_env.runs.run import DistillationRun
 from rlkd_env.sampling.exploration import Explorer
 
 _PICTURES = 12
-"""The number of pictures in a run; one for every epoch would take as long as the epochs of Digits themselves."""
+"""The greatest number of pictures in a run."""
+_HISTOGRAMS = 40
+"""The greatest number of histograms of temperatures in a run; the quantiles are drawn for every epoch."""
+_SHARE = 0.1
+"""Share of a run's time that its curves may take; pictures, which take most of it, are left out beyond it."""
+_FIRST_PICTURE = 0.5
+"""Seconds that the first picture takes, before one has been measured."""
 _LOG2_BINS = [number / 8 for number in range(-48, 65)]
 """Eight bins for every doubling of the temperature, from 1/64 to 256: the same in all epochs and runs. Of temperatures
 themselves a histogram would show little, because they spread over orders of magnitude."""
 
 
 class TensorBoardCurves(RunHook):
-    """Writes a run's curves once an epoch, at the KD step that ends it, and a few pictures.
+    """Writes a run's curves once an epoch, at the KD step that ends it, and a few pictures if there is time for them.
 
     Tensors of the epoch stay on the device until then. The hook ``history`` must be called before this one; ``extra``
     returns further scalars by tag at the end of every epoch. The time of this hook counts as the part ``logging``.
@@ -43,6 +52,7 @@ class TensorBoardCurves(RunHook):
         self._history = history
         self._timer = timer
         self._plot: TemperaturePlot | None = None
+        self._picture_seconds = _FIRST_PICTURE
         self._values: dict[str, list[Tensor]] = defaultdict(list)
 
     def on_step(self, run: DistillationRun, result: StepResult) -> None:  # noqa: ARG002
@@ -68,20 +78,25 @@ class TensorBoardCurves(RunHook):
         scalars |= self._history.scalars()
         scalars["student/learning_rate"] = run.learning_rate
         temperature = torch.cat(values["temperature"]).float()
-        for name, value in scalars.items():
-            self._writer.add_scalar(name, value, step)
-        for name, seconds in self._timer.seconds.items():
-            self._writer.add_scalar(f"time/{name}_seconds", seconds, step)
-        for name, number in self._extra().items():
-            self._writer.add_scalar(name, number, step)
-        logarithms = temperature.log2().clamp(_LOG2_BINS[0], _LOG2_BINS[-1])
-        self._writer.add_histogram("temperature/log2_histogram", logarithms, step, bins=_LOG2_BINS)
-        if run.finished or run.epoch % math.ceil(run.recipe.epochs / _PICTURES) == 0:
+        scalars |= {f"time/{name}_seconds": seconds for name, seconds in self._timer.seconds.items()} | self._extra()
+        add_scalars(self._writer, scalars, step)
+        if run.finished or run.epoch % math.ceil(run.recipe.epochs / _HISTOGRAMS) == 0:
+            logarithms = temperature.log2().clamp(_LOG2_BINS[0], _LOG2_BINS[-1])
+            self._writer.add_histogram("temperature/log2_histogram", logarithms, step, bins=_LOG2_BINS)
+        is_due = run.finished or run.epoch % math.ceil(run.recipe.epochs / _PICTURES) == 0
+        if is_due and self._has_time():
+            started = time.perf_counter()
             picture = self._draw(run, temperature)
             self._writer.add_image("temperature/against_teacher_confidence", picture, step, dataformats="HWC")
+            self._picture_seconds = time.perf_counter() - started
         if isinstance(run.sampler, Explorer):
             scores = run.sampler.scores
             self._writer.add_histogram("sampling/score", scores[scores.isfinite()], step)
+
+    def _has_time(self) -> bool:
+        """Return whether the curves stay within their share of the time with one more picture."""
+        seconds = self._timer.seconds
+        return seconds["logging"] + self._picture_seconds <= _SHARE * sum(seconds.values())
 
     def _draw(self, run: DistillationRun, temperature: Tensor) -> Any:
         if self._plot is None:
@@ -109,8 +124,14 @@ class LockstepCurves(RunHook[ParallelRuns]):
         with self._timer.part("logging"):
             for writer, record in zip(self._writers, self._records, strict=True):
                 if record.steps == runs.step_count:
-                    for name, value in record.history.scalars().items():
-                        writer.add_scalar(name, value, runs.step_count)
+                    add_scalars(writer, record.history.scalars(), runs.step_count)
+
+
+def add_scalars(writer: SummaryWriter, scalars: Mapping[str, float], step: int) -> None:
+    """Write scalars of one step as one event, which takes a fraction of the time of one event each."""
+    values = [value for name, number in scalars.items() for value in scalar(name, number).value]
+    file: Any = writer.file_writer  # which torch's types take for None
+    file.add_summary(Summary(value=values), step)
 
 
 class _AgentWriter(KVWriter):

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
 from experiments.compare.analysis import analyze
 from experiments.compare.executors import EXECUTORS, WorkersLost
@@ -22,11 +21,13 @@ from experiments.compare.together import as_units
 from experiments.compare.work import Outcome, new_memo
 from experiments.config import CompareConfig
 from experiments.config.choice import AgentChoice
+from experiments.next_command import tell_next
 from experiments.session.prepare import prepare
 from experiments.session.provenance import versions
 from experiments.signals import exit_code, tell_stop
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.fingerprints import changed_parts
+from rlkd_env.training.progress import progress_bar
 from rlkd_env.utils.files import remove_leftovers, write_json
 from rlkd_env.utils.notices import tell
 
@@ -101,6 +102,7 @@ def _compare(config: CompareConfig, plan: Plan) -> int:
         if task not in statistics:
             print(f"{task}: no table, as the baseline {plan.baseline} is still missing")
     print(f"{len(outcomes)} of {len(plan.runs)} runs are finished; everything is in {folder}")
+    tell_next("rlkd", "report", str(folder))
     _tell_exchanges(outcomes.values())
     failed = [row for row in rows if row.error]
     for row in failed:
@@ -119,15 +121,9 @@ def _make(config: CompareConfig, plan: Plan, missing: list[PlannedRun], outcomes
     options = config.comparison
     units = as_units(missing, options.together)
     finished, count = [outcome.run for outcome in outcomes.values()], len(outcomes) + len(missing)
-    bar = tqdm(
-        total=_epochs([*finished, *missing]),
-        initial=_epochs(finished),
-        desc="compare",
-        unit="epoch",
-        smoothing=0.02,
-        mininterval=1.0,
-        disable=not options.progress,
-    )
+    total, initial = _epochs([*finished, *missing]), _epochs(finished)
+    slowly = {"smoothing": 0.02, "mininterval": 1.0}
+    bar = progress_bar("compare", "epoch", total, options.progress, initial=initial, **slowly)
     with bar, closing(EXECUTORS[options.executor](units, options, bar.update)) as making:
         bar.set_postfix(runs=f"{len(outcomes)}/{count}")
         for outcome in making:

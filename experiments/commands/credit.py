@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
-from tqdm import tqdm
 
 from experiments.config import CreditConfig
 from experiments.session.folder import CREDIT_FILE, check_measurement
@@ -24,6 +23,7 @@ from rlkd_env.credit.return_decomposition import ReturnDecomposition
 from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.run import DistillationRun
+from rlkd_env.training.progress import progress_bar
 from rlkd_env.utils.files import write_atomically, write_json
 from rlkd_env.wrappers import CalibratedReward, TemperatureAction
 
@@ -64,7 +64,7 @@ def _measure(run: DistillationRun, config: CreditConfig) -> list[dict[str, np.nd
     generator = np.random.default_rng(config.seed)
     points = set(np.linspace(run.total_steps * 0.1, run.total_steps - 1, config.points).astype(int).tolist())
     samples = []
-    for seed in tqdm(range(config.seed, config.seed + config.runs), desc="credit", unit="run"):
+    for seed in progress_bar("credit", "run", iterable=range(config.seed, config.seed + config.runs)):
         observation, _ = env.reset(seed=seed)
         for step in range(run.total_steps):
             actions = generator.uniform(-1, 1, env.action_space.shape).astype(np.float32)

@@ -7,17 +7,22 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import torch
+from torch import nn
+
 from experiments.config import DistillConfig
 from experiments.session.checkpoints import RunInterrupted
 from experiments.session.distributed import distill_together
-from experiments.session.folder import CHECKPOINT_FOLDER
+from experiments.session.folder import CHECKPOINT_FOLDER, CONFIG_FILE
 from experiments.session.population.session import PopulationSession
 from experiments.session.prepare import prepare
 from experiments.session.records import Records
 from experiments.session.session import DistillSession
-from experiments.session.summary import check_run_folder, complete, print_summary
+from experiments.session.summary import check_run_folder, complete
+from experiments.session.telling.table import print_summary
 from experiments.signals import exit_code, tell_stop
 from rlkd_env.errors import AgentDiverged, UsageError
+from rlkd_env.runs.parallel import create_parallel_runs, seconds_per_step
 from rlkd_env.utils.processes import started_processes
 
 _SENSIBLE = (0.05, 200.0)
@@ -30,12 +35,41 @@ def run_distill(config: DistillConfig) -> int:
         if config.population.size:
             raise UsageError("a population needs a single process: start it without torchrun")
         return distill_together(config, _finish)
+    if config.output.dry_run:
+        return _tell_plan(config)
     if check_run_folder(config.folder, config.output):
         return 0
-    session = prepare(config)
+    session = prepare(config, chooses_threads=True)
     if isinstance(session, PopulationSession) and not config.output.resume:
         print(session.cost())
     return _finish(session)
+
+
+def _tell_plan(config: DistillConfig) -> int:
+    """Build a run, and say what it is, what it would cost and where it would go; its folder is not touched."""
+    session = prepare(config, writes=False, chooses_threads=True)
+    run, splits = session.run, session.run.splits
+    parts = {"train": splits.train, "probe": run.probe, "validation": splits.validation}
+    networks = {"teacher": run.teacher, "student": run.create_student()}
+    seconds = seconds_per_step(create_parallel_runs(run, 1, "serial"), one_seed=True)
+    cost = f"about {1e3 * seconds:.2f} ms each, {seconds * run.total_steps:.1f} s in all"
+    cost += ", without what the agent adds" if session.phases.learns else ""
+    told = {
+        "images": ", ".join(f"{name} {len(images):,}" for name, images in parts.items()),
+        "networks": ", ".join(f"{name} {_parameters(one):,} parameters" for name, one in networks.items()),
+        "temperatures": f"from {session.choice.label}, method {config.run.distillation.method}",
+        "updates": f"{run.total_steps:,} of {run.batch_size} images ({config.run.recipe.epochs} epochs)",
+        "cost": session.cost() if isinstance(session, PopulationSession) else cost,
+        "device": f"{run.device}, {torch.get_num_threads()} threads",
+        "folder": f"{config.folder}{' (there is a run in it)' if (config.folder / CONFIG_FILE).exists() else ''}",
+    }
+    for name, text in told.items():
+        print(f"{name + ':':14}{text}")
+    return 0
+
+
+def _parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def _finish(

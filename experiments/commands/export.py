@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from experiments.config import ExportConfig
+from experiments.next_command import tell_next
 from experiments.report.model_card import model_card
 from experiments.session.folder import EXPORT_FOLDER, SUMMARY_FILE
 from rlkd_env.errors import UsageError, missing_package
@@ -41,6 +42,7 @@ def run_export(config: ExportConfig) -> int:
     card = model_card(summary, shape, {name: text}, config.licence)
     write_atomically(out / CARD_FILE, card.encode())
     print(f"written: {out / name}{told}, and {CARD_FILE}")
+    tell_next("rlkd", "evaluate", str(folder))
     return 0
 
 
@@ -75,7 +77,7 @@ def _as_torch_export(student: nn.Module, images: Tensor, path: Path) -> Network:
 def _as_onnx(student: nn.Module, images: Tensor, path: Path) -> Network:
     for package in ("onnx", "onnxscript"):
         if find_spec(package) is None:
-            raise missing_package("--format onnx", package, "onnx")
+            raise missing_package("--format onnx", "onnx", "onnxscript")
     try:
         with warnings.catch_warnings(action="ignore"):
             program = torch.onnx.export(

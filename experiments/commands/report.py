@@ -8,6 +8,7 @@ from rich.console import Console
 
 from experiments.compare.rows import COMPARISON_FILE
 from experiments.config import ReportConfig
+from experiments.next_command import tell_next
 from experiments.report.comparison.loading import ComparisonRecord
 from experiments.report.comparison.page import comparison_page
 from experiments.report.page import Page, write_page
@@ -15,6 +16,7 @@ from experiments.report.run.loading import RunRecord
 from experiments.report.run.page import run_page
 from experiments.session.folder import CONFIG_FILE
 from rlkd_env.errors import UsageError
+from rlkd_env.models.config import STUDENT_FILE
 
 
 def run_report(config: ReportConfig) -> int:
@@ -27,6 +29,8 @@ def run_report(config: ReportConfig) -> int:
         console.print(warning, highlight=False, markup=False)
     told = f"written: {written[0]}, and {len(written) - 1} figures in {written[0].with_suffix('')}"
     console.print(told, highlight=False, markup=False, soft_wrap=True)
+    if page.kind == "run" and (folder / STUDENT_FILE).exists() and not page.warnings:
+        tell_next("rlkd", "evaluate", str(folder))
     return 0
 
 

@@ -16,7 +16,6 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
-from tqdm import tqdm
 
 from agents.rules.simple import FixedTemperature
 from experiments.config import CreditConfig
@@ -31,6 +30,7 @@ from rlkd_env.runs.build import build_run
 from rlkd_env.runs.reward import REWARDS, TURN, Measurement, RewardMeter
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.tasks import Evaluation
+from rlkd_env.training.progress import progress_bar
 from rlkd_env.utils.files import write_atomically, write_json
 
 REWARDS_FILE, UPDATES_FILE = "rewards.json", "rewards.csv"
@@ -99,7 +99,7 @@ def _follow(run: DistillationRun, held_out: ImageSet, config: CreditConfig, seed
         action = 2.0 * torch.rand(count, generator=generator) - 1.0
         return Temperature.shared(actions.to_temperature(action).expand(run.batch_size).to(run.device))
 
-    for step in tqdm(range(run.total_steps), desc=f"rewards, run {seed}", unit="update"):
+    for step in progress_bar(f"rewards, run {seed}", "update", iterable=range(run.total_steps)):
         if step in points:
             copies = ((run.fork(), {name: copy.copy(meter) for name, meter in meters.items()}) for _ in range(_TRIALS))
             points_trials.append([_update(fork, own, held_out, draw(1), state)[0] for fork, own in copies])

@@ -9,7 +9,6 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from experiments.config import DistillConfig, TeacherConfig
 from experiments.config.common import without_bookkeeping
@@ -27,12 +26,15 @@ from experiments.session.folder import (
 from experiments.session.provenance import versions
 from experiments.signals import StopRequest, exit_code, tell_stop
 from rlkd_env.data import DataSource, ImageSet, Splits, create_source
+from rlkd_env.data.augmentation import check_changes
 from rlkd_env.models import check_model
 from rlkd_env.models.engine import select_device
 from rlkd_env.models.storage import save_network
+from rlkd_env.training.progress import progress_bar
 from rlkd_env.training.recipe import TEACHER_FILE
 from rlkd_env.training.teacher import TeacherTraining
 from rlkd_env.utils.files import reading, remove_leftovers, write_json
+from rlkd_env.utils.trust import MODULE_PATH
 
 
 def run_teacher(config: TeacherConfig) -> int:
@@ -44,6 +46,7 @@ def run_teacher(config: TeacherConfig) -> int:
     source = create_source(config.data)
     device = select_device(config.output.device)
     splits = source.splits().to(device)
+    check_changes(config.data, splits.train.preprocessing.changes)
     training = TeacherTraining(splits, recipe, source.task)
     with locked(config.folder):
         if _is_finished(config, holds_lock=True):
@@ -77,7 +80,7 @@ def _train(config: TeacherConfig, source: DataSource, training: TeacherTraining,
 
     stop = StopRequest()
     with (
-        tqdm(total=recipe.epochs, initial=training.epoch, desc="teacher", disable=not output.progress) as bar,
+        progress_bar("teacher", "epoch", recipe.epochs, output.progress, initial=training.epoch) as bar,
         stop.listening(),
     ):
         while not training.finished:
@@ -88,8 +91,8 @@ def _train(config: TeacherConfig, source: DataSource, training: TeacherTraining,
             with training.averaged():
                 accuracy = float(task.evaluate(training.network, splits.validation).accuracy)
             history.append({"loss": loss, "validation_accuracy": accuracy})
+            bar.set_postfix(loss=f"{loss:.4f}", validation=f"{accuracy:.2%}", refresh=False)
             bar.update()
-            bar.set_postfix(loss=f"{loss:.4f}", validation=f"{accuracy:.2%}")
             if time.monotonic() - last_checkpoint >= output.checkpoint_seconds:
                 save()
                 last_checkpoint = time.monotonic()
@@ -144,7 +147,7 @@ def _tell(config: TeacherConfig, card: dict[str, Any]) -> None:
         f"teacher {card['recipe']['model']} on {config.data.dataset}, {card['metric']}: "
         f"validation {card['validation_accuracy']:.2%}, {test}"
     )
-    print(f"use it with: {distill_command(config)}")
+    print(f"next: {distill_command(config)}")
 
 
 def distill_command(config: TeacherConfig) -> str:
@@ -157,4 +160,7 @@ def distill_command(config: TeacherConfig) -> str:
     for name, value in own.items():
         if value != usual[name] or (name == "dataset" and preset is None):
             words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, list) else [value])]
-    return shlex.join([*words, "--teacher", str(config.folder)])
+    words += ["--teacher", str(config.folder)]
+    if MODULE_PATH.fullmatch(config.training.model):  # whose code the teacher's file alone never runs
+        words += ["--teacher-model", config.training.model]
+    return shlex.join(words)

@@ -12,13 +12,20 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments.compare.work import using_threads
 from experiments.config import DistillConfig, ValidateConfig, config_hash
 from experiments.session.checkpoints import RunInterrupted
-from experiments.session.folder import LAST_STUDENT_FILE, STUDENT_FILE, SUMMARY_FILE, Summary, check_folder
+from experiments.session.folder import (
+    BEST_STUDENT_FILE,
+    LAST_STUDENT_FILE,
+    STUDENT_FILE,
+    SUMMARY_FILE,
+    Summary,
+    check_folder,
+)
 from experiments.session.prepare import prepare
 from experiments.session.summary import complete
 from experiments.signals import exit_code, tell_stop
+from experiments.threads import using_threads
 from rlkd_env.errors import UsageError
 from rlkd_env.models.engine import select_device
 from rlkd_env.runs.fingerprints import NAMES, changed_parts
@@ -26,7 +33,12 @@ from rlkd_env.utils.files import read_json, read_tensors, reading, tensors_hash
 from rlkd_env.utils.options import Threads, read_value
 
 _SURROUNDINGS = ("device", "processor", "threads", "processes", "versions")  # what a run's rounding follows from
-_OF_FILE = {STUDENT_FILE: "student_sha256", LAST_STUDENT_FILE: "student_last_sha256"}
+_OF_BITS = ("student_epoch", "student_best_epoch", "mean_temperature", "population")
+_OF_FILE = {
+    STUDENT_FILE: "student_sha256",
+    LAST_STUDENT_FILE: "student_last_sha256",
+    BEST_STUDENT_FILE: "student_best_sha256",
+}
 
 
 @dataclass(frozen=True)
@@ -111,14 +123,15 @@ def compare(recorded: dict[str, Any], again: dict[str, Any], tolerance: float, i
             checks += [Check(f"fingerprint of {NAMES[key]}", *pair, pair[0] == pair[1]) for key, pair in found.items()]
         elif name.endswith("_accuracy") and is_tolerant and None not in (old, new):
             checks.append(Check(name, old, new, abs(old - new) <= tolerance))
-        elif not (is_tolerant and name in ("student_epoch", "mean_temperature", "population", *_OF_FILE.values())):
+        elif not (is_tolerant and name in (*_OF_BITS, *_OF_FILE.values())):
             checks.append(Check(name, old, new, old == new))
     return checks
 
 
 def _config_of(recorded: dict[str, Any], out: str, progress: bool) -> DistillConfig:
     """Return the options of a summary, on the device that it names if this machine has it."""
-    config = DistillConfig.from_keywords(recorded["settings"])
+    kept = {"keep_epoch": recorded.get("kept", "best")}  # what was kept by those that do not say it
+    config = DistillConfig.from_keywords(recorded["settings"], **kept)
     if "population" in recorded:
         config = config.replaced(run_mode=recorded["population"]["mode"])
     try:

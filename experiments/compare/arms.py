@@ -11,6 +11,8 @@ from experiments.config.presets import read_yaml
 from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.utils.options import renamed
 
+ALONE = "student_alone"
+"""The arm whose students are trained without a teacher."""
 Options = dict[str, Any]  # options of ``rlkd distill`` by name, as a config file holds them
 
 
@@ -36,7 +38,7 @@ def create_arms(config: CompareConfig) -> dict[str, Options]:
         if not options.calibrators:
             arms[agent] = learning
     policies = {name: {"policy": path, "rule": None} for name, path in options.policies.items()}
-    alone = {"student_alone": {**fixed, "method": "cross_entropy"}} if options.student_alone else {}
+    alone = {ALONE: {**fixed, "method": "cross_entropy"}} if options.student_alone else {}
     own = {name: read_options(f"arm {name}", text) for name, text in options.arms.items()}
     for more in (policies, alone, own):
         for name, arm in more.items():

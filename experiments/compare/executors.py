@@ -98,7 +98,7 @@ def on_ray(units: Sequence[Unit], options: CompareOptions, count: CountEpochs) -
     try:
         import ray
     except ImportError:
-        raise missing_package("--executor ray", "Ray", "ray") from None
+        raise missing_package("--executor ray", "ray") from None
     ray.init(ignore_reinit_error=True, log_to_driver=False, configure_logging=False)
     task = ray.remote(num_cpus=options.threads)(_work_on_ray)
     try:

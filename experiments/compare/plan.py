@@ -38,6 +38,7 @@ _SET_BY_COMPARISON = (
     "tensorboard",
     "trust",
     "force",
+    "dry_run",
 )
 
 

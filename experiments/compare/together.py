@@ -8,13 +8,14 @@ from contextlib import ExitStack
 
 from agents.rules.create import RULES
 from experiments.compare.plan import PlannedRun
-from experiments.compare.work import CountEpochs, EpochCounter, Outcome, make_run, using_threads
+from experiments.compare.work import CountEpochs, EpochCounter, Outcome, make_run
 from experiments.config.choice import AgentChoice, RuleChoice
 from experiments.config.distill import AgentConfig
 from experiments.session.folder import CHECKPOINT_FOLDER
 from experiments.session.lockstep import execute_together, pays_off
 from experiments.session.prepare import prepare
 from experiments.session.summary import write_summary
+from experiments.threads import using_threads
 from rlkd_env.utils.memo import Memo
 
 Unit = tuple[PlannedRun, ...]

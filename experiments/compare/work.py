@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-
-import torch
 
 from experiments.compare.plan import PlannedRun
 from experiments.config import DistillConfig
 from experiments.session.folder import CHECKPOINT_FOLDER
 from experiments.session.prepare import prepare
 from experiments.session.summary import complete
+from experiments.threads import using_threads
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.hooks import RunHook
 from rlkd_env.utils.memo import Memo
@@ -86,14 +84,3 @@ def _make(config: DistillConfig, counter: EpochCounter, memo: Memo | None) -> di
     session = prepare(config, memo=memo)
     session.watchers.append(counter)
     return complete(session)
-
-
-@contextmanager
-def using_threads(threads: int) -> Iterator[None]:
-    """Let PyTorch use this number of CPU threads within the context."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -10,7 +10,12 @@ if TYPE_CHECKING:
     from experiments.config.compare import CompareConfig as CompareConfig
     from experiments.config.credit import CreditConfig as CreditConfig
     from experiments.config.distill import DistillConfig as DistillConfig, OutputConfig as OutputConfig
-    from experiments.config.report import ExportConfig as ExportConfig, ReportConfig as ReportConfig
+    from experiments.config.report import (
+        BoardConfig as BoardConfig,
+        EvaluateConfig as EvaluateConfig,
+        ExportConfig as ExportConfig,
+        ReportConfig as ReportConfig,
+    )
     from experiments.config.teacher import TeacherConfig as TeacherConfig
     from experiments.config.train_agent import TrainAgentConfig as TrainAgentConfig
     from experiments.config.validate import ValidateConfig as ValidateConfig

@@ -19,7 +19,8 @@ class BenchOptions(Options):
     """What is measured, and how."""
 
     arms: tuple[str, ...] = ()
-    """Arms beside plain KD; none means all but those that pull single levers. A wrong name lists them."""
+    """Arms beside plain KD; none means all but those that pull single levers or are of single methods;
+    methods means the latter. A wrong name lists them."""
     seconds: Positive = 60
     """Time for all of it. Each arm has at least three rounds, in which it takes turns with plain KD, and up to seven if
     there is time; an arm whose rounds would end too late is left out."""

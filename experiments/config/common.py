@@ -15,7 +15,19 @@ from rlkd_env.utils.options import LATER_OPTIONS, RENAMED_OPTIONS, Options, rena
 PresetName = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
 FileName = Annotated[str | None, tyro.conf.arg(metavar="FILE")]
 _NOT_SETTINGS = ["out", "overwrite", "resume", "config", "preset", "checkpoint_seconds"]
-_NOT_SETTINGS += ["progress", "tensorboard", "download", "workers", "only", "together", "trust", "force"]
+_NOT_SETTINGS += [
+    "progress",
+    "tensorboard",
+    "download",
+    "workers",
+    "only",
+    "together",
+    "trust",
+    "force",
+    "keep_epoch",
+    "track",
+    "dry_run",
+]
 """Options that do not change what a run computes; they are neither stored nor compared on --resume."""
 
 

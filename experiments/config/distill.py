@@ -9,11 +9,21 @@ from typing import Annotated, Any
 import tyro
 
 from experiments.config.choice import ANNEAL, PRETRAINED, AgentChoice, Choice, RuleChoice, SavedPolicy
-from experiments.config.common import CommandConfig, FileName, PresetName, TrustConfig
+from experiments.config.common import CommandConfig, FileName, PresetName, TrustConfig, config_hash
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.config import RunConfig
 from rlkd_env.sampling.settings import Exploration
-from rlkd_env.utils.choices import DEFAULT_WIDTH, Acting, ActionScale, BatchContent, Keep, RunMode
+from rlkd_env.utils.choices import (
+    DEFAULT_WIDTH,
+    Acting,
+    ActionScale,
+    BatchContent,
+    Keep,
+    KeepEpoch,
+    KeptEpoch,
+    RunMode,
+    TrackerName,
+)
 from rlkd_env.utils.options import (
     Bounds,
     Count,
@@ -32,6 +42,8 @@ from rlkd_env.utils.options import (
 _USUAL_RUN = 240
 """Epochs of the usual CIFAR-100 recipe; shorter runs with its warm-up are trials of it."""
 _ONE_OF_THEM = tyro.conf.create_mutex_group(required=False, title="who sets the temperatures, one of")
+_IN_NAME = ("dataset", "method", "agent", "policy", "rule", "seed", "population", "device")
+"""Options that a folder's name tells, or that make no other run."""
 _Population = Annotated[int, Bounds(at_least=2, at_most=1000, unit="students")]
 _RULE = NameOf("agents.rules.create:RULES")
 _AGENT = NameOf("agents.sb3.families:AGENTS")
@@ -241,7 +253,9 @@ class OutputConfig(Options):
     seed: Seed = 0
     """Seed of student, batches and agent."""
     out: str = "auto"
-    """Folder of the run; auto is runs/DATASET-METHOD-AGENT-seedN."""
+    """Folder of the run; auto is runs/DATASET-METHOD-AGENT-seedN, with what differs from the default options in it."""
+    dry_run: bool = False
+    """Build everything, say what would be made, what it would cost and where it would go, and stop."""
     overwrite: bool = False
     """Replace the run in the folder."""
     force: bool = False
@@ -255,6 +269,13 @@ class OutputConfig(Options):
     preset: PresetName = None
     """Ready-made config by name, such as paper (the paper's phases, range and length) or
     cifar100/resnet56-resnet20/dkd; a wrong name lists all. --config and options come before it."""
+    track: TrackerName | None = None
+    """Collect settings and figures with Weights & Biases (wandb) or MLflow (mlflow), too, where it is installed; where
+    that keeps them is its own to say (WANDB_MODE=offline, MLFLOW_TRACKING_URI)."""
+    keep_epoch: KeepEpoch = "auto"
+    """Which student is kept as student.safetensors: that of the last epoch, or that of the best one on the validation
+    images; both lie beside it, too. auto is the last one, which was better on average over all tasks tried, but
+    with --patience the best one."""
     student_alone: bool = False
     """Also train the same student without a teacher, from the same start on the same batches, and report it."""
     checkpoint_seconds: NonNegative = 30.0
@@ -298,10 +319,32 @@ class DistillConfig(CommandConfig):
             self.population.check(choice, self.agent, exploration is not None and exploration.first_epoch <= epochs)
 
     @property
+    def kept_epoch(self) -> KeptEpoch:
+        """Whose student is kept."""
+        if self.output.keep_epoch != "auto":
+            return self.output.keep_epoch
+        return "last" if self.output.patience is None else "best"
+
+    @property
     def folder(self) -> Path:
         """Folder of the run."""
         if self.output.out != "auto":
             return Path(self.output.out)
         dataset, method = (name.rpartition(":")[2] for name in (self.run.data.dataset, self.run.distillation.method))
         label = self.agent.choice.label + (f"-population{self.population.size}" if self.population.size else "")
-        return Path("runs") / f"{dataset}-{method}-{label}-seed{self.output.seed}"
+        return Path("runs") / f"{dataset}-{method}-{label}{self._told_changes()}-seed{self.output.seed}"
+
+    def _told_changes(self) -> str:
+        """Return what tells a run from that with the default options: the one that differs, or a short hash of all."""
+        usual = DistillConfig().settings()
+        changed = {
+            name: value
+            for name, value in self.settings().items()
+            if name not in _IN_NAME and value != usual.get(name, PopulationConfig().as_keywords().get(name))
+        }
+        if not changed:
+            return ""
+        ((name, value), *others) = changed.items()
+        if not others and isinstance(value, bool | int | float):
+            return f"-{name}" if value is True else f"-{name}-{value}"
+        return f"-{config_hash(changed)[:6]}"

@@ -82,7 +82,7 @@ def read_preset(name: str, command: str, valid: Iterable[str]) -> dict[str, Any]
     for number, step in enumerate(steps, start=1):
         files = (root / f"{step}.yaml", root / _METHODS / f"{step}.yaml", root / f"{'/'.join(steps[:number])}.yaml")
         found = [file for file in dict.fromkeys(files) if file.is_file()]
-        if not found or step in ("", ".", "..", _METHODS):
+        if not found or step in ("", ".", ".."):
             raise unknown_name("preset", name, preset_names(command))
         for file in found:
             options = laid_over(options, read_config_file(file, valid))

@@ -29,7 +29,9 @@ class Tile:
 class Table:
     """A table of text whose first column names the rows.
 
-    ``sort_keys`` has a value a cell by which rows can be sorted; a table that is not open is shown after a click.
+    ``sort_keys`` has a value a cell by which rows can be sorted; a table that is not open is shown after a click. Of a
+    long table only the first rows, and those that are ``kept``, are shown until somebody asks for the others. Columns
+    that are ``minor`` are left out on narrow screens.
     """
 
     title: str
@@ -38,22 +40,35 @@ class Table:
     sort_keys: Sequence[Sequence[float | str | None]] | None = None
     note: str = ""
     is_open: bool = True
+    minor: Sequence[str] = ()
+    kept: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with a table and figures (not those that are None); those of a gallery are four to a row."""
+    """A heading with text, figures (not those that are None) and a table; figures of a gallery are four to a row.
+
+    What is ``folded`` is shown after a click, below the title that it has; a closed section is as a whole.
+    """
 
     title: str
     drawings: Sequence[Drawing | None]
     table: Table | None = None
     text: str = ""
     is_gallery: bool = False
+    folded: Sequence[Drawing | None] = ()
+    folded_title: str = ""
+    is_closed: bool = False
 
     @property
     def shown(self) -> list[Drawing]:
-        """The figures that exist."""
+        """The figures that are seen at once."""
         return [drawing for drawing in self.drawings if drawing is not None]
+
+    @property
+    def hidden(self) -> list[Drawing]:
+        """The figures that are seen after a click."""
+        return [drawing for drawing in self.folded if drawing is not None]
 
 
 @dataclass(frozen=True)
@@ -73,7 +88,7 @@ class Page:
     @property
     def drawings(self) -> list[Drawing]:
         """All figures in order."""
-        return [drawing for section in self.sections for drawing in section.shown]
+        return [drawing for section in self.sections for drawing in (*section.shown, *section.hidden)]
 
     def html(self) -> str:
         """Return the whole page, with text escaped."""

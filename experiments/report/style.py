@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,22 @@ COLOURS = {
 }
 """The colours on white, by their names in the page's style sheet. The hues are close to those of Okabe and Ito (2008),
 which people with any kind of colour vision can distinguish."""
+ON_DARK = {
+    "paper": "#14171d",
+    "ink": "#e8ebf0",
+    "muted": "#9aa5b5",
+    "grid": "#343b47",
+    "blue": "#56b4f0",
+    "vermilion": "#ff8a4c",
+    "green": "#35cf9f",
+    "purple": "#e493cb",
+    "orange": "#f5bd4f",
+    "sky": "#9ad8ff",
+}
+"""The same on dark paper."""
 HUES = ("blue", "vermilion", "green", "purple", "orange", "sky")
+MARKERS = "os^DvP"
+"""Markers that do the same."""
 DASHES: tuple[Any, ...] = ("-", "--", "-.", (0, (3, 1, 1, 1, 1, 1)), (0, (5, 1)), ":")
 """Dashes that distinguish curves without colour, as many as hues."""
 _WIDTH = 4.7  # inches; at 72 units per inch about the width of a phone, so text keeps its size there
@@ -46,16 +62,37 @@ _SETTINGS: dict[Any, Any] = {
     "axes.grid": True,
     "axes.axisbelow": True,
     "axes.unicode_minus": True,
-    "grid.color": COLOURS["grid"],
     "grid.linewidth": 0.8,
-    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), COLOURS["muted"]),
-    **dict.fromkeys(("axes.labelcolor", "text.color", "xtick.labelcolor", "ytick.labelcolor"), COLOURS["ink"]),
     "legend.frameon": False,
     "legend.fontsize": 10,
     "lines.linewidth": 2.0,
 }
+_COLOURED = {
+    "paper": ("axes.facecolor", "figure.facecolor"),
+    "grid": ("grid.color",),
+    "muted": ("axes.edgecolor", "xtick.color", "ytick.color"),
+    "ink": ("axes.labelcolor", "text.color", "xtick.labelcolor", "ytick.labelcolor"),
+}
+"""The settings that are colours, by the names of these."""
 NEAREST_TO_0, NEAREST_TO_1 = 3e-3, 3e-5  # where probabilities, most of which are close to 1, are clipped
 _LINEAR_SPAN = 3.0  # below this ratio of temperatures their axis is linear: a log scale would have too few ticks
+
+
+def settings() -> dict[Any, Any]:
+    """Return matplotlib's settings in the colours of today's paper."""
+    coloured = {setting: COLOURS[name] for name, settings in _COLOURED.items() for setting in settings}
+    return {**_SETTINGS, **coloured}
+
+
+@contextmanager
+def dark_paper() -> Iterator[None]:
+    """Draw for dark paper within the ``with`` block."""
+    before = dict(COLOURS)
+    COLOURS.update(ON_DARK)
+    try:
+        yield
+    finally:
+        COLOURS.update(before)
 
 
 @dataclass(frozen=True)
@@ -67,17 +104,22 @@ class Drawing:
     caption: str
     figure: Figure
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether the figure takes the whole width of a page."""
+        return float(self.figure.get_figwidth()) > _WIDTH
+
     def png(self) -> bytes:
-        """Return the figure on white."""
+        """Return the figure on the paper it was drawn for."""
         content = io.BytesIO()
-        with matplotlib.rc_context(_SETTINGS):
-            self.figure.savefig(content, format="png", dpi=160, facecolor="white")
+        with matplotlib.rc_context(settings()):
+            self.figure.savefig(content, format="png", dpi=160, facecolor=COLOURS["paper"])
         return content.getvalue()
 
     def svg(self) -> str:
         """Return the figure as an ``<svg>`` element whose colours are variables of the page's style sheet."""
         content = io.StringIO()
-        with matplotlib.rc_context({**_SETTINGS, "svg.hashsalt": self.name}):
+        with matplotlib.rc_context({**settings(), "svg.hashsalt": self.name}):
             self.figure.savefig(content, format="svg", transparent=True, metadata={"Date": None})
         svg = content.getvalue()
         svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
@@ -95,7 +137,7 @@ def new_picture(pixels: np.ndarray, opacity: float = 1.0, room: float = 0.0) -> 
     There are ``room`` inches of space below the image.
     """
     height, width = pixels.shape[:2]
-    with matplotlib.rc_context(_SETTINGS):
+    with matplotlib.rc_context(settings()):
         shown = (_PICTURE_WIDTH - 2 * _FRAME) * height / width
         size = (_PICTURE_WIDTH, shown + 2 * _FRAME + room)
         figure = Figure(figsize=size)
@@ -109,7 +151,7 @@ def new_picture(pixels: np.ndarray, opacity: float = 1.0, room: float = 0.0) -> 
 
 def new_axes(horizontal: str, vertical: str, height: float = 3.3, width: float = _WIDTH) -> Axes:
     """Return empty axes with labels, which include units, in a new figure of a height and a width in inches."""
-    with matplotlib.rc_context(_SETTINGS):
+    with matplotlib.rc_context(settings()):
         axes = Figure(figsize=(width, height), layout="constrained").add_subplot()
     axes.set(xlabel=horizontal, ylabel=vertical)
     return axes
@@ -129,7 +171,7 @@ def figure_of(axes: Axes) -> Figure:
 
 def add_legend(axes: Axes, columns: int = 2) -> None:
     """Put the legend below the axes, where it hides nothing."""
-    with matplotlib.rc_context(_SETTINGS):
+    with matplotlib.rc_context(settings()):
         figure_of(axes).legend(loc="outside lower center", ncols=columns)
 
 

@@ -25,7 +25,7 @@ CREDIT_FILE = "credit.json"
 REPORT_FILE = "report.html"
 REPORT_FOLDER = "report"
 EXPORT_FOLDER = "export"
-LAST_STUDENT_FILE = "student_last.safetensors"
+LAST_STUDENT_FILE, BEST_STUDENT_FILE = "student_last.safetensors", "student_best.safetensors"
 AGENT_FILE = "agent.json"
 """Says at which update an agent diverged, which resuming would repeat."""
 POPULATION_FILE = "population.json"
@@ -54,6 +54,8 @@ class Summary(TypedDict, total=False):
     processor: str
     student_sha256: str | None
     student_last_sha256: str | None
+    student_best_sha256: str | None
+    kept: str
     settings: dict[str, Any]
     objects: list[str]
     versions: dict[str, str]
@@ -81,6 +83,9 @@ class Summary(TypedDict, total=False):
     student_val_accuracy: float | None
     student_last_test_accuracy: float | None
     student_last_val_accuracy: float | None
+    student_best_test_accuracy: float | None
+    student_best_val_accuracy: float | None
+    student_best_epoch: int | None
     student_alone_test_accuracy: float | None
     student_alone_val_accuracy: float | None
     student_alone_last_test_accuracy: float | None
@@ -116,7 +121,8 @@ RUN = FolderKind(
     "run",
     "student",
     (
-        *(SUMMARY_FILE, HISTORY_FILE, TRACE_FILE, DETECTIONS_FILE, STUDENT_FILE, LAST_STUDENT_FILE),
+        *(SUMMARY_FILE, HISTORY_FILE, TRACE_FILE, DETECTIONS_FILE, STUDENT_FILE),
+        *(LAST_STUDENT_FILE, BEST_STUDENT_FILE),
         *(AGENT_FILE, POPULATION_FILE, REPORT_FILE, *_POLICY_FILES),
     ),
     (MEMBERS_FOLDER, REPORT_FOLDER, EXPORT_FOLDER, CHECKPOINT_FOLDER, _FORMER_CURVES),

@@ -9,6 +9,8 @@ from experiments.config.choice import AgentChoice
 from experiments.session.objects import NO_OBJECTS, GivenObjects
 from experiments.session.population.session import PopulationSession, check_source
 from experiments.session.session import DistillSession
+from experiments.session.telling.tracking import check_tracker
+from experiments.threads import choose_threads
 from rlkd_env.data import create_source
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.distributed.processes import Processes
@@ -27,8 +29,11 @@ def prepare(
     processes: Processes | None = None,
     writes: bool = True,
     memo: Memo | None = None,
+    chooses_threads: bool = False,
 ) -> DistillSession:
     """Build a run and what drives it; nothing is written except, perhaps, a cached teacher.
+
+    Where it ``chooses_threads``, PyTorch uses one thread from then on if the networks are small.
 
     A memo, for runs without objects, keeps data and teacher for the next run that has the same ones.
     """
@@ -41,10 +46,14 @@ def prepare(
     source = memo.keep(("source", str(config.run.data)), create)
     if config.population.size:
         check_source(source)
-    run = build_run(config.run, source, objects.teacher, objects.student, bar, processes, memo)
+    choose = choose_threads if chooses_threads and processes is None else None
+    run = build_run(config.run, source, objects.teacher, objects.student, bar, processes, memo, choose)
     bar.close()
     kind = PopulationSession if config.population.size else DistillSession
     session = kind(config, run, source, config.folder if writes else None, objects, memo)
+    if (name := config.output.track) is not None and writes:
+        check_tracker(name)
+        session.track = name
     session.teacher_accuracy = check_teacher(run, config.output.force or config.output.resume)
     if session.phases.learns and run.reward.measures_probe and len(run.probe) >= _COSTLY * run.batch_size:
         tell(

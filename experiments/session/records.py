@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from tqdm.auto import tqdm
 
 from agents.recording.history import RunHistory
 from agents.recording.record import RunRecord
@@ -22,10 +21,14 @@ from experiments.session.folder import HISTORY_FILE, TRACE_FILE
 from rlkd_env.runs.hooks import RunHook, StepResult
 from rlkd_env.runs.parallel import ParallelRuns
 from rlkd_env.runs.run import DistillationRun
+from rlkd_env.training.progress import progress_bar
 from rlkd_env.utils.files import write_json, write_tensors
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+
+_LIVE_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ class Records:
             curves = self._open_curves(self._folder, purge_step, scalars)
             if not resumed:
                 self._write_settings(settings)
-        hooks: list[RunHook] = [*self._recorders(), *curves, bar, *further]
+        hooks: list[RunHook] = [*self._recorders(), *curves, bar, _LiveHistory(self), *further]
         for hook in hooks:
             self._run.add_hook(hook)
         try:
@@ -177,15 +180,21 @@ class Records:
             self.writer.close()
             self.writer = None
 
-    def save(self) -> None:
-        """Write history and trace."""
+    def save_history(self) -> None:
+        """Write the history."""
         if self._folder is not None:
             write_json(self._folder / HISTORY_FILE, self.history_content())
+
+    def save(self) -> None:
+        """Write history and trace."""
+        self.save_history()
+        if self._folder is not None:
             write_tensors(self._folder / TRACE_FILE, self.trace.tensors())
 
     def history_content(self) -> dict[str, Any]:
         """Return the content of ``history.json``."""
-        return self.history.content()
+        run = self._run.template if isinstance(self._run, ParallelRuns) else self._run
+        return {**self.history.content(), "metric": run.task.metric}
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that was recorded. What is on the disk is brought up to date, to be there after a kill too."""
@@ -210,12 +219,26 @@ class Records:
         self._record.load_record(state, self._run.step_count, self._run.device)
 
 
+class _LiveHistory(RunHook):
+    """Writes the history every few seconds, for whoever watches the run."""
+
+    def __init__(self, records: Records) -> None:
+        self._records, self._last = records, time.monotonic()
+
+    def on_epoch_end(self, run: DistillationRun | ParallelRuns) -> None:  # noqa: ARG002
+        now = time.monotonic()
+        if now - self._last >= _LIVE_SECONDS:
+            self._last = now
+            with self._records.timer.part("logging"):
+                self._records.save_history()
+
+
 class _ProgressBar(RunHook):
     """Shows the update, and once an epoch the loss, the validation accuracy and the mean temperature."""
 
     def __init__(self, total: int, start: int, accuracy: Callable[[], float], enabled: bool) -> None:
         self._accuracy = accuracy
-        self._bar = tqdm(total=total, initial=start, unit="update", desc="distill", disable=not enabled)
+        self._bar = progress_bar("distill", "update", total, enabled, initial=start)
         self._last: StepResult | None = None
 
     def on_step(self, run: DistillationRun | ParallelRuns, result: StepResult) -> None:  # noqa: ARG002

@@ -16,6 +16,7 @@ from experiments.config.choice import AgentChoice
 from experiments.session.checkpoints import RunInterrupted, SafePoints
 from experiments.session.folder import (
     AGENT_FILE,
+    BEST_STUDENT_FILE,
     CONFIG_FILE,
     LAST_STUDENT_FILE,
     STUDENT_FILE,
@@ -26,15 +27,17 @@ from experiments.session.folder import (
 from experiments.session.objects import NO_OBJECTS, GivenObjects
 from experiments.session.phases.base import Phases, PolicyPhases
 from experiments.session.records import Records, Settings
+from experiments.session.telling.tracking import TRACKERS, TrackedFigures
 from rlkd_env.credit.create import CALIBRATORS
 from rlkd_env.data import DataSource, ImageSet
-from rlkd_env.errors import AgentDiverged
+from rlkd_env.errors import AgentDiverged, UsageError
 from rlkd_env.instances.temperature import Policy
 from rlkd_env.models.storage import save_network
 from rlkd_env.runs.fingerprints import fingerprints
 from rlkd_env.runs.hooks import RunHook
 from rlkd_env.runs.parallel import ParallelRuns
 from rlkd_env.runs.run import DistillationRun
+from rlkd_env.utils.choices import KeptEpoch, TrackerName
 from rlkd_env.utils.files import remove_leftovers, write_json, write_tensors
 from rlkd_env.utils.memo import Memo, NoMemo
 
@@ -65,6 +68,8 @@ class DistillSession:
     """
 
     teacher_accuracy: float | None = None
+    track: TrackerName | None = None
+    tracked: TrackedFigures | None = None
 
     def __init__(
         self,
@@ -129,6 +134,9 @@ class DistillSession:
         self.records.start_clock()
         if self.folder is not None:
             remove_leftovers(self.folder)
+        if self.track is not None:
+            self.tracked = self._open_tracker(self.track)
+            self.watchers.append(self.tracked)
         resumed = self.config.output.resume and self.safe_points.restore()
         if not resumed:
             self.start()
@@ -144,6 +152,20 @@ class DistillSession:
         except AgentDiverged as error:
             raise self._agent_diverged(error) from error
         self.save_results()
+
+    def _open_tracker(self, name: TrackerName) -> TrackedFigures:
+        """Open a tracker for the run, which gets the figures of every epoch from now on.
+
+        Raises:
+            UsageError: if it cannot be opened, such as without a login.
+        """
+        title = self.config.folder.name if self.folder is None else self.folder.name
+        try:
+            tracker = TRACKERS[name][0](title, self.config.settings(), self.folder)
+        except Exception as error:  # a tracker may raise anything
+            told = (str(error).splitlines() or [type(error).__name__])[0]
+            raise UsageError(f"--track {name} cannot begin: {told}") from error
+        return TrackedFigures(tracker, lambda: self.records.history)
 
     @contextmanager
     def alone_in_folder(self) -> Iterator[None]:
@@ -193,10 +215,11 @@ class DistillSession:
 
     def save_students(self, folder: Path) -> None:
         """Write the students that are kept into a folder."""
-        selection = self.records.selection
-        for name, weights in ((STUDENT_FILE, selection.best_student), (LAST_STUDENT_FILE, selection.last_student)):
-            if weights is not None:
-                self.save_student(folder / name, weights)
+        files: list[tuple[str, KeptEpoch]] = [(LAST_STUDENT_FILE, "last"), (BEST_STUDENT_FILE, "best")]
+        for name, epoch in [*files, (STUDENT_FILE, self.config.kept_epoch)]:
+            student = self.records.selection.of(epoch)
+            if student is not None:
+                self.save_student(folder / name, student.weights)
 
     def save_student(self, path: Path, weights: dict[str, Tensor]) -> None:
         """Write a student, with what is needed to make it again if it was made by name."""
@@ -209,14 +232,12 @@ class DistillSession:
 
     @property
     def kept(self) -> KeptStudent | None:
-        """The student that the run is for: that of the best epoch; None if there is no good one."""
-        selection = self.records.selection
-        if selection.best_student is None:
-            return None
-        return KeptStudent(self.network(selection.best_student), selection.best_accuracy, selection.best_epoch)
+        """The student that the run is for, as the options ask; None if there is no good one."""
+        student = self.records.selection.of(self.config.kept_epoch)
+        return None if student is None else KeptStudent(self.network(student.weights), student.accuracy, student.epoch)
 
     def students(self) -> dict[str, nn.Module]:
-        """Return the best students of a population's members by their names; a run of one student has no members."""
+        """Return the students of a population's members by their names; a run of one student has no members."""
         return {}
 
     def figures(self, test: ImageSet | None) -> dict[str, Any]:  # noqa: ARG002

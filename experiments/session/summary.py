@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import nn
 
 from agents.recording.selection import StudentSelection
@@ -19,9 +17,9 @@ from agents.rules.simple import FixedTemperature
 from experiments.config import OutputConfig, config_hash
 from experiments.session.detections import show_detections
 from experiments.session.folder import AGENT_FILE, SUMMARY_FILE, Summary, check_folder
-from experiments.session.population.table import CANDIDATES, members_table, percent
-from experiments.session.provenance import ACCURACY, metric_of, processor, versions
+from experiments.session.provenance import processor, versions
 from experiments.session.session import DistillSession
+from experiments.session.telling.table import print_summary
 from rlkd_env.data import ImageSet, count_duplicates
 from rlkd_env.errors import UsageError
 from rlkd_env.models.ensemble import Teachers
@@ -31,6 +29,7 @@ from rlkd_env.runs.run import DistillationRun
 from rlkd_env.runs.teacher import teacher_accuracy
 from rlkd_env.sampling.exploration import Explorer
 from rlkd_env.tasks import Evaluation
+from rlkd_env.utils.choices import KeptEpoch
 from rlkd_env.utils.files import read_json, reading, tensors_hash, write_json
 
 _PARTS = ("agent", "environment", "evaluation", "logging", "checkpoint")
@@ -68,6 +67,8 @@ def write_summary(session: DistillSession, together: int = 1) -> dict[str, Any]:
             from agents.recording.overview import write_figures  # TensorBoard takes long to import
 
             write_figures(session.folder, summary, session.settings.main)
+    if session.tracked is not None:
+        session.tracked.finish(summary)
     return summary
 
 
@@ -77,9 +78,8 @@ def summarize(session: DistillSession) -> dict[str, Any]:
     selection, seconds = records.selection, records.timer.seconds
     learns = session.phases.learns
     test = session.test_set()
-    kept, last_student = session.kept, selection.last_student
-    best = None if kept is None else _evaluate(session, kept.network, test)
-    last = None if last_student is None else _evaluate(session, session.network(last_student), test)
+    kept = session.kept
+    found = None if kept is None else _evaluate(session, kept.network, test)
     summary: dict[str, Any] = {
         "dataset": config.run.data.dataset,
         "metric": run.task.metric,
@@ -95,15 +95,14 @@ def summarize(session: DistillSession) -> dict[str, Any]:
         "normalization": _normalization(run),
         "teacher_val_accuracy": session.teacher_accuracy,
         "teacher_test_accuracy": None if test is None else teacher_accuracy(run, test),
-        "student_test_accuracy": _accuracy(best),
-        "student_test_details": _details(best),
-        "student_val_accuracy": selection.best_accuracy if kept is None else kept.accuracy,
-        "student_epoch": selection.best_epoch if kept is None else kept.epoch,
-        "student_last_test_accuracy": _accuracy(last),
-        "student_last_test_details": _details(last),
-        "student_last_val_accuracy": selection.last_accuracy,
+        "kept": config.kept_epoch,
+        "student_test_accuracy": _accuracy(found),
+        "student_test_details": _details(found),
+        "student_val_accuracy": 0.0 if kept is None else kept.accuracy,
+        "student_epoch": 0 if kept is None else kept.epoch,
         "student_sha256": None if kept is None else tensors_hash(kept.network.state_dict()),
-        "student_last_sha256": None if last_student is None else tensors_hash(last_student),
+        **_of_epoch(session, selection, "last", test),
+        **_of_epoch(session, selection, "best", test),
         "mean_temperature": records.mean_temperature,
         "diverged": records.diverged,
         "stopped_early": records.stopped_early,
@@ -126,13 +125,35 @@ def summarize(session: DistillSession) -> dict[str, Any]:
     if session.objects.names():
         summary["objects"] = session.objects.names()
     if config.output.student_alone:
-        alone = train_student_alone(session)
-        networks = [None if one is None else session.network(one) for one in (alone.best_student, alone.last_student)]
-        best, last = (None if network is None else _evaluate(session, network, test) for network in networks)
-        summary["student_alone_test_accuracy"] = _accuracy(best)
-        summary["student_alone_val_accuracy"] = alone.best_accuracy
-        summary["student_alone_last_test_accuracy"] = _accuracy(last)
+        summary |= _student_alone(session, test)
     return summary
+
+
+def _of_epoch(
+    session: DistillSession, selection: StudentSelection, epoch: KeptEpoch, test: ImageSet | None
+) -> dict[str, Any]:
+    """Return the figures of the student of the last or of the best epoch, by the names that they have in a summary."""
+    student, name = selection.of(epoch), f"student_{epoch}"
+    found = None if student is None else _evaluate(session, session.network(student.weights), test)
+    return {
+        f"{name}_test_accuracy": _accuracy(found),
+        f"{name}_test_details": _details(found),
+        f"{name}_val_accuracy": 0.0 if student is None else student.accuracy,
+        f"{name}_epoch": 0 if student is None else student.epoch,
+        f"{name}_sha256": None if student is None else tensors_hash(student.weights),
+    }
+
+
+def _student_alone(session: DistillSession, test: ImageSet | None) -> dict[str, Any]:
+    """Train the student without a teacher; return the figures of the one that would be kept, and of the last one."""
+    alone = train_student_alone(session)
+    kept, last = alone.of(session.config.kept_epoch), alone.of("last")
+    found = [None if one is None else _evaluate(session, session.network(one.weights), test) for one in (kept, last)]
+    return {
+        "student_alone_test_accuracy": _accuracy(found[0]),
+        "student_alone_val_accuracy": 0.0 if kept is None else kept.accuracy,
+        "student_alone_last_test_accuracy": _accuracy(found[1]),
+    }
 
 
 def check_run_folder(folder: Path, output: OutputConfig) -> bool:
@@ -182,11 +203,11 @@ def _normalization(run: DistillationRun) -> dict[str, Any]:
 
 def show_results(session: DistillSession) -> None:
     """Write the detections that the report shows, if the run is a detector's and there is a student."""
-    run, weights = session.run, session.records.selection.best_student
-    if session.folder is None or run.task.metric != "AP" or weights is None:
+    run, kept = session.run, session.kept
+    if session.folder is None or run.task.metric != "AP" or kept is None:
         return
     policy, class_names = session.phases.acting_policy(), session.source.class_names
-    show_detections(session.folder, run, session.network(weights), policy, class_names)
+    show_detections(session.folder, run, kept.network, policy, class_names)
 
 
 def _evaluate(session: DistillSession, network: nn.Module, test: ImageSet | None) -> Evaluation | None:
@@ -210,45 +231,3 @@ def _step_costs(session: DistillSession) -> dict[str, float | None]:
         "fixed_step_ms": 1e3 * phases.warmup_seconds / warmup if warmup else None,
         "step_ms": 1e3 * with_agent / acting if acting else None,
     }
-
-
-def print_summary(summary: dict[str, Any], folder: object) -> None:
-    """Print the table of a finished run."""
-    metric = metric_of(summary)
-    title = f"{summary['dataset']}, {summary['method']}, temperatures from {summary['temperature_from']}"
-    if metric != ACCURACY:
-        title += f", {metric}"
-    table = Table(title=title)
-    for column in ("", "validation", "test"):
-        table.add_column(column, justify="left" if not column else "right")
-    table.add_row("teacher", *(percent(summary.get(f"teacher_{part}_accuracy")) for part in ("val", "test")))
-    population = summary.get("population")
-    best = f"student, best epoch ({summary['student_epoch']})"
-    if population is not None and population["keep"] != "best":
-        best = f"student, {CANDIDATES[population['keep']]}"
-    for name, key in (("student alone", "student_alone"), (best, "student"), ("student, last epoch", "student_last")):
-        if f"{key}_test_accuracy" in summary:
-            table.add_row(name, *(percent(summary[f"{key}_{part}_accuracy"]) for part in ("val", "test")))
-    console = Console()
-    console.print(table)
-    if population is not None:
-        console.print(members_table(population))
-    if duplicates := summary["data"]["test_duplicates"]:
-        told = f"{duplicates} of the {summary['data']['test']} test images are training images too"
-        console.print(told, highlight=False)
-    if summary.get("stopped_early"):
-        patience = summary["settings"]["patience"]
-        told = f"stopped after epoch {summary['epochs']}: the last {patience} brought no better student"
-        console.print(told, highlight=False)
-    total = summary["seconds"] or 1.0
-    parts = ("environment", "agent", "evaluation", "logging")
-    shares = ", ".join(f"{part} {summary[f'{part}_seconds'] / total:.0%}" for part in parts)
-    console.print(f"{summary['steps']} updates in {total:.1f} s: {shares}", highlight=False)
-    if summary["fixed_step_ms"] is not None and summary["step_ms"] is not None:
-        extra = summary["step_ms"] - summary["fixed_step_ms"]
-        console.print(
-            f"an update takes {summary['fixed_step_ms']:.2f} ms at the fixed temperature "
-            f"and {summary['step_ms']:.2f} ms with {summary['temperature_from']}, which costs {extra:.2f} ms",
-            highlight=False,
-        )
-    console.print(f"everything is in {folder}; curves: tensorboard --logdir {folder}", highlight=False, soft_wrap=True)

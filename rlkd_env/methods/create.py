@@ -38,6 +38,7 @@ METHODS: Registry[type[Method]] = Registry(
         "cc": "rlkd_env.methods.relations.cc:CC",
         "crd": "rlkd_env.methods.relations.crd:CRD",
         "fpn": "rlkd_env.methods.detection.fpn:FPN",
+        "fgd": "rlkd_env.methods.detection.fgd:FGD",
         "icd": "rlkd_env.methods.detection.icd.method:ICD",
     },
     subclass_of("rlkd_env.methods.base:Method"),

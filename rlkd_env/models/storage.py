@@ -87,9 +87,9 @@ def load_network(
 def load_student(path: Path | str, model: str | None = None, **options: Any) -> nn.Module:
     """Read a student in evaluation mode, on the CPU, from a run's folder or from a file of one.
 
-    In a folder it is ``student.safetensors``, the student of the best epoch. The file says what network it holds; only
-    a user's own, ``package.module:factory``, must be named, because a file by itself never makes code run. The options
-    override those in the file.
+    In a folder it is ``student.safetensors``, the student that the run has kept. The file says what network it holds;
+    only a user's own, ``package.module:factory``, must be named, because a file by itself never makes code run. The
+    options override those in the file.
 
     Raises:
         UsageError: If there is no such file, if it is damaged, if it holds weights alone, as those of networks that

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlkd_env.data import BatchStream, DataConfig, DataSource, ImageChanges, Splits, TaskName, create_source
+from rlkd_env.data import BatchStream, DataConfig, DataSource, Splits, TaskName, create_source
+from rlkd_env.data.augmentation import check_changes
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.state import InstanceState
 from rlkd_env.instances.temperature import resolve_range
@@ -62,9 +63,10 @@ def build_run(
     dataset: DataSource | None = None,
     teacher: nn.Module | None = None,
     student: Callable[[], nn.Module] | None = None,
-    on_teacher_epoch: Callable[[int, float], None] | None = None,
+    on_teacher_epoch: Callable[[int, int, float], None] | None = None,
     processes: Processes | None = None,
     memo: Memo | None = None,
+    before_computing: Callable[[list[nn.Module], Tensor], None] | None = None,
 ) -> DistillationRun:
     """Build the run that a config describes.
 
@@ -75,6 +77,8 @@ def build_run(
         student: a function that creates a fresh student in place of the one that the config names.
         on_teacher_epoch: follows the training of a teacher that is not cached yet, by epoch, from 1, and mean loss.
         processes: the processes that share the run, each of which builds it; their devices replace the config's.
+        before_computing: called with student and teacher in evaluation mode and a batch of images of a classification,
+            before anything is computed that results depend on, such as to choose the number of threads.
         memo: keeps data, teacher and the deviation of its logits for the next run of the same settings; only for data
             and teachers that the config alone names.
 
@@ -126,6 +130,11 @@ def build_run(
         if config.recipe.batch_size == 1 and source.task == "classification":
             check_batch_of_one(trial, splits.train.take(torch.arange(1)), "student")
         method = create_its_method(trial)
+    if before_computing is not None and source.task == "classification" and not isinstance(teacher, StoredTeacher):
+        few = torch.arange(min(config.recipe.batch_size, len(splits.train)))
+        with seeded(0, device):
+            before_computing([trial.eval(), teacher.eval()], splits.train.take(few))
+        trial.train()
     engine = config.engine.engine(device, trial, splits.train.take(torch.arange(min(4, len(splits.train)))))
     recipe = config.recipe
     task = create_task(source.task, engine, config.batches.proposals, recipe.auxiliary_weight, recipe.label_smoothing)
@@ -170,12 +179,13 @@ def _check_task(task: TaskName, config: RunConfig, processes: Processes | None) 
     if task not in method.tasks:
         names = ", ".join(name for name, known in METHODS.items() if task in known.tasks)
         raise UsageError(f"method {config.distillation.method!r} is not for {task}. Valid: {names}")
+    if config.recipe.optimizer == "dot" and processes and processes.count > 1:
+        raise UsageError("dot takes two gradients an update, which several processes cannot share yet: take sgd")
     if task == "classification":
         if config.recipe.class_balanced and config.curriculum.curriculum_phases:
             raise UsageError("a curriculum draws images by how hard they are: leave --class-balanced away")
         return
-    if config.recipe.mixing:
-        raise UsageError("mixup and CutMix are for classification: leave --mixup-alpha and --cutmix-alpha away")
+    config.recipe.check_detection()
     if len(config.networks.teachers) > 1:
         raise UsageError("several teachers are for classification: name one detector")
     if processes and processes.count > 1:
@@ -191,8 +201,7 @@ def _check_images(config: RunConfig, splits: Splits) -> None:
             "the teacher's logits come with the images, and are not known for mixed ones: leave "
             "--mixup-alpha and --cutmix-alpha away"
         )
-    if ImageChanges.of(config.data).are_made and not splits.train.preprocessing.changes.are_made:
-        raise UsageError(f"--auto-augment and --random-erase are not for {config.data.dataset}: leave them away")
+    check_changes(config.data, splits.train.preprocessing.changes)
 
 
 def _check_network(network: nn.Module, role: str, task: TaskName) -> None:

@@ -42,7 +42,7 @@ def teacher_settings(config: RunConfig) -> tuple[str, ...]:
 
 
 def find_teacher(
-    config: RunConfig, source: DataSource, splits: Splits, on_epoch: Callable[[int, float], None] | None
+    config: RunConfig, source: DataSource, splits: Splits, on_epoch: Callable[[int, int, float], None] | None
 ) -> nn.Module:
     """Load the teacher that the config names, take the one whose logits come with the data, or train the data's own."""
     networks, dataset = config.networks, config.data.dataset

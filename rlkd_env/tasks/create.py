@@ -33,7 +33,7 @@ def create_task(
     if auxiliary_weight or label_smoothing:
         raise UsageError("auxiliary logits and label smoothing are for classification: leave them out for detectors")
     if find_spec("pycocotools") is None:  # told before anything is trained
-        raise missing_package("detection", "pycocotools", "detection")
+        raise missing_package("detection", "pycocotools")
     from rlkd_env.tasks.detection.task import Detection  # torchvision's detectors take as long to import as PyTorch
 
     return Detection(engine, proposals)

@@ -1,12 +1,56 @@
-"""A progress bar for teachers that are trained on the way."""
+"""Progress: a bar in a terminal or a notebook, and a line every few seconds in a log file."""
 
 from __future__ import annotations
 
+import sys
+from typing import IO, Any
+
 from tqdm.auto import tqdm
+
+_LINE_SECONDS = 5.0
+_LINE = "{desc}: {n_fmt} of {total_fmt} {unit}s, {percentage:.0f} %, {elapsed} so far, {remaining} left{postfix}"
+_LINE_WITHOUT_TOTAL = "{desc}: {n_fmt} {unit}s, {elapsed} so far{postfix}"
+
+
+class _Lines:
+    """A stream in which what is written over a line becomes a line of its own."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """Write what a bar shows as a line."""
+        if told := text.strip():
+            self._stream.write(f"{told}\n")
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        self._stream.flush()
+
+
+def progress_bar(desc: str, unit: str, total: int | None = None, is_shown: bool = True, **options: Any) -> tqdm[Any]:
+    """Return a tqdm bar on standard error: drawn in place in a terminal or notebook, elsewhere a line now and then.
+
+    A bar that is over within a few seconds leaves no line in a log.
+    """
+    if not is_shown or sys.stderr.isatty() or "ipykernel" in sys.modules:
+        return tqdm(desc=desc, unit=unit, total=total, disable=not is_shown, **{"mininterval": 0.5, **options})
+    seconds = max(_LINE_SECONDS, options.pop("mininterval", 0.0))
+    return tqdm(
+        desc=desc,
+        unit=unit,
+        total=total,
+        file=_Lines(sys.stderr),
+        mininterval=seconds,
+        maxinterval=seconds,
+        delay=seconds,
+        bar_format=_LINE if total else _LINE_WITHOUT_TOTAL,
+        **options,
+    )
 
 
 class TeacherBar:
-    """Follows the training of a teacher by epoch, from 1, and mean loss; the bar appears with the first epoch.
+    """Follows the training of a teacher by epoch, from 1, all epochs and mean loss; it appears with the first epoch.
 
     Args:
         is_shown: Whether there is a bar at all.
@@ -14,14 +58,14 @@ class TeacherBar:
 
     def __init__(self, is_shown: bool = True) -> None:
         self._is_shown = is_shown
-        self._bar: tqdm | None = None
+        self._bar: tqdm[Any] | None = None
 
-    def __call__(self, epoch: int, loss: float) -> None:
+    def __call__(self, epoch: int, epochs: int, loss: float) -> None:
         """Show that an epoch is over."""
         if self._bar is None:
-            self._bar = tqdm(desc="teacher", unit="epoch", disable=not self._is_shown)
+            self._bar = progress_bar("teacher", "epoch", epochs, self._is_shown)
         self._bar.update(epoch - self._bar.n)
-        self._bar.set_postfix(loss=f"{loss:.4f}")
+        self._bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
 
     def close(self) -> None:
         """Leave the bar as it is."""

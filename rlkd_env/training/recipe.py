@@ -39,8 +39,10 @@ class Recipe(Options):
     schedule: ScheduleName = "cosine"
     """Learning-rate schedule: cosine to zero, step (times 0.1 at the milestones) or constant."""
     optimizer: OptimizerName = "sgd"
-    """Optimiser: sgd, adam, which short trainings of detectors from scratch need, or adamw, whose weight decay is
-    decoupled."""
+    """Optimiser: sgd, adam, which short trainings of detectors from scratch need, adamw, whose weight decay is
+    decoupled, or dot, SGD with a momentum of its own for the distillation terms."""
+    dot_delta: Annotated[float, Bounds(at_least=0, below=1)] = 0.075
+    """What dot adds to the momentum for the distillation terms and subtracts from it for the task's own."""
     learning_rate_warmup: NonNegativeInt = 0
     """Epochs in which the learning rate rises linearly from a hundredth, before its schedule; 0 does without."""
     clip_grad_norm: Positive | None = None
@@ -69,6 +71,8 @@ class Recipe(Options):
         super().__post_init__()
         if self.learning_rate_warmup >= self.epochs and self.learning_rate_warmup:
             raise UsageError(f"a warm-up of {self.learning_rate_warmup} epochs leaves none of {self.epochs}")
+        if self.optimizer == "dot":
+            self._check_dot()
         if not all(low < high for low, high in itertools.pairwise((0.0, *self.milestones, 1.0))):
             raise UsageError(f"the milestones must rise within 0 to 1, not {', '.join(map(str, self.milestones))}")
 
@@ -78,6 +82,21 @@ class Recipe(Options):
         from rlkd_env.data.augmentation import Mixing
 
         return Mixing(self.mixup_alpha, self.cutmix_alpha) if self.mixup_alpha or self.cutmix_alpha else None
+
+    def check_detection(self) -> None:
+        """Check that detectors can be trained so.
+
+        Raises:
+            UsageError: if images are to be mixed, whose boxes would not be.
+        """
+        if self.mixing is not None:
+            raise UsageError("mixup and CutMix are for classification: leave --mixup-alpha and --cutmix-alpha away")
+
+    def _check_dot(self) -> None:
+        if not self.dot_delta <= self.momentum < 1.0 - self.dot_delta:
+            raise UsageError(f"dot takes the momentum {self.momentum:g} ± {self.dot_delta:g}, which must be in 0 to 1")
+        if self.clip_grad_norm is not None:
+            raise UsageError("dot has two gradients, whose norms are not clipped: leave --clip-grad-norm out")
 
     def create_optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
         """Return the optimiser of a network and of what is trained along with it."""
@@ -89,6 +108,10 @@ class Recipe(Options):
         if self.optimizer in ("adam", "adamw"):
             kind = Adam if self.optimizer == "adam" else AdamW
             return kind(parameters, self.learning_rate, weight_decay=decay, fused=fused, capturable=on_gpu)
+        if self.optimizer == "dot":
+            from rlkd_env.training.dot import DOT
+
+            return DOT(parameters, self.learning_rate, self.momentum, self.dot_delta, decay)
         return SGD(parameters, self.learning_rate, momentum=self.momentum, weight_decay=decay, fused=fused)
 
     def create_schedule(self, optimizer: Optimizer, total_steps: int) -> LRScheduler:
@@ -131,6 +154,9 @@ class TeacherRecipe(Recipe):
     """Number format of the network's products: float32 or bfloat16; auto is the latter where the hardware has it."""
     seed: Seed = 0
     """Seed of initialisation and batches."""
+
+    def _check_dot(self) -> None:
+        raise UsageError("dot is for distillation: train a teacher with sgd, adam or adamw")
 
     def as_key(self) -> dict[str, Any]:
         """Return what a cached teacher is found by; what was no option once is left out where it is as it was then."""

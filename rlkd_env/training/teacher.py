@@ -43,6 +43,8 @@ class TeacherTraining:
     """A teacher in training on ``splits.teacher_train``, on the device of the splits."""
 
     def __init__(self, splits: Splits, recipe: TeacherRecipe, task: TaskName = "classification") -> None:
+        if task == "detection":
+            recipe.check_detection()
         self.recipe = recipe
         self.epoch = 0
         self._losses: list[torch.Tensor] = []
@@ -116,15 +118,18 @@ class TeacherTraining:
 def train_teacher(
     splits: Splits,
     recipe: TeacherRecipe,
-    on_epoch: Callable[[int, float], None] | None = None,
+    on_epoch: Callable[[int, int, float], None] | None = None,
     task: TaskName = "classification",
 ) -> nn.Module:
-    """Train a teacher to evaluation mode; ``on_epoch`` gets each epoch's number, from 1, and mean loss."""
+    """Train a teacher to evaluation mode.
+
+    After each epoch ``on_epoch`` gets its number, from 1, the number of all epochs, and the mean loss.
+    """
     training = TeacherTraining(splits, recipe, task)
     while not training.finished:
         loss = training.run_epoch()
         if on_epoch is not None and loss is not None:
-            on_epoch(training.epoch, loss)
+            on_epoch(training.epoch, recipe.epochs, loss)
     with training.averaged():
         return copy.deepcopy(training.network).eval() if recipe.ema_decay else training.network.eval()
 
@@ -187,7 +192,7 @@ def _locked(path: Path) -> Iterator[None]:
 def cached_teacher(
     splits: Splits,
     recipe: TeacherRecipe,
-    on_epoch: Callable[[int, float], None] | None = None,
+    on_epoch: Callable[[int, int, float], None] | None = None,
     task: TaskName = "classification",
 ) -> nn.Module:
     """Return the teacher of these images and this recipe, trained at the first call and cached in :func:`cache_folder`.
@@ -213,6 +218,7 @@ def cached_teacher(
             except UsageError as error:
                 tell(f"the cached teacher is trained anew: {error}")
                 path.unlink()
+        tell(f"training the teacher {recipe.model}, once: it is kept in {path.parent}")
         teacher = train_teacher(splits, recipe, on_epoch, task)
         save_network(path, teacher.state_dict(), recipe.model, splits.num_classes, splits.image_shape)
     return teacher

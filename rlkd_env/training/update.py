@@ -24,6 +24,7 @@ from rlkd_env.instances.temperature import Temperature
 from rlkd_env.methods import Method
 from rlkd_env.tasks import Task
 from rlkd_env.training.collective import Collective
+from rlkd_env.training.dot import DOT
 from rlkd_env.training.logits_cache import StoredLogits, TeacherCache
 from rlkd_env.training.recipe import Recipe
 from rlkd_env.utils.randomness import StepRandomness
@@ -61,10 +62,18 @@ class Optimization:
         """The learning rate of the next update."""
         return float(self.optimizer.param_groups[0]["lr"])
 
-    def backward(self, loss: Tensor) -> None:
-        """Compute the gradients of a loss, or of the sum of losses ``(K,)``."""
+    @property
+    def takes_two_losses(self) -> bool:
+        """Whether :meth:`backward` is to get the distillation terms apart from the task's own loss."""
+        return isinstance(self.optimizer, DOT)
+
+    def backward(self, loss: Tensor, distillation: Tensor | None = None) -> None:
+        """Compute the gradients of a loss, or of the sum of losses ``(K,)``, and of further terms apart from it."""
         for optimizer in filter(None, (self.optimizer, self.further)):
             optimizer.zero_grad()
+        if distillation is not None and isinstance(self.optimizer, DOT):
+            distillation.backward(torch.ones_like(distillation), retain_graph=True)
+            self.optimizer.keep_distillation_gradients()
         loss.backward(torch.ones_like(loss))
 
     def update_parameters(self) -> None:
@@ -257,7 +266,11 @@ class Update:
         """Make a step along the gradient of the losses."""
         parts = self._called_method(outputs, temperature)
         loss = self._mean(torch.stack(list(parts.values())).sum(dim=0))
-        self.optimization.backward(loss)
+        others = [part for name, part in parts.items() if name != "task"]
+        if self.optimization.takes_two_losses and others:
+            self.optimization.backward(self._mean(parts["task"]), self._mean(torch.stack(others).sum(dim=0)))
+        else:
+            self.optimization.backward(loss)
         if self.policy is not None:
             self._collective.average_gradients(self.policy.parameters())
         self.optimization.update_parameters()

@@ -14,7 +14,7 @@ DamagedImages = Literal["refuse", "skip"]
 Precision = Literal["auto", "float32", "bfloat16"]
 MemoryFormat = Literal["auto", "contiguous", "channels_last"]
 ScheduleName = Literal["cosine", "step", "constant"]
-OptimizerName = Literal["sgd", "adam", "adamw"]
+OptimizerName = Literal["sgd", "adam", "adamw", "dot"]
 TeacherWeights = Literal["mean", "entropy"]
 """How the logits of several teachers are averaged: alike, or by how sure each is of an instance."""
 Temperatures = Literal["shared", "separate"]
@@ -28,6 +28,11 @@ Acting = Literal["mean", "sample"]
 """How an agent acts while it does not learn: by its policy's mean, or by draws from its policy's distribution."""
 BatchContent = Literal["pairs", "all"]
 """What an exploring epoch draws: mixed pairs alone, or all images with the mixed ones among them."""
+TrackerName = Literal["wandb", "mlflow"]
+"""Where the figures of runs are collected beside their folders."""
+KeepEpoch = Literal["auto", "last", "best"]
+KeptEpoch = Literal["last", "best"]
+"""Which student of a run is kept: that of its last epoch, or that of the best one on the validation images."""
 Keep = Literal["best", "average-weights", "ensemble"]
 """What is kept of a population: its best student, the average of all weights, or all of them as one."""
 RunMode = Literal["auto", "stacked", "workers", "serial"]

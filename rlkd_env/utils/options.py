@@ -31,6 +31,7 @@ LATER_OPTIONS: dict[str, Any] = {
     "auxiliary_weight": 0.0,
     "class_balanced": False,
     "clip_grad_norm": None,
+    "dot_delta": 0.075,
     "cutmix_alpha": 0.0,
     "ema_decay": None,
     "label_smoothing": 0.0,

@@ -28,7 +28,7 @@ def import_by_path(path: str, kind: str, extra: str | None = None) -> Any:
     except Exception as error:  # the user's module may raise anything
         if extra is not None and isinstance(error, ModuleNotFoundError):
             package = module_name.partition(".")[0].replace("_", "-")
-            raise missing_package(f"the {kind} {path.partition(':')[2]}", package, extra) from None
+            raise missing_package(f"the {kind} {path.partition(':')[2]}", package) from None
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(
             f"{kind} {path!r}: the module {module_name!r} cannot be imported ({reason}); "

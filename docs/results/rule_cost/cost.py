@@ -27,14 +27,14 @@ ARMS: dict[str, dict[str, Any]] = {
     BASELINE: {"rule": "fixed"},
     "anneal": {"rule": "anneal"},
     "cosine": {"rule": "cosine"},
-    "lskd": {"rule": "lskd", "method_options": {"kd_weight": 9}},
+    "lskd-9": {"rule": "lskd", "method_options": {"kd_weight": 9}},
     "ctkd": {"rule": "ctkd"},
     "pretrained": {"agent": "pretrained"},
-    "ppo": {"agent": "ppo"},
+    "ppo-anneal": {"agent": "ppo"},
     "ppo-paper": {"agent": "ppo", **PAPER},
     "ppo-last_layer": {"agent": "ppo", "calibrator": "last_layer"},
 }
-OF_DETECTION = (BASELINE, "anneal", "cosine", "ppo")
+OF_DETECTION = (BASELINE, "anneal", "cosine", "ppo-anneal")
 """The arms that are made for detection, where a run takes a hundred times as long."""
 
 

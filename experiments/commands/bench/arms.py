@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,6 +21,7 @@ from experiments.config import BenchConfig, DistillConfig
 from experiments.config.presets import read_preset
 from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import UsageError
+from rlkd_env.methods import METHODS
 from rlkd_env.runs.parallel import create_parallel_runs
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.utils.choices import ActionScale
@@ -123,6 +124,30 @@ for _calibrator in ("return_decomposition", "last_layer", "gradient"):
     _register_calibrated(_calibrator)
 
 DEFAULT_ARMS = tuple(name for name in ARMS if name != "plain_kd")  # all but those that vary the engine
+
+METHOD_ARMS = tuple(f"method_{name}" for name in METHODS)
+"""A run with each method and one temperature, which ``methods`` stands for."""
+
+
+def _register_method(name: str) -> None:
+    def create(bench: Bench) -> Arm:
+        try:
+            run = build_bench_run(bench.config, method=name, method_options={})
+        except UsageError as error:  # it is for another task, or does not fit the networks
+            raise LeftOut(str(error)) from None
+        run.reset(0)
+        return Arm.of(partial(run.advance, FixedTemperature(TEMPERATURE)), bench.unit)
+
+    ARMS.register(f"method_{name}")(create)
+
+
+for _method in METHODS:
+    _register_method(_method)
+
+
+def arms_called(names: Iterable[str]) -> list[str]:
+    """Return the names of the arms that are asked for, each once."""
+    return list(dict.fromkeys(arm for name in names for arm in (METHOD_ARMS if name == "methods" else (name,))))
 
 
 def _register_lever(name: str, folds: bool = True, **engine: Any) -> None:

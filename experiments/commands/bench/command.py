@@ -16,7 +16,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from experiments.commands.bench.arms import ARMS, DEFAULT_ARMS, Bench
+from experiments.commands.bench.arms import ARMS, DEFAULT_ARMS, Bench, arms_called
 from experiments.commands.bench.benched_run import build_bench_run
 from experiments.commands.bench.floor import FLOOR, launch_free_floor
 from experiments.commands.bench.learning import measure_learning, print_learning
@@ -49,7 +49,8 @@ def run_bench(config: BenchConfig) -> int:
         write_json(folder / BENCH_FILE, content)
         print_learning(learning, _console())
         return 0
-    for name in options.arms:
+    names = arms_called(options.arms or DEFAULT_ARMS)
+    for name in names:
         if name not in ARMS:
             raise unknown_name("arm", name, ARMS)
     if options.data:
@@ -59,7 +60,7 @@ def run_bench(config: BenchConfig) -> int:
         return 0
     bench = Bench(config, build_bench_run(config))
     measurement = Measurement(bench, deadline)
-    measurement.run([name for name in dict.fromkeys(options.arms or DEFAULT_ARMS) if name != BASELINE])
+    measurement.run([name for name in names if name != BASELINE])
     run = bench.started_run()
     result = {
         "arms": measurement.figures(),

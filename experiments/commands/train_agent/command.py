@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from agents.learned.evolution import CoefficientForm, Evolution, runs_of_candidates
 from agents.sb3.coefficient_training import CoefficientTraining
@@ -17,6 +16,7 @@ from experiments.commands.train_agent.held_out import HeldOutRuns, print_held_ou
 from experiments.commands.train_agent.instances import Instance, InstanceSet, read_instance_set
 from experiments.commands.train_agent.policy_figure import draw_policy
 from experiments.config import TrainAgentConfig
+from experiments.next_command import tell_next
 from experiments.session.checkpoints import check_fingerprints, load_checkpoint, save_checkpoint
 from experiments.session.folder import (
     CHECKPOINT_FOLDER,
@@ -36,6 +36,7 @@ from rlkd_env.instances.temperature import TemperatureRange
 from rlkd_env.runs.fingerprints import fingerprints
 from rlkd_env.runs.parallel import ParallelRuns, create_parallel_runs
 from rlkd_env.runs.reward import RewardMeter
+from rlkd_env.training.progress import progress_bar
 from rlkd_env.utils.files import read_json, reading, remove_leftovers, write_json
 from rlkd_env.utils.options import renamed
 
@@ -104,7 +105,7 @@ class TrainingSession:
         saved, stop = started, StopRequest()
         is_hidden = not self.config.output.progress
         with (
-            tqdm(total=options.updates, initial=self._step, desc="train-agent", disable=is_hidden) as bar,
+            progress_bar("train-agent", "update", options.updates, not is_hidden, initial=self._step) as bar,
             stop.listening(),
         ):
             while not self._is_over() and not stop:
@@ -131,7 +132,7 @@ class TrainingSession:
         policy.save(self.folder)
         options, rows = self._options, []
         arms = len(self._held_out) * (len(options.sweep) + 2)
-        with tqdm(total=arms, desc="held out", unit="arm", disable=not self.config.output.progress) as bar:
+        with progress_bar("held out", "arm", arms, self.config.output.progress) as bar:
             for runs in self._held_out:
                 on_device = deepcopy(policy).to(runs.template.device)
                 rows.append(runs.compare(on_device, options.sweep, bar.update))
@@ -149,7 +150,8 @@ class TrainingSession:
         if rows:
             print_held_out(rows)
         told = f"{self._step} updates in {self._seconds:.0f} s"
-        print(f"{told}; use the policy with: rlkd distill --policy {self.folder}")
+        print(told)
+        tell_next("rlkd", "distill", "--policy", str(self.folder))
 
     def close(self) -> None:
         """Stop the processes that compute the runs, if there are any."""

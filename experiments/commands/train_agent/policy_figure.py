@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from experiments.report.style import set_log_ticks
+from experiments.report.style import COLOURS, set_log_ticks, settings
 from rlkd_env.instances.temperature import Policy
 from rlkd_env.runs.hooks import RunHook, StepResult
 from rlkd_env.runs.run import DistillationRun
@@ -48,12 +49,19 @@ def draw_policy(policy: Policy, run: DistillationRun, seed: int, path: Path) -> 
     run.add_hook(record)
     run.advance(policy)
     run.remove_hook(record)
+    with matplotlib.rc_context({**settings(), "font.size": 10, "axes.titlesize": 10}):
+        content = _drawn(record)
+    write_atomically(path, content)
+
+
+def _drawn(record: _Record) -> bytes:
+    """Return the figure as a PNG."""
     figure = Figure(figsize=(13.0, 3.4), dpi=110, layout="constrained")
     over_time, *moments = figure.subplots(1, 1 + len(_MOMENTS), sharey=True)
     steps, quantiles = np.arange(len(record.quantiles)), np.array(record.quantiles).T
     for (low, high), alpha in (((0, 4), 0.2), ((1, 3), 0.4)):
-        over_time.fill_between(steps, quantiles[low], quantiles[high], color="C0", alpha=alpha, linewidth=0)
-    over_time.plot(steps, quantiles[2], color="C0")
+        over_time.fill_between(steps, quantiles[low], quantiles[high], color=COLOURS["blue"], alpha=alpha, linewidth=0)
+    over_time.plot(steps, quantiles[2], color=COLOURS["blue"])
     over_time.set(xlabel="update", ylabel="temperature", title="median, 50 % and 90 % of a batch", yscale="log")
     set_log_ticks(over_time.yaxis)
     for axes, (moment, title) in zip(moments, _MOMENTS.items(), strict=True):
@@ -67,4 +75,4 @@ def draw_policy(policy: Policy, run: DistillationRun, seed: int, path: Path) -> 
     figure.colorbar(points, ax=moments[-1], label="teacher's p of the true class")
     content = io.BytesIO()
     figure.savefig(content, format="png")
-    write_atomically(path, content.getvalue())
+    return content.getvalue()

@@ -10,40 +10,46 @@ from scipy import stats
 
 from experiments.report import style
 from experiments.report.comparison.loading import ArmRecord, Interval, TaskRecord
-from experiments.report.formatting import capitalized, signed
+from experiments.report.formatting import capitalized
 from experiments.report.style import COLOURS, HUES, Drawing, add_legend, figure_of, file_name, new_axes
 
 _HIGHLIGHTED = 5  # arms with a colour besides the baseline; the others are grey, as many colours look alike
+_MARKERS = "os^DvP"  # of the highlighted arms and the baseline
 _FAR_OFF = 2.0  # a difference beyond so many times the 0.75 quantile of all is left outside of an axis
 _BANDS = 3  # arms, with the baseline, whose curves have interval bands; more would hide each other
 
 
-def draw_differences(task: TaskRecord) -> Drawing | None:
-    """Draw every arm's paired difference to the baseline with its interval."""
-    arms = [arm for arm in task.arms if arm.students["last"].difference and arm.name != task.baseline]
-    if not arms:
+def draw_differences(task: TaskRecord, of_all: bool = False) -> Drawing | None:
+    """Draw the leading arms' paired differences to the baseline with their intervals, or those of all arms.
+
+    Returns None if there are none, or not more than the leading ones.
+    """
+    arms = task.compared if of_all else task.leading
+    if not arms or (of_all and len(arms) == len(task.leading)):
         return None
     axes = new_axes(f"test {task.metric} over {task.baseline}, points", "", height=1.5 + 0.36 * len(arms))
-    for place, arm in enumerate(arms):
-        _draw_interval(axes, place - 0.13, arm.students["last"].difference, width=2.4, face="full")
-        _draw_interval(axes, place + 0.17, arm.students["chosen"].difference, width=1.2, face="none")
-    axes.axvline(0.0, color=COLOURS["ink"], linewidth=1.2)
     outside = _cut_off(arms, axes.set_xlim)
     for place, arm in enumerate(arms):
         if arm in outside:
             _point_outside(axes, place, arm)
+            continue
+        _draw_interval(axes, place - 0.13, arm.students["last"].difference, width=2.4, face="full")
+        _draw_interval(axes, place + 0.17, arm.students["chosen"].difference, width=1.2, face="none")
+    axes.axvline(0.0, color=COLOURS["ink"], linewidth=1.2)
     axes.set_yticks(range(len(arms)), [arm.name for arm in arms])
     axes.set_ylim(len(arms) - 0.5, -0.5)
     style.hide_row_ticks(axes)
-    last = {arm.name: arm.students["last"].difference for arm in arms}
-    clear = [f"{name} ({signed(found.mean)})" for name, found in last.items() if found and found.is_clear_of_zero]
+    rest = len(task.compared) - len(arms)
     caption = (
-        f"Paired differences to {task.baseline} with 95 % intervals; filled: last epoch, open: student chosen by "
-        "validation. Blue intervals are clear of zero, grey ones are not. "
-        + (f"Clear of zero in the last epoch: {', '.join(clear)}." if clear else "None is in the last epoch.")
+        f"Paired differences to {task.baseline} with 95 % intervals; filled: last epoch, open: best epoch on "
+        "validation. Blue intervals are clear of zero, grey ones are not; an arm without one has too few seeds for it."
+        + (f" Not shown, as they are further down: {rest}." if rest else "")
         + _outside_in_words(outside)
     )
-    return Drawing(file_name(f"differences_{task.name}"), f"Difference to {task.baseline}", caption, figure_of(axes))
+    name, title = f"differences_{task.name}", f"Difference to {task.baseline}"
+    if of_all:
+        name, title = f"differences_of_all_{task.name}", f"{title}, all {len(arms)} arms"
+    return Drawing(file_name(name), title, caption, figure_of(axes))
 
 
 def _draw_interval(axes: Axes, place: float, difference: Interval | None, width: float, face: str) -> None:
@@ -63,7 +69,8 @@ def _point_outside(axes: Axes, place: float, arm: ArmRecord) -> None:
     edge, align = (0.02, "left") if found.mean < 0 else (0.98, "right")
     arrow = "\N{LEFTWARDS ARROW}" if found.mean < 0 else "\N{RIGHTWARDS ARROW}"
     where = axes.get_yaxis_transform()
-    text = axes.text(edge, place, f"{arrow} {signed(found.mean)}", transform=where, ha=align, va="bottom")
+    told = f"{arrow} {found.in_words()}" if found.mean < 0 else f"{found.in_words()} {arrow}"
+    text = axes.text(edge, place, told, transform=where, ha=align, va="center")
     text.set(fontsize=9, color=COLOURS["ink"])
 
 
@@ -103,13 +110,12 @@ def draw_cost(task: TaskRecord) -> Drawing | None:
     for arm in arms:
         difference, cost = arm.students["last"].difference, 100.0 * ((arm.cost_ratio or 1.0) - 1.0)
         assert difference is not None
-        colour = (
-            COLOURS["ink"] if arm.name == task.baseline else COLOURS.get(chosen.get(arm.name, ""), COLOURS["muted"])
-        )
+        name = "ink" if arm.name == task.baseline else chosen.get(arm.name, "muted")
+        colour, marker = COLOURS[name], dict(zip((*HUES, "ink"), (*_MARKERS, "X"), strict=True)).get(name, ".")
         if difference.is_known:
             axes.plot([cost, cost], [difference.low, difference.high], color=colour, linewidth=1.2, alpha=0.6)
         label = arm.name if arm.name in chosen or arm.name == task.baseline else None
-        axes.plot([cost], [difference.mean], _MARKERS[colour], color=colour, markersize=7, label=label)
+        axes.plot([cost], [difference.mean], marker, color=colour, markersize=7, label=label)
     outside = _cut_off(arms, axes.set_ylim)
     add_legend(axes)
     slowest = max(arms, key=lambda arm: arm.cost_ratio or 0.0)
@@ -153,9 +159,6 @@ def draw_temperatures(task: TaskRecord) -> Drawing | None:
         f"have different ones. {_bands_in_words(task)} over the seeds." + _greys_in_words(task)
     )
     return Drawing(file_name(f"temperature_{task.name}"), "Temperature over training", caption, figure_of(axes))
-
-
-_MARKERS = {COLOURS[name]: marker for name, marker in zip((*HUES, "ink", "muted"), "os^DvPX.", strict=True)}
 
 
 def _highlighted(task: TaskRecord) -> dict[str, str]:

@@ -2,41 +2,35 @@
 
 from __future__ import annotations
 
-from experiments.report.comparison.loading import ComparisonRecord, TaskRecord
+from collections.abc import Sequence
+
+from experiments.report.comparison.loading import ComparisonRecord, Interval, TaskRecord
 from experiments.report.formatting import signed
 from experiments.session.provenance import ACCURACY
 
+_NAMED = 3  # arms that a sentence names; the table has them all
+
 
 def describe(task: TaskRecord) -> str:
-    """Say which arms differ from the baseline in the last epoch beyond chance, and which do not."""
-    differences = {arm.name: arm.students["last"].difference for arm in task.arms if arm.name != task.baseline}
-    known = {name: found for name, found in differences.items() if found is not None and found.is_known}
-    base = task.arm(task.baseline)
-    mean = base.students["last"].mean
-    result = "no result"
-    if mean is not None:
-        unit = "" if task.metric == ACCURACY else f"an {task.metric} of "
-        result = f"{unit}{mean.mean:.2f} % on the test images (last epoch)"
-    seeds = "1 seed" if base.count == 1 else f"{base.count} seeds"
-    words = f"On {task.name}, over {seeds}, {task.baseline} reaches {result}."
+    """Say which arms differ from the baseline in the last epoch beyond chance, and how many do not."""
+    known: dict[str, Interval] = {}
+    for arm in task.compared:
+        found = arm.students["last"].difference
+        if found is not None and found.is_known:
+            known[arm.name] = found
     above = [f"{name} {one.in_words()}" for name, one in known.items() if one.low > 0.0]
     below = [f"{name} {one.in_words()}" for name, one in known.items() if one.high < 0.0]
-    rest = [name for name, one in known.items() if not one.is_clear_of_zero]
-    if above:
-        words += f" Better, with an interval clear of zero: {'; '.join(above)}."
-    if below:
-        words += f" Worse, with an interval clear of zero: {'; '.join(below)}."
-    if rest:
-        widest = max((known[name].high - known[name].low) / 2 for name in rest)
-        others = "No arm" if not above and not below else "None of the others"
-        words += (
-            f" {others} differs clearly from {task.baseline}: {', '.join(rest)}. That does not prove equality; the "
-            f"widest of their intervals is ± {widest:.2f} points."
-        )
-    unknown = [name for name in differences if name not in known]
+    others = len(known) - len(above) - len(below)
+    parts = [f"clearly better {_are(above)}"] if above else []
+    parts += [f"clearly worse {_are(below[::-1])}"] if below else []
+    if others:
+        few = "1 arm is" if others == 1 else f"{others} arms are"
+        parts.append(f"{few} not told apart from it" if parts else "no arm is told apart from it")
+    unknown = [name for arm in task.arms if (name := arm.name) not in known and name != task.baseline]
     if unknown:
-        words += f" Too few runs for a conclusion: {', '.join(unknown)}."
-    return words + _regret_in_words(task) + _chance_in_words(len(known), len(above) + len(below))
+        parts.append(f"too few seeds for a conclusion have {_list(unknown)}")
+    words = f"On {task.name}, {_baseline(task)}"
+    return (f"{words}; {'; '.join(parts)}." if parts else f"{words}.") + _regret_in_words(task)
 
 
 def describe_over_tasks(comparison: ComparisonRecord) -> list[str]:
@@ -49,15 +43,35 @@ def describe_over_tasks(comparison: ComparisonRecord) -> list[str]:
         f"{arm.name} {arm.mean.in_words()}" for arm in arms if arm.mean and arm.mean.is_known and arm.mean.low > 0.0
     ]
     words = f"Over {count} tasks, against the best fixed temperature of each in hindsight, "
-    words += (
-        f"above zero with the interval over the tasks: {'; '.join(above)}."
-        if above
-        else "no arm is clearly above zero."
-    )
+    if above:
+        words += f"clearly above zero {_are(above)}."
+    else:
+        assert arms[0].mean is not None
+        words += f"no arm is clearly above zero; the highest mean has {arms[0].name}, {arms[0].mean.in_words()}."
     best = max(arms, key=lambda arm: arm.worst[1] if arm.worst else float("-inf"))
     if best.worst is not None:
         words += f" The least loss on its worst task has {best.name}: {signed(best.worst[1])} on {best.worst[0]}."
     return [words]
+
+
+def _baseline(task: TaskRecord) -> str:
+    """Say what the baseline reaches, on how many seeds."""
+    base = task.arm(task.baseline)
+    mean, seeds = base.students["last"].mean, "1 seed" if base.count == 1 else f"{base.count} seeds"
+    if mean is None:
+        return f"the baseline {task.baseline} has no result"
+    unit = "" if task.metric == ACCURACY else f"an {task.metric} of "
+    return f"over {seeds}, the baseline {task.baseline} reaches {unit}{mean.mean:.2f} % on the test images"
+
+
+def _are(arms: Sequence[str]) -> str:
+    return f"{'is' if len(arms) == 1 else 'are'} {_list(arms)}"
+
+
+def _list(arms: Sequence[str]) -> str:
+    """Name the first arms and count the others."""
+    more = len(arms) - _NAMED
+    return ", ".join(arms[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _regret_in_words(task: TaskRecord) -> str:
@@ -66,15 +80,5 @@ def _regret_in_words(task: TaskRecord) -> str:
         return ""
     regrets = {arm.name: arm.students["last"].regret for arm in task.arms if arm.name != best}
     above = [name for name, one in regrets.items() if one is not None and one.is_known and one.low > 0.0]
-    words = f"clearly better are {', '.join(above)}" if above else "no arm is clearly better"
-    return f" The best fixed temperature in hindsight is {best}; {words}."
-
-
-def _chance_in_words(comparisons: int, found: int) -> str:
-    """Say how many differences chance alone would produce among several comparisons."""
-    if comparisons < 5 or not found:
-        return ""
-    return (
-        f" If all {comparisons} arms were as good as the baseline, {0.05 * comparisons:.1f} of them would on average "
-        "seem to differ by chance."
-    )
+    words = f"clearly better {_are(above)}" if above else "no arm is clearly better"
+    return f" The best fixed temperature in hindsight is {best}; {words} than it."

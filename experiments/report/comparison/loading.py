@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.compare.arms import ALONE
 from experiments.compare.over_tasks import rank
 from experiments.compare.rows import CHOSEN, COMPARISON_FILE, COMPARISON_VERSION, LAST
 from experiments.report.formatting import number, signed
@@ -19,7 +20,11 @@ from experiments.session.provenance import metric_of
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.files import read_json, reading
 
-STUDENTS = {LAST: "last epoch", CHOSEN: "chosen by validation"}
+STUDENTS = {LAST: "last epoch", CHOSEN: "best epoch on validation"}
+LEADING = 10
+"""Arms that are shown at once; the others are shown after a click."""
+_LEAST = 3
+"""Fewer values than these have no interval: that of two is a dozen times as wide as their distance."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +37,14 @@ class Interval:
 
     @classmethod
     def of(cls, estimate: dict[str, Any] | None) -> Interval | None:
-        """Convert an estimate from the file, which is a share; None stays None."""
+        """Convert an estimate from the file, which is a share; None stays None.
+
+        Where the mean is of few values there are no bounds.
+        """
         if estimate is None:
             return None
-        low, high = estimate["interval"] or (math.nan, math.nan)
+        is_enough = estimate["interval"] and estimate["count"] >= _LEAST
+        low, high = estimate["interval"] if is_enough else (math.nan, math.nan)
         return cls(100.0 * estimate["mean"], 100.0 * low, 100.0 * high)
 
     @property
@@ -50,7 +59,8 @@ class Interval:
 
     def in_words(self, sign: bool = True) -> str:
         """Format the interval as ``+0.31 (−0.02 to +0.64)``, or as ``94.31 (93.98 to 94.64)`` without a sign."""
-        mean, low, high = map(signed if sign else number, (self.mean, self.low, self.high))
+        bounds = (self.low, self.high) if sign else (max(self.low, 0.0), min(self.high, 100.0))
+        mean, low, high = map(signed if sign else number, (self.mean, *bounds))
         return f"{mean} ({low} to {high})" if self.is_known else mean
 
 
@@ -58,14 +68,12 @@ class Interval:
 class StudentMetrics:
     """The test metrics of one arm's students, in percent and points; None where unknown.
 
-    ``difference`` is paired, to the baseline; ``regret`` is that to the best fixed temperature in hindsight;
-    ``probability`` is that of a run being better than one of the baseline.
+    ``difference`` is paired, to the baseline; ``regret`` is that to the best fixed temperature in hindsight.
     """
 
     mean: Interval | None
     difference: Interval | None
     regret: Interval | None
-    probability: float | None
 
 
 @dataclass(frozen=True)
@@ -110,6 +118,18 @@ class TaskRecord:
         """Return an arm by its name."""
         return next(arm for arm in self.arms if arm.name == name)
 
+    @property
+    def compared(self) -> list[ArmRecord]:
+        """The arms that can be compared with the baseline, the best first."""
+        return [arm for arm in self.arms if arm.students["last"].difference and arm.name != self.baseline]
+
+    @property
+    def leading(self) -> list[ArmRecord]:
+        """The first arms of these, with the best fixed temperature and the student alone among them."""
+        needed = [arm for arm in self.compared if arm.name in (self.best_fixed["last"], ALONE)]
+        others = [arm for arm in self.compared if arm not in needed]
+        return [arm for arm in self.compared if arm in needed or arm in others[: LEADING - len(needed)]]
+
 
 @dataclass(frozen=True)
 class ArmOverTasks:
@@ -143,6 +163,11 @@ class ComparisonRecord:
     finished_runs: int
     errors: list[str]
 
+    @property
+    def complete(self) -> list[ArmOverTasks]:
+        """The arms that have a result on every one of several tasks, the best first."""
+        return [arm for arm in self.over_tasks if arm.tasks == len(self.tasks) and arm.mean is not None]
+
     @classmethod
     def read(cls, folder: Path) -> ComparisonRecord:
         """Read a comparison's folder, in which the folders of the runs may be missing."""
@@ -152,8 +177,9 @@ class ComparisonRecord:
             raise UsageError(f"{path} is not a comparison of version {COMPARISON_VERSION}")
         with reading(path):
             runs = content["runs"]
+            without = {name for name, options in content.get("arms", {}).items() if _has_no_temperature(options)}
             tasks = [
-                _task(name, statistics, lambda arm, task=name: _histories(folder, runs, task, arm))  # type: ignore[misc]
+                _task(name, statistics, without, lambda arm, task=name: _histories(folder, runs, task, arm))  # type: ignore[misc]
                 for name, statistics in content["statistics"].items()
             ]
             errors = [f"{run['task']}/{run['arm']}/seed{run['seed']}: {run['error']}" for run in runs if run["error"]]
@@ -174,7 +200,7 @@ def _arm_over_tasks(name: str, found: dict[str, Any]) -> ArmOverTasks:
         name,
         tasks=int(found["tasks"]),
         mean=Interval.of(regret),
-        by_seeds=None if regret is None else Interval.of({**regret, "interval": regret["seeds_interval"]}),
+        by_seeds=None if regret is None else Interval.of({**regret, "interval": regret["seeds_interval"], "count": 3}),
         difference=Interval.of(found["difference"]),
         worst=None if worst is None else (worst["task"], 100.0 * worst["regret"]),
         at_or_above=int(found["at_or_above"]),
@@ -182,14 +208,22 @@ def _arm_over_tasks(name: str, found: dict[str, Any]) -> ArmOverTasks:
     )
 
 
-def _task(name: str, statistics: dict[str, Any], histories: Callable[[str], list[History]]) -> TaskRecord:
-    arms = [_arm(arm, statistics, histories(arm)) for arm in statistics["runs"]]
+def _has_no_temperature(options: Any) -> bool:
+    """Return whether an arm's students are trained without a teacher, whatever temperature was recorded."""
+    return isinstance(options, dict) and options.get("method") == "cross_entropy"
+
+
+def _task(
+    name: str, statistics: dict[str, Any], without: set[str], histories: Callable[[str], list[History]]
+) -> TaskRecord:
+    """Read a task, of whose arms those ``without`` have no temperature."""
+    arms = [_arm(arm, statistics, arm not in without, histories(arm)) for arm in statistics["runs"]]
     arms.sort(key=lambda arm: -(arm.students["last"].mean or Interval(-math.inf)).mean)
     best_fixed = {student: statistics[student]["best_fixed"] for student in STUDENTS}
     return TaskRecord(name, statistics["baseline"], metric_of(statistics), best_fixed, arms)
 
 
-def _arm(name: str, statistics: dict[str, Any], histories: list[History]) -> ArmRecord:
+def _arm(name: str, statistics: dict[str, Any], has_temperature: bool, histories: list[History]) -> ArmRecord:
     runs = statistics["runs"][name]
     return ArmRecord(
         name,
@@ -198,7 +232,7 @@ def _arm(name: str, statistics: dict[str, Any], histories: list[History]) -> Arm
         diverged=int(runs["diverged"]),
         failed=int(runs["failed"]),
         cost_ratio=_optional(runs["cost_ratio"]),
-        mean_temperature=_optional(runs["mean_temperature"]),
+        mean_temperature=_optional(runs["mean_temperature"]) if has_temperature else None,
         histories=histories,
     )
 
@@ -208,7 +242,6 @@ def _student(metrics: dict[str, Any]) -> StudentMetrics:
         mean=Interval.of(metrics["mean"]),
         difference=Interval.of(metrics["difference"]),
         regret=Interval.of(metrics["regret"]),
-        probability=_optional(metrics["probability_of_improvement"]),
     )
 
 

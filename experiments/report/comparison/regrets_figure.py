@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,18 +17,25 @@ from experiments.report.style import COLOURS, HUES, Drawing, add_legend, figure_
 
 _MARKERS = "osD^vPX*"
 _ROW = 0.3  # inches
+_WIDE, _NARROW = 8.2, 5.6  # inches; the narrow one can be read on a phone
 _SPREAD = 0.62  # of a row's height, over which the dots of the tasks are spread
 _INSIDE = 0.94  # share of all dots that lie inside of the axis; those far to the left lie at its edge
 
 
-def draw_regrets(comparison: ComparisonRecord) -> Drawing | None:
-    """Draw a row for every arm, a dot for every task; arms without a result on every task are left out."""
-    tasks, arms = comparison.tasks, [arm for arm in comparison.over_tasks if arm.tasks == len(comparison.tasks)]
+def draw_regrets(comparison: ComparisonRecord, most: int | None = None) -> Drawing | None:
+    """Draw a row for every arm, or for the first ones, a dot for every task.
+
+    Arms without a result on every task are left out, as they have no mean over the same tasks.
+    """
+    tasks, arms = comparison.tasks, comparison.complete
     if len(tasks) < 2 or not arms:
         return None
+    left_out, arms = arms[most or len(arms) :], arms[:most]
     metrics = " or ".join(dict.fromkeys(task.metric for task in tasks))
+    is_whole = most is None
     label = f"points of test {metrics} over the best fixed temperature of each task in hindsight"
-    axes = new_axes(label, "", height=1.9 + _ROW * len(arms), width=8.2)
+    height = (1.9 if is_whole else 2.5) + _ROW * len(arms)
+    axes = new_axes(label if is_whole else fill(label, 60), "", height, _WIDE if is_whole else _NARROW)
     regrets = {(arm.name, task.name): _regret(task, arm.name) for arm in arms for task in tasks}
     low, high = _limits([found.mean for found in regrets.values() if found], arms)
     looks = _looks(comparison)
@@ -46,8 +54,13 @@ def draw_regrets(comparison: ComparisonRecord) -> Drawing | None:
         name.set_color(COLOURS["muted" if _is_fixed(comparison, arm.name) else "ink"])
     style.hide_row_ticks(axes)
     _write_figures(axes, arms)
-    _add_legend(axes, tasks, looks)
-    return Drawing("regrets", "Every method on every task", _caption(arms, tasks, low), figure_of(axes))
+    _add_legend(axes, tasks, looks, columns=4 if is_whole else 3)
+    caption = _caption(arms, tasks, low) + (
+        f" Not shown, as they are further down: {len(left_out)}." if left_out else ""
+    )
+    if is_whole:
+        return Drawing("regrets", "Every method on every task", caption, figure_of(axes))
+    return Drawing("regrets_of_the_first", f"The first {len(arms)} methods on every task", caption, figure_of(axes))
 
 
 def _is_fixed(comparison: ComparisonRecord, arm: str) -> bool:
@@ -106,25 +119,31 @@ def _draw_mean(axes: Axes, place: int, arm: ArmOverTasks, low: float) -> None:
 def _write_figures(axes: Axes, arms: Sequence[ArmOverTasks]) -> None:
     """Write the mean of every arm and the number of tasks without regret to the right of its row."""
     where = axes.get_yaxis_transform()
+    share = (_WIDE / figure_of(axes).get_figwidth()) ** 1.3
+    ends = (0.075 * share, 0.095 * share)  # of the two columns, in widths of the axes
     for place, arm in enumerate(arms):
         mean = "–" if arm.mean is None else signed(arm.mean.mean)
-        axes.text(1.075, place, mean, transform=where, ha="right", va="center", fontsize=9.5, color=COLOURS["ink"])
+        axes.text(
+            1.0 + ends[0], place, mean, transform=where, ha="right", va="center", fontsize=9.5, color=COLOURS["ink"]
+        )
         count = f"{arm.at_or_above} of {arm.tasks}"
-        axes.text(1.095, place, count, transform=where, ha="left", va="center", fontsize=9.5, color=COLOURS["muted"])
-    for column, text, align in ((1.075, "mean", "right"), (1.095, "≥ 0", "left")):
-        axes.text(column, -0.85, text, transform=where, ha=align, va="center", fontsize=9, color=COLOURS["muted"])
+        axes.text(
+            1.0 + ends[1], place, count, transform=where, ha="left", va="center", fontsize=9.5, color=COLOURS["muted"]
+        )
+    for end, text, align in ((ends[0], "mean", "right"), (ends[1], "≥ 0", "left")):
+        axes.text(1.0 + end, -0.85, text, transform=where, ha=align, va="center", fontsize=9, color=COLOURS["muted"])
     for column, text, align in ((-0.15, "better →", "left"), (0.15, "← worse", "right")):
         axes.text(-column, -0.85, text, ha=align, va="center", fontsize=9, color=COLOURS["muted"])
 
 
-def _add_legend(axes: Axes, tasks: Sequence[TaskRecord], looks: dict[str, tuple[str, str]]) -> None:
+def _add_legend(axes: Axes, tasks: Sequence[TaskRecord], looks: dict[str, tuple[str, str]], columns: int) -> None:
     for task in tasks:
         hue, marker = looks[task.name]
         axes.add_line(Line2D([], [], linestyle="", marker=marker, color=COLOURS[hue], label=task.name))
     mean = Line2D([], [], linestyle="", marker="|", color=COLOURS["ink"], label="mean over the tasks")
     mean.set(markersize=12, markeredgewidth=2.6)
     axes.add_line(mean)
-    add_legend(axes, columns=4)
+    add_legend(axes, columns=columns)
 
 
 def _caption(arms: Sequence[ArmOverTasks], tasks: Sequence[TaskRecord], low: float) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 
@@ -19,16 +22,13 @@ def draw_accuracy_over_epochs(run: RunRecord) -> Drawing | None:
     history = run.history
     if not len(history["epoch"]):
         return None
-    axes = new_axes("epoch", f"{run.metric}, %")
+    axes = new_axes("epoch", f"{run.metric}, %", height=3.6)
     validation = 100 * history["validation_accuracy"]
-    shown = []
     if run.metric == ACCURACY:  # for detectors the AP on the training images is not known
         training = 100 * history["training_accuracy"]
         axes.plot(history["epoch"], training, color=COLOURS["muted"], linewidth=1.2, linestyle=":", label="training")
-        shown.append(float(np.nanmax(training)))
     axes.plot(history["epoch"], validation, color=COLOURS["blue"], label="validation")
     marks = _mark_tests(axes, run, float(history["epoch"][-1]))
-    is_cut = style.set_accuracy_limits(axes, [validation], [*marks, *shown])
     style.set_count_scale(axes)
     add_legend(axes)
     caption = _validation_in_words(run)
@@ -37,7 +37,7 @@ def draw_accuracy_over_epochs(run: RunRecord) -> Drawing | None:
     if (run.summary or {}).get("exploration") and run.metric == ACCURACY:
         caption += " Training accuracy falls in exploring epochs, whose images are mixed."
     title = f"{capitalized(run.metric)} over epochs"
-    return Drawing("accuracy_over_epochs", title, caption + _cut_in_words(is_cut), figure_of(axes))
+    return Drawing("accuracy_over_epochs", title, caption, figure_of(axes))
 
 
 def draw_accuracy_over_time(run: RunRecord) -> Drawing | None:
@@ -47,10 +47,9 @@ def draw_accuracy_over_time(run: RunRecord) -> Drawing | None:
         return None
     seconds, unit = _readable(history["seconds"])
     validation = 100 * history["validation_accuracy"]
-    axes = new_axes(f"wall-clock time since the start, {unit}", f"{run.metric}, %")
+    axes = new_axes(f"wall-clock time since the start, {unit}", f"{run.metric}, %", height=3.6)
     axes.plot(seconds, validation, color=COLOURS["blue"], label="validation")
-    marks = _mark_tests(axes, run, float(seconds[-1]), with_chosen=False)
-    is_cut = style.set_accuracy_limits(axes, [validation], marks)
+    _mark_tests(axes, run, float(seconds[-1]))
     add_legend(axes)
     caption = f"{len(seconds)} epochs took {seconds[-1]:.3g} {unit}."
     if np.isfinite(validation).any():
@@ -61,7 +60,7 @@ def draw_accuracy_over_time(run: RunRecord) -> Drawing | None:
             f"{best:.1f} %."
         )
     title = f"{capitalized(run.metric)} against wall-clock"
-    return Drawing("accuracy_over_time", title, caption + _cut_in_words(is_cut), figure_of(axes))
+    return Drawing("accuracy_over_time", title, caption, figure_of(axes))
 
 
 def draw_temperature_over_epochs(run: RunRecord) -> Drawing | None:
@@ -84,7 +83,9 @@ def draw_temperature_over_epochs(run: RunRecord) -> Drawing | None:
         f"{high:.3g}."
     )
     if run.warmup_epochs:
-        caption += f" Up to epoch {run.warmup_epochs} all instances have the fixed temperature."
+        rule = run.config.get("around")
+        whose = f"those of {rule}, which the agent acts around" if rule else "the fixed one"
+        caption += f" Up to epoch {run.warmup_epochs} the temperatures are {whose}."
     return Drawing("temperature_over_epochs", "Temperature over training", caption, figure_of(axes))
 
 
@@ -128,12 +129,19 @@ def draw_time(run: RunRecord) -> Drawing | None:
 
 def draw_credit(run: RunRecord) -> Drawing | None:
     """Draw how well each calibrator's credits agree with the true effects."""
-    if run.credit is None:
-        return None
-    known = {name: row for name, row in run.credit.items() if name != "counterfactual" and np.isfinite(row["pearson"])}
+    return None if run.credit is None else draw_credit_quality(run.credit, run.config.get("calibrator"))
+
+
+def draw_credit_quality(credit: Mapping[str, Mapping[str, Any]], own: str | None) -> Drawing | None:
+    """Draw the quality of credit by calibrator, of which the run's ``own`` is marked; None if it is known of none."""
+    known = {
+        name: row
+        for name, row in credit.items()
+        if name != "counterfactual" and row["pearson"] is not None and np.isfinite(row["pearson"])
+    }
     if not known:
         return None
-    names = [f"{name}\n(this run)" if name == run.config.get("calibrator") else name for name in known]
+    names = [f"{name}\n(this run)" if name == own else name for name in known]
     axes = new_axes("correlation with the true effect", "", height=1.2 + 0.55 * len(known))
     places = np.arange(len(known))
     for offset, kind, colour in ((-0.19, "pearson", "blue"), (0.19, "spearman", "orange")):
@@ -149,26 +157,27 @@ def draw_credit(run: RunRecord) -> Drawing | None:
         "Correlation, within batches, of an instance's credit with the true effect of its temperature; 1 is perfect, "
         f"0 is noise. Pearson: {', '.join(words)}. Measured by rlkd credit."
     )
-    if np.isnan(run.credit.get("uniform", {}).get("pearson", 0.0)):
+    if "uniform" in credit and "uniform" not in known:
         caption += " The batch reward (uniform) is the same for all instances and has no correlation."
     return Drawing("credit", "Credit quality", caption, figure_of(axes))
 
 
-def _mark_tests(axes: Axes, run: RunRecord, end: float, with_chosen: bool = True) -> list[float]:
-    """Mark the test results and return those that are known, in percent."""
-    chosen_epoch = run.number("student_epoch")
-    marks = [("student_last_test_accuracy", end, "D", "vermilion", "test, last epoch")]
-    if with_chosen and chosen_epoch:
-        marks.append(("student_test_accuracy", chosen_epoch, "^", "green", "test, chosen by validation"))
-    marks.append(("student_alone_last_test_accuracy", end, "s", "muted", "test, student alone"))
+def _mark_tests(axes: Axes, run: RunRecord, end: float) -> list[float]:
+    """Mark the test results and return those that are known, in percent; they stand at the run's end."""
+    marks = [
+        ("student_test_accuracy", "D", "vermilion", "test, student"),
+        ("student_alone_test_accuracy", "s", "muted", "test, student alone"),
+    ]
     values = []
-    for name, place, marker, colour, label in marks:
+    for name, marker, colour, label in marks:
         if (value := run.percent(name)) is not None:
             values.append(value)
-            axes.plot([place], [value], marker, color=COLOURS[colour], markersize=8, label=label, zorder=5)
+            told = f"{label} {value:.2f}"
+            axes.plot([end], [value], marker, color=COLOURS[colour], markersize=8, label=told, zorder=5)
     if (teacher := run.percent("teacher_test_accuracy")) is not None:
         values.append(teacher)
-        axes.axhline(teacher, color=COLOURS["purple"], linestyle="--", linewidth=1.4, label="test, teacher")
+        told = f"test, teacher {teacher:.2f}"
+        axes.axhline(teacher, color=COLOURS["purple"], linestyle="--", linewidth=1.4, label=told)
     return values
 
 
@@ -181,10 +190,6 @@ def _validation_in_words(run: RunRecord) -> str:
         f"Validation {run.metric} goes from {validation[0]:.1f} % after the first epoch to {validation[-1]:.1f} % "
         f"after epoch {epochs[-1]:.0f}; its best is {validation[best]:.1f} % after epoch {epochs[best]:.0f}."
     )
-
-
-def _cut_in_words(is_cut: bool) -> str:
-    return " The first epochs lie below the axis." if is_cut else ""
 
 
 def _readable(seconds: np.ndarray) -> tuple[np.ndarray, str]:

@@ -13,7 +13,8 @@ from agents.learned.loading import PRETRAINED
 from agents.recording.history import HISTORY_VERSION, QUANTILES
 from experiments.session.detections import DetectionRecord, read_detections
 from experiments.session.folder import CONFIG_FILE, CREDIT_FILE, HISTORY_FILE, SUMMARY_FILE, TRACE_FILE, Summary
-from experiments.session.provenance import metric_of
+from experiments.session.population.table import CANDIDATES
+from experiments.session.provenance import ACCURACY, metric_of
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.files import read_json, read_tensors, reading
 
@@ -22,9 +23,9 @@ _HISTORY_NUMBERS += ["temperature_mean", "reward"]
 _NUMBERS_END = ("_accuracy", "_epoch", "seconds", "_ms", "steps")  # of names in the summary
 _DETAILS = {
     "teacher_test_details": "teacher",
-    "student_alone_test_details": "student alone, chosen by validation",
-    "student_alone_last_test_details": "student alone, last epoch",
-    "student_test_details": "student, chosen by validation",
+    "student_alone_test_details": "student alone",
+    "student_test_details": "student, kept",
+    "student_best_test_details": "student, best epoch on validation",
     "student_last_test_details": "student, last epoch",
 }
 """The networks that detailed metrics are of, by the key in the summary."""
@@ -56,6 +57,7 @@ class _Members(TypedDict, total=False):
     """The histories of a population's members."""
 
     members: dict[str, list[_Epoch]]
+    metric: str
 
 
 class _Quality(TypedDict):
@@ -86,6 +88,7 @@ class RunRecord:
     credit: dict[str, dict[str, Any]] | None
     detections: DetectionRecord | None
     members: dict[str, History]
+    recorded_metric: str = ACCURACY
 
     @classmethod
     def read(cls, folder: Path, credit: Path | None = None) -> RunRecord:
@@ -101,6 +104,7 @@ class RunRecord:
             _read_credit(folder, credit),
             read_detections(folder),
             _read_members(folder / HISTORY_FILE),
+            _read_metric(folder / HISTORY_FILE),
         )
 
     def percent(self, name: str) -> float | None:
@@ -116,13 +120,37 @@ class RunRecord:
     @property
     def metric(self) -> str:
         """The metric of the run's networks: accuracy, or AP for detectors."""
-        return metric_of(self.summary)
+        return self.recorded_metric if self.summary is None else metric_of(self.summary)
+
+    @property
+    def kept(self) -> str:
+        """The student that the run has kept, in words."""
+        if self.population is not None and self.population["keep"] != "best":
+            return CANDIDATES[self.population["keep"]]
+        if (self.summary or {}).get("kept", "best") == "last":
+            return "last epoch"
+        return f"best epoch on validation, {self.number('student_epoch') or 0:.0f}"
 
     @property
     def details(self) -> dict[str, dict[str, float]]:
         """Detailed test metrics, shares by name, of every network that has any."""
         summary = self.summary or {}
         return {network: summary[key] for key, network in _DETAILS.items() if summary.get(key)}
+
+    @property
+    def acting(self) -> dict[str, np.ndarray]:
+        """The traced instances with finite values of the updates after the warm-up.
+
+        Their column ``relative`` is T over the median of its own batch, which a schedule along the run does not change.
+        """
+        rows = self.trace["epoch"] > self.warmup_epochs
+        for name in ("temperature", "teacher_confidence", "student_margin"):
+            rows &= np.isfinite(self.trace[name])
+        found = {name: values[rows] for name, values in self.trace.items()}
+        _, batch = np.unique(found["step"], return_inverse=True)
+        medians = np.array([np.median(found["temperature"][batch == one]) for one in range(batch.max(initial=-1) + 1)])
+        relative = found["temperature"] / medians[batch] if len(batch) else np.empty(0)
+        return {**found, "relative": relative}
 
     @property
     def population(self) -> dict[str, Any] | None:
@@ -164,6 +192,11 @@ def _read_members(path: Path) -> dict[str, History]:
         return {}
     members = read_json(path, _Members).get("members", {})
     return {name: _columns(epochs, path) for name, epochs in members.items()}
+
+
+def _read_metric(path: Path) -> str:
+    """Read what the accuracies of a history are; those of older runs do not tell it."""
+    return read_json(path, _Members).get("metric", ACCURACY) if path.exists() else ACCURACY
 
 
 def _columns(epochs: list[dict[str, Any]], path: Path) -> History:

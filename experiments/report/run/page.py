@@ -9,9 +9,14 @@ from experiments.report.formatting import capitalized
 from experiments.report.page import Page, Section, Table, Tile, settings_table
 from experiments.report.run import figures, instance_figures
 from experiments.report.run.detection_figures import LEAST_SCORE, draw_detections
+from experiments.report.run.expected import expected_of
+from experiments.report.run.instance_figures import describe_temperatures, differs_in_batches
 from experiments.report.run.loading import RunRecord
 from experiments.report.run.population import population_sections
 from experiments.session.provenance import ACCURACY
+from experiments.session.telling.verdict import verdict
+
+_DEFAULT = "annealing (the default)"
 
 
 def run_page(run: RunRecord) -> Page:
@@ -19,12 +24,17 @@ def run_page(run: RunRecord) -> Page:
     config = run.config
     sections = [
         *population_sections(run),
-        Section("How well, and when", [figures.draw_accuracy_over_epochs(run), figures.draw_accuracy_over_time(run)]),
+        Section(
+            "How well, and when",
+            [figures.draw_accuracy_over_epochs(run), figures.draw_accuracy_over_time(run)],
+            _expected_table(run),
+        ),
         *_detection_sections(run),
         Section(
             "Which temperatures",
             [
                 figures.draw_temperature_over_epochs(run),
+                instance_figures.draw_single_epochs(run),
                 instance_figures.draw_temperature_against_confidence(run),
                 instance_figures.draw_temperature_against_margin(run),
                 instance_figures.draw_temperature_by_class(run),
@@ -39,7 +49,7 @@ def run_page(run: RunRecord) -> Page:
         subtitle=_subtitle(run),
         warnings=_warnings(run),
         tiles=_tiles(run),
-        interpretation=[_interpretation(run)],
+        interpretation=_interpretation(run),
         sections=sections,
         notes=_missing(run),
         tables=[_accuracy_table(run), settings_table("Settings", config), *_versions(run)],
@@ -62,11 +72,12 @@ def _subtitle(run: RunRecord) -> str:
 def _warnings(run: RunRecord) -> list[str]:
     epochs = len(run.history["epoch"])
     if run.summary is None:
-        known = f"what is shown ends with epoch {epochs}" if epochs else "nothing has been recorded yet"
-        return [
-            f"This run has not finished: {known} of {run.config.get('epochs')}. There is no test result; continue "
-            f"it with rlkd distill --resume --out {run.folder}"
-        ]
+        planned = run.config.get("epochs")
+        if epochs and epochs == planned:
+            known = f"all {epochs} epochs are recorded, but nothing has been measured on test images"
+        else:
+            known = f"{epochs} of {planned} epochs are recorded" if epochs else "nothing has been recorded yet"
+        return [f"This run has not finished: {known}. Go on with: rlkd distill --resume --out {run.folder}"]
     if run.summary.get("diverged"):
         return [
             f"This run diverged at update {run.number('steps') or 0:.0f}: its loss was no longer finite. The "
@@ -77,16 +88,19 @@ def _warnings(run: RunRecord) -> list[str]:
 
 def _tiles(run: RunRecord) -> list[Tile]:
     candidates = [
-        ("student, last epoch", run.percent("student_last_test_accuracy"), f"test {run.metric}"),
-        (
-            "student, chosen by validation",
-            run.percent("student_test_accuracy"),
-            f"test {run.metric}, epoch {run.number('student_epoch') or 0:.0f}",
-        ),
-        ("student alone, last epoch", run.percent("student_alone_last_test_accuracy"), "without a teacher"),
+        ("student", run.percent("student_test_accuracy"), f"test {run.metric} of what is kept: {run.kept}"),
+        ("student alone", run.percent("student_alone_test_accuracy"), f"test {run.metric}, without a teacher"),
         ("teacher", run.percent("teacher_test_accuracy"), f"test {run.metric}"),
     ]
+    if not any(value is not None for _, value, _ in candidates):
+        candidates = [
+            ("student", run.percent("student_val_accuracy"), f"validation {run.metric} of what is kept: {run.kept}"),
+            ("teacher", run.percent("teacher_val_accuracy"), f"validation {run.metric}"),
+        ]
     tiles = [Tile(name, f"{value:.2f} %", note) for name, value, note in candidates if value is not None]
+    if (expected := expected_of(run.config)) is not None and (usual := expected.arms.get(_DEFAULT)) is not None:
+        bounds = f"{usual[1]:.2f} to {usual[2]:.2f} over {expected.seeds} seeds"
+        tiles.append(Tile("usual here", f"{usual[0]:.2f} %", f"annealing on this task, {bounds}"))
     seconds = run.number("seconds")
     if seconds is not None:
         tiles.append(Tile("cost", f"{seconds:.1f} s", _step_cost(run)))
@@ -96,48 +110,53 @@ def _tiles(run: RunRecord) -> list[Tile]:
 def _step_cost(run: RunRecord) -> str:
     fixed, acting = run.number("fixed_step_ms"), run.number("step_ms")
     if fixed and acting:
-        return f"{acting:.1f} ms an update with {run.chooser}, {fixed:.1f} ms at the fixed temperature"
+        return f"{acting:.1f} ms an update with {run.chooser}, {fixed:.1f} ms in the warm-up"
     return f"{acting:.1f} ms an update" if acting else ""
 
 
-def _interpretation(run: RunRecord) -> str:
-    """Describe the test results, and say what a single run cannot show."""
-    last, teacher = run.percent("student_last_test_accuracy"), run.percent("teacher_test_accuracy")
-    if last is None:
-        return ""
-    images = ((run.summary or {}).get("data") or {}).get("test")
-    if run.metric == ACCURACY:
-        words = f"The student of the last epoch classifies {last:.2f} %"
-        words += f" of {images:,} test images correctly" if images else " of the test images correctly"
-    else:
-        words = f"The student of the last epoch has an {run.metric} of {last:.2f} %"
-        words += f" on {images:,} test images" if images else ""
-    if teacher is not None:
-        words += f", {_points(last - teacher)} the teacher"
-    alone = run.percent("student_alone_last_test_accuracy")
-    if alone is not None:
-        words += f" and {_points(last - alone)} the same student trained alone from the same start"
-    return (
-        words + ". This is a single run: finding out whether its temperatures are better than others takes several "
-        "seeds (rlkd compare)."
+def _interpretation(run: RunRecord) -> list[str]:
+    """Say whether it helped and which temperatures there were, and what a single run cannot show."""
+    told = verdict(run.summary or {})
+    if told and run.percent("student_alone_test_accuracy") is None:
+        told.append("Whether distillation helped is not known: --student-alone trains the student without it, too.")
+    temperatures = describe_temperatures(run)
+    if told:
+        told.append(
+            "This is a single run: finding out whether its temperatures are better than others takes several seeds "
+            "(rlkd compare)."
+        )
+    return [" ".join(told), temperatures]
+
+
+def _expected_table(run: RunRecord) -> Table | None:
+    """Return what the committed comparison found on the run's task, beside the run's own result."""
+    expected, own = expected_of(run.config), run.percent("student_test_accuracy")
+    if expected is None:
+        return None
+    rows = [[name, f"{mean:.2f}", f"{low:.2f} to {high:.2f}"] for name, (mean, low, high) in expected.arms.items()]
+    if own is not None:
+        rows.append(["this run", f"{own:.2f}", "a single seed"])
+    return Table(
+        "What this task usually gives",
+        [f"what {expected.seeds} seeds gave on this task", f"test {run.metric}, %", "95 % interval of the mean"],
+        rows,
+        note="From the project's comparison of all ways to set temperatures. A single run scatters more widely than "
+        "the mean's interval.",
     )
-
-
-def _points(difference: float) -> str:
-    if abs(difference) < 0.005:
-        return "level with"
-    return f"{abs(difference):.2f} points {'above' if difference > 0 else 'below'}"
 
 
 def _accuracy_table(run: RunRecord) -> Table | None:
     """Return all accuracies, or APs, as a table, for readers who cannot see the marks in the figures."""
-    epoch = f"{run.number('student_epoch') or 0:.0f}"
+    best = run.number("student_best_epoch")
     keys = {
-        "teacher": ("", "teacher_test_accuracy"),
-        "student alone, chosen by validation": ("student_alone_val_accuracy", "student_alone_test_accuracy"),
-        "student alone, last epoch": ("", "student_alone_last_test_accuracy"),
-        f"student, chosen by validation (epoch {epoch})": ("student_val_accuracy", "student_test_accuracy"),
+        "teacher": ("teacher_val_accuracy", "teacher_test_accuracy"),
+        "student alone": ("student_alone_val_accuracy", "student_alone_test_accuracy"),
+        f"student, best epoch on validation{f' ({best:.0f})' if best else ''}": (
+            "student_best_val_accuracy",
+            "student_best_test_accuracy",
+        ),
         "student, last epoch": ("student_last_val_accuracy", "student_last_test_accuracy"),
+        f"student, kept: {run.kept}": ("student_val_accuracy", "student_test_accuracy"),
     }
     rows = [[name, *(_cell(run.percent(key)) for key in pair)] for name, pair in keys.items()]
     known = [row for row in rows if any(row[1:])]
@@ -180,7 +199,9 @@ def _missing(run: RunRecord) -> list[str]:
         notes.append("There are no curves: the folder holds no recorded epoch.")
     if not len(run.trace["step"]):
         notes.append("The temperatures of instances are not shown: the folder holds no trace.")
-    elif not bool((run.trace["reward"] == run.trace["reward"]).any()):
+    elif not differs_in_batches(run):
+        notes.append("Temperatures against confidence, margin and class are not shown: they are alike in a batch.")
+    if len(run.trace["step"]) and not bool((run.trace["reward"] == run.trace["reward"]).any()):
         notes.append("There are no instance rewards: only an agent with a calibrator other than uniform has them.")
     if run.summary is not None and run.metric != ACCURACY and run.detections is None:
         notes.append("Detections are not shown: the folder holds none.")

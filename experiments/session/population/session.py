@@ -23,6 +23,7 @@ from rlkd_env.runs.parallel import ParallelRuns, create_parallel_runs, fastest_m
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.utils.choices import RunMode
 from rlkd_env.utils.files import read_json, tensors_hash, write_json
+from rlkd_env.utils.notices import tell
 from rlkd_env.utils.randomness import seeded
 
 
@@ -76,6 +77,7 @@ class PopulationSession(DistillSession):
                 raise UsageError(f"{path} is damaged: it has no mode of {', '.join(get_args(RunMode))}")
             mode: RunMode = stored
             return mode
+        tell(f"measuring how {options.size} students are computed the fastest (--run-mode says it without)")
         return fastest_mode(self.run, options.size, one_seed=True)
 
     def cost(self) -> str:
@@ -114,9 +116,9 @@ class PopulationSession(DistillSession):
         """Write the students of all members, of which the best is the run's own for the present."""
         super().save_students(folder)
         for name, record in self.records.members.items():
-            weights = record.selection.best_student
-            if weights is not None:
-                self.save_student(folder / MEMBERS_FOLDER / f"{name}.safetensors", weights)
+            student = record.selection.of(self.config.kept_epoch)
+            if student is not None:
+                self.save_student(folder / MEMBERS_FOLDER / f"{name}.safetensors", student.weights)
 
     @property
     def kept(self) -> KeptStudent | None:
@@ -127,7 +129,7 @@ class PopulationSession(DistillSession):
     def candidates(self) -> dict[str, KeptStudent]:
         """What may be kept, by the names of the option ``keep``; nothing if there is no good student.
 
-        Average and ensemble are made of the best students of the members that have not diverged, or of all if every one
+        Average and ensemble are made of the students of the members that have not diverged, or of all if every one
         has.
         """
         records, best = self.records, super().kept
@@ -147,9 +149,13 @@ class PopulationSession(DistillSession):
         return {"best": best, **measured}
 
     def students(self) -> dict[str, nn.Module]:
-        """Return the best students of the members by their names, but for those that never had a good one."""
-        best = {name: record.selection.best_student for name, record in self.records.members.items()}
-        return {name: self.network(weights) for name, weights in best.items() if weights is not None}
+        """Return the students of the members by their names, but for those that never had a good one.
+
+        They are those of the epochs that the options ask for, as the run's own is.
+        """
+        epoch = self.config.kept_epoch
+        found = {name: record.selection.of(epoch) for name, record in self.records.members.items()}
+        return {name: self.network(student.weights) for name, student in found.items() if student is not None}
 
     def figures(self, test: ImageSet | None) -> dict[str, Any]:
         """Return every member's figures and those of what may be kept, with the accuracies on the test images."""

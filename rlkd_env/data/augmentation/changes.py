@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from rlkd_env.errors import UsageError
 from rlkd_env.utils.choices import AutoAugment
 
 if TYPE_CHECKING:
@@ -52,6 +53,16 @@ class ImageChanges:
 
 
 NO_CHANGES = ImageChanges()
+
+
+def check_changes(config: DataConfig, made: ImageChanges) -> None:
+    """Check that training images have the changes that a config asks for.
+
+    Raises:
+        UsageError: If they have not, as those of detectors, or of a data source that knows none.
+    """
+    if ImageChanges.of(config).are_made and not made.are_made:
+        raise UsageError(f"--auto-augment and --random-erase are not for {config.dataset}: leave them away")
 
 
 @lru_cache(maxsize=64)

@@ -20,7 +20,7 @@ def check_timm(name: str) -> None:
         UsageError: If timm is not installed, or does not know the name.
     """
     if find_spec("timm") is None:
-        raise missing_package(f"the network {PREFIX}{name}", "timm", "timm")
+        raise missing_package(f"the network {PREFIX}{name}", "timm")
     import timm
 
     if not timm.is_model(name):

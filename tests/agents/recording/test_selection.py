@@ -27,6 +27,9 @@ class ScriptedRun(SimpleNamespace):
             self.student.weight.fill_(self.epoch)
         selection.on_epoch_end(self)  # type: ignore[arg-type]
 
+    def weights(self) -> dict[str, torch.Tensor]:
+        return {name: values.clone() for name, values in self.student.state_dict().items()}
+
     def evaluate_validation(self) -> Evaluation:
         accuracy, loss = self.figures[self.epoch - 1]
         return Evaluation(torch.tensor(accuracy), torch.tensor(loss), torch.tensor(accuracy))

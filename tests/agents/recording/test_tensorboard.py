@@ -30,19 +30,27 @@ class RecordingWriter:
     def __init__(self) -> None:
         self.scalars: dict[str, list[float]] = defaultdict(list)
         self.histograms: dict[str, list[torch.Tensor]] = defaultdict(list)
+        self.pictures = 0
 
-    def add_scalar(self, name: str, value: Any, step: int) -> None:
-        self.scalars[name].append(float(value))
+    @property
+    def file_writer(self) -> RecordingWriter:
+        return self
+
+    def add_summary(self, summary: Any, step: int) -> None:
+        for value in summary.value:
+            self.scalars[value.tag].append(value.simple_value)
 
     def add_histogram(self, name: str, values: torch.Tensor, step: int, bins: object = None) -> None:
         self.histograms[name].append(values.clone())
 
-    def add_image(self, *arguments: Any, **options: Any) -> None:
-        """Pictures are looked at elsewhere."""
+    def add_image(self, name: str, *arguments: Any, **options: Any) -> None:
+        self.pictures += 1
 
 
-def drawn_curves(run: DistillationRun) -> RecordingWriter:
+def drawn_curves(run: DistillationRun, seconds: float = 0.0) -> RecordingWriter:
+    """The curves of a run that has taken so many seconds before."""
     writer, timer = RecordingWriter(), PartTimer()
+    timer.seconds["environment"] = seconds
     selection = StudentSelection(timer)
     history = RunHistory(selection, timer)
     watch(run, selection, history, TensorBoardCurves(writer, history, timer))  # type: ignore[arg-type]
@@ -94,4 +102,11 @@ def test_runs_in_lock_step_have_their_curves_apart(make_run: Callable[..., Disti
     for writer, record, temperature in zip(writers, records, (2.0, 8.0), strict=True):
         assert writer.scalars["temperature/mean"] == [temperature] * 3
         accuracies = [epoch["validation_accuracy"] for epoch in record.history.epochs]
-        assert writer.scalars["student/validation_accuracy"] == accuracies
+        assert writer.scalars["student/validation_accuracy"] == pytest.approx(accuracies)
+
+
+@pytest.mark.parametrize(("seconds", "pictures"), [(0.0, 0), (1000.0, 3)])
+def test_pictures_are_drawn_where_there_is_time_for_them(
+    seconds: float, pictures: int, make_run: Callable[..., DistillationRun]
+) -> None:
+    assert drawn_curves(make_run(), seconds).pictures == pictures

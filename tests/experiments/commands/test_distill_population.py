@@ -77,12 +77,12 @@ def test_every_member_is_the_run_with_its_temperature_bit_for_bit(
     (member,) = (one for one in read(finished)["population"]["members"] if one["name"] == name)
     alone = read(tmp_path)
     for key, of_run in {
-        "val_accuracy": "student_val_accuracy",
-        "test_accuracy": "student_test_accuracy",
-        "epoch": "student_epoch",
+        "val_accuracy": "student_best_val_accuracy",
+        "test_accuracy": "student_best_test_accuracy",
+        "epoch": "student_best_epoch",
         "last_val_accuracy": "student_last_val_accuracy",
         "last_test_accuracy": "student_last_test_accuracy",
-        "sha256": "student_sha256",
+        "sha256": "student_best_sha256",
         "diverged": "diverged",
     }.items():
         assert member[key] == alone[of_run]

@@ -73,7 +73,7 @@ def test_without_onnx_a_line_says_how_to_have_it(
 ) -> None:
     monkeypatch.setattr(export_module, "find_spec", lambda name: None)
     assert main(["export", str(run), "--format", "onnx"]) == 2
-    assert "--format onnx needs onnx: pip install 'rlkd[onnx]'" in capsys.readouterr().err
+    assert "--format onnx needs onnx and onnxscript: pip install onnx onnxscript" in capsys.readouterr().err
 
 
 def test_the_card_tells_what_the_student_was_made_from(run: Path) -> None:

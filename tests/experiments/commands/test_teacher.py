@@ -11,10 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from experiments.cli import main, parse
 from experiments.commands.teacher import distill_command
 from experiments.config import DistillConfig
+from rlkd_env.data import DataConfig, create_source
+from rlkd_env.tasks import Classification
+from rlkd_env.training.teacher import load_teacher
 
 
 @pytest.mark.slow
@@ -43,6 +47,8 @@ def test_a_teacher_is_trained_saved_and_used(tmp_path: Path, capsys: pytest.Capt
         (["--dataset", "digit"], "Did you mean 'digits'"),
         (["--epochs", "0"], "at least 1"),
         (["--batch-size", "801"], "larger than the training set of 800"),
+        (["--dataset", "digits_detection", "--random-erase", "0.2"], "are not for digits_detection"),
+        (["--dataset", "digits_detection", "--mixup-alpha", "0.2"], "mixup and CutMix are for classification"),
     ],
 )
 def test_bad_input_leaves_nothing(
@@ -51,6 +57,19 @@ def test_bad_input_leaves_nothing(
     assert main(["teacher", "--out", str(tmp_path / "t"), "--device", "cpu", *options]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "t").exists()
+
+
+def test_the_average_of_the_weights_is_what_is_saved_and_evaluated(tmp_path: Path) -> None:
+    options = ["--model", "mlp16", "--epochs", "4", "--device", "cpu", "--no-progress", "--learning-rate", "0.01"]
+    saved = []
+    for name, more in (("plain", []), ("averaged", ["--ema-decay", "0.98"])):
+        assert main(["teacher", *options, *more, "--out", str(tmp_path / name)]) == 0
+        saved.append(load_teacher(tmp_path / name, (splits := create_source(DataConfig()).splits())))
+        card = json.loads((tmp_path / name / "teacher.json").read_text())
+        accuracy = Classification().evaluate(saved[-1], splits.validation).accuracy
+        assert card["validation_accuracy"] == pytest.approx(float(accuracy))
+        assert card["recipe"]["ema_decay"] == (0.98 if more else None)
+    assert not torch.equal(saved[0][1].weight, saved[1][1].weight)
 
 
 @pytest.mark.slow

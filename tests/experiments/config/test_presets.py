@@ -9,8 +9,8 @@ import torch
 from parsed import distill_config
 
 from experiments.cli import main, parse
-from experiments.commands.bench.arms import ARMS
-from experiments.config import BenchConfig, DistillConfig, TeacherConfig
+from experiments.commands.bench.arms import ARMS, METHOD_ARMS
+from experiments.config import BenchConfig, CompareConfig, DistillConfig, TeacherConfig
 from experiments.config.presets import PRESETS, preset_names, read_preset
 from rlkd_env.methods import METHODS, check_method
 from rlkd_env.models import check_model
@@ -158,7 +158,15 @@ def test_the_bench_has_presets_of_its_own_beside_those_of_distill(capsys: pytest
     bench = parse(["bench", "--preset", "gpu", "--seconds", "5"])
     assert isinstance(bench, BenchConfig)
     assert (bench.bench.random_images, bench.bench.seconds, bench.run.networks.student) == (True, 5, "resnet20")
-    assert {*bench.bench.arms} == {*ARMS} - {"plain_kd"}
+    assert {*bench.bench.arms} == {*ARMS} - {"plain_kd", *METHOD_ARMS}
     assert {"gpu", "paper"} <= {*preset_names("bench")}
     assert main(["distill", "--preset", "gpu"]) == 2
     assert "unknown preset 'gpu'" in capsys.readouterr().err
+
+
+def test_the_comparison_of_methods_has_all_of_them_at_both_kinds_of_temperatures() -> None:
+    arms = read_preset("methods", "compare", CompareConfig.option_names())["arms"]
+    named = {name for name, method in METHODS.items() if "classification" in method.tasks}
+    assert set(arms) == {f"{name}{end}" for name in named - {"kd", "cross_entropy"} for end in ("", "-T=4")}
+    for name, options in arms.items():
+        assert options == {"method": name.removesuffix("-T=4"), "rule": "fixed" if name.endswith("-T=4") else "anneal"}

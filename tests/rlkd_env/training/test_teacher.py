@@ -34,9 +34,9 @@ def test_a_trained_teacher_knows_the_digits(digits_teacher: nn.Module) -> None:
 
 def test_training_is_repeatable_and_reports_its_epochs() -> None:
     reported: list[int] = []
-    first = train_teacher(SPLITS, QUICK, lambda epoch, loss: reported.append(epoch))
+    first = train_teacher(SPLITS, QUICK, lambda epoch, epochs, loss: reported.append((epoch, epochs)))
     second = train_teacher(SPLITS, QUICK)
-    assert reported == [1, 2]
+    assert reported == [(1, 2), (2, 2)]
     assert torch.equal(first[1].weight, second[1].weight)
     assert not first.training
 
@@ -57,7 +57,7 @@ def test_the_cache_trains_once_and_mends_a_damaged_file(tmp_path: Path, monkeypa
 
 @pytest.mark.parametrize("dataset", ["digits", pytest.param("digits_detection", marks=pytest.mark.slow)])
 def test_the_teachers_of_the_embedded_data_come_with_the_package(
-    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The folder's README says how they were made; they are found by data and recipe."""
     monkeypatch.setenv("RLKD_CACHE", str(tmp_path))
@@ -67,6 +67,7 @@ def test_the_teachers_of_the_embedded_data_come_with_the_package(
     teacher = cached_teacher(source.splits(), recipe, lambda epoch, loss: trained.append(epoch), source.task)
     assert not trained
     assert not list(tmp_path.iterdir())
+    assert not capsys.readouterr().err  # such as that a file has no checksum
     accuracy = create_task(source.task).evaluate(teacher, source.splits().validation).accuracy
     assert accuracy > {"digits": 0.94, "digits_detection": 0.4}[dataset]
 

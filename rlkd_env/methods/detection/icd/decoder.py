@@ -102,7 +102,9 @@ class InstanceDecoder(nn.Module):
 def position_embedding(sizes: Sequence[tuple[int, int]], width: int) -> Tensor:
     """Embed the places ``(S, D)`` of all positions of maps of the given heights and widths as sines and cosines.
 
-    The width D must be divisible by 4; each coordinate takes half of it.
+    The width D must be divisible by 4; each coordinate takes half of it, the column before the row. A position's place
+    is its centre, in the coordinates of the queries; the authors' code places it half a position further and orders the
+    channels otherwise, which the learned projections of both sides make up for.
     """
     embeddings = []
     for rows, columns in sizes:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from experiments.cli import main
-from experiments.commands.bench.arms import ARMS, DEFAULT_ARMS, Bench
+from experiments.commands.bench.arms import ARMS, DEFAULT_ARMS, Bench, arms_called
 from experiments.commands.bench.rounds import Arm
+from rlkd_env.methods import METHODS
 
 QUICK = ("--rounds", "2", "--steps", "16", "--device", "cpu")
 
@@ -112,3 +113,12 @@ def test_bad_input_is_refused(
     assert main(["bench", "--device", "cpu", "--out", str(tmp_path / "b"), *options]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.slow
+def test_methods_have_arms_and_those_for_another_task_are_left_out(tmp_path: Path) -> None:
+    told = bench(tmp_path, "--arms", "method_at", "method_kdsvd", "method_fpn", "--student", "digits_cnn")
+    assert set(told["arms"]) == {"plain_kd", "method_at", "method_kdsvd"}
+    assert told["left_out"] == {"method_fpn": told["left_out"]["method_fpn"]}
+    assert "is not for classification" in told["left_out"]["method_fpn"]
+    assert arms_called(["methods", "method_at", "fixed"]) == [*(f"method_{name}" for name in METHODS), "fixed"]

@@ -53,7 +53,7 @@ def test_an_unfinished_comparison_is_shown_as_far_as_it_came(comparison: Path) -
     text = words_of(comparison)
     assert "12 of 16 runs are missing" in text
     assert "A run failed: digits/T=4/seed0: out of memory" in text
-    assert "Too few runs for a conclusion: same, worse." in text
+    assert "too few seeds for a conclusion have same, worse." in text
     assert " nan" not in text.lower()
     content["statistics"] = {}
     (comparison / "comparison.json").write_text(json.dumps(content))

@@ -51,8 +51,8 @@ def test_the_page_of_several_tasks_starts_with_all_of_them(several_tasks: Path) 
     assert "Over all tasks" in text
     assert "steady +0.50 (−0.74 to +1.74)" in text
     assert "The least loss on its worst task has steady: +0.00 on flowers." in text
-    assert "−40.00 scenes" in text
-    assert text.index("by seeds alone") < text.index("chosen by validation")  # the tables' columns
+    assert "−40.00 (scenes)" in text
+    assert text.index("by seeds alone") < text.index("best epoch on validation")  # the tables' columns
 
 
 def test_one_task_has_no_such_figure(comparison: Path) -> None:

@@ -79,7 +79,7 @@ def test_the_page_speaks_of_ap_and_has_its_parts(run: Path) -> None:
     write_example(run)
     page = run_page(RunRecord.read(run))
     captions = " ".join(drawing.title + drawing.caption for drawing in page.drawings)
-    assert "has an AP of 37.50 % on 50 test images, 7.50 points below the teacher" in page.interpretation[0]
+    assert "On 50 test images the student reaches 35.00 % AP, its teacher 45.00 %." in page.interpretation[0]
     assert "accuracy" not in (captions + page.interpretation[0] + "".join(tile.note for tile in page.tiles)).lower()
     assert "Validation AP goes from 10.0 %" in captions
     (axes,) = next(one for one in page.drawings if one.name == "accuracy_over_epochs").figure.axes
@@ -103,7 +103,7 @@ def test_a_run_of_classifiers_has_no_such_section(run: Path) -> None:
         del summary[name]
     (run / "summary.json").write_text(json.dumps(summary))
     page = run_page(RunRecord.read(run))
-    assert "classifies 37.50 % of 50 test images correctly" in page.interpretation[0]
+    assert "On 50 test images the student reaches 35.00 % accuracy" in page.interpretation[0]
     assert not any(section.is_gallery or section.table for section in page.sections)
     assert not any("Detections" in note for note in page.notes)
 

@@ -23,6 +23,7 @@ RUN_FIGURES = {
     "accuracy_over_epochs",
     "accuracy_over_time",
     "temperature_over_epochs",
+    "temperature_in_single_epochs",
     "temperature_against_confidence",
     "temperature_against_margin",
     "temperature_by_class",
@@ -41,11 +42,11 @@ def test_a_runs_page_tells_the_summarys_numbers_and_shows_every_figure(
         "student_last_test_accuracy",
         "student_test_accuracy",
         "teacher_test_accuracy",
-        "student_alone_last_test_accuracy",
+        "student_alone_test_accuracy",
     ):
         assert f"{100 * summary[name]:.2f} %" in text
     assert f"{summary['seconds']:.1f} s" in text
-    assert f"of {summary['data']['test']} test images" in text
+    assert f"On {summary['data']['test']} test images" in text
     for name, value in json.loads((real_run / "config.json").read_text()).items():
         assert name in text, value
     pictures = {path.stem: path for path in (reports["run"] / "report").iterdir()}
@@ -78,7 +79,8 @@ def test_a_run_at_one_temperature_is_shown(run: Path) -> None:
     rows = json.loads((run / "history.json").read_text())["epochs"]
     change(run / "history.json", epochs=[row | {"temperature_quantiles": [4.0] * 5} for row in rows])
     words = words_of(run)
-    assert "All instances have the temperature 4" in words
+    assert "median temperature is 4 from the first epoch to the last one; all images of a batch get the same" in words
+    assert "confidence, margin and class are not shown: they are alike in a batch" in words
     assert "There are no instance rewards" in words
 
 

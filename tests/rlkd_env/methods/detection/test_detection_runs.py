@@ -12,7 +12,7 @@ from rlkd_env.runs.build import build_run
 from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.run import DistillationRun
 
-CHOICES = [("fpn", {}), ("fpn", {"normalized": True}), ("icd", {})]
+CHOICES = [("fgd", {}), ("fpn", {}), ("fpn", {"normalized": True}), ("icd", {})]
 FEATURES = ("student_performance", "objectness", "overlap")
 
 

@@ -21,7 +21,7 @@ needs_timm = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason
 
 def test_without_timm_a_line_says_how_to_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timm_networks, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"needs timm: pip install 'rlkd\[timm\]'"):
+    with pytest.raises(UsageError, match=r"needs timm: pip install timm"):
         check_model("timm/resnet18")
 
 

@@ -98,7 +98,7 @@ def test_a_proposals_temperature_changes_its_part_of_the_loss_alone(make_detecti
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["kd", "dkd", "fpn", "icd"])
+@pytest.mark.parametrize("method", ["kd", "dkd", "fpn", "fgd", "icd"])
 def test_a_snapshot_goes_on_bit_for_bit(method: str, make_detection_run: MakeRun) -> None:
     run = make_detection_run(method=method, method_options={}, augmentation="flip", reward="probe_loss")
     run.reset(3)

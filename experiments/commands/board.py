@@ -1,0 +1,25 @@
+"""``rlkd board``: the runs of a folder as a local web page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from experiments.config import BoardConfig
+from experiments.report.board.server import create_server
+from rlkd_env.errors import UsageError
+
+
+def run_board(config: BoardConfig) -> int:
+    """Serve the page until Ctrl-C."""
+    folder = Path(config.folder).expanduser()
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is no folder" if folder.exists() else f"{folder} does not exist")
+    server = create_server(folder, config.port)
+    print(f"the runs of {folder} are at http://{server.server_name}:{server.server_port}; Ctrl-C ends it", flush=True)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        server.server_close()
+    return 0
