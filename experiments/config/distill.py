@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from experiments.config.choice import ANNEAL, PRETRAINED, AgentChoice, Choice, RuleChoice, SavedPolicy
-from experiments.config.common import CommandConfig, FileName, PresetName, TrustConfig, config_hash
+from experiments.config.common import CommandConfig, FileName, PresetName, TrustConfig, config_hash, without_bookkeeping
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.config import RunConfig
 from rlkd_env.sampling.settings import Exploration
@@ -335,16 +335,21 @@ class DistillConfig(CommandConfig):
         return Path("runs") / f"{dataset}-{method}-{label}{self._told_changes()}-seed{self.output.seed}"
 
     def _told_changes(self) -> str:
-        """Return what tells a run from that with the default options: the one that differs, or a short hash of all."""
-        usual = DistillConfig().settings()
+        """Return what tells a run from the usual one: its preset, and what differs, or a short hash if it is more."""
+        from experiments.config.presets import read_layers
+
+        preset, dataset = self.output.preset, self.run.data.dataset
+        below = read_layers(preset, None, self.presets, self.option_names(), dataset)
+        named = f"-{preset.replace('/', '-')}" if preset not in (None, dataset) else ""
+        usual = {**without_bookkeeping(PopulationConfig().as_keywords()), **DistillConfig().replaced(below).settings()}
         changed = {
             name: value
             for name, value in self.settings().items()
-            if name not in _IN_NAME and value != usual.get(name, PopulationConfig().as_keywords().get(name))
+            if name not in _IN_NAME and value != usual.get(name, value)
         }
         if not changed:
-            return ""
+            return named
         ((name, value), *others) = changed.items()
         if not others and isinstance(value, bool | int | float):
-            return f"-{name}" if value is True else f"-{name}-{value}"
-        return f"-{config_hash(changed)[:6]}"
+            return f"{named}-{name}" if value is True else f"{named}-{name}-{value}"
+        return f"{named}-{config_hash(changed)[:6]}"
