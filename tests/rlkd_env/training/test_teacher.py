@@ -44,13 +44,13 @@ def test_training_is_repeatable_and_reports_its_epochs() -> None:
 def test_the_cache_trains_once_and_mends_a_damaged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RLKD_CACHE", str(tmp_path))
     trained: list[int] = []
-    first = cached_teacher(SPLITS, QUICK, lambda epoch, loss: trained.append(epoch))
-    again = cached_teacher(SPLITS, QUICK, lambda epoch, loss: trained.append(epoch))
+    first = cached_teacher(SPLITS, QUICK, lambda epoch, epochs, loss: trained.append(epoch))
+    again = cached_teacher(SPLITS, QUICK, lambda epoch, epochs, loss: trained.append(epoch))
     assert trained == [1, 2]
     assert torch.equal(first[1].weight, again[1].weight)
     (path,) = tmp_path.glob("teacher-mlp16-*.safetensors")
     path.write_bytes(path.read_bytes()[:100])
-    mended = cached_teacher(SPLITS, QUICK, lambda epoch, loss: trained.append(epoch))
+    mended = cached_teacher(SPLITS, QUICK, lambda epoch, epochs, loss: trained.append(epoch))
     assert trained == [1, 2, 1, 2]
     assert torch.equal(first[1].weight, mended[1].weight)
 
@@ -64,7 +64,7 @@ def test_the_teachers_of_the_embedded_data_come_with_the_package(
     source = DATASETS[dataset]()
     recipe = TeacherRecipe.from_keywords(source.teacher_recipe, model=source.default_teacher)
     trained: list[int] = []
-    teacher = cached_teacher(source.splits(), recipe, lambda epoch, loss: trained.append(epoch), source.task)
+    teacher = cached_teacher(source.splits(), recipe, lambda epoch, epochs, loss: trained.append(epoch), source.task)
     assert not trained
     assert not list(tmp_path.iterdir())
     assert not capsys.readouterr().err  # such as that a file has no checksum
