@@ -118,5 +118,5 @@ class _Killed(BaseException):
     """Ends a command as a kill would."""
 
 
-def _stop(*_: object) -> None:
+def _stop(*_: object, **__: object) -> None:
     raise _Killed

@@ -101,3 +101,43 @@ def test_a_comparison_of_detectors_speaks_of_ap(tmp_path: Path, capsys: pytest.C
     assert figure.get_xlabel() == "test AP over T=4, points"
     html = page.html()
     assert "accuracy" not in html[html.index("<main>") : html.index("Details")].replace("id=", "")
+
+
+def test_two_seeds_are_too_few_for_an_interval(comparison: Path) -> None:
+    content = comparison_content()
+    arms = content["statistics"]["digits"]["last"]["arms"]
+    for arm in arms.values():
+        for name in ("mean", "difference", "regret"):
+            arm[name] = {**arm[name], "count": 2, "interval": [-0.41, 1.04]}
+    (comparison / "comparison.json").write_text(json.dumps(content))
+    assert "104.00" not in words_of(comparison)
+    assert "too few seeds for a conclusion have better, same, worse" in words_of(comparison)
+    for arm in arms.values():
+        for name in ("mean", "difference", "regret"):
+            arm[name] = {**arm[name], "count": 3}
+    (comparison / "comparison.json").write_text(json.dumps(content))
+    assert "(0.00 to 100.00)" in words_of(comparison)  # accuracies have bounds
+
+
+def test_a_student_without_a_teacher_has_no_temperature(comparison: Path) -> None:
+    content = comparison_content()
+    content["arms"]["same"] = {"method": "cross_entropy", "rule": "fixed"}
+    (comparison / "comparison.json").write_text(json.dumps(content))
+    (task,) = ComparisonRecord.read(comparison).tasks
+    assert task.arm("same").mean_temperature is None
+    assert task.arm("worse").mean_temperature == 4.0
+
+
+def test_ten_arms_are_shown_and_the_rest_is_a_click_away(comparison: Path) -> None:
+    content = comparison_content()
+    statistics = content["statistics"]["digits"]
+    for number in range(20):
+        statistics["runs"][f"arm{number}"] = statistics["runs"]["same"]
+        statistics["last"]["arms"][f"arm{number}"] = statistics["last"]["arms"]["same"]
+        statistics["chosen"]["arms"][f"arm{number}"] = statistics["chosen"]["arms"]["same"]
+    (comparison / "comparison.json").write_text(json.dumps(content))
+    page = comparison_page(ComparisonRecord.read(comparison))
+    shown, whole = (one for one in page.drawings if one.name.startswith("differences"))
+    assert [len(one.figure.axes[0].get_yticklabels()) for one in (shown, whole)] == [10, 23]
+    assert whole in page.sections[0].hidden
+    assert "Not shown, as they are further down: 13." in shown.caption

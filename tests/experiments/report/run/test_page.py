@@ -17,6 +17,7 @@ from made_reports import (
 from matplotlib.image import imread
 
 from experiments.report.run.loading import RunRecord
+from experiments.report.run.page import run_page
 from rlkd_env.utils.files import write_tensors
 
 RUN_FIGURES = {
@@ -93,3 +94,21 @@ def test_a_credit_measurement_is_taken_from_anywhere(run: Path, tmp_path: Path) 
         text = words_of(run, credit=option)
         assert "return_decomposition 0.06" in text
         assert "gradient 0.96" in text
+
+
+def test_a_detection_run_that_broke_off_is_not_told_as_one_of_classifiers(run: Path) -> None:
+    (run / "summary.json").unlink()
+    change(run / "history.json", metric="AP")
+    record = RunRecord.read(run)
+    (drawing,) = (one for one in run_page(record).drawings if one.name == "accuracy_over_epochs")
+    axes = drawing.figure.axes[0]
+    assert axes.get_ylabel() == "AP, %"
+    assert "training" not in [line.get_label() for line in axes.lines]
+    assert "Validation AP goes from" in drawing.caption
+
+
+def test_a_run_whose_epochs_are_all_recorded_does_not_end_with_the_last_of_them(run: Path) -> None:
+    (run / "summary.json").unlink()
+    assert "all 20 epochs are recorded, but nothing has been measured on test images" in words_of(run)
+    change(run / "config.json", epochs=40)
+    assert "This run has not finished: 20 of 40 epochs are recorded." in words_of(run)
