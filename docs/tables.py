@@ -15,6 +15,9 @@ A table stands below a comment that names its data:
   that it was trained on, and for convolutional students;
 * ``<!-- data: rule_cost -->``: what rules and agents cost beside a fixed temperature (``docs/results/rule_cost``);
 * ``<!-- data: gpu -->``: what ``rlkd bench`` measured on a GPU, ``<!-- data: agent_cost -->``: what agents cost there;
+* ``<!-- data: methods -->``: what an update costs with each method (``docs/results/methods``);
+* ``<!-- data: learning -->``: what agents learn within a run of the toy, ``<!-- data: learning digits -->``: with what
+  discount on Digits (``docs/results/learning``);
 * ``<!-- data: decoding -->``: how long image files take to decode;
 * ``<!-- data: population -->`` and ``<!-- data: population ppo -->``: what populations choose, and one agent for eight
   students (``docs/results/population``);
@@ -33,6 +36,7 @@ import re
 import runpy
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from statistics import fmean
@@ -130,8 +134,10 @@ def _fill(source: str) -> Fill:
         return {"anneal": _of_sweep, "few_epochs": _of_few_epochs}[source]
     if name in ("pretrained", "which_student", "threads"):
         return {"pretrained": _of_training, "which_student": _of_kept, "threads": _of_threads}[name]
-    if name in ("gpu", "agent_cost", "decoding"):
-        return {"gpu": _of_bench, "agent_cost": _of_agent, "decoding": _of_decoding}[name]
+    if name in ("gpu", "methods", "agent_cost", "decoding"):
+        return {"gpu": _of_bench, "methods": _of_method, "agent_cost": _of_agent, "decoding": _of_decoding}[name]
+    if name == "learning":
+        return _of_discount if part else _of_learning
     if name == "rewards":
         return lambda column, row: _of_reward(read(f"rewards/{part}", "rewards.json"), column, row)
     if name in ("ranking", "one_coefficient"):
@@ -382,10 +388,42 @@ def _of_bench(column: str, row: Cells) -> str:
     return format(found[key], form) if key in found else "–"
 
 
+def _of_method(column: str, row: Cells) -> str:
+    arms = read("methods", "bench.json")["arms"]
+    found = arms["method_" + row[0].strip("`")]
+    if column == "to plain KD":
+        return "{ratio_to_plain_kd:.2f} ({ratio_min:.2f} to {ratio_max:.2f})".format(**found)
+    return f"{found['peak_memory_mb']:,.0f}"
+
+
 def _of_agent(column: str, row: Cells) -> str:
     summary = runpy.run_path(str(RESULTS / "agent_cost" / "agent_cost.py"))["summary"]
     slots = int(column.removesuffix(" slots").replace(",", ""))
     return "{:.1f} ms ({:.1f} to {:.1f})".format(*summary(slots, row[0].removeprefix("the ")))
+
+
+def _of_learning(column: str, row: Cells) -> str:
+    setting = {
+        "by default": "default",
+        "with the shared reward": "shared_reward",
+        "with the shared reward and a discount of 0.99": "shared_reward_discount_0.99",
+    }[column]
+    errors = read("learning", "bench.json")["learning"]["agents"][row[0].strip("`")][setting]["errors"]
+    return f"{fmean(errors):.2f} ({min(errors):.2f} to {max(errors):.2f})"
+
+
+def _of_discount(column: str, row: Cells) -> str:
+    with (RESULTS / "learning" / "digits.csv").open() as file:
+        rows = [one for one in csv.DictReader(file) if one["agent"] == row[0].strip("`")]
+    found: dict[float, dict[str, float]] = {0.0: {}, 0.99: {}}
+    for one in rows:
+        found[float(one["discount"])][one["seed"]] = float(one["last_test_accuracy"])
+    seeds = sorted(found[0.0].keys() & found[0.99].keys())
+    if column == "seeds":
+        return str(len(seeds))
+    if column == "difference":
+        return difference(asdict(estimate_mean([found[0.0][seed] - found[0.99][seed] for seed in seeds])))
+    return percent(fmean(found[float(column.removeprefix("discount "))][seed] for seed in seeds))
 
 
 def _of_decoding(column: str, row: Cells) -> str:

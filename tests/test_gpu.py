@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from agents.rules.schedules import Anneal
-from agents.sb3.make import AGENTS
+from agents.sb3.families import AGENTS
 from experiments.cli import main
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.runs.parallel import create_parallel_runs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from copy import deepcopy
 from typing import Any
 
@@ -84,14 +85,18 @@ class RunHistory(RunHook):
         }
 
     def scalars(self) -> dict[str, float]:
-        """Return the last epoch's metrics by TensorBoard tag, without those that are not finite."""
+        """Return the last epoch's metrics by TensorBoard tag, without those that are not finite.
+
+        A run is an episode; while it lasts, its return and its length are those so far.
+        """
         last = self.epochs[-1]
         figures = {
             "student/training_accuracy": last["training_accuracy"],
             "student/validation_accuracy": last["validation_accuracy"],
             "student/validation_loss": last["validation_loss"],
             "reward/epoch": last["reward"],
-            "reward/since_start": sum(epoch["reward"] for epoch in self.epochs),
+            "rollout/ep_rew_mean": _sum(epoch["reward"] for epoch in self.epochs),
+            "rollout/ep_len_mean": last["step"],
             "temperature/mean": last["temperature_mean"],
         }
         for share, value in zip(QUANTILES, last["temperature_quantiles"], strict=True):
@@ -122,6 +127,12 @@ class RunHistory(RunHook):
         self._temperatures = [current["temperature"]] if len(current["temperature"]) else []
         self._correct = [current["correct"]] if len(current["correct"]) else []
         self._rewards = list(current["reward"])
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    """Return the sum, or None if one of the values is not known."""
+    found = list(values)
+    return None if None in found else sum(value for value in found if value is not None)
 
 
 def _finite(value: Any) -> float | None:

@@ -32,6 +32,9 @@ _SHARE = 0.1
 """Share of a run's time that its curves may take; pictures, which take most of it, are left out beyond it."""
 _FIRST_PICTURE = 0.5
 """Seconds that the first picture takes, before one has been measured."""
+_LOG2_BINS = [number / 8 for number in range(-48, 65)]
+"""Eight bins for every doubling of the temperature, from 1/64 to 256: the same in all epochs and runs. Of temperatures
+themselves a histogram would show little, because they spread over orders of magnitude."""
 
 
 class TensorBoardCurves(RunHook):
@@ -56,7 +59,7 @@ class TensorBoardCurves(RunHook):
         """Remember one update."""
         values = self._values
         for name, value in result.metrics.items():
-            group = "exploration" if name == "mixed_share" else "student"
+            group = "sampling" if name == "mixed_share" else "student"
             values[f"{group}/{name}"].append(value)
         outputs = result.outputs
         values["temperature"].append(result.temperature.student)
@@ -75,10 +78,11 @@ class TensorBoardCurves(RunHook):
         scalars |= self._history.scalars()
         scalars["student/learning_rate"] = run.learning_rate
         temperature = torch.cat(values["temperature"]).float()
-        scalars |= {f"seconds/{name}": seconds for name, seconds in self._timer.seconds.items()} | self._extra()
+        scalars |= {f"time/{name}_seconds": seconds for name, seconds in self._timer.seconds.items()} | self._extra()
         add_scalars(self._writer, scalars, step)
         if run.finished or run.epoch % math.ceil(run.recipe.epochs / _HISTOGRAMS) == 0:
-            self._writer.add_histogram("temperature/histogram", temperature, step)
+            logarithms = temperature.log2().clamp(_LOG2_BINS[0], _LOG2_BINS[-1])
+            self._writer.add_histogram("temperature/log2_histogram", logarithms, step, bins=_LOG2_BINS)
         is_due = run.finished or run.epoch % math.ceil(run.recipe.epochs / _PICTURES) == 0
         if is_due and self._has_time():
             started = time.perf_counter()
@@ -87,7 +91,7 @@ class TensorBoardCurves(RunHook):
             self._picture_seconds = time.perf_counter() - started
         if isinstance(run.sampler, Explorer):
             scores = run.sampler.scores
-            self._writer.add_histogram("exploration/score", scores[scores.isfinite()], step)
+            self._writer.add_histogram("sampling/score", scores[scores.isfinite()], step)
 
     def _has_time(self) -> bool:
         """Return whether the curves stay within their share of the time with one more picture."""
@@ -131,7 +135,7 @@ def add_scalars(writer: SummaryWriter, scalars: Mapping[str, float], step: int) 
 
 
 class _AgentWriter(KVWriter):
-    """Writes what the agent records to the run's event file, at KD steps instead of slot-steps."""
+    """Writes what the agent records to the run's event file, under its own names, at KD steps instead of slot-steps."""
 
     def __init__(self, writer: SummaryWriter, run: DistillationRun | ParallelRuns) -> None:
         self._writer = writer
@@ -139,8 +143,9 @@ class _AgentWriter(KVWriter):
 
     def write(self, key_values: dict[str, Any], key_excluded: dict[str, tuple[str, ...]], step: int = 0) -> None:  # noqa: ARG002
         for key, value in key_values.items():
-            if (key.startswith("train/") and isinstance(value, int | float | Tensor)) or hasattr(value, "dtype"):
-                self._writer.add_scalar(f"agent/{key.removeprefix('train/')}", value, self._run.step_count)
+            is_number = isinstance(value, int | float) or hasattr(value, "dtype")
+            if key.startswith(("train/", "time/")) and is_number and "tensorboard" not in (key_excluded[key] or ()):
+                self._writer.add_scalar(key, value, self._run.step_count)
 
     def close(self) -> None:
         """Leave the event file open, because it is the run's."""

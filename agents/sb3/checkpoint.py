@@ -21,7 +21,8 @@ _REPLAY_ARRAYS = ("observations", "next_observations", "actions", "rewards", "do
 def agent_state(agent: BaseAlgorithm) -> dict[str, Any]:
     """Return the agent's networks, optimisers, counters, replay buffer, reward normalisation and last observation.
 
-    Rollout buffers of on-policy agents are not part of it: call this between rollouts.
+    Rollout buffers of on-policy agents are not part of it: call this between rollouts. Neither is what RecurrentPPO
+    remembers, nor what ARS learns beside its policy.
     """
     state = {
         "parameters": agent.get_parameters(),

@@ -12,7 +12,8 @@ from agents.learned.coefficient_policy import CoefficientPolicy
 from agents.sb3.checkpoint import agent_state, load_agent_state
 from agents.sb3.divergence import noticing_divergence
 from agents.sb3.export import export_coefficient_policy
-from agents.sb3.make import check_agent_options, continue_from, default_options, make_agent
+from agents.sb3.families import check_agent_options, check_learns_within, default_options
+from agents.sb3.make import continue_from, make_agent
 from rlkd_env.envs.coefficient_env import CoefficientVectorEnv
 from rlkd_env.utils.randomness import load_random_state, random_state
 
@@ -36,6 +37,7 @@ class CoefficientTraining:
         options: dict[str, Any],
         seed: int,
     ) -> None:
+        check_learns_within(name)
         self._env, self._seeds, self._seed = env, seeds, seed
         self._recorded = RecordEpisodeStatistics(env, buffer_length=env.num_envs)
         defaults = default_options(name, env.num_envs)

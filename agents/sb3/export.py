@@ -29,7 +29,7 @@ def export_policy(
     """Copy an agent's policy, whose temperatures are those of ``agent.predict(observation, deterministic=True)``.
 
     Args:
-        agent: any agent of :data:`agents.sb3.make.AGENTS`, trained on states of these features.
+        agent: any agent of :data:`agents.sb3.families.AGENTS`, trained on states of these features.
         features: names of the features, in the order of the observation.
         action_map: the map from the agent's actions to temperatures.
 
@@ -48,7 +48,7 @@ def export_sampling_policy(
     have no distribution, explore by their action noise.
 
     Args:
-        agent: any agent of :data:`agents.sb3.make.AGENTS`, trained on states of these features.
+        agent: any agent of :data:`agents.sb3.families.AGENTS`, trained on states of these features.
         features: names of the features, in the order of the observation.
         action_map: the map from the agent's actions to temperatures.
         seed: the seed of the noise, together with a run's step.
@@ -68,10 +68,10 @@ def export_sampling_policy(
         if not isinstance(noise, NormalActionNoise):
             raise UsageError("a policy that draws its actions needs an agent with normal action noise")
         deviation = [Constant(torch.as_tensor(noise._sigma))]
-    elif isinstance(policy.action_dist, DiagGaussianDistribution):  # PPO, A2C, TRPO
+    elif isinstance(getattr(policy, "action_dist", None), DiagGaussianDistribution):  # PPO, A2C, TRPO
         deviation = [Constant(policy.log_std.exp())]
     else:
-        kind = type(policy.action_dist).__name__
+        kind = type(getattr(policy, "action_dist", policy)).__name__
         raise UsageError(f"a policy that draws its actions needs normal ones, not {kind}: choose acting mean")
     layers = (_copies([*observation, *mean]), _copies([*observation, *deviation]))
     return SamplingPolicy(*layers, deepcopy(squash).cpu(), features, action_map, seed)
@@ -115,6 +115,10 @@ def _actor_layers(agent: BaseAlgorithm) -> list[nn.Module]:
     extractor = policy.features_extractor if actor is None else actor.features_extractor
     if not isinstance(extractor, FlattenExtractor):
         raise UsageError(f"a policy with the features extractor {type(extractor).__name__} cannot be exported")
+    if hasattr(policy, "lstm_actor"):
+        raise UsageError("a policy that remembers is no function of a state, and cannot be exported")
+    if not hasattr(policy, "mlp_extractor") and actor is None:  # ARS, whose policy is squashed by its last layer
+        return [policy.action_net, nn.Hardtanh()]  # type: ignore[list-item]
     if actor is None:  # PPO, A2C, TRPO
         squash: nn.Module = nn.Tanh() if policy.squash_output else nn.Hardtanh()
         return [policy.mlp_extractor.policy_net, policy.action_net, squash]  # type: ignore[list-item, union-attr]

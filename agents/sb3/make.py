@@ -1,194 +1,33 @@
-"""Stock stable-baselines3 agents for slot environments, by name.
-
-:class:`VectorEnvAdapter` connects the two worlds; :func:`make_agent` picks defaults that make sense when one step of
-the environment is a batch of slots.
-"""
+"""Stock stable-baselines3 agents for environments of many slots, by name."""
 
 from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
-from gymnasium import spaces
-from gymnasium.vector import VectorEnv
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.noise import NormalActionNoise
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from agents.sb3.vec_env import VectorEnvAdapter
-from rlkd_env.errors import UsageError, unknown_name
+from agents.sb3.families import AGENTS, AgentFamily, check_agent_options
+from agents.sb3.monitor import RunMonitor
+from agents.sb3.wrapping import SHARED_OUT, AnyEnv, as_vec_env
+from rlkd_env.errors import UsageError
 from rlkd_env.models.engine import select_device
-from rlkd_env.utils.options import (
-    Bounds,
-    Count,
-    NonNegative,
-    NonNegativeInt,
-    Positive,
-    Seed,
-    UnitInterval,
-    read_value,
-)
-from rlkd_env.utils.registry import Registry, import_by_path
 
-_HIDDEN_LAYERS = [64, 64]
-_ROWS_PER_UPDATE = 1024
-_STEPS_OF_MANY_SLOTS = 16
-"""KD steps of PPO's rollouts at least, which are 1,024 rows with 64 slots."""
 _SLOTS_FOR_A_GPU = 2048
 """From so many slots on a GPU updates an on-policy agent faster than a CPU does; see ``docs/performance.md``."""
 
 
-def _on_policy(num_envs: int) -> dict[str, Any]:
-    """Short rollouts: stable-baselines3's default of 2048 steps would be 2048 rows *per slot*."""
-    return {
-        "n_steps": max(2, _ROWS_PER_UPDATE // num_envs),
-        "gae_lambda": 0.95,
-        # A std of a third of the range is what exploration needs; with the usual 1 most actions hit the ends.
-        "policy_kwargs": {"net_arch": _HIDDEN_LAYERS, "log_std_init": -1.0},
-    }
-
-
-def _batched(num_envs: int) -> dict[str, Any]:
-    """Full-batch gradient steps: half the time of minibatches, as a step costs about the same for all batch sizes."""
-    return {**_on_policy(num_envs), "batch_size": max(2 * num_envs, _ROWS_PER_UPDATE)}
-
-
-def _ppo(num_envs: int) -> dict[str, Any]:
-    """Five gradient steps a rollout; with many slots each sees different rows, as full passes would take too long."""
-    n_steps = max(_ROWS_PER_UPDATE // num_envs, _STEPS_OF_MANY_SLOTS)
-    rows = n_steps * num_envs
-    return {
-        **_batched(num_envs),
-        "n_steps": n_steps,
-        "batch_size": max(2 * num_envs, _ROWS_PER_UPDATE, rows if rows < 4 * _ROWS_PER_UPDATE else rows // 4),
-        "n_epochs": max(1, 5 * _ROWS_PER_UPDATE // rows),
-        "learning_rate": 1e-3,
-    }
-
-
-def _off_policy(num_envs: int) -> dict[str, Any]:
-    """One gradient step a KD step, after ten KD steps of random actions."""
-    return {
-        "buffer_size": 100_000,
-        "learning_starts": 10 * num_envs,
-        "train_freq": 1,
-        "gradient_steps": 1,
-        "batch_size": 256,
-        "learning_rate": 1e-3,
-        "policy_kwargs": {"net_arch": _HIDDEN_LAYERS},
-    }
-
-
-def _maximum_entropy(num_envs: int) -> dict[str, Any]:
-    """A small entropy bonus from the start: tuned down from the usual 1 it would outlast a short KD run."""
-    return {**_off_policy(num_envs), "ent_coef": "auto_0.1"}
-
-
-_ARGUMENTS: dict[str, Any] = {
-    **dict.fromkeys(("learning_rate", "clip_range", "clip_range_vf", "max_grad_norm", "target_kl"), Positive),
-    **dict.fromkeys(("rms_prop_eps", "line_search_shrinking_factor", "cg_damping"), Positive),
-    **dict.fromkeys(("ent_coef", "vf_coef", "target_policy_noise", "target_noise_clip"), NonNegative),
-    **dict.fromkeys(("gamma", "gae_lambda", "tau"), UnitInterval),
-    **dict.fromkeys(("n_steps", "n_epochs", "batch_size", "buffer_size", "train_freq", "policy_delay"), Count),
-    **dict.fromkeys(("stats_window_size", "n_critic_updates", "cg_max_steps", "line_search_max_iter"), Count),
-    **dict.fromkeys(("sub_sampling_factor", "target_update_interval"), Count),
-    **dict.fromkeys(("learning_starts", "top_quantiles_to_drop_per_net", "verbose"), NonNegativeInt),
-    **dict.fromkeys(("gradient_steps", "sde_sample_freq"), Annotated[int, Bounds(at_least=-1)]),
-    **dict.fromkeys(("use_sde", "normalize_advantage", "use_rms_prop", "optimize_memory_usage"), bool),
-    "use_sde_at_warmup": bool,
-    "target_entropy": float,
-    "seed": Seed,
-}
-"""What arguments of stable-baselines3's and sb3-contrib's agents must be."""
-_TUNED = ("ent_coef", "target_entropy")
-"""Arguments that may be auto."""
-_BUFFERS = ("replay_buffer_class", "replay_buffer_kwargs", "rollout_buffer_class", "rollout_buffer_kwargs")
-_OBJECTS = ("policy_kwargs", "action_noise", *_BUFFERS)
-
-
-@dataclass(frozen=True)
-class AgentFamily:
-    """An agent's class and how it is set up.
-
-    Attributes:
-        algorithm: the class, or where it is as ``package.module:name``.
-        defaults: the function from a number of slots to arguments of the class.
-        is_on_policy: whether the agent learns from what its latest policy did, rather than from a replay buffer.
-        noise: standard deviation of the noise on every number of an action, by which a deterministic policy explores.
-        extra: the extra of this package that installs the class, where it is not in stable-baselines3.
-    """
-
-    algorithm: str | type[BaseAlgorithm]
-    defaults: Callable[[int], dict[str, Any]]
-    is_on_policy: bool
-    noise: float = 0.0
-    extra: str | None = None
-
-    def load(self) -> type[BaseAlgorithm]:
-        """Import the class."""
-        if isinstance(self.algorithm, str):
-            return import_by_path(self.algorithm, "agent", self.extra)
-        return self.algorithm
-
-
-def _adopt(agent: Any) -> AgentFamily:
-    """Read an algorithm of stable-baselines3's kind; it is set up like the built-in agent it derives from, if any."""
-    if isinstance(agent, AgentFamily):
-        return agent
-    if not (isinstance(agent, type) and issubclass(agent, BaseAlgorithm)):
-        raise UsageError("not a subclass of stable_baselines3.common.base_class.BaseAlgorithm")
-    families = {family.algorithm: family for family in AGENTS.values()}
-    for base in agent.__mro__:
-        path = f"{base.__module__.partition('.')[0]}:{base.__name__}"
-        if path in families:
-            return replace(families[path], algorithm=agent)
-    is_on_policy = not issubclass(agent, OffPolicyAlgorithm)
-    defaults = partial(_known_defaults, agent, _on_policy if is_on_policy else _off_policy)
-    return AgentFamily(agent, defaults, is_on_policy)
-
-
-def _known_defaults(
-    agent: type[BaseAlgorithm], defaults: Callable[[int], dict[str, Any]], num_envs: int
-) -> dict[str, Any]:
-    """Return those defaults that an algorithm has arguments for."""
-    known = inspect.signature(agent).parameters
-    return {name: value for name, value in defaults(num_envs).items() if name in known}
-
-
-AGENTS: Registry[AgentFamily] = Registry(
-    "agent",
-    {
-        "ppo": AgentFamily("stable_baselines3:PPO", _ppo, is_on_policy=True),
-        "a2c": AgentFamily("stable_baselines3:A2C", _on_policy, is_on_policy=True),
-        "sac": AgentFamily("stable_baselines3:SAC", _maximum_entropy, is_on_policy=False),
-        "td3": AgentFamily("stable_baselines3:TD3", _off_policy, is_on_policy=False, noise=0.2),
-        "ddpg": AgentFamily("stable_baselines3:DDPG", _off_policy, is_on_policy=False, noise=0.2),
-        "tqc": AgentFamily("sb3_contrib:TQC", _maximum_entropy, is_on_policy=False, extra="contrib"),
-        "crossq": AgentFamily("sb3_contrib:CrossQ", _maximum_entropy, is_on_policy=False, extra="contrib"),
-        "trpo": AgentFamily("sb3_contrib:TRPO", _batched, is_on_policy=True, extra="contrib"),
-    },
-    _adopt,
-)
-
-
-def default_options(name: str | type[BaseAlgorithm], num_envs: int) -> dict[str, Any]:
-    """Return the arguments that :func:`make_agent` gives an agent's class for this number of slots."""
-    return AGENTS[AGENTS.name_of(name)].defaults(num_envs)
-
-
 def make_agent(
     agent: str | type[BaseAlgorithm],
-    env: VectorEnv[Any, Any, Any] | VecEnv,
+    env: AnyEnv,
     *,
-    bandit: bool = False,
+    calibrator: str = SHARED_OUT,
     normalize_reward: bool = True,
     steps_per_phase: int | None = None,
     device: str | torch.device = "auto",
@@ -196,32 +35,32 @@ def make_agent(
 ) -> BaseAlgorithm:
     """Create a stock stable-baselines3 agent for an environment of many slots.
 
+    Its defaults are those with which an agent learns within a run: a reward of its own for every slot, and a discount
+    of 0, because a slot's next instance is another one, so that nothing follows from an action but its own reward.
+
+    With ``tensorboard_log`` or ``verbose`` its log has the figures of student, temperatures and rewards too.
+
     Args:
-        agent: a name in :data:`AGENTS`, ``package.module:name``, or an algorithm class of stable-baselines3's kind.
-        env: a Gymnasium vector environment, or a ``VecEnv``. Its actions should lie in ``[-1, 1]``; see
-            :class:`~rlkd_env.wrappers.TemperatureAction`.
-        bandit: look no further than the next reward (discount 0). A slot's next instance is a different one, so the
-            value of what comes next is that of the run, not of the instance.
+        agent: a name in :data:`~agents.sb3.families.AGENTS`, ``package.module:name``, or an algorithm class of
+            stable-baselines3's kind.
+        env: an id of Gymnasium, an environment of ``gym.make``, a vector environment or a ``VecEnv``; whatever is
+            missing is put around it, see :func:`~agents.sb3.wrapping.as_vec_env`.
+        calibrator: how a reward that all slots share is shared out among them; ``"uniform"`` leaves it as it is.
         normalize_reward: divide rewards by the running std of their discounted sum (``VecNormalize``), as KD rewards
             are of the order of 1e-3.
         steps_per_phase: number of steps of the environment after which learning may pause; unless ``n_steps`` is given,
             a whole number of an on-policy agent's rollouts makes them up, so that no rollout goes on beyond them.
         device: where the agent's networks are; ``"auto"`` is what :func:`choose_device` says.
-        overrides: arguments of the agent's class instead of the defaults chosen here.
+        overrides: arguments of the agent's class instead of the defaults chosen here, such as ``gamma=0.99``.
 
     Raises:
-        UsageError: if the agent or an override is unknown, or an on-policy agent meets actions that are not scaled.
+        UsageError: if the agent or an override is unknown, or actions are neither in ``[-1, 1]`` nor temperatures.
     """
     name = AGENTS.name_of(agent)
     family = AGENTS[name]
     agent_class = family.load()
     overrides = check_agent_options(name, overrides)
-    vec_env = env if isinstance(env, VecEnv) else VectorEnvAdapter(env)
-    space = vec_env.action_space
-    if isinstance(space, spaces.Box) and not (np.all(space.low == -1.0) and np.all(space.high == 1.0)):
-        raise UsageError(
-            f"agents act in [-1, 1], not in {space}: wrap the environment in TemperatureAction or RescaleAction"
-        )
+    vec_env = monitored = as_vec_env(env, calibrator)
     chosen = choose_device(vec_env, family) if device == "auto" else device
     arguments: dict[str, Any] = {
         "policy": "MlpPolicy",
@@ -229,16 +68,15 @@ def make_agent(
         **family.defaults(vec_env.num_envs),
     }
     if family.noise:
-        numbers = int(np.prod(space.shape or (1,)))
+        numbers = int(np.prod(vec_env.action_space.shape or (1,)))
         arguments["action_noise"] = NormalActionNoise(np.zeros(numbers), np.full(numbers, family.noise))
-    arguments["gamma"] = 0.0 if bandit else 0.99
-    if bandit and family.is_on_policy:
-        arguments["gae_lambda"] = 0.0
+    if "gamma" in inspect.signature(agent_class.__init__).parameters:
+        arguments["gamma"] = 0.0
     if steps_per_phase is not None and "n_steps" in arguments and "n_steps" not in overrides:
         arguments |= _fitting_rollouts(arguments, vec_env.num_envs, steps_per_phase)
     arguments |= overrides
     if normalize_reward:
-        vec_env = VecNormalize(vec_env, norm_obs=False, gamma=arguments["gamma"], epsilon=1e-12)
+        vec_env = VecNormalize(vec_env, norm_obs=False, gamma=arguments.get("gamma", 1.0), epsilon=1e-12)
     try:
         with warnings.catch_warnings():
             # With many slots a GPU is faster, whatever stable-baselines3 says.
@@ -248,30 +86,9 @@ def make_agent(
         raise UsageError(f"agent {name!r} refuses its options: {error}") from error
     if not overrides.keys() & {"verbose", "tensorboard_log"}:
         made.set_logger(Logger(None, []))  # the usual one leaves an empty folder in the temporary directory
+    elif isinstance(monitored, RunMonitor):
+        monitored.record_for(made)
     return made
-
-
-def check_agent_options(agent: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arguments of an agent's class with the types of those that are known here, which include all numbers.
-
-    Raises:
-        UsageError: if an argument is unknown, of another type or out of its range.
-    """
-    parameters = inspect.signature(AGENTS[agent].load().__init__).parameters
-    valid = [name for name in parameters if name not in ("self", "env", "_init_setup_model")]
-    read = dict(options)
-    for name, value in options.items():
-        if name not in valid:
-            raise unknown_name(f"option of agent {agent!r}", name, valid)
-        words = f"agent {agent!r}: {name}"
-        if name == "device":
-            select_device(str(value))
-        if name in _OBJECTS and isinstance(value, str | int | float):
-            raise UsageError(f"{words} is an object, which only Python can give")
-        if name in _ARGUMENTS and not (value is None or callable(value) or isinstance(value, tuple)):
-            is_tuned = name in _TUNED and isinstance(value, str) and value.startswith("auto")
-            read[name] = value if is_tuned else read_value(words, value, _ARGUMENTS[name])
-    return read
 
 
 def choose_device(env: VecEnv, family: AgentFamily) -> torch.device:

@@ -9,6 +9,7 @@ import tyro
 
 from experiments.config.common import CommandConfig, FileName, PresetName, TrustConfig
 from experiments.config.distill import AgentConfig
+from rlkd_env.errors import UsageError
 from rlkd_env.runs.config import RunConfig
 from rlkd_env.utils.options import Count, Options, Positive
 
@@ -32,6 +33,9 @@ class BenchOptions(Options):
     data: bool = False
     """Bench the data path alone, for 1, 2, 4, ... workers: images a second read, copied and normalised. Without a
     --dataset it reads made-up JPEG files of ImageNet's usual size."""
+    learning: bool = False
+    """Bench what agents learn within a run, on a toy whose best temperatures are known: --arms are then names of
+    agents, and --rounds the number of seeds, which is 3 if nothing else is said."""
     memory: bool = False
     """On a CPU measure every arm's peak memory too, in a process of its own, which takes much longer than --seconds; on
     a GPU it is always measured."""
@@ -47,7 +51,7 @@ class BenchOptions(Options):
 
 @dataclass(frozen=True)
 class BenchConfig(CommandConfig):
-    """Measure what a KD step costs: plain, under a rule, and with an agent that learns or acts."""
+    """Measure what a KD step costs: plain, under a rule, with an agent that learns or acts; or what agents learn."""
 
     run: RunConfig = field(default_factory=RunConfig)
     agent: AgentConfig = field(default_factory=AgentConfig)
@@ -55,3 +59,8 @@ class BenchConfig(CommandConfig):
     trust: TrustConfig = field(default_factory=TrustConfig)
 
     presets = "bench"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.bench.learning and self.bench.data:
+            raise UsageError("--learning and --data are measurements of their own: choose one of them")

@@ -183,12 +183,12 @@ class AgentChoice:
     """An agent learns online, after a warm-up.
 
     The warm-up is a rule's. The agent either acts around it, multiplying its temperatures by at most ``exp(width)``, or
-    chooses its own, to which ``scale`` maps its actions. A bandit looks no further than the next reward.
+    chooses its own, to which ``scale`` maps its actions.
     """
 
     name: str
     options: Mapping[str, OptionValue]
-    bandit: bool
+    discount: float
     warm_up: RuleChoice
     acts_around: bool
     width: float
@@ -201,9 +201,10 @@ class AgentChoice:
 
     def check(self) -> None:
         """Check the name of the agent and its options, before time is spent on anything else."""
-        from agents.sb3.make import check_agent_options
+        from agents.sb3.families import check_agent_options, check_learns_within
 
         check_agent_options(self.name, self.options)
+        check_learns_within(self.name)
 
     def rule_around(self, run: DistillationRun, seed: int) -> Rule | None:
         """Return the rule that the agent acts around, or None."""
@@ -222,9 +223,9 @@ class AgentChoice:
         from agents.sb3.make import make_agent
 
         self.check()  # names that are arguments of make_agent are no options of an agent's class
-        chosen: dict[str, Any] = {"bandit": self.bandit, "seed": seed, **self.options}
-        chosen["steps_per_phase"] = steps_per_phase
-        return make_agent(self.name, env, **chosen)
+        chosen: dict[str, Any] = {"gamma": self.discount, "seed": seed, **self.options}
+        # The environment comes with its rewards as the options ask for them.
+        return make_agent(self.name, env, calibrator="uniform", steps_per_phase=steps_per_phase, **chosen)
 
 
 Choice = RuleChoice | SavedPolicy | GivenPolicy | AgentChoice

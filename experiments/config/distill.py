@@ -46,13 +46,16 @@ _IN_NAME = ("dataset", "method", "agent", "policy", "rule", "seed", "population"
 """Options that a folder's name tells, or that make no other run."""
 _Population = Annotated[int, Bounds(at_least=2, at_most=1000, unit="students")]
 _RULE = NameOf("agents.rules.create:RULES")
+_AGENT = NameOf("agents.sb3.families:AGENTS")
 
 
 @dataclass(frozen=True)
 class AgentConfig(Options):
     """How the temperatures are set."""
 
-    agent: Annotated[str | None, NameOf("agents.sb3.make:AGENTS"), _ONE_OF_THEM, tyro.conf.arg(metavar="NAME")] = None
+    agent: Annotated[str | None, NameOf("agents.sb3.families:AGENTS"), _ONE_OF_THEM, tyro.conf.arg(metavar="NAME")] = (
+        None
+    )
     """An agent that learns online: ppo, a2c, sac, td3 or ddpg; with sb3-contrib also tqc, crossq and trpo. Or
     pretrained: the policy of the package, which was learned on other runs and acts frozen."""
     policy: Annotated[str | None, _ONE_OF_THEM, tyro.conf.arg(metavar="FILE")] = None
@@ -76,8 +79,9 @@ class AgentConfig(Options):
     deviations of the teacher's logits."""
     warmup_epochs: NonNegativeInt = 10
     """Epochs before the agent takes over, at the temperatures of the rule that it acts around, or the fixed one."""
-    bandit: bool = False
-    """The agent looks no further than the next reward (discount 0)."""
+    discount: UnitInterval = 0.0
+    """The agent's discount of rewards. At 0 it looks no further than an update's own: its instances do not come again
+    in the next one. The paper's is 0.99."""
     temperature_scale: ActionScale = "log"
     """How the agent's actions in [-1, 1] map to temperatures."""
     calibrator: Annotated[str, NameOf("rlkd_env.credit.create:CALIBRATORS")] = "return_decomposition"
@@ -129,17 +133,18 @@ class AgentConfig(Options):
         return self.rule is None and self.policy is None and self.agent not in (None, PRETRAINED)
 
     def _check_unused(self) -> None:
-        changed = (self.calibrator, self.acting) != (type(self).calibrator, type(self).acting)
-        if self.bandit or self.agent_options or changed:
+        own = ("discount", "calibrator", "acting")
+        if self.agent_options or any(getattr(self, name) != getattr(type(self), name) for name in own):
             raise UsageError(
-                "--bandit, --agent-options, --calibrator and --acting are for an agent that learns, such as --agent ppo"
+                "--discount, --agent-options, --calibrator and --acting are for an agent that learns, such as "
+                "--agent ppo"
             )
 
     def _learning(self) -> AgentChoice:
         around = self.around is not None
         warm_up = RuleChoice(self.around, self.around_options, self.fixed_temperature) if self.around else self.fixed
         scale, width = self.temperature_scale, self.around_width
-        return AgentChoice(str(self.agent), self.agent_options, self.bandit, warm_up, around, width, scale)
+        return AgentChoice(str(self.agent), self.agent_options, self.discount, warm_up, around, width, scale)
 
 
 @dataclass(frozen=True)

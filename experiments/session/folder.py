@@ -32,7 +32,10 @@ AGENT_FILE = "agent.json"
 POPULATION_FILE = "population.json"
 MEMBERS_FOLDER = "members"
 CHECKPOINT_FOLDER = "checkpoint"
-TENSORBOARD_FOLDER = "tensorboard"
+_CURVES = "events.out.tfevents.*"
+"""TensorBoard's files, which lie in the folder itself, because TensorBoard calls a run by their folder."""
+_FORMER_CURVES = "tensorboard"
+"""The folder in which runs of earlier versions have them."""
 CARD_FILE = "teacher.json"
 LOCK_FILE = ".lock"
 """Stays behind, because removing it could let two in."""
@@ -148,6 +151,10 @@ class FolderKind:
         """All names, that of ``config.json`` last, which tells the kind as long as anything else is there."""
         return (*self.files, *self.folders, CONFIG_FILE)
 
+    def paths(self, folder: Path) -> list[Path]:
+        """Return what is there of the content, curves included, that of ``config.json`` last."""
+        return [*folder.glob(_CURVES), *(folder / name for name in self.content if os.path.lexists(folder / name))]
+
 
 RUN = FolderKind(
     "run",
@@ -157,11 +164,11 @@ RUN = FolderKind(
         *(LAST_STUDENT_FILE, BEST_STUDENT_FILE),
         *(AGENT_FILE, POPULATION_FILE, REPORT_FILE, *_POLICY_FILES),
     ),
-    (MEMBERS_FOLDER, REPORT_FOLDER, EXPORT_FOLDER, CHECKPOINT_FOLDER, TENSORBOARD_FOLDER),
+    (MEMBERS_FOLDER, REPORT_FOLDER, EXPORT_FOLDER, CHECKPOINT_FOLDER, _FORMER_CURVES),
 )
 """Of ``rlkd distill``."""
 TRAINING = FolderKind(
-    "training of an agent", "instances", (SUMMARY_FILE, *_POLICY_FILES), (CHECKPOINT_FOLDER, TENSORBOARD_FOLDER)
+    "training of an agent", "instances", (SUMMARY_FILE, *_POLICY_FILES), (CHECKPOINT_FOLDER, _FORMER_CURVES)
 )
 """Of ``rlkd train-agent``."""
 TEACHER = FolderKind("teacher", "model", (TEACHER_FILE, CARD_FILE), (CHECKPOINT_FOLDER,))
@@ -218,7 +225,7 @@ def check_replaceable(folder: Path, kind: FolderKind) -> None:
     Raises:
         UsageError: if the folder holds something else under one of their names, or may not be written.
     """
-    present = [folder / name for name in kind.content if os.path.lexists(folder / name)]
+    present = kind.paths(folder)
     if not present:
         return
     found = kind_of(folder)
@@ -241,8 +248,7 @@ def clear_folder(folder: Path, kind: FolderKind = RUN) -> None:
         UsageError: if something is in the way, as :func:`check_replaceable` says; nothing has been removed then.
     """
     check_replaceable(folder, kind)
-    for name in kind.content:
-        path = folder / name
+    for path in kind.paths(folder):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:

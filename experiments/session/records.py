@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from agents.recording.selection import StudentSelection
 from agents.recording.timing import PartTimer
 from agents.recording.trace import InstanceTrace
 from experiments.config import OutputConfig
-from experiments.session.folder import HISTORY_FILE, TENSORBOARD_FOLDER, TRACE_FILE
+from experiments.session.folder import HISTORY_FILE, TRACE_FILE
 from rlkd_env.runs.hooks import RunHook, StepResult
 from rlkd_env.runs.parallel import ParallelRuns
 from rlkd_env.runs.run import DistillationRun
@@ -28,6 +29,14 @@ if TYPE_CHECKING:
 
 
 _LIVE_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of a run by their names: all of them, and those that tell runs apart."""
+
+    all: dict[str, Any]
+    main: dict[str, Any]
 
 
 class Records:
@@ -117,19 +126,22 @@ class Records:
         self,
         options: OutputConfig,
         resumed: bool,
+        settings: Settings,
         scalars: Callable[[], dict[str, float]],
         further: Sequence[RunHook] = (),
     ) -> Iterator[None]:
         """Watch the run within the ``with`` block.
 
-        The curves have the further figures that ``scalars`` returns; what they show beyond a checkpoint is dropped when
-        a run is resumed.
+        The curves come with the settings of the run, and have the further figures that ``scalars`` returns; what they
+        show beyond a checkpoint is dropped when a run is resumed.
         """
         bar = _ProgressBar(self._run.total_steps, self.steps, lambda: self.selection.last_accuracy, options.progress)
         curves: list[RunHook] = []
         if options.tensorboard and self._folder is not None:
             purge_step = self.steps + 1 if resumed else None
-            curves = self._open_curves(self._folder / TENSORBOARD_FOLDER, purge_step, scalars)
+            curves = self._open_curves(self._folder, purge_step, scalars)
+            if not resumed:
+                self._write_settings(settings)
         hooks: list[RunHook] = [*self._recorders(), *curves, bar, _LiveHistory(self), *further]
         for hook in hooks:
             self._run.add_hook(hook)
@@ -156,6 +168,12 @@ class Records:
 
         self.writer = SummaryWriter(str(folder), purge_step=purge_step)
         return [TensorBoardCurves(self.writer, self.history, self.timer, scalars)]
+
+    def _write_settings(self, settings: Settings) -> None:
+        from agents.recording.overview import write_settings
+
+        if self.writer is not None:
+            write_settings(self.writer, settings.all, settings.main)
 
     def _close_curves(self) -> None:
         if self.writer is not None:

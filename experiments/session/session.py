@@ -26,7 +26,7 @@ from experiments.session.folder import (
 )
 from experiments.session.objects import NO_OBJECTS, GivenObjects
 from experiments.session.phases.base import Phases, PolicyPhases
-from experiments.session.records import Records
+from experiments.session.records import Records, Settings
 from experiments.session.telling.tracking import TRACKERS, TrackedFigures
 from rlkd_env.credit.create import CALIBRATORS
 from rlkd_env.data import DataSource, ImageSet
@@ -40,6 +40,12 @@ from rlkd_env.runs.run import DistillationRun
 from rlkd_env.utils.choices import KeptEpoch, TrackerName
 from rlkd_env.utils.files import remove_leftovers, write_json, write_tensors
 from rlkd_env.utils.memo import Memo, NoMemo
+
+_MAIN_SETTINGS = (
+    *("dataset", "method", "epochs", "batch_size", "learning_rate", "reward", "seed", "agent", "around", "rule"),
+    *("calibrator", "discount", "temperature_min", "temperature_max"),
+)
+"""Settings that TensorBoard shows of every run, beside those that are not as usual."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +103,14 @@ class DistillSession:
         key = ("fingerprints", f"{options.data} {options.networks} on {self.run.device}")
         return self._memo.keep(key, lambda: fingerprints(self.run.teacher, self.run.splits))
 
+    @property
+    def settings(self) -> Settings:
+        """What TensorBoard shows of the settings."""
+        told, usual = self.config.settings(), type(self.config)().settings()
+        names = {*_MAIN_SETTINGS, *(name for name, value in told.items() if value != usual[name])}
+        main = {name: told[name] for name in sorted(names) if name in told}
+        return Settings(told, {"temperature_from": self.choice.label, "student_name": self.student_name, **main})
+
     def _parts(self) -> tuple[DistillationRun | ParallelRuns, Records, Phases]:
         """Create what is recorded of the run, and what drives it as the options ask; return both after it."""
         run, choice = self.run, self.choice
@@ -128,7 +142,7 @@ class DistillSession:
             self.start()
         try:
             with (
-                self.records.watching(self.config.output, resumed, self.phases.scalars, self.watchers),
+                self.records.watching(self.config.output, resumed, self.settings, self.phases.scalars, self.watchers),
                 self.safe_points.listening(),
             ):
                 self.phases.execute(self.safe_points.reach)

@@ -63,6 +63,10 @@ def write_summary(session: DistillSession, together: int = 1) -> dict[str, Any]:
     summary = summarize(session) | ({"together": together} if together > 1 else {})
     if session.folder is not None:
         write_json(session.folder / SUMMARY_FILE, summary)
+        if session.config.output.tensorboard:
+            from agents.recording.overview import write_figures  # TensorBoard takes long to import
+
+            write_figures(session.folder, summary, session.settings.main)
     if session.tracked is not None:
         session.tracked.finish(summary)
     return summary

@@ -19,7 +19,11 @@ from rlkd_env.utils.registry import import_by_path
 OptionValue = int | float | bool | str
 """Value of a part's own argument, such as those of ``--method-options``."""
 
-RENAMED_OPTIONS = {"sequence_phases": "curriculum_phases", "sequence_first_share": "curriculum_first_share"}
+RENAMED_OPTIONS = {
+    "sequence_phases": "curriculum_phases",
+    "sequence_first_share": "curriculum_first_share",
+    "bandit": "discount",
+}
 """Former names of options, which files, folders and callers may still use, and their names today."""
 LATER_OPTIONS: dict[str, Any] = {
     "annotations": [],
@@ -45,7 +49,12 @@ FORMER_OPTIONS = {"compile": False}
 """Options that are gone, which files and folders may still hold with the value of what is done today."""
 FORMER_DEFAULTS = {"probe_size": 512}
 """What options that are None today were by default when results had been published, which did the same."""
-RENAMED_VALUES = {("executor", "sequence"): "serial", ("run_mode", "sequence"): "serial"}
+RENAMED_VALUES: dict[tuple[str, str | bool], Any] = {
+    ("executor", "sequence"): "serial",
+    ("run_mode", "sequence"): "serial",
+    ("discount", True): 0.0,
+    ("discount", False): 0.99,
+}
 """Former values of options, likewise."""
 
 
@@ -182,7 +191,7 @@ def renamed(options: Mapping[str, Any]) -> dict[str, Any]:
     }
     current = {RENAMED_OPTIONS.get(name, name): value for name, value in kept.items()}
     return {
-        name: RENAMED_VALUES.get((name, value), value) if isinstance(value, str) else value
+        name: RENAMED_VALUES.get((name, value), value) if isinstance(value, str | bool) else value
         for name, value in current.items()
     }
 

@@ -19,6 +19,7 @@ from rich.table import Table
 from experiments.commands.bench.arms import ARMS, DEFAULT_ARMS, Bench, arms_called
 from experiments.commands.bench.benched_run import build_bench_run
 from experiments.commands.bench.floor import FLOOR, launch_free_floor
+from experiments.commands.bench.learning import measure_learning, print_learning
 from experiments.commands.bench.memory import forget, process_memory
 from experiments.commands.bench.parts import cost_by_part
 from experiments.commands.bench.pipeline import measure_pipeline
@@ -42,6 +43,12 @@ def run_bench(config: BenchConfig) -> int:
     deadline = time.perf_counter() + _SHARE_OF_ROUNDS * options.seconds
     folder = Path(options.out)
     check_measurement(folder / BENCH_FILE, options.overwrite)
+    if options.learning:
+        learning = measure_learning(options.arms, options.rounds)
+        content = {"learning": learning, "settings": config.settings(), "versions": versions()}
+        write_json(folder / BENCH_FILE, content)
+        print_learning(learning, _console())
+        return 0
     names = arms_called(options.arms or DEFAULT_ARMS)
     for name in names:
         if name not in ARMS:

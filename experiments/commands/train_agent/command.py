@@ -22,7 +22,6 @@ from experiments.session.folder import (
     CHECKPOINT_FOLDER,
     CONFIG_FILE,
     SUMMARY_FILE,
-    TENSORBOARD_FOLDER,
     TRAINING,
     check_folder,
     clear_folder,
@@ -101,7 +100,7 @@ class TrainingSession:
             Stopped: after an update at whose end a signal had asked to stop; there is a checkpoint of it.
         """
         resumed = self._start()
-        writer = SummaryWriter(str(self.folder / TENSORBOARD_FOLDER), purge_step=self._step + 1 if resumed else None)
+        writer = SummaryWriter(str(self.folder), purge_step=self._step + 1 if resumed else None)
         options, before, started = self._options, self._seconds, time.monotonic()
         saved, stop = started, StopRequest()
         is_hidden = not self.config.output.progress

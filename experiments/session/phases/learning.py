@@ -142,7 +142,8 @@ class AgentPhases(Phases):
     def scalars(self) -> dict[str, float]:
         """Return the latest figures of the calibration."""
         metrics = {} if self._calibrated is None else self._calibrated.metrics
-        return {f"calibration/{name}": value for name, value in metrics.items()}
+        names = {"reward_spread": "spread", "loss": "decomposition_loss", "r2": "decomposition_r2"}
+        return {f"reward/{names.get(name, name)}": value for name, value in metrics.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states of the agent and the calibration."""

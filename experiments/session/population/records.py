@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from agents.recording.lockstep import LockstepRecorder
 from agents.recording.record import RunRecord
+from experiments.session.folder import MEMBERS_FOLDER
 from experiments.session.records import Records
 from rlkd_env.runs.hooks import RunHook
 from rlkd_env.runs.parallel import ParallelRuns
@@ -73,7 +74,8 @@ class PopulationRecords(Records):
         from agents.recording.tensorboard import LockstepCurves
 
         self.writer = SummaryWriter(str(folder), purge_step=purge_step)
-        self._writers = [SummaryWriter(str(folder / name), purge_step=purge_step) for name in self.members]
+        of_members = folder / MEMBERS_FOLDER
+        self._writers = [SummaryWriter(str(of_members / name), purge_step=purge_step) for name in self.members]
         return [LockstepCurves(self._writers, list(self.members.values()), self.timer)]
 
     def _close_curves(self) -> None:

@@ -40,7 +40,7 @@ class RecordingWriter:
         for value in summary.value:
             self.scalars[value.tag].append(value.simple_value)
 
-    def add_histogram(self, name: str, values: torch.Tensor, step: int) -> None:
+    def add_histogram(self, name: str, values: torch.Tensor, step: int, bins: object = None) -> None:
         self.histograms[name].append(values.clone())
 
     def add_image(self, name: str, *arguments: Any, **options: Any) -> None:
@@ -64,17 +64,31 @@ def test_an_exploration_is_drawn_once_an_epoch(make_run: Callable[..., Distillat
     run = make_run()
     explorer = explore(run, Exploration(first_epoch=2, last_epoch=2, interval=1, first_share=0.9))
     writer = drawn_curves(run)
-    assert writer.scalars["exploration/mixed_share"] == [0.0, 1.0, 0.0]
+    assert writer.scalars["sampling/mixed_share"] == [0.0, 1.0, 0.0]
     assert len(writer.scalars["student/loss"]) == 3
     assert "student/mixed_share" not in writer.scalars
-    drawn = writer.histograms["exploration/score"]
+    drawn = writer.histograms["sampling/score"]
     assert len(drawn) == 3
     assert torch.equal(drawn[-1], explorer.scores[explorer.scores.isfinite()])
 
 
 def test_a_run_without_an_explorer_draws_no_exploration(make_run: Callable[..., DistillationRun]) -> None:
     writer = drawn_curves(make_run())
-    assert not [name for name in (*writer.scalars, *writer.histograms) if name.startswith("exploration")]
+    assert not [name for name in (*writer.scalars, *writer.histograms) if name.startswith("sampling")]
+
+
+def test_the_histogram_is_of_the_logarithm_in_bins_that_are_the_same_everywhere(
+    make_run: Callable[..., DistillationRun],
+) -> None:
+    drawn = drawn_curves(make_run()).histograms["temperature/log2_histogram"]
+    assert {float(value) for values in drawn for value in values} == {2.0}
+
+
+def test_a_run_is_an_episode_whose_return_and_length_grow(make_run: Callable[..., DistillationRun]) -> None:
+    scalars = drawn_curves(make_run()).scalars
+    lengths, rewards = scalars["rollout/ep_len_mean"], scalars["reward/epoch"]
+    assert lengths == [lengths[0], 2 * lengths[0], 3 * lengths[0]]
+    assert scalars["rollout/ep_rew_mean"] == pytest.approx([sum(rewards[:epoch]) for epoch in (1, 2, 3)])
 
 
 def test_runs_in_lock_step_have_their_curves_apart(make_run: Callable[..., DistillationRun]) -> None:

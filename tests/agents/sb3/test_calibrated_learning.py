@@ -28,8 +28,8 @@ def errors(calibrator: str | None, seed: int) -> np.ndarray:
     agent = make_agent(
         "ppo",
         envs if calibrator is None else CalibratedReward(envs, calibrator),
+        calibrator="uniform",
         seed=seed,
-        bandit=True,
         n_steps=4,
         batch_size=1024,
         n_epochs=5,  # the default's many steps would learn from 25 rollouts
@@ -99,7 +99,6 @@ def learned_policy(calibrator: str, teacher: nn.Module, seed: int, runs: int = 1
     agent = make_agent(
         "ppo",
         CalibratedReward(envs, calibrator),
-        bandit=True,
         seed=seed,
         n_steps=64,
         batch_size=64 * 64,

@@ -56,8 +56,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_folder_holds_what_the_readme_says(finished: Path) -> None:
     expected = {"config.json", "summary.json", "student.safetensors", "student_last.safetensors"}
-    expected |= {"policy.safetensors", "policy.json", "tensorboard", "history.json", "trace.safetensors"}
+    expected |= {"policy.safetensors", "policy.json", "history.json", "trace.safetensors"}
     assert expected <= files(finished)
+    assert len([name for name in files(finished) if name.startswith("events.out.tfevents.")]) == 2  # curves and figures
     assert [name for name in files(finished) if "/." in f"/{name}"] == [".lock"]  # no temporary file is left
 
 
@@ -86,7 +87,7 @@ def test_the_test_accuracy_is_that_of_the_saved_students(finished: Path) -> None
 
 
 def test_the_curves_have_readable_tags(finished: Path) -> None:
-    events = EventAccumulator(str(finished / "tensorboard")).Reload()
+    events = EventAccumulator(str(finished)).Reload()
     tags = events.Tags()
     scalars = set(tags["scalars"])
     assert {
@@ -101,25 +102,29 @@ def test_the_curves_have_readable_tags(finished: Path) -> None:
         "temperature/quantile_0.05",
         "temperature/quantile_0.95",
         "reward/epoch",
-        "reward/since_start",
-        "agent/policy_gradient_loss",
-        "agent/value_loss",
-        "seconds/environment",
-        "seconds/agent",
+        "reward/spread",
+        "rollout/ep_rew_mean",
+        "rollout/ep_len_mean",
+        "train/policy_gradient_loss",
+        "train/value_loss",
+        "time/fps",
+        "time/environment_seconds",
+        "time/agent_seconds",
     } <= scalars
-    assert set(tags["histograms"]) == {"temperature/histogram", "exploration/score"}
+    assert set(tags["histograms"]) == {"temperature/log2_histogram", "sampling/score"}
     assert set(tags["images"]) <= {"temperature/against_teacher_confidence"}  # none where there is no time for it
     assert [event.step for event in events.Scalars("student/loss")] == [4 * epoch for epoch in range(1, 21)]
     means = [event.value for event in events.Scalars("temperature/mean")]
     assert means[:2] == [4.0, 4.0]  # the warm-up
     assert means[2] != 4.0
     rewards = [event.value for event in events.Scalars("reward/epoch")]
-    assert events.Scalars("reward/since_start")[-1].value == pytest.approx(sum(rewards), abs=1e-5)
+    assert events.Scalars("rollout/ep_rew_mean")[-1].value == pytest.approx(sum(rewards), abs=1e-5)
+    assert events.Scalars("rollout/ep_len_mean")[-1].value == 80.0
 
 
 def test_history_and_trace_agree_with_the_curves_and_the_summary(finished: Path) -> None:
     epochs = without_clock(finished)
-    events = EventAccumulator(str(finished / "tensorboard")).Reload()
+    events = EventAccumulator(str(finished)).Reload()
     for tag, name in (("student/validation_accuracy", "validation_accuracy"), ("temperature/mean", "temperature_mean")):
         values = [event.value for event in events.Scalars(tag)]
         assert values == pytest.approx([epoch[name] for epoch in epochs])
@@ -193,8 +198,8 @@ def test_calibration_and_exploration_are_drawn_and_told(tmp_path: Path) -> None:
     told = summary(out)
     assert told["calibrator"] == "last_layer"
     assert told["exploration"]["first_epoch"] == 5
-    events = EventAccumulator(str(out / "tensorboard")).Reload()
-    mixed = [event.value for event in events.Scalars("exploration/mixed_share")]
+    events = EventAccumulator(str(out)).Reload()
+    mixed = [event.value for event in events.Scalars("sampling/mixed_share")]
     assert [epoch for epoch, share in enumerate(mixed, start=1) if share > 0] == [
         5,
         8,
@@ -202,8 +207,8 @@ def test_calibration_and_exploration_are_drawn_and_told(tmp_path: Path) -> None:
         14,
         17,
     ]  # not in the last tenth
-    assert "exploration/score" in events.Tags()["histograms"]
-    spread = [event.value for event in events.Scalars("calibration/reward_spread")]
+    assert "sampling/score" in events.Tags()["histograms"]
+    spread = [event.value for event in events.Scalars("reward/spread")]
     assert spread[-1] > 0
 
 
@@ -226,8 +231,8 @@ def test_the_agent_learns_in_some_epochs_and_acts_in_the_others(tmp_path: Path) 
         "256",
     ]
     assert distill(out, *options) == 0
-    events = EventAccumulator(str(out / "tensorboard")).Reload()
-    seconds = [event.value for event in events.Scalars("seconds/agent")]
+    events = EventAccumulator(str(out)).Reload()
+    seconds = [event.value for event in events.Scalars("time/agent_seconds")]
     assert len(seconds) == 24 - 8  # the warm-up is 2 epochs, so the first to learn is the 9th
     learning = [epoch for epoch, (one, two) in enumerate(itertools.pairwise([0.0, *seconds]), start=9) if two > one]
     assert learning == [9, 10]  # the update on the 9th epoch's rollout falls into the 10th
@@ -278,8 +283,8 @@ def test_the_papers_preset_is_a_config_that_options_come_before(tmp_path: Path) 
 @pytest.mark.parametrize("agent", ["sac", "td3"])
 def test_off_policy_agents_draw_their_losses_too(agent: str, tmp_path: Path) -> None:
     assert distill(tmp_path / "a", "--agent", agent) == 0
-    events = EventAccumulator(str(tmp_path / "a" / "tensorboard")).Reload()
-    assert "agent/actor_loss" in events.Tags()["scalars"]
+    events = EventAccumulator(str(tmp_path / "a")).Reload()
+    assert "train/actor_loss" in events.Tags()["scalars"]
 
 
 def test_another_run_in_the_folder_is_not_lost(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -303,12 +308,12 @@ def test_overwrite_replaces_the_run_and_nothing_else(tmp_path: Path) -> None:
     assert (out / "notes.txt").read_text() == "mine"
     assert (out / "student.safetensors").read_bytes() != first
     assert summary(out)["seed"] == 3
-    assert len(list((out / "tensorboard").iterdir())) == 1
+    assert len(list(out.glob("events.out.tfevents.*"))) == 2
 
 
 BAD_INPUT = [
     (["--agent", "pppo"], "unknown agent 'pppo'. Did you mean 'ppo'? Valid: a2c"),
-    (["--method", "kdd"], "unknown method 'kdd'. Did you mean 'kd'? Valid: adain, at, cc, crd"),
+    (["--method", "kdd"], "unknown method 'kdd'. Did you mean 'kd'? Valid: adain, at, catkd, cc, crd"),
     (["--method-options", "alpha", "1"], "unknown option of method 'kd' 'alpha'"),
     (["--features", "entropy"], "unknown feature 'entropy'"),
     (["--reward", "acc"], "unknown reward 'acc'"),
@@ -465,7 +470,7 @@ def test_a_killed_run_that_is_resumed_ends_as_if_it_had_not_been_killed(parts: t
     assert clock == sorted(clock)
     same = ("student_test_accuracy", "student_last_test_accuracy", "student_epoch", "steps", "epochs")
     assert {key: summary(whole)[key] for key in same} == {key: summary(killed)[key] for key in same}
-    curves = EventAccumulator(str(killed / "tensorboard")).Reload()
+    curves = EventAccumulator(str(killed)).Reload()
     steps = [event.step for event in curves.Scalars("student/validation_accuracy")]
     assert steps == [4 * epoch for epoch in range(1, 41)]  # no epoch is missing or drawn twice
 

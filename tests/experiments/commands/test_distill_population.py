@@ -54,7 +54,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_folder_is_that_of_a_run_with_its_members(finished: Path) -> None:
     files = {path.relative_to(finished).as_posix() for path in finished.rglob("*")}
-    expected = {"config.json", "summary.json", "history.json", "trace.safetensors", "population.json", "tensorboard"}
+    expected = {"config.json", "summary.json", "history.json", "trace.safetensors", "population.json"}
     expected |= {"student.safetensors", "student_last.safetensors", *(f"members/{name}.safetensors" for name in NAMES)}
     assert expected <= files
     assert read(finished, "population.json") == {
@@ -137,7 +137,7 @@ def test_what_is_asked_for_is_kept(keep: str, tmp_path: Path, capsys: pytest.Cap
 def test_every_member_has_a_curve(finished: Path) -> None:
     history = read(finished, "history.json")["members"]
     for name in NAMES:
-        events = EventAccumulator(str(finished / "tensorboard" / name)).Reload()
+        events = EventAccumulator(str(finished / "members" / name)).Reload()
         drawn = [event.value for event in events.Scalars("student/validation_accuracy")]
         assert drawn == pytest.approx([epoch["validation_accuracy"] for epoch in history[name]])
 
@@ -201,7 +201,7 @@ def test_a_stopped_population_goes_on_bit_for_bit(
     for name, epochs in one["members"].items():
         assert without_clock(epochs) == without_clock(other["members"][name])
     best = read(tmp_path / "stopped")["population"]["best"]
-    events = EventAccumulator(str(tmp_path / "stopped" / "tensorboard" / best)).Reload()
+    events = EventAccumulator(str(tmp_path / "stopped" / "members" / best)).Reload()
     assert [event.step for event in events.Scalars("temperature/mean")] == [4 * epoch for epoch in range(1, 11)]
 
 
@@ -233,8 +233,8 @@ def test_an_agent_acts_for_all_students(tmp_path: Path) -> None:
     assert (tmp_path / "policy.safetensors").is_file()
     assert told["temperature_from"] == "ppo-around-anneal"
     assert told["agent_seconds"] > 0.0
-    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    assert "agent/value_loss" in events.Tags()["scalars"]
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert "train/value_loss" in events.Tags()["scalars"]
 
 
 def test_a_member_that_diverges_ends_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

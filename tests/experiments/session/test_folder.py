@@ -103,6 +103,15 @@ def test_of_a_link_only_the_link_goes(name: str, tmp_path: Path) -> None:
     assert names(outside) == ["precious"]
 
 
+def test_curves_go_with_the_run_whose_they_are(tmp_path: Path) -> None:
+    (tmp_path / "events.out.tfevents.1.host.2.0").write_text("")
+    with pytest.raises(UsageError, match="no command of rlkd"):
+        clear_folder(tmp_path)
+    fill(tmp_path, RUN)
+    clear_folder(tmp_path)
+    assert names(tmp_path) == ["own.txt"]
+
+
 def test_nothing_is_removed_where_something_is_in_the_way(tmp_path: Path) -> None:
     fill(tmp_path, RUN)
     (tmp_path / "student.safetensors").unlink()
