@@ -6,6 +6,7 @@ import importlib
 import io
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -183,9 +184,17 @@ def _tell_unforeseen(error: Exception, is_shown: bool) -> None:
     _tell_error(f"{told[:_LONGEST_MESSAGE]}; its traceback is in {file.name}, and {DEBUG} shows it")
 
 
+def _tell_of_thread(ended: threading.ExceptHookArgs) -> None:
+    """Tell of a library's thread that has ended by an error in a line; whoever waits for it has the error, too."""
+    told = " ".join(f"{ended.exc_type.__name__}: {ended.exc_value}".split())
+    print(f"rlkd: a thread has ended: {told[:_LONGEST_MESSAGE]}", file=sys.stderr)
+
+
 def entry_point() -> None:
     """Run the process' command and leave with its exit code."""
     raise_on_signals()
+    if DEBUG not in sys.argv:
+        threading.excepthook = _tell_of_thread
     code = main()
     if started_processes() > 1:
         from experiments.session.distributed import end_at_once

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from experiments.config import BoardConfig
 from experiments.report.board.server import create_server
 from rlkd_env.errors import UsageError
+from rlkd_env.utils.files import expanded
 
 
 def run_board(config: BoardConfig) -> int:
     """Serve the page until Ctrl-C."""
-    folder = Path(config.folder).expanduser()
+    folder = expanded(config.folder)
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder" if folder.exists() else f"{folder} does not exist")
     server = create_server(folder, config.port)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -16,7 +17,6 @@ from experiments.session.distributed import distill_together
 from experiments.session.folder import CHECKPOINT_FOLDER, CONFIG_FILE
 from experiments.session.population.session import PopulationSession
 from experiments.session.prepare import prepare
-from experiments.session.records import Records
 from experiments.session.session import DistillSession
 from experiments.session.summary import check_run_folder, complete
 from experiments.session.telling.table import print_summary
@@ -24,6 +24,7 @@ from experiments.signals import exit_code, tell_stop
 from rlkd_env.errors import AgentDiverged, UsageError
 from rlkd_env.runs.parallel import create_parallel_runs, seconds_per_step
 from rlkd_env.utils.processes import started_processes
+from rlkd_env.utils.randomness import seeded
 
 _SENSIBLE = (0.05, 200.0)
 """Temperatures beyond which losses are all zero or all huge."""
@@ -86,9 +87,12 @@ def _finish(
         )
         return exit_code(stop)
     except OSError as error:
-        if folder is None or not any((folder / CHECKPOINT_FOLDER).glob("*.pt")):
+        if folder is None:
             raise
-        raise UsageError(f"{error}; the last checkpoint is in {folder}: go on with --resume") from error
+        told = str(error) if str(folder) in str(error) else f"{folder}: {error}"  # TensorBoard's do not name a file
+        if any((folder / CHECKPOINT_FOLDER).glob("*.pt")):
+            told += f"; the last checkpoint is in {folder}: go on with --resume"
+        raise UsageError(told) from error
     except AgentDiverged as error:
         print(f"rlkd: {error}", file=sys.stderr)
         return 1
@@ -97,19 +101,27 @@ def _finish(
         kept = f"the last good student is in {folder}" if records.selection.last_student else "there is no good student"
         print(
             f"rlkd: the run diverged at update {records.steps}: loss, logits or weights are not finite, or weights too "
-            f"large; {kept}. {_advice(records)}",
+            f"large; {kept}. {_advice(session)}",
             file=sys.stderr,
         )
         return 1
     return 0
 
 
-def _advice(records: Records) -> str:
+def _advice(session: DistillSession) -> str:
     """Say what a run that has diverged may have diverged for."""
-    mean = records.mean_temperature
+    mean = session.records.mean_temperature
     if mean is None or not _SENSIBLE[0] <= mean <= _SENSIBLE[1]:
         told = "no number" if mean is None else f"{mean:.3g}"
         return f"The mean temperature was {told}: choose temperatures between 0.5 and 20"
-    if records.steps <= 1:
-        return "It was the first update: look at the student's first weights and at the images"
+    if not _starts_well(session):
+        return "Its loss was no number before the first update: look at the student's first weights and at the images"
     return "Try a lower --learning-rate"
+
+
+def _starts_well(session: DistillSession) -> bool:
+    """Return whether the student that a run starts with has a loss on the validation images."""
+    run = session.run
+    with seeded(session.config.output.seed, run.device):
+        student = run.create_student().to(run.device)
+    return math.isfinite(float(run.task.evaluate(student, run.splits.validation).loss))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from rlkd_env.models.config import STUDENT_FILE
 from rlkd_env.models.engine import Engine, select_device
 from rlkd_env.models.storage import image_shape_of, load_student
 from rlkd_env.tasks import create_task
-from rlkd_env.utils.files import read_json, reading
+from rlkd_env.utils.files import expanded, read_json, reading
 
 _WEAKEST = 5  # classes that are named
 _AT_ONCE = 256  # images
@@ -27,7 +26,7 @@ _AT_ONCE = 256  # images
 
 def run_evaluate(config: EvaluateConfig) -> int:
     """Print the accuracy on a part of the data and the classes that are recognised least, or a detector's AP."""
-    folder = Path(config.folder).expanduser()
+    folder = expanded(config.folder)
     summary = read_json(folder / SUMMARY_FILE, Summary)
     with reading(folder / SUMMARY_FILE):
         settings = DistillConfig.from_keywords(summary["settings"]).run.data
@@ -53,7 +52,7 @@ def _data(settings: DataConfig, config: EvaluateConfig, constants: dict[str, Any
     """Return the run's data, or other data that its student is to see as it has seen its own."""
     if config.data is None:
         return settings
-    path = Path(config.data).expanduser()
+    path = expanded(config.data)
     if not path.exists():
         raise UsageError(f"{path} does not exist: --data is an .npz file or a folder, such as --data-path takes")
     numbers = tuple(map(str, (*constants.get("mean", ()), *constants.get("std", ())))) or ("none",)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,14 +16,15 @@ from torch import Tensor, nn
 from experiments.config import ExportConfig
 from experiments.next_command import tell_next
 from experiments.report.model_card import model_card
-from experiments.session.folder import EXPORT_FOLDER, SUMMARY_FILE
+from experiments.session.folder import EXPORT_FOLDER, MEMBERS_FOLDER, SUMMARY_FILE, Summary
 from rlkd_env.errors import UsageError, missing_package
 from rlkd_env.models.config import STUDENT_FILE
 from rlkd_env.models.storage import image_shape_of, load_student
 from rlkd_env.utils.choices import ExportFormat
-from rlkd_env.utils.files import read_json, write_atomically
+from rlkd_env.utils.files import expanded, read_json, read_text, reading, write_atomically
 
 CARD_FILE = "MODEL_CARD.md"
+_LARGEST_CARD = 2**20
 _TOLERANCE = 1e-4
 """Greatest difference of a logit, as a share of the largest, that another order of additions can explain."""
 
@@ -28,22 +32,40 @@ Network = Callable[[Tensor], Tensor]
 
 
 def run_export(config: ExportConfig) -> int:
-    """Write the student and its card, and check that what was written gives the student's logits."""
-    folder = Path(config.folder).expanduser()
-    summary = read_json(folder / SUMMARY_FILE)
+    """Write the student and its card, after a check that what is written gives the student's logits."""
+    folder = expanded(config.folder)
+    summary = read_json(folder / SUMMARY_FILE, Summary)
+    if (folder / MEMBERS_FOLDER).is_dir() and not (folder / STUDENT_FILE).exists():
+        raise UsageError(f"the run in {folder} keeps an ensemble, which is no single network: it cannot be exported")
     student, shape = load_student(folder, config.model), image_shape_of(folder / STUDENT_FILE)
-    if hasattr(student, "roi_heads") and config.format != "state-dict":
+    is_detector = hasattr(student, "roi_heads")
+    if is_detector and config.format != "state-dict":
         raise UsageError("detectors can be exported as --format state-dict alone")
-    out = folder / EXPORT_FOLDER if config.out == "auto" else Path(config.out).expanduser()
-    out.mkdir(parents=True, exist_ok=True)
-    name, text, write = _FORMATS[config.format]
-    again = write(student, torch.rand(3, *shape), out / name)
-    told = "" if hasattr(student, "roi_heads") else f", whose logits differ by {_difference(student, again, shape):.1e}"
-    card = model_card(summary, shape, {name: text}, config.licence)
-    write_atomically(out / CARD_FILE, card.encode())
+    out = folder / EXPORT_FOLDER if config.out == "auto" else expanded(config.out)
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file, not a folder")
+    name, _, encode = _FORMATS[config.format]
+    if os.path.lexists(out / name) and not config.overwrite:
+        raise UsageError(f"{out} holds {name} already: add --overwrite to replace it")
+    content, again = encode(student, torch.rand(3, *shape))
+    told = "" if is_detector else f", whose logits differ by {_difference(student, again, shape):.1e}"
+    with reading(folder / SUMMARY_FILE):
+        card = partial(model_card, summary, shape, licence=config.licence)
+        before, after = (card(_files_of(out, names)) for names in ([], [name]))
+    write_atomically(out / name, content)
+    path = out / CARD_FILE
+    if path.exists() and not config.overwrite and read_text(path, _LARGEST_CARD) != before:
+        print(f"written: {out / name}{told}; {CARD_FILE} is kept as it is there (--overwrite writes it anew)")
+        return 0
+    write_atomically(path, after.encode())
     print(f"written: {out / name}{told}, and {CARD_FILE}")
     tell_next("rlkd", "evaluate", str(folder))
     return 0
+
+
+def _files_of(out: Path, names: Collection[str]) -> dict[str, str]:
+    """Return the files that a folder has of a student, and those of the names, with a word on each."""
+    return {name: text for name, text, _ in _FORMATS.values() if name in names or (out / name).is_file()}
 
 
 @torch.no_grad()
@@ -64,17 +86,18 @@ def _difference(student: nn.Module, again: Network, shape: tuple[int, int, int])
     return greatest
 
 
-def _as_torch_export(student: nn.Module, images: Tensor, path: Path) -> Network:
-    batch = torch.export.Dim("batch")
+def _as_torch_export(student: nn.Module, images: Tensor) -> tuple[bytes, Network]:
+    batch, content = torch.export.Dim("batch"), io.BytesIO()
     try:
-        torch.export.save(torch.export.export(student, (images,), dynamic_shapes=({0: batch},)), str(path))
+        program = torch.export.export(student, (images,), dynamic_shapes=({0: batch},))
     except Exception as error:  # torch.export raises many kinds for code that it cannot follow
         raise _cannot("torch.export", error) from error
-    module: nn.Module = torch.export.load(str(path)).module()
-    return module
+    torch.export.save(program, content)
+    module: nn.Module = torch.export.load(io.BytesIO(content.getvalue())).module()
+    return content.getvalue(), module
 
 
-def _as_onnx(student: nn.Module, images: Tensor, path: Path) -> Network:
+def _as_onnx(student: nn.Module, images: Tensor) -> tuple[bytes, Network]:
     for package in ("onnx", "onnxscript"):
         if find_spec(package) is None:
             raise missing_package("--format onnx", "onnx", "onnxscript")
@@ -86,19 +109,20 @@ def _as_onnx(student: nn.Module, images: Tensor, path: Path) -> Network:
     except Exception as error:  # likewise
         raise _cannot("torch.onnx.export", error) from error
     assert program is not None
-    program.save(str(path), external_data=False)
     import onnx
     from onnx.reference import ReferenceEvaluator
 
-    evaluator = ReferenceEvaluator(onnx.load(str(path)))
+    content: bytes = program.model_proto.SerializeToString()
+    evaluator = ReferenceEvaluator(onnx.load_from_string(content))
     (given,) = evaluator.input_names
-    return lambda images: torch.from_numpy(evaluator.run(None, {given: images.numpy()})[0])
+    return content, lambda images: torch.from_numpy(evaluator.run(None, {given: images.numpy()})[0])
 
 
-def _as_state_dict(student: nn.Module, images: Tensor, path: Path) -> Network:  # noqa: ARG001
-    torch.save(student.state_dict(), path)
-    student.load_state_dict(torch.load(path, weights_only=True))
-    return student
+def _as_state_dict(student: nn.Module, images: Tensor) -> tuple[bytes, Network]:  # noqa: ARG001
+    content = io.BytesIO()
+    torch.save(student.state_dict(), content)
+    student.load_state_dict(torch.load(io.BytesIO(content.getvalue()), weights_only=True))
+    return content.getvalue(), student
 
 
 def _cannot(what: str, error: Exception) -> UsageError:
@@ -106,9 +130,9 @@ def _cannot(what: str, error: Exception) -> UsageError:
     return UsageError(f"{what} cannot follow the student's code: {reason}; --format state-dict needs its weights alone")
 
 
-_FORMATS: dict[ExportFormat, tuple[str, str, Callable[[nn.Module, Tensor, Path], Network]]] = {
+_FORMATS: dict[ExportFormat, tuple[str, str, Callable[[nn.Module, Tensor], tuple[bytes, Network]]]] = {
     "torch-export": ("student.pt2", "the network, by `torch.export.load(...).module()`", _as_torch_export),
     "onnx": ("student.onnx", "the network, for any runtime of ONNX", _as_onnx),
     "state-dict": ("student.pth", "the weights, for `load_state_dict` of the same network", _as_state_dict),
 }
-"""The file of each form, what it holds, and what writes it and returns what can be read of it."""
+"""The file of each form, what it holds, and what returns its content and the network that can be read of that."""

@@ -17,6 +17,7 @@ from experiments.report.run.page import run_page
 from experiments.session.folder import CONFIG_FILE
 from rlkd_env.errors import UsageError
 from rlkd_env.models.config import STUDENT_FILE
+from rlkd_env.utils.files import reading
 
 
 def run_report(config: ReportConfig) -> int:
@@ -37,10 +38,11 @@ def run_report(config: ReportConfig) -> int:
 def _page(folder: Path, credit: Path | None) -> Page:
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder" if folder.exists() else f"{folder} does not exist")
-    if (folder / COMPARISON_FILE).exists():
-        if credit is not None:
-            raise UsageError("--credit belongs to the report of a run, not to that of a comparison")
-        return comparison_page(ComparisonRecord.read(folder))
-    if (folder / CONFIG_FILE).exists():
-        return run_page(RunRecord.read(folder, credit))
+    with reading(folder):
+        if (folder / COMPARISON_FILE).exists():
+            if credit is not None:
+                raise UsageError("--credit belongs to the report of a run, not to that of a comparison")
+            return comparison_page(ComparisonRecord.read(folder))
+        if (folder / CONFIG_FILE).exists():
+            return run_page(RunRecord.read(folder, credit))
     raise UsageError(f"{folder} holds neither a run ({CONFIG_FILE}) nor a comparison ({COMPARISON_FILE})")

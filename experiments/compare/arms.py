@@ -7,8 +7,8 @@ from typing import Any
 from agents.rules.create import RULES
 from experiments.config import CompareConfig
 from experiments.config.choice import temperature_label
-from experiments.config.presets import read_yaml
 from rlkd_env.errors import UsageError, unknown_name
+from rlkd_env.utils.files import read_yaml
 from rlkd_env.utils.options import renamed
 
 ALONE = "student_alone"

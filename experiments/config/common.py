@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 
 import tyro
 
-from rlkd_env.utils.options import LATER_OPTIONS, RENAMED_OPTIONS, Options, renamed
+from rlkd_env.utils.options import FORMER_DEFAULTS, LATER_OPTIONS, RENAMED_OPTIONS, Options, renamed
 
 PresetName = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
 FileName = Annotated[str | None, tyro.conf.arg(metavar="FILE")]
@@ -64,10 +64,12 @@ def without_bookkeeping(options: Mapping[str, Any]) -> dict[str, Any]:
 def config_hash(settings: Mapping[str, Any]) -> str:
     """Return a short name of settings: the first 16 hexadecimal digits of their SHA-256, whatever their order.
 
-    Options count under the first name that they had, and those that came later only if they change something, so that
-    settings of before keep their hash.
+    Options count under the first name and with the first default that they had, and those that came later only if they
+    change something, so that settings of before keep their hash.
     """
     first = {new: old for old, new in RENAMED_OPTIONS.items()}
     old = {name: value for name, value in settings.items() if name not in LATER_OPTIONS or value != LATER_OPTIONS[name]}
-    content = {first.get(name, name): value for name, value in old.items()}
+    content = {
+        first.get(name, name): FORMER_DEFAULTS.get(name) if value is None else value for name, value in old.items()
+    }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

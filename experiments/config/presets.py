@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.runs.config import DETECTION_BATCH, DETECTION_RECIPE, DETECTION_SETS
-from rlkd_env.utils.files import read_bytes
+from rlkd_env.utils.files import read_bytes, read_yaml
 from rlkd_env.utils.options import renamed
 
 PRESETS = Path(__file__).parent.parent / "presets"
 """One folder a command; in it YAML files that are laid over each other, and the methods that go with all of them."""
 _LARGEST_FILE = 2**20
-_DEEPEST, _MOST_VALUES = 20, 100_000
-"""Levels of a config, and values on each of them, at most."""
 _METHODS = "methods"
 _BORROWED = {"bench": "distill"}
 """Commands that take another one's presets beside their own."""
@@ -101,39 +96,6 @@ def read_config_file(path: Path, valid: Iterable[str]) -> dict[str, Any]:
         if name not in valid:
             raise unknown_name(f"option in the config {path}:", name, valid)
     return options
-
-
-def read_yaml(text: str | bytes, where: str) -> Any:
-    """Read YAML or JSON of options; ``where`` says what it is.
-
-    Raises:
-        UsageError: if it is neither, or is nested or repeats itself by references as no options do.
-    """
-    try:
-        content = _read_json(text)
-        content = yaml.safe_load(text) if content is None else content
-    except Exception as error:  # of a date that there is not, of too many brackets, ...
-        raise UsageError(f"{where} is neither JSON nor YAML: {' '.join(str(error).split())}") from None
-    parts, level = [content], 0
-    while parts:
-        level += 1
-        if level > _DEEPEST or len(parts) > _MOST_VALUES:
-            raise UsageError(f"{where} holds no options by name: it is nested too deeply, or repeats itself")
-        parts = [
-            inner
-            for part in parts
-            if isinstance(part, dict | list)
-            for inner in (part.values() if isinstance(part, dict) else part)
-        ]
-    return content
-
-
-def _read_json(text: str | bytes) -> Any:
-    """Return what JSON says, or None if the text is none; as YAML it would have no numbers such as 1e-05."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
 
 
 def laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

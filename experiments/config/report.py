@@ -40,6 +40,8 @@ class ExportConfig(CommandConfig):
     """Licence that the model card states; that of data and teacher bind it, too."""
     out: str = "auto"
     """Folder for the file and MODEL_CARD.md; auto is the folder export in that of the run."""
+    overwrite: bool = False
+    """Replace a file of the same form in the folder, and a MODEL_CARD.md that somebody has changed."""
 
 
 @dataclass(frozen=True)

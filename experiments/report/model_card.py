@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from experiments.session.provenance import metric_of
@@ -23,7 +24,9 @@ _RECIPE = (
 """The settings that the card tells; the summary holds all."""
 
 
-def model_card(summary: dict[str, Any], image_shape: tuple[int, int, int], files: dict[str, str], licence: str) -> str:
+def model_card(
+    summary: Mapping[str, Any], image_shape: tuple[int, int, int], files: Mapping[str, str], licence: str
+) -> str:
     """Return a model card as Markdown, from the summary of a run and the files with a word on each."""
     settings, data = summary["settings"], summary["data"]
     networks = [_names(settings["teacher"]), _names(settings["teacher_model"])]
@@ -68,7 +71,7 @@ def model_card(summary: dict[str, Any], image_shape: tuple[int, int, int], files
     return f"# {summary['student']} on {summary['dataset']}\n\n{body}\n"
 
 
-def _listed(entries: dict[str, str]) -> str:
+def _listed(entries: Mapping[str, str]) -> str:
     return "\n".join(f"* {name}: {text}" for name, text in entries.items())
 
 

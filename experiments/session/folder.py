@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from rlkd_env.errors import UsageError
 from rlkd_env.models.config import STUDENT_FILE
 from rlkd_env.training.recipe import TEACHER_FILE
+from rlkd_env.utils.choices import Keep
 
 CONFIG_FILE = "config.json"
 SUMMARY_FILE = "summary.json"
@@ -41,6 +42,43 @@ LOCK_FILE = ".lock"
 _POLICY_FILES = ("policy.safetensors", "policy.json", "policy.png")
 
 
+class Candidate(TypedDict):
+    """What may be kept of a population, and how good it is."""
+
+    val_accuracy: float
+    test_accuracy: float | None
+
+
+class Member(TypedDict):
+    """A student of a population."""
+
+    name: str
+    mean_temperature: float | None
+    diverged: bool
+    epoch: int
+    val_accuracy: float
+    test_accuracy: float | None
+    last_val_accuracy: float
+    last_test_accuracy: float | None
+
+
+class PopulationFigures(TypedDict):
+    """What a summary says of a population."""
+
+    keep: Keep
+    mode: str
+    best: str
+    candidates: dict[str, Candidate]
+    members: list[Member]
+
+
+class Normalization(TypedDict):
+    """The constants that pixels are normalised by."""
+
+    mean: list[float]
+    std: list[float]
+
+
 class Summary(TypedDict, total=False):
     """The figures and settings of a finished run that others read from its folder; older runs lack some."""
 
@@ -60,7 +98,8 @@ class Summary(TypedDict, total=False):
     objects: list[str]
     versions: dict[str, str]
     data: dict[str, int | None]
-    population: dict[str, Any]
+    population: PopulationFigures
+    normalization: dict[str, Normalization]
     student_epoch: int | None
     steps: int
     epochs: int

@@ -21,6 +21,7 @@ from rlkd_env.data import DATASETS, DataConfig, DataSource
 from rlkd_env.data.sources.objects import ArrayObjects, DatasetObjects
 from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.instances.temperature import parse_bound
+from rlkd_env.utils.files import expanded
 from rlkd_env.utils.registry import import_outside
 from rlkd_env.utils.trust import MODULE_PATH
 
@@ -123,7 +124,7 @@ def _named_data(data: str | Path) -> dict[str, Any]:
     """Return the options for data by their name or path."""
     if isinstance(data, str) and (data in DATASETS or MODULE_PATH.fullmatch(data)):
         return {"dataset": data}
-    path = Path(data).expanduser()
+    path = expanded(data)
     if not path.exists():
         raise unknown_name("data set or path", str(data), DATASETS)
     return {"dataset": "image_folder" if path.is_dir() else "arrays", "data_path": str(path)}

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from rlkd_env.data.normalization import AUTO, Constants, for_channels, read_normalization
 from rlkd_env.utils.choices import Augmentation, AutoAugment, DamagedImages
+from rlkd_env.utils.files import expanded
 from rlkd_env.utils.options import (
     MOST_PROCESSES,
     Bounds,
@@ -17,6 +18,7 @@ from rlkd_env.utils.options import (
     UnitInterval,
 )
 
+USUAL_PROBE = 512
 ImageCount = Annotated[int, Bounds(at_least=1, unit="image")]
 
 
@@ -39,8 +41,9 @@ class DataConfig(Options):
     """Number of the student's training images; None takes all."""
     teacher_images: ImageCount | None = None
     """Number of the teacher's training images, among them the student's; None takes all."""
-    probe_size: ImageCount = 512
-    """Number of images that rewards are measured on, at most a tenth of all; no gradient comes from them."""
+    probe_size: ImageCount | None = None
+    """Number of images that rewards are measured on, at most a tenth of all; None takes that, at most 512. No gradient
+    comes from them."""
     validation_images: ImageCount | None = None
     """Number of images that decide which student is kept; None takes a tenth, at most 2,500."""
     split_seed: Seed = 0
@@ -80,5 +83,5 @@ class DataConfig(Options):
     def root(self) -> Path:
         """Folder or file of the data."""
         if self.data_path != "auto":
-            return Path(self.data_path).expanduser()
+            return expanded(self.data_path)
         return Path(os.environ.get("RLKD_DATA") or Path.home() / ".cache" / "rlkd" / "data")

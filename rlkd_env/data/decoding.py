@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
+
+from rlkd_env.errors import UsageError
+from rlkd_env.utils.files import check_regular
 
 _GREY_MODES = ("1", "L", "LA", "La")
 _PORTABLE_FORMATS = ("PNG", "PPM")
@@ -23,6 +29,21 @@ def image_suffixes() -> frozenset[str]:
     return frozenset(
         suffix for suffix, kind in known if kind in Image.OPEN and Image.MIME.get(kind, "").startswith("image/")
     )
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image file; what is raised within, too, is told as an error of the file.
+
+    Raises:
+        UsageError: If the file is no regular one, is damaged, or has too many pixels.
+    """
+    try:
+        check_regular(path)
+        with Image.open(path) as image:
+            yield image
+    except Exception as error:  # Pillow raises many kinds
+        raise UsageError(f"the image {path} cannot be read: {error}") from None
 
 
 def as_seen(image: Image.Image) -> Image.Image:

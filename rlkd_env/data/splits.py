@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from rlkd_env.data.config import DataConfig
+from rlkd_env.data.config import USUAL_PROBE, DataConfig
 from rlkd_env.data.images import ImageSet
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.notices import tell
@@ -114,7 +114,7 @@ class LabelledSource(DataSource):
         if self.task == "classification":
             _check_classes(labels, num_classes)
         config, everything = self.config, np.arange(len(labels))
-        probe_size = min(config.probe_size, len(labels) // 10)
+        probe_size = min(config.probe_size or USUAL_PROBE, len(labels) // 10)
         probe, rest = stratified(everything, labels, probe_size, config.split_seed, "probe")
         validation, rest = self._validation(images, rest)
         teacher_train, _ = stratified(rest, labels, config.teacher_images or len(rest), config.split_seed, "teacher")

@@ -21,10 +21,9 @@ from torchvision.transforms.v2 import functional as transforms
 
 from rlkd_env.data.augmentation import PLAIN, Preprocessing
 from rlkd_env.data.config import DataConfig
-from rlkd_env.data.decoding import as_seen
+from rlkd_env.data.decoding import as_seen, opened
 from rlkd_env.data.images import ImageSet, MemoryImages, Request
 from rlkd_env.errors import UsageError
-from rlkd_env.utils.files import check_regular
 from rlkd_env.utils.notices import tell
 from rlkd_env.utils.processes import end_with_parent, leave_signals_to_parent, starting_children
 from rlkd_env.utils.randomness import generators_kept, seed_generators
@@ -71,14 +70,13 @@ class PathReader(Reader):
     def open(self, position: int) -> Image.Image | Unreadable:
         """Return a file's image in RGB, upright and of its own size."""
         try:
-            check_regular(self.paths[position])
-            with Image.open(self.paths[position]) as file:
+            with opened(self.paths[position]) as file:
                 if file.mode == "RGB":
                     return as_seen(file)
                 warnings.warn("images that are not RGB are converted to RGB", stacklevel=2)
                 return as_seen(file).convert("RGB")
-        except Exception as error:  # Pillow raises many kinds for a file that is broken, or has too many pixels
-            return Unreadable(f"the image {self.paths[position]} cannot be read: {error}")
+        except UsageError as error:
+            return Unreadable(str(error))
 
     def fingerprint(self) -> str:
         """Return a hash of the names and sizes of all files; hashing their contents would take too long."""

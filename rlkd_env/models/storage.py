@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from torch import Tensor, nn
 
@@ -16,7 +16,16 @@ from rlkd_env.models.config import STUDENT_FILE
 from rlkd_env.models.create import create_to_load, is_detector, is_module_path, is_same_model
 from rlkd_env.models.normalization import Constants
 from rlkd_env.models.weights import is_safetensors, load_shared_weights, read_state_dict, takes_colour
-from rlkd_env.utils.files import CHECKSUM, check_regular, load_weights, read_tensors, write_tensors
+from rlkd_env.utils.files import (
+    CHECKSUM,
+    check_regular,
+    check_type,
+    expanded,
+    load_weights,
+    read_tensors,
+    reading,
+    write_tensors,
+)
 from rlkd_env.utils.notices import tell
 
 
@@ -76,7 +85,8 @@ def load_network(
         load_shared_weights(network, tensors, path)
         return _for_images(network, model, shape, image_shape, path)
     _check_card(card, path, num_classes, image_shape, model)
-    network = create_to_load(card.model, num_classes, card.image_shape, **{**card.options, **options})
+    with reading(path):
+        network = create_to_load(card.model, num_classes, card.image_shape, **{**card.options, **options})
     tensors, metadata = read_tensors(path)
     if CHECKSUM not in metadata:
         tell(f"{path} is of an earlier version and has no checksum, so damage would not be noticed")
@@ -95,7 +105,7 @@ def load_student(path: Path | str, model: str | None = None, **options: Any) -> 
         UsageError: If there is no such file, if it is damaged, if it holds weights alone, as those of networks that
             were given as objects, or if the network must be named.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     path = path / STUDENT_FILE if path.is_dir() else path
     card = _read_card(path)
     if card is None:
@@ -122,6 +132,22 @@ def image_shape_of(path: Path) -> tuple[int, int, int]:
     if card is None:
         raise UsageError(f"{path} does not say what network it holds")
     return card.image_shape
+
+
+_LARGEST_SIDE, _MOST_CLASSES = 2**14, 2**20
+"""A file that says more is not asked for its network, which would not fit into memory."""
+
+
+class _Required(TypedDict):
+    model: str
+    num_classes: int
+    image_shape: list[int]
+
+
+class _CardContent(_Required, total=False):
+    """A card as it is written."""
+
+    options: dict[str, Any]
 
 
 class _Card(NamedTuple):
@@ -175,13 +201,14 @@ def _read_card(path: Path) -> _Card | None:
     metadata = read_tensors(path)[1] if is_safetensors(path) else {}
     if "network" not in metadata:
         return None
-    try:
+    with reading(path):
         card = json.loads(metadata["network"])
-        options = dict(card.get("options", {}))
+        check_type(card, _CardContent, f"the description of the network in {path}")
+        options = card.get("options", {})
         channels, height, width = card["image_shape"]
-        found = _Card(str(card["model"]), card["num_classes"], (channels, height, width), options, _constants_in(card))
-    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise UsageError(f"{path} was not saved by rlkd: its metadata lacks {error}") from None
+        found = _Card(card["model"], card["num_classes"], (channels, height, width), options, _constants_in(card))
+    if max(found.image_shape) > _LARGEST_SIDE or found.num_classes > _MOST_CLASSES:
+        raise UsageError(f"{path} is damaged: no network is for {found.num_classes} classes and {found.image_shape}")
     if options.keys() & {"name", "num_classes", "image_shape"}:
         raise UsageError(f"{path} was not saved by rlkd: its options repeat what the card says elsewhere")
     return found

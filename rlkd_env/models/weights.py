@@ -8,6 +8,7 @@ import zipfile
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PosixPath
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from rlkd_env.errors import UsageError
-from rlkd_env.utils.files import check_memory, check_regular, read_tensors
+from rlkd_env.utils.files import check_memory, check_numbers, check_regular, read_tensors
 from rlkd_env.utils.notices import tell
 
 _PICKLES = (b"PK", b"\x80")
@@ -27,6 +28,8 @@ AVERAGES = ("state_dict_ema", "model_ema", "ema", "ema_state_dict")
 """The keys under which training scripts store the average of a network's weights over training."""
 CONTAINERS = ("model", "state_dict", "model_state_dict", "net", "network", "weights", "module")
 """The keys under which they store the state dict itself, Lightning's among them."""
+_MOST_CONTAINERS = 3
+"""A state dict lies in so many of them at most."""
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "student.", "backbone.")
 """The prefixes that DataParallel, torch.compile and networks inside of others add to every name."""
 NO_WEIGHTS = ("total_ops", "total_params", "n_averaged")
@@ -101,17 +104,20 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _state_dict_in(content: Any, path: Path) -> dict[str, Tensor] | None:
+def _state_dict_in(content: Any, path: Path, levels: int = _MOST_CONTAINERS) -> dict[str, Tensor] | None:
     """Return the state dict in a file's content, wherever it is stored, or None if there is none."""
     if not isinstance(content, Mapping) or not content:
         return None
     if not any(isinstance(value, Mapping) for value in content.values()):
         tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
         return tensors if tensors and all(isinstance(name, str) for name in tensors) else None
-    found = {key: _state_dict_in(content.get(key), path) for key in (*AVERAGES, *CONTAINERS)}
+    if not levels:  # a container may hold itself
+        return None
+    inside = partial(_state_dict_in, path=path, levels=levels - 1)
+    found = {key: inside(content.get(key)) for key in (*AVERAGES, *CONTAINERS)}
     stored = [key for key, tensors in found.items() if tensors is not None]
     if not stored:
-        others = {key: _state_dict_in(value, path) for key, value in content.items() if key not in _NO_NETWORKS}
+        others = {key: inside(value) for key, value in content.items() if key not in _NO_NETWORKS}
         stored = [key for key, tensors in others.items() if tensors is not None]
         if len(stored) > 1:
             raise UsageError(
@@ -169,6 +175,7 @@ def load_shared_weights(
     if not _necessary(expected) <= tensors.keys():
         tensors = _below_a_prefix(kept, expected, renames, source) or tensors
     fit_weights: Callable[[dict[str, Tensor]], dict[str, Tensor]] = getattr(network, "fit_weights", dict)
+    check_numbers(tensors, expected, source)
     tensors = fit_weights(tensors)
     shared = expected.keys() & tensors.keys()
     report = LoadReport(

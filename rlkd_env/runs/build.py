@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rlkd_env.data import BatchStream, DataConfig, DataSource, Splits, TaskName, create_source
+from rlkd_env.data import BatchStream, DataSource, Splits, TaskName, create_source
 from rlkd_env.data.augmentation import check_changes
+from rlkd_env.data.config import USUAL_PROBE
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.state import InstanceState
 from rlkd_env.instances.temperature import resolve_range
@@ -157,7 +158,7 @@ def build_run(
         reward=reward,
         temperature_range=resolve_range(*bounds, deviation),
         recipe=config.recipe,
-        probe_size=config.data.probe_size,
+        probe_size=config.data.probe_size or USUAL_PROBE,
         divergence_penalty=environment.divergence_penalty,
         teacher_deviation=deviation,
         views=config.batches.views,
@@ -165,7 +166,7 @@ def build_run(
         temperatures=environment.temperatures,
     )
     asked, found = config.data.probe_size, len(run.probe)
-    if found < asked != DataConfig.probe_size:
+    if asked is not None and found < asked:
         tell(f"rewards are measured on {found} images, all that the probe part has, not {asked}")
     curriculum = config.curriculum.curriculum()
     if curriculum is not None:

@@ -20,6 +20,7 @@ from rlkd_env.runs.config import RunConfig
 from rlkd_env.training.logits_cache import StoredTeacher
 from rlkd_env.training.recipe import TeacherRecipe
 from rlkd_env.training.teacher import cache_folder, cached_teacher, load_teacher, trained_normalization
+from rlkd_env.utils.files import expanded
 from rlkd_env.utils.notices import tell
 
 
@@ -83,7 +84,7 @@ def _load_teacher(config: RunConfig, splits: Splits, task: TaskName, teacher: st
         told = getattr(network, "pretrained_cfg", None) or {}
         own = (tuple(told["mean"]), tuple(told["std"])) if told and splits.image_shape[0] == 3 else None
     else:
-        path = Path(teacher).expanduser()
+        path = expanded(teacher)
         network = load_teacher(path, splits, name, **options)
         own = trained_normalization(path)
     return normalized_teacher(network, config, splits, task, own)

@@ -15,16 +15,14 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from filelock import FileLock
 from torch import Tensor, nn
 
 from rlkd_env.data import DataConfig, FeatureImages, ImageSet, LabelledSource, create_source
 from rlkd_env.errors import UsageError
 from rlkd_env.models.storage import load_network
 from rlkd_env.models.taps.features import forward_with_features
-from rlkd_env.training.teacher import cache_folder
-from rlkd_env.utils.files import read_tensors, tensors_hash, write_tensors
-from rlkd_env.utils.notices import tell
+from rlkd_env.training.teacher import cache_folder, cached
+from rlkd_env.utils.files import expanded, read_tensors, tensors_hash, write_tensors
 from rlkd_env.utils.options import Count, NonNegative, NonNegativeInt, Options
 
 _CHUNK = 250
@@ -125,23 +123,20 @@ class FrozenFeatures(LabelledSource):
         if network is not None:
             content.update(tensors_hash(network.state_dict()).encode())
         path = cache_folder() / f"features-{self.config.dataset}-{content.hexdigest()[:12]}.safetensors"
-        with FileLock(path.with_suffix(".lock")):
-            if path.is_file():
-                try:
-                    return read_tensors(path)[0]
-                except UsageError as error:
-                    tell(f"the cached features are computed anew: {error}")
-                    path.unlink()
+
+        def make(path: Path) -> dict[str, Tensor]:
             tensors = extract_features(images, network, config.stage, config.components)
             write_tensors(path, tensors)
-        return tensors
+            return tensors
+
+        return cached(path, "features", lambda path: read_tensors(path)[0], make)
 
     def _network(self, images: ImageSet) -> nn.Module | None:
         config = self._features
         if config.network is None:
             return None
         root = self.config.root
-        path = (root if root.is_dir() else root.parent) / Path(config.network).expanduser()
+        path = (root if root.is_dir() else root.parent) / expanded(config.network)
         return load_network(path, self._known_classes, images.image_shape, config.model)
 
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from filelock import FileLock, Timeout
@@ -31,6 +31,7 @@ from rlkd_env.utils.choices import MemoryFormat
 from rlkd_env.utils.notices import tell
 from rlkd_env.utils.randomness import StepRandomness, seeded
 
+Made = TypeVar("Made")
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")
 """How files of weights end."""
 SHIPPED = Path(__file__).parent / "shipped"
@@ -174,14 +175,34 @@ def cache_folder() -> Path:
     return folder
 
 
+def cached(path: Path, what: str, read: Callable[[Path], Made], make: Callable[[Path], Made]) -> Made:
+    """Return what a file of the cache holds, or make it and the file; ``what`` names it for messages.
+
+    Processes that ask at the same time wait for the one that makes it, and say so. A damaged file is made anew, with a
+    line. In a cache that cannot be written to a file is read as it is.
+    """
+    if path.is_file() and not os.access(path.parent, os.W_OK):
+        return read(path)
+    with locked(path, what):
+        for left in path.parent.glob(f".{path.name}.*"):
+            left.unlink()
+        if path.is_file():
+            try:
+                return read(path)
+            except UsageError as error:
+                tell(f"the cached {what} is made anew: {error}")
+                path.unlink()
+        return make(path)
+
+
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a cached teacher; say so if another process has it."""
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock of a file in the cache; say so if another process has it."""
     lock = FileLock(path.with_suffix(".lock"))
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        tell(f"another process trains the teacher {path}, or reads it: waiting for it")
+        tell(f"another process makes the {what} {path}, or reads it: waiting for it")
         lock.acquire()
     try:
         yield
@@ -195,10 +216,9 @@ def cached_teacher(
     on_epoch: Callable[[int, int, float], None] | None = None,
     task: TaskName = "classification",
 ) -> nn.Module:
-    """Return the teacher of these images and this recipe, trained at the first call and cached in :func:`cache_folder`.
+    """Return the teacher of these images and this recipe, trained at the first call and then in the cache.
 
-    Those of the embedded data sets come with the package (:data:`SHIPPED`). Processes that ask at the same time wait
-    for the one that trains, and say so. A teacher in a cache that cannot be written to is taken as it is.
+    Those of the embedded data sets come with the package (:data:`SHIPPED`).
     """
     # The images are part of the key, so that a changed split never meets a teacher that has seen its test set.
     content = hashlib.sha256(json.dumps(recipe.as_key()).encode())
@@ -206,19 +226,11 @@ def cached_teacher(
     name = f"teacher-{file_stem(recipe.model)}-{content.hexdigest()[:12]}.safetensors"
     if (SHIPPED / name).is_file():
         return load_teacher(SHIPPED / name, splits, recipe.model)
-    path = cache_folder() / name
-    if path.is_file() and not os.access(path.parent, os.W_OK):
-        return load_teacher(path, splits, recipe.model)
-    with _locked(path):
-        for left in path.parent.glob(f".{path.name}.*"):
-            left.unlink()
-        if path.is_file():
-            try:
-                return load_teacher(path, splits, recipe.model)
-            except UsageError as error:
-                tell(f"the cached teacher is trained anew: {error}")
-                path.unlink()
+
+    def make(path: Path) -> nn.Module:
         tell(f"training the teacher {recipe.model}, once: it is kept in {path.parent}")
         teacher = train_teacher(splits, recipe, on_epoch, task)
         save_network(path, teacher.state_dict(), recipe.model, splits.num_classes, splits.image_shape)
-    return teacher
+        return teacher
+
+    return cached(cache_folder() / name, "teacher", lambda path: load_teacher(path, splits, recipe.model), make)

@@ -11,10 +11,10 @@ import re
 import stat
 import tempfile
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from rlkd_env.errors import UsageError
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 LARGEST_JSON = 64 * 2**20
 """Bytes of the largest JSON file of ours: the history of a run of 100,000 epochs."""
 _LARGEST_NUMBER = 1e100
+_DEEPEST, _MOST_VALUES = 20, 100_000
+"""Levels of YAML, and values on each of them, at most."""
 _WORDS = {dict: "names and values", list: "a list", float: "a number", int: "a whole number", str: "text"}
 _LEFTOVER = re.compile(r"\..+\.(json|safetensors|pt|csv|png|html)\.[a-z0-9_]{8}")
 """The names of temporary files of :func:`write_atomically`."""
@@ -110,6 +112,23 @@ def read_bytes(path: Path, limit: int | None = None) -> bytes:
         raise UsageError(f"{path} cannot be read: {error}") from None
 
 
+def read_text(path: Path, limit: int) -> str:
+    """Read a regular file of at most so many bytes as UTF-8, with or without a byte order mark.
+
+    Raises:
+        UsageError: if there is no such file, or it is no text.
+    """
+    try:
+        return read_bytes(path, limit).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is no text in UTF-8: {error}") from None
+
+
+def expanded(path: str | Path) -> Path:
+    """Return a path whose first part may be ``~``; the home of somebody who is unknown is left as it is written."""
+    return Path(os.path.expanduser(path))
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Turn whatever is raised by what a file holds into one error.
@@ -143,8 +162,43 @@ def read_json(path: Path, kind: Any = Any, limit: int = LARGEST_JSON) -> Any:
     return found
 
 
+def read_yaml(text: str | bytes, where: str) -> Any:
+    """Read YAML or JSON of options; ``where`` says what it is.
+
+    Raises:
+        UsageError: if it is neither, or is nested or repeats itself by references as no options do.
+    """
+    import yaml  # which most readers do not need
+
+    try:
+        content = _read_json(text)
+        content = yaml.safe_load(text) if content is None else content
+    except Exception as error:  # of a date that there is not, of too many brackets, ...
+        raise UsageError(f"{where} is neither JSON nor YAML: {' '.join(str(error).split())}") from None
+    parts, level = [content], 0
+    while parts:
+        level += 1
+        if level > _DEEPEST or len(parts) > _MOST_VALUES:
+            raise UsageError(f"{where} holds no options by name: it is nested too deeply, or repeats itself")
+        parts = [
+            inner
+            for part in parts
+            if isinstance(part, dict | list)
+            for inner in (part.values() if isinstance(part, dict) else part)
+        ]
+    return content
+
+
+def _read_json(text: str | bytes) -> Any:
+    """Return what JSON says, or None if the text is none; as YAML it would have no numbers such as 1e-05."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
 def check_type(value: Any, kind: Any, where: str) -> None:
-    """Check that a value of JSON is of a type: a plain one, a list, a mapping, a union or a ``TypedDict`` of such.
+    """Check that a value of JSON is of a type: plain, a choice, a list, a mapping, a union or a ``TypedDict`` of such.
 
     Numbers are finite, or not a number, which stands for one that is not known. Keys that a ``TypedDict`` does not name
     are passed over.
@@ -162,6 +216,9 @@ def check_type(value: Any, kind: Any, where: str) -> None:
         for name, hint in get_type_hints(kind).items():
             if name in value:
                 check_type(value[name], hint, f"{where}: {name}")
+    elif origin is Literal:
+        if value not in arguments:
+            raise UsageError(f"{where} is damaged: {value!r} is none of {', '.join(map(repr, arguments))}")
     elif origin in (Union, types.UnionType):
         members = [member for member in arguments if member is not type(None)]
         if value is not None or len(members) == len(arguments):
@@ -227,6 +284,24 @@ def _checksum(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
     return hashlib.sha256(f"{tensors_hash(tensors)} {json.dumps(metadata, sort_keys=True)}".encode()).hexdigest()
 
 
+def check_numbers(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path | str) -> None:
+    """Check that what is about to be loaded are plain numbers, and real ones where a network has such.
+
+    Raises:
+        UsageError: if a tensor is sparse, quantised, complex, without content, or of whole numbers in place of others.
+    """
+    import torch
+
+    for name in expected.keys() & tensors.keys():
+        tensor = tensors[name]
+        is_plain = tensor.layout is torch.strided and not (tensor.is_quantized or tensor.is_meta or tensor.is_complex())
+        if not is_plain or (expected[name].is_floating_point() and not tensor.is_floating_point()):
+            raise UsageError(
+                f"{path} holds {name!r} as {tensor.dtype} ({tensor.layout}, {tensor.device.type}), which are not the "
+                "plain numbers of a network's weights"
+            )
+
+
 def load_weights(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
     """Load tensors into a module."""
     expected = module.state_dict()
@@ -239,6 +314,7 @@ def load_weights(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> N
             raise UsageError(
                 f"{path}: {name!r} has shape {tuple(tensors[name].shape)}, expected {tuple(expected[name].shape)}"
             )
+    check_numbers(tensors, expected, path)
     module.load_state_dict(tensors)
 
 

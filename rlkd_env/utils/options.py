@@ -47,6 +47,8 @@ LATER_OPTIONS: dict[str, Any] = {
 """Options that came after results had been published, with the value of what was done before."""
 FORMER_OPTIONS = {"compile": False}
 """Options that are gone, which files and folders may still hold with the value of what is done today."""
+FORMER_DEFAULTS = {"probe_size": 512}
+"""What options that are None today were by default when results had been published, which did the same."""
 RENAMED_VALUES: dict[tuple[str, str | bool], Any] = {
     ("executor", "sequence"): "serial",
     ("run_mode", "sequence"): "serial",

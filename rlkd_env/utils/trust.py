@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rlkd_env.errors import UsageError
+from rlkd_env.utils.files import expanded, read_text
 
 MODULE_PATH = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 """The form of a module path; nothing else is imported from outside."""
@@ -74,7 +75,7 @@ def trusted_paths(words: Iterable[str]) -> frozenset[str]:
     """
     found: frozenset[str] = frozenset()
     for word in words:
-        found |= {word} if MODULE_PATH.fullmatch(word) else module_paths(_read(Path(word).expanduser()))
+        found |= {word} if MODULE_PATH.fullmatch(word) else module_paths(_read(expanded(word)))
     return found
 
 
@@ -82,8 +83,6 @@ def _read(file: Path) -> str:
     if not file.is_file():
         raise UsageError(f"--trust {file}: there is no such file, and it is no module path, package.module:name")
     try:
-        if file.stat().st_size > _LARGEST_FILE:
-            raise UsageError(f"--trust {file}: it is too large for a file of settings")
-        return file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--trust {file}: it cannot be read: {error}") from None
+        return read_text(file, _LARGEST_FILE)
+    except UsageError as error:
+        raise UsageError(f"--trust: {error}") from None

@@ -1,15 +1,22 @@
-"""Commands in processes of their own, to be stopped and killed, and what is left of them."""
+"""Commands in processes of their own, to be stopped and killed, and what is left of them.
+
+A process is started anew (:func:`start`), or forked from one that has imported everything (:func:`fork`), which saves
+the seconds of imports and is the same from then on.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 ROOT = Path(__file__).parents[2]
 # Signals are heard also where the tests themselves run in the background, where shells switch some off.
@@ -26,8 +33,11 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 
 
 def start(*arguments: str, shared: bool = False) -> subprocess.Popen[str]:
-    """Start a command in a process group of its own, as a terminal does; shared by torchrun's processes if asked."""
-    return subprocess.Popen(
+    """Start a command in a process group of its own, as a terminal does; shared by torchrun's processes if asked.
+
+    Return as soon as rlkd's first line has been read, before which signals meet Python alone.
+    """
+    process = subprocess.Popen(
         [*(TORCHRUN if shared else [sys.executable, "-c", ENTRY]), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -36,9 +46,86 @@ def start(*arguments: str, shared: bool = False) -> subprocess.Popen[str]:
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
     )
+    wait_until(lambda: catches(process.pid, signal.SIGTERM), process)
+    return process
 
 
-def wait_until(holds: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120.0) -> bool:
+def catches(pid: int, signum: int) -> bool:
+    """Return whether a process has a function for a signal."""
+    with suppress(OSError):
+        status = Path(f"/proc/{pid}/status").read_text()
+        caught = next(line for line in status.splitlines() if line.startswith("SigCgt:")).split()[1]
+        return bool(int(caught, 16) >> (signum - 1) & 1)
+    return False
+
+
+class Command(Protocol):
+    """A process that makes a command, as ``subprocess`` describes one."""
+
+    pid: int
+    returncode: int | None
+
+    def poll(self) -> int | None: ...
+
+    def communicate(self, timeout: float | None = None) -> tuple[str | None, str]: ...
+
+
+class Forked:
+    """A command in a process that was forked after all imports; what it tells goes to a file."""
+
+    _context = multiprocessing.get_context("forkserver")
+    _context.set_forkserver_preload(
+        [
+            "experiments.commands.distill",
+            "experiments.commands.compare",
+            "experiments.session.phases.learning",
+            "sb3_contrib",
+        ]
+    )
+
+    def __init__(self, *arguments: str) -> None:
+        self._told = Path(tempfile.mkdtemp()) / "errors"
+        self._process = self._context.Process(target=_run, args=(list(arguments), str(self._told)))
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+        while not self._told.exists():  # from then on it is in a group of its own, and heeds signals
+            assert self._process.exitcode is None
+            time.sleep(0.005)
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    poll = returncode.fget
+
+    def communicate(self, timeout: float | None = None) -> tuple[str | None, str]:
+        self._process.join(timeout)
+        assert self.returncode is not None, "a command hangs"
+        return None, self._told.read_text()
+
+
+fork = Forked
+
+
+def _run(arguments: list[str], told: str) -> None:
+    """Run a command as a process of its own does."""
+    os.setsid()
+    os.chdir(ROOT)
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_DFL)
+    from experiments.__main__ import run
+    from experiments.signals import end_on_signals
+
+    end_on_signals()
+    sys.argv = ["rlkd", *arguments]
+    with open(told, "w") as errors, open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), 1)
+        os.dup2(errors.fileno(), 2)
+    run()
+
+
+def wait_until(holds: Callable[[], bool], process: Command, seconds: float = 120.0) -> bool:
     """Wait until something holds; return False if the process ends before."""
     deadline = time.monotonic() + seconds
     while not holds():
@@ -49,7 +136,7 @@ def wait_until(holds: Callable[[], bool], process: subprocess.Popen[str], second
     return True
 
 
-def signalled(process: subprocess.Popen[str], signum: int, times: int = 1) -> tuple[int, str]:
+def signalled(process: Command, signum: int, times: int = 1) -> tuple[int, str]:
     """Send a signal to a process and all that it has started; return its exit code and what it told."""
     for _ in range(times):
         if process.poll() is None:
@@ -59,15 +146,12 @@ def signalled(process: subprocess.Popen[str], signum: int, times: int = 1) -> tu
     return process.returncode, errors
 
 
-def killed(process: subprocess.Popen[str]) -> None:
+def killed(process: Command) -> None:
     """Kill a process, and check that all that it has started ends within 2 s."""
     started = children(process.pid)
     os.kill(process.pid, signal.SIGKILL)
-    process.wait()
     all_end(started)
-    for stream in (process.stdout, process.stderr):
-        if stream is not None:
-            stream.close()
+    process.communicate()
 
 
 def all_end(pids: list[int]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,23 @@ LIMIT = 120
 """Seconds after which a case hangs."""
 
 
+class Hang(BaseException):
+    """Something waits for ever; no code takes it for an error of a file."""
+
+
 @pytest.fixture
 def is_full(request: pytest.FixtureRequest) -> bool:
     """Whether the attack is made at its full size, which ``pytest -m attack`` asks for."""
     return "attack" in request.config.option.markexpr and "not attack" not in request.config.option.markexpr
+
+
+@pytest.fixture
+def tally(record_property: Callable[[str, object], None]) -> Iterator[Counter[str]]:
+    """Counts the cases of an attack by their kind, which ``--junitxml`` writes beside the test."""
+    cases: Counter[str] = Counter()
+    yield cases
+    for kind, number in cases.items():
+        record_property(kind, number)
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +47,7 @@ def no_hang() -> Iterator[None]:
     """Nothing here may wait for ever, for instance for the other end of a FIFO."""
 
     def hang(signum: int, frame: Any) -> None:
-        raise AssertionError("a command hangs")
+        raise Hang("a command hangs")
 
     before = signal.signal(signal.SIGALRM, hang)
     yield
@@ -71,20 +85,10 @@ def folders(make_once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
         assert main(["distill", *agent, *QUICK, "--out", str(folder / "run")]) == 0
         (folder / "run" / "credit.json").write_text(json.dumps(CREDIT))
         _stopped(["distill", *agent, *QUICK, "--out", str(folder / "stopped")])
-        members = [
-            "--rule",
-            "fixed",
-            "--members",
-            "2",
-            "4",
-            "--epochs",
-            "2",
-            "--student",
-            "mlp8",
-            "--run-mode",
-            "serial",
-        ]
+        members = ["--rule", "fixed", "--members", "2", "4", "--run-mode", "serial", "--epochs", "2"]
+        members += ["--student", "mlp8"]
         _stopped(["distill", *members, *QUICK, "--out", str(folder / "population")])
+        assert main(["distill", *members, *QUICK, "--out", str(folder / "members")]) == 0
         teacher = ["--model", "mlp8", "--epochs", "2", "--device", "cpu", "--no-progress"]
         assert main(["teacher", *teacher, "--out", str(folder / "teacher")]) == 0
         options = ["--rules", "fixed", "lskd", "--seeds", "1", "--epochs", "1", "--student", "mlp8", "--device", "cpu"]

@@ -7,6 +7,7 @@ import os
 import struct
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -36,6 +37,16 @@ READERS: dict[str, tuple[str, str, Callable[[Path], list[str]]]] = {
         )
         for name in ("config.json", "checkpoint/checkpoint.pt")
     },
+    "export summary.json": ("run", "summary.json", lambda run: ["export", str(run), "--format", "state-dict"]),
+    "export student.safetensors": (
+        "run",
+        "student.safetensors",
+        lambda run: ["export", str(run), "--format", "state-dict"],
+    ),
+    **{
+        f"report a population's {name}": ("members", name, lambda run: ["report", str(run)])
+        for name in ("summary.json", "history.json")
+    },
     "resume a population": ("population", "population.json", lambda run: ["distill", "--resume", "--out", str(run)]),
     **{
         f"policy's {name}": (
@@ -64,11 +75,12 @@ SIZES = {"small": 4, "full": 32}
 @pytest.mark.attack
 @pytest.mark.slow
 @pytest.mark.parametrize("reader", READERS)
-def test_damaged_files_of_runs(reader: str, is_full: bool, told: Told, copy: Copy) -> None:
+def test_damaged_files_of_runs(reader: str, is_full: bool, told: Told, copy: Copy, tally: Counter[str]) -> None:
     folder, name, command = READERS[reader]
     wrong = {}
     for number in range(SIZES["full" if is_full else "small"]):
         place = copy(folder)
+        tally["damaged files"] += 1
         file = place / name
         file.write_bytes(damaged(file.read_bytes(), number))
         if (reason := told(command(place))) is not None:
@@ -93,13 +105,14 @@ def load(dataset: str, path: Path, **options: object) -> None:
         ("image_folder", "images/train/cat/1.png"),
     ],
 )
-def test_damaged_data(dataset: str, file: str, is_full: bool, copy: Copy) -> None:
+def test_damaged_data(dataset: str, file: str, is_full: bool, copy: Copy, tally: Counter[str]) -> None:
     folder = copy("data")
     content = (folder / file).read_bytes()
     path = folder / ("images" if dataset == "image_folder" else file)
     refused = 0
     for number in range(40 if is_full else 8):
         (folder / file).write_bytes(damaged(content, number))
+        tally["damaged files"] += 1
         with suppress(UsageError):
             load(dataset, path, image_size=8)
             refused -= 1

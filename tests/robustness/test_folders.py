@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
+from commands import fork, killed, wait_until
 from filelock import FileLock
 
 from experiments import distill
@@ -51,11 +49,10 @@ def test_from_python_too() -> None:
 
 
 @pytest.mark.slow
-def test_of_two_at_once_one_makes_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+def test_of_two_at_once_one_makes_the_run(tmp_path: Path) -> None:
     """The second starts while the folder does not exist yet, so that only the lock can tell."""
-    command = [sys.executable, "-m", "experiments", "distill", "--epochs", "200", *QUICK, "--rule", "fixed"]
-    command += ["--no-tensorboard", "--out", "out"]
-    both = [subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) for _ in range(2)]
+    command = ["distill", "--epochs", "200", *QUICK, "--rule", "fixed", "--no-tensorboard", "--out"]
+    both = [fork(*command, str(tmp_path / "out")) for _ in range(2)]
     told = [process.communicate()[1] for process in both]
     codes = [process.returncode for process in both]
     assert sorted(codes) == [0, 2], told
@@ -65,14 +62,12 @@ def test_of_two_at_once_one_makes_the_run(capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.slow
-def test_a_killed_run_holds_no_lock() -> None:
-    command = [sys.executable, "-m", "experiments", "distill", "--epochs", "3000", *QUICK, "--rule", "fixed"]
-    process = subprocess.Popen([*command, "--no-tensorboard", "--checkpoint-seconds", "0", "--out", "out"])
-    deadline = time.monotonic() + 60
-    while not Path("out/checkpoint/checkpoint.pt").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.kill()
-    process.wait()
+def test_a_killed_run_holds_no_lock(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = [*QUICK, "--rule", "fixed", "--no-tensorboard", "--checkpoint-seconds", "0", "--out", str(out)]
+    process = fork("distill", "--epochs", "3000", *options)
+    wait_until((out / "checkpoint" / "checkpoint.pt").exists, process)
+    killed(process)
     assert main(["distill", "--overwrite", *COMMANDS["distill"], *QUICK, "--out", "out"]) == 0
 
 
@@ -105,3 +100,24 @@ def test_a_probe_that_is_smaller_than_asked_for_is_told(capsys: pytest.CaptureFi
         assert main([*command, "--probe-size", size, "--out", size]) == 0
         told = f"rlkd: rewards are measured on 150 images, all that the probe part has, not {size}\n"
         assert (told in capsys.readouterr().err) == is_told
+
+
+@pytest.mark.slow
+def test_an_export_replaces_nothing_unasked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["distill", *COMMANDS["distill"], *QUICK, "--student", "mlp6", "--out", "run"]) == 0
+    command = ["export", "run", "--format", "state-dict", "--out", "mine"]
+    Path("mine").mkdir()
+    for name in ("student.pth", "MODEL_CARD.md"):
+        Path("mine", name).write_text("mine")
+    assert main(command) == 2
+    assert "holds student.pth already: add --overwrite" in capsys.readouterr().err
+    Path("mine/student.pth").unlink()
+    assert main(command) == 0
+    assert "MODEL_CARD.md is kept as it is there" in capsys.readouterr().out
+    assert Path("mine/MODEL_CARD.md").read_text() == "mine"
+    Path("kept").write_text("mine")
+    Path("mine/student.pth").unlink()
+    Path("mine/student.pth").symlink_to(Path("kept").absolute())
+    assert main([*command, "--overwrite"]) == 0
+    assert Path("kept").read_text() == "mine"
+    assert "`student.pth`" in Path("mine/MODEL_CARD.md").read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import types
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -148,11 +149,13 @@ def test_wrong_numbers_are_refused_before_anything_is_done(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    tally: Counter[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("importlib.import_module", lambda name: pytest.fail(f"{name} was reached"))
     wrong = {}
     for command, flag, value in few(CASES, request):
+        tally["wrong command lines"] += 1
         if (reason := refused(arguments_of(command, flag, value), capsys, tmp_path)) is not None:
             wrong[command, flag, value[:20]] = reason
     assert wrong == {}
@@ -163,10 +166,16 @@ def test_every_command_that_has_numbers_is_in_the_table() -> None:
     assert len(CASES) > 1000
 
 
+@pytest.mark.attack
 @pytest.mark.parametrize("options", OTHERS)
 def test_other_wrong_options_are_refused(
-    options: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tally: Counter[str],
 ) -> None:
+    tally["wrong command lines"] += 1
     monkeypatch.chdir(tmp_path)
     given = options.split(" ")
     out = [] if "--out" in given else ["--out", "run"]

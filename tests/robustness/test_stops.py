@@ -7,11 +7,13 @@ import random
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
-from commands import all_end, children, killed, signalled, start, wait_until
+from commands import Command, all_end, children, fork, killed, signalled, start, wait_until
 
 from experiments.cli import main
 from rlkd_env.utils.files import read_tensors, tensors_hash
@@ -24,19 +26,30 @@ pytestmark = [
 DEVICE = ["--device", "cpu", "--no-progress"]
 DISTILL = ["distill", "--agent", "ppo", "--warmup-epochs", "1", "--student", "mlp8", *DEVICE, "--no-tensorboard"]
 LONG = ["--epochs", "5000"]
-COMPARE = ["compare", "--rules", "fixed", "lskd", "--student", "mlp8", "--jobs", "2", *DEVICE]
+COMPARE = ["compare", "--rules", "fixed", "lskd", "--student", "mlp8", *DEVICE]
 TRAIN = ["train-agent", "--num-runs", "4", "--population", "4", "--run-mode", "workers", *DEVICE]
 ARMS = ("T=4", "lskd")
 COMMANDS = {
     "distill": [*DISTILL, *LONG],
-    "student alone": [*DISTILL, "--epochs", "2", "--student-alone"],
+    "student alone": ["distill", "--rule", "fixed", "--student-alone", "--epochs", "300", *DEVICE, "--no-tensorboard"],
     "teacher": ["teacher", *LONG, *DEVICE],
-    "compare": [*COMPARE, *LONG, "--seeds", "2"],
+    "compare": [*COMPARE, *LONG, "--seeds", "2", "--jobs", "1"],
     "train-agent": [*TRAIN, "--updates", "1000"],
     "credit": ["credit", *LONG, "--device", "cpu", "--student", "mlp8"],
     "bench": ["bench", "--device", "cpu", "--seconds", "600"],
 }
+FIRST = {"student alone": "student_last.safetensors"}
+"""Files that are waited for before anything is stopped."""
 SIGNALS = [(signal.SIGINT, 1), (signal.SIGINT, 3), (signal.SIGTERM, 1), (signal.SIGHUP, 1)]
+
+
+Start = Callable[..., Command]
+
+
+@pytest.fixture
+def begin(is_full: bool) -> Start:
+    """Start a command, in an attack of full size in a new interpreter, whose imports are then under attack too."""
+    return start if is_full else fork
 
 
 def told_once(code: int, errors: str, signum: int) -> None:
@@ -48,28 +61,43 @@ def told_once(code: int, errors: str, signum: int) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_signals_at_any_moment(name: str, is_full: bool, tmp_path: Path) -> None:
-    moments = [0.1, 0.5, 1.5, 4.0, 8.0] if is_full else [random.Random(name).choice([0.3, 2.0, 5.0])]
-    for moment in moments:
-        for signum, times in SIGNALS if is_full else [random.Random(name).choice(SIGNALS)]:
+def test_signals_at_any_moment(name: str, is_full: bool, begin: Start, tally: Counter[str], tmp_path: Path) -> None:
+    draw = random.Random(name)
+    for moment in (0.1, 0.5, 1.5, 4.0, 8.0) if is_full else (draw.choice([0.05, 0.5, 1.0]),):
+        for signum, times in SIGNALS if is_full else (draw.choice(SIGNALS),):
             out = tmp_path / f"{moment}-{signum}-{times}"
-            process = start(*COMMANDS[name], "--out", str(out))
-            time.sleep(moment)
-            started = children(process.pid)
-            if process.poll() is None:
-                told_once(*signalled(process, signum, times), signum)
-            else:
-                process.communicate()
-            all_end(started)
+            tally["signals"] += 1
+            process = begin(*COMMANDS[name], "--out", str(out))
+            if name in FIRST:
+                wait_until((out / FIRST[name]).exists, process)
+            stopped_after(moment / 10 if name in FIRST else moment, process, signum, times)
 
 
-def test_a_stopped_teacher_goes_on_within_the_epoch_to_the_same_teacher(is_full: bool, tmp_path: Path) -> None:
-    options = ["--model", "mlp16", "--epochs", "6", "--batch-size", "1", *DEVICE]
+def test_a_signal_during_imports(tmp_path: Path) -> None:
+    stopped_after(0.4, start(*COMMANDS["distill"], "--out", str(tmp_path / "run")), signal.SIGINT, 2)
+
+
+def stopped_after(moment: float, process: Command, signum: int, times: int) -> None:
+    """Stop a command after some seconds, and check how it ends."""
+    time.sleep(moment)
+    started = children(process.pid)
+    if process.poll() is None:
+        told_once(*signalled(process, signum, times), signum)
+    else:
+        process.communicate()
+    all_end(started)
+
+
+def test_a_stopped_teacher_goes_on_within_the_epoch_to_the_same_teacher(
+    is_full: bool, begin: Start, tally: Counter[str], tmp_path: Path
+) -> None:
+    options = ["--model", "mlp16", "--epochs", "6" if is_full else "3", "--batch-size", "1", *DEVICE]
     assert main(["teacher", *options, "--out", str(tmp_path / "whole")]) == 0
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if is_full else (signal.SIGTERM,):
         out = tmp_path / str(signum)
-        process = start("teacher", *options, "--out", str(out))
+        process = begin("teacher", *options, "--out", str(out))
         wait_until((out / "config.json").exists, process)
+        tally["signals"] += 1
         time.sleep(0.3)
         code, errors = signalled(process, signum)
         told_once(code, errors, signum)
@@ -79,13 +107,13 @@ def test_a_stopped_teacher_goes_on_within_the_epoch_to_the_same_teacher(is_full:
 
 
 KILLED = {
-    "distill": ([*DISTILL, "--epochs", "60", "--checkpoint-seconds", "0"], ["distill", "--resume", "--no-progress"]),
+    "distill": ([*DISTILL, "--checkpoint-seconds", "0"], ["distill", "--resume", "--no-progress"]),
     "teacher": (
-        ["teacher", "--model", "mlp16", "--epochs", "60", *DEVICE, "--checkpoint-seconds", "0"],
+        ["teacher", "--model", "mlp16", *DEVICE, "--checkpoint-seconds", "0"],
         ["teacher", "--resume", "--no-progress"],
     ),
     "train-agent": (
-        [*TRAIN, "--updates", "6", "--checkpoint-seconds", "0", "--instances"],
+        [*TRAIN, "--checkpoint-seconds", "0", "--instances", "set.yaml"],
         ["train-agent", "--resume", "--no-progress"],
     ),
 }
@@ -101,37 +129,47 @@ def results(folder: Path) -> dict[str, str]:
     return {name: tensors_hash(read_tensors(folder / name)[0]) for name in RESULTS if (folder / name).is_file()}
 
 
+LENGTHS = {"distill": ["--epochs", "60"], "teacher": ["--epochs", "60"], "train-agent": ["--updates", "6"]}
+SHORT = {"distill": ["--epochs", "14"], "teacher": ["--epochs", "30"], "train-agent": ["--updates", "2"]}
+
+
 @pytest.mark.parametrize("name", KILLED)
-def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not(name: str, is_full: bool, tmp_path: Path) -> None:
+def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not(
+    name: str, is_full: bool, begin: Start, tally: Counter[str], tmp_path: Path
+) -> None:
     first, again = KILLED[name]
     (tmp_path / "set.yaml").write_text(INSTANCES)
-    first = [*first, str(tmp_path / "set.yaml")] if first[-1] == "--instances" else first
+    first = [str(tmp_path / word) if word == "set.yaml" else word for word in first]
+    first = [*first, *(LENGTHS if is_full else SHORT)[name]]
     whole, broken, draw = tmp_path / "whole", tmp_path / "broken", random.Random(0)
     assert main([*first, "--out", str(whole)]) == 0
-    kills, command = 0, first
+    kills, command, longest = 0, first, 8.0 if is_full else 1.0
     while kills < (12 if is_full else 2):
-        process = start(*command, "--out", str(broken))
-        if (broken / "config.json").exists() and command == again:
-            time.sleep(draw.uniform(0.0, 8.0))
-        elif not wait_until((broken / "config.json").exists, process):
+        process = begin(*command, "--out", str(broken))
+        if not wait_until((broken / "config.json").exists, process):
             break
-        else:
-            time.sleep(draw.uniform(0.0, 1.0))
+        time.sleep(draw.uniform(0.0, longest if command == again else 0.5))
         if process.poll() is not None:
             process.communicate()
             break
         killed(process)
+        tally["kills"] += 1
         kills, command = kills + 1, again
+    assert kills
     assert main([*again, "--out", str(broken)]) == 0
     assert results(broken) == results(whole) != {}
     assert [path for path in broken.rglob(".*") if path.name != ".lock"] == []
 
 
-def test_a_comparison_that_is_killed_again_and_again_has_every_run_once(is_full: bool, tmp_path: Path) -> None:
-    options = [*COMPARE, "--seeds", "3", "--epochs", "20", "--out", str(tmp_path / "broken")]
+def test_a_comparison_that_is_killed_again_and_again_has_every_run_once(
+    is_full: bool, begin: Start, tally: Counter[str], tmp_path: Path
+) -> None:
+    length = ["--epochs", "20", "--jobs", "2"] if is_full else ["--epochs", "4", "--jobs", "1"]
+    seeds = 3 if is_full else 2
+    options = [*COMPARE, *length, "--seeds", str(seeds), "--out", str(tmp_path / "broken")]
     draw, kills = random.Random(0), 0
     while kills < (10 if is_full else 2):
-        process = start(*options)
+        process = begin(*options)
         if not wait_until((tmp_path / "broken" / "comparison.json").exists, process):
             break
         time.sleep(draw.uniform(0.0, 8.0 if kills else 4.0))
@@ -139,19 +177,33 @@ def test_a_comparison_that_is_killed_again_and_again_has_every_run_once(is_full:
             process.communicate()
             break
         killed(process)
+        tally["kills"] += 1
         kills += 1
-    assert main(options) == 0
+    assert kills
+    assert main([*options, "--executor", "serial"]) == 0
     rows = json.loads((tmp_path / "broken" / "comparison.json").read_text())["runs"]
-    assert sorted((row["arm"], row["seed"]) for row in rows) == [(arm, seed) for arm in ARMS for seed in range(3)]
+    assert sorted((row["arm"], row["seed"]) for row in rows) == [(arm, seed) for arm in ARMS for seed in range(seeds)]
     assert not any(row["error"] for row in rows)
 
 
-def test_torchrun_is_stopped_and_killed(is_full: bool, tmp_path: Path) -> None:
-    shared = ["--around", "None", "--epochs", "60", "--checkpoint-seconds", "0"]
-    command, out = [*DISTILL, *shared], tmp_path / "broken"
+def written(file: Path) -> int:
+    return file.stat().st_mtime_ns if file.exists() else 0
+
+
+def differs(file: Path, before: int) -> bool:
+    return written(file) != before
+
+
+def test_torchrun_is_stopped_and_killed(is_full: bool, tally: Counter[str], tmp_path: Path) -> None:
+    epochs = 2000 if is_full else 10
+    shared = ["--rule", "fixed", "--student", "mlp8", *DEVICE, "--no-tensorboard", "--checkpoint-seconds", "0"]
+    command, out = ["distill", *shared, "--epochs", str(epochs)], tmp_path / "broken"
+    file = out / "checkpoint" / "checkpoint.pt"
+
     for number in range(10 if is_full else 1):
+        is_new = partial(differs, file, written(file))  # before that it is torchrun that is stopped
         process = start(*command, "--out", str(out), shared=True)
-        if not wait_until((out / "checkpoint" / "checkpoint.pt").exists, process):
+        if not wait_until(is_new, process):
             process.communicate()
             break
         time.sleep(0.3 * number)
@@ -159,14 +211,16 @@ def test_torchrun_is_stopped_and_killed(is_full: bool, tmp_path: Path) -> None:
             process.communicate()
             break
         if number % 2:
+            tally["signals"] += 1
             code, errors = signalled(process, signal.SIGTERM)
             assert code != 0
             assert "interrupted at update" in errors
         else:
+            tally["kills"] += 1
             killed(process)
         command = ["distill", "--resume", "--no-progress"]
     assert main(["distill", "--resume", "--no-progress", "--out", str(out)]) == 0
-    assert json.loads((out / "summary.json").read_text())["epochs"] == 60
+    assert json.loads((out / "summary.json").read_text())["epochs"] == epochs
 
 
 def test_leftovers_of_a_killed_process_are_removed(copy: Callable[[str], Path]) -> None:

@@ -16,7 +16,8 @@ from torch import nn
 from experiments.cli import main
 from rlkd_env.errors import UsageError
 from rlkd_env.models import create_model
-from rlkd_env.models.storage import load_network, save_network
+from rlkd_env.models.storage import load_network, load_student, save_network
+from rlkd_env.models.weights import AVERAGES, CONTAINERS
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.config import RunConfig
 from rlkd_env.utils.files import read_tensors, write_tensors
@@ -79,7 +80,7 @@ def test_a_damaged_cached_teacher_is_trained_anew_with_a_line(
     file.write_bytes(bytes(content))
     capsys.readouterr()
     again = build_run(config).teacher.state_dict()
-    assert re.search(r"the cached teacher is trained anew: .* is damaged: its checksum", capsys.readouterr().err)
+    assert re.search(r"the cached teacher is made anew: .* is damaged: its checksum", capsys.readouterr().err)
     assert all(torch.equal(again[name], first[name]) for name in first)
 
 
@@ -110,3 +111,61 @@ def test_metadata_are_covered_too(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"tests", b"texts"))
     with pytest.raises(UsageError, match="its checksum is not that"):
         read_tensors(path)
+
+
+def holding_itself() -> dict[str, object]:
+    content: dict[str, object] = {}
+    content["model"] = content
+    return content
+
+
+def holding_all_containers(levels: int) -> dict[str, object]:
+    return {} if not levels else dict.fromkeys((*AVERAGES, *CONTAINERS), holding_all_containers(levels - 1))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (holding_itself(), "holds no network's weights"),
+        (holding_all_containers(30), "holds no network's weights"),
+        (lambda tensor: tensor.to_sparse(), "not the plain numbers"),
+        (lambda tensor: tensor.to("meta"), "not the plain numbers"),
+        (lambda tensor: tensor.to(torch.complex64), "not the plain numbers"),
+        (lambda tensor: tensor.long(), "not the plain numbers"),
+        (lambda tensor: tensor[:1].expand(10**6, *tensor.shape[1:]), "has the wrong shape"),
+    ],
+)
+def test_pth_files_of_other_things_than_plain_numbers(content: object, message: str, tmp_path: Path) -> None:
+    network, path = create_model("mlp6", 10, SHAPE), tmp_path / "a.pth"
+    if callable(content):
+        content = {name: content(tensor.detach()) for name, tensor in network.state_dict().items()}
+    torch.save(content, path)
+    with pytest.raises(UsageError, match=message):
+        load_network(path, 10, SHAPE, "mlp6")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_classes": "10"},
+        {"num_classes": True},
+        {"num_classes": 10**12},
+        {"image_shape": [1, 8]},
+        {"image_shape": ["1", 8, 8]},
+        {"image_shape": [1, 10**6, 10**6]},
+        {"options": 5},
+        {"model": None},
+    ],
+)
+def test_a_card_of_wrong_types_or_sizes_is_refused(change: dict[str, object], tmp_path: Path) -> None:
+    network, path = create_model("mlp6", 10, SHAPE), tmp_path / "a.safetensors"
+    card = {"model": "mlp6", "num_classes": 10, "image_shape": SHAPE, **change}
+    write_tensors(path, network.state_dict(), {"network": json.dumps(card)})
+    with pytest.raises(UsageError, match="is damaged"):
+        load_student(path)
+
+
+def test_timm_reads_no_file_that_options_name() -> None:
+    for option in ("checkpoint_path", "pretrained_cfg_overlay"):
+        with pytest.raises(UsageError, match=f"cannot have the option {option}"):
+            create_model("timm/resnet18", 10, SHAPE, **{option: "evil.pth"})

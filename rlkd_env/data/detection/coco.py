@@ -101,8 +101,6 @@ def read_coco(path: Path, folder: Path) -> AnnotatedFiles:
         places[identity] = len(places)
         files.paths.append(_find_image(_value(row, "file_name", "text", where), folder, path.parent))
         columns, rows = (int(_value(row, side, "whole number", where)) for side in ("width", "height"))
-        if columns < 1 or rows < 1:
-            raise UsageError(f"{where} has no area: it is {columns} by {rows}")
         files.sizes.append((columns, rows))
     if not places:
         raise UsageError(f"{path} lists no images")
@@ -144,7 +142,7 @@ def _identity(row: dict[str, Any], key: str, where: str) -> int | str:
     """Return an id, a whole number even if it is written as text, or text."""
     value = row.get(key)
     if isinstance(value, str) and value:
-        return int(value) if value.isdecimal() else value
+        return int(value) if value.isdecimal() and len(value) < 19 else value
     return int(_value(row, key, "whole number", where))
 
 

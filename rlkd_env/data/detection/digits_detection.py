@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from rlkd_env.data.augmentation import Preprocessing
-from rlkd_env.data.config import DataConfig
+from rlkd_env.data.config import USUAL_PROBE, DataConfig
 from rlkd_env.data.detection.annotations import Annotations, Objects
 from rlkd_env.data.detection.image_sets import MemoryDetectionSet, is_flipped
 from rlkd_env.data.detection.scenes import MIN_SIZE, compose
@@ -73,7 +73,7 @@ class DigitsDetection(DataSource):
         order = torch.arange(teacher_size)
         return Splits(
             train=teacher.subset(order[:student_size]),
-            probe=self._compose("probe", min(config.probe_size, teacher_size // 10)),
+            probe=self._compose("probe", min(config.probe_size or USUAL_PROBE, teacher_size // 10)),
             validation=self._compose("validation", config.validation_images or VALIDATION_SCENES),
             teacher_train=teacher,
             num_classes=len(self.class_names),

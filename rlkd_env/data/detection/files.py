@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +20,10 @@ from rlkd_env.data.normalization import NORMALIZATIONS
 from rlkd_env.data.splits import LabelledSource, Part
 from rlkd_env.data.streamed import MEMORY_LIMIT, readable
 from rlkd_env.errors import UsageError
+from rlkd_env.utils.files import reading
 from rlkd_env.utils.notices import tell
 
+_LARGEST_SIDE = 2**31 - 1
 _COLOUR = (124, 116, 104)
 """ImageNet's mean, which makes the padding nearly 0 after normalisation."""
 
@@ -87,7 +90,11 @@ class DetectionFiles(LabelledSource):
 
     def _found(self, part: Part) -> AnnotatedFiles | None:
         if part not in self._files:
-            self._files[part] = self.find(part)
+            with reading(self.config.root):
+                files = self.find(part)
+                if files is not None:
+                    _check(files)
+                self._files[part] = files
         return self._files[part]
 
     def _training_files(self) -> AnnotatedFiles:
@@ -125,6 +132,16 @@ class DetectionFiles(LabelledSource):
             annotations = annotations.take(good)
             reader = LetterboxReader([files.paths[place] for place in good], annotations.sizes, size, _COLOUR)
         return StreamedDetectionSet.of(reader, annotations, preprocessing, config.workers)
+
+
+def _check(files: AnnotatedFiles) -> None:
+    """Check that images have an area, and boxes numbers as corners."""
+    for path, size in zip(files.paths, files.sizes, strict=True):
+        if not all(0 < side <= _LARGEST_SIDE for side in size):
+            raise UsageError(f"{files.name}: the image {path} cannot be {size[0]} by {size[1]} pixels")
+    for place, corners, *_ in files.rows:
+        if not all(map(math.isfinite, corners)):
+            raise UsageError(f"{files.name}: a box in {files.paths[place]} has corners that are no numbers")
 
 
 def _tell_of_empty_classes(files: AnnotatedFiles) -> None:

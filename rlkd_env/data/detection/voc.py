@@ -11,12 +11,14 @@ from torchvision.datasets import VOCDetection
 from rlkd_env.data.detection.files import AnnotatedFiles, DetectionFiles
 from rlkd_env.data.splits import Part
 from rlkd_env.errors import UsageError
+from rlkd_env.utils.files import check_regular, read_bytes
 
 _NAMES = (
     "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep "
     "sofa train tvmonitor"
 )
 CLASS_NAMES = tuple(_NAMES.split())
+_LARGEST_FILE = 2**24
 
 ImageList = tuple[str, str]
 """The year and name of one of VOC's image lists."""
@@ -57,29 +59,36 @@ class VOC(DetectionFiles):
         return files
 
     def _has(self, chosen: ImageList) -> bool:
+        return self._list_of(chosen).is_file()
+
+    def _list_of(self, chosen: ImageList) -> Path:
         year, name = chosen
-        return (self.config.root / "VOCdevkit" / f"VOC{year}" / "ImageSets" / "Main" / f"{name}.txt").is_file()
+        return self.config.root / "VOCdevkit" / f"VOC{year}" / "ImageSets" / "Main" / f"{name}.txt"
 
     def _open(self, chosen: ImageList, download: bool = False) -> VOCDetection:
         year, name = chosen
+        if not download:
+            check_regular(self._list_of(chosen), _LARGEST_FILE)
         try:
             return VOCDetection(str(self.config.root), year, name, download=download)
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, OSError, UnicodeDecodeError) as error:
             raise UsageError(f"Pascal VOC {year} could not be loaded from {self.config.root}: {error}") from None
 
 
 def _add(files: AnnotatedFiles, image: Path, annotation: Path) -> None:
     """Add an image and its objects; VOC's pixels count from 1, and a box includes its last pixel."""
     try:
-        content = VOCDetection.parse_voc_xml(ElementTree.parse(annotation).getroot())["annotation"]
+        content = VOCDetection.parse_voc_xml(ElementTree.fromstring(read_bytes(annotation, _LARGEST_FILE)))[
+            "annotation"
+        ]
         size = content["size"]
         width, height = int(size["width"]), int(size["height"])
         objects = [_object(found) for found in content["object"]]
-    except (OSError, ElementTree.ParseError, KeyError, TypeError, ValueError) as error:
+    except UsageError:
+        raise
+    except (ElementTree.ParseError, KeyError, TypeError, ValueError, RecursionError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise UsageError(f"{annotation} is not an annotation in Pascal VOC's format: {reason}") from None
-    if width < 1 or height < 1:
-        raise UsageError(f"{annotation} is for an image without area: {width} by {height}")
     place = len(files.paths)
     files.paths.append(image)
     files.sizes.append((width, height))

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-from PIL import Image
-
-from rlkd_env.data.decoding import image_suffixes, size_as_seen
+from rlkd_env.data.decoding import image_suffixes, opened, size_as_seen
 from rlkd_env.data.detection.files import AnnotatedFiles, DetectionFiles
 from rlkd_env.data.splits import Part
 from rlkd_env.errors import UsageError
+from rlkd_env.utils.files import expanded, read_text, read_yaml
 from rlkd_env.utils.notices import tell
 
 _PARTS: dict[Part, tuple[str, ...]] = {"train": ("train",), "validation": ("val", "valid"), "test": ("test",)}
 """The keys of the parts in the YAML file."""
+_LARGEST_TEXT = 2**28
+"""Bytes of the largest text file: a list of a few million images."""
 _MOST_CLASSES = 10_000
 _LARGEST_SHARE = 1.1
 """Corners of polygons lie a little outside of images here and there."""
@@ -74,10 +75,7 @@ class YOLO(DetectionFiles):
 
     @cached_property
     def _content(self) -> dict[str, Any]:
-        try:
-            content = yaml.safe_load(self._file.read_text(encoding="utf-8-sig"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise UsageError(f"{self._file} cannot be read as YAML: {' '.join(str(error).split())}") from None
+        content = read_yaml(read_text(self._file, _LARGEST_TEXT), str(self._file))
         if not isinstance(content, dict) or "train" not in content:
             raise UsageError(f"{self._file} is not in YOLO's form: it has no entry train")
         return content
@@ -86,7 +84,7 @@ class YOLO(DetectionFiles):
     def _base(self) -> Path:
         """The folder that the entries of the YAML file are relative to."""
         own = self._content.get("path")
-        base = self._file.parent if own is None else self._file.parent / Path(str(own)).expanduser()
+        base = self._file.parent if own is None else self._file.parent / expanded(str(own))
         return base if base.is_dir() else self._file.parent  # the path on another machine
 
 
@@ -120,24 +118,21 @@ def _images(entry: Any, base: Path, file: Path) -> Iterator[Path]:
         found = (one for one in sorted(path.rglob("*")) if not one.name.startswith("."))
         yield from (one for one in found if one.suffix.lower() in image_suffixes())
         return
-    for line in path.read_text(encoding="utf-8-sig").splitlines():
+    for line in read_text(path, _LARGEST_TEXT).splitlines():
         if line.strip():
             yield path.parent / line.strip()
 
 
 def _add(files: AnnotatedFiles, path: Path, has_keypoints: bool) -> bool:
     """Add an image and its objects; return whether it has a file of labels."""
-    try:
-        with Image.open(path) as image:
-            width, height = size_as_seen(image)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UsageError(f"the image {path} cannot be read: {error}") from None
+    with opened(path) as image:
+        width, height = size_as_seen(image)
     place, labels = len(files.paths), _labels_of(path)
     files.paths.append(path)
     files.sizes.append((width, height))
-    if not labels.is_file():
+    if not os.path.lexists(labels):
         return False
-    for number, line in enumerate(labels.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(read_text(labels, _LARGEST_TEXT).splitlines(), start=1):
         if line.strip():
             where = f"{labels}, line {number}"
             name, shares = _read_line(line, where, len(files.class_names), has_keypoints)

@@ -16,6 +16,9 @@ from rlkd_env.data.sources.folders import Sample, find_parts, list_classes, tell
 from rlkd_env.data.splits import LabelledSource, Part
 from rlkd_env.data.streamed import MEMORY_LIMIT, SMALL_SIZE, FileReader, StreamedImages, readable
 from rlkd_env.errors import UsageError
+from rlkd_env.utils.files import read_text, reading
+
+_LARGEST_LIST = 2**24
 
 
 class ImageFolder(LabelledSource):
@@ -166,5 +169,7 @@ class TinyImageNet(ImageFolder):
         if part == "train":
             return list_classes(root / "train", part)
         classes = self._listed("train")[1]
-        rows = [row.split("\t") for row in (root / "val" / "val_annotations.txt").read_text().splitlines()]
-        return [(root / "val" / "images" / row[0], classes.index(row[1])) for row in rows], classes
+        listed = root / "val" / "val_annotations.txt"
+        with reading(listed):
+            rows = [row.split("\t") for row in read_text(listed, _LARGEST_LIST).splitlines()]
+            return [(root / "val" / "images" / row[0], classes.index(row[1])) for row in rows], classes

@@ -11,6 +11,8 @@ from torch import nn
 from rlkd_env.errors import UsageError, missing_package
 
 PREFIX = "timm/"
+_LOADING = {"checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
+"""Options by which timm would read a file that is not ours to check; some of its versions unpickle it."""
 
 
 def check_timm(name: str) -> None:
@@ -38,6 +40,11 @@ def create_timm(name: str, num_classes: int, image_shape: tuple[int, int, int], 
         UsageError: If the name or an option is unknown, the options do not fit the images, or pretrained weights cannot
             be had.
     """
+    if found := _LOADING & options.keys():
+        raise UsageError(
+            f"timm's {name} cannot have the option {min(found)}, by which timm would read a file itself: name the file "
+            f"(--teacher FILE --teacher-model {PREFIX}{name})"
+        )
     check_timm(name)
     import timm
 

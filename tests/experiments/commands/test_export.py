@@ -98,7 +98,7 @@ def test_the_card_tells_what_the_student_was_made_from(run: Path) -> None:
 def test_what_is_written_wrongly_is_told(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wrong = ("student.pth", "", lambda student, images, path: lambda images: student(images) + 1)
+    wrong = ("student.pth", "", lambda student, images: (b"", lambda images: student(images) + 1))
     monkeypatch.setitem(export_module._FORMATS, "state-dict", wrong)
     assert main(["export", str(run), "--format", "state-dict"]) == 2
     assert "what was written is another network: its logits differ by 1" in capsys.readouterr().err

@@ -230,7 +230,7 @@ def test_the_cache_of_teachers_takes_every_name(
         cached_teacher(
             splits,
             TeacherRecipe(model="cached_code:make", epochs=1),
-            lambda epoch, loss: trained.append(epoch),
+            lambda epoch, *_: trained.append(epoch),
         )
     assert trained == [1]
     assert list(teacher_cache.glob("teacher-cached_code-make-*.safetensors"))

@@ -19,7 +19,7 @@ from rlkd_env.models.storage import load_network, save_network
 from rlkd_env.runs.build import build_run, teacher_logit_deviation
 from rlkd_env.runs.config import RunConfig
 from rlkd_env.tasks import Classification, create_task
-from rlkd_env.training.teacher import TeacherRecipe, _locked, cached_teacher, load_teacher, train_teacher
+from rlkd_env.training.teacher import TeacherRecipe, cached_teacher, load_teacher, locked, train_teacher
 
 SPLITS = DATASETS["digits"]().splits()
 QUICK = TeacherRecipe(model="mlp16", epochs=2)
@@ -160,5 +160,5 @@ def test_waiting_for_another_process_is_told(
 
     threading.Thread(target=train).start()
     has_it.wait()
-    with _locked(path):
-        assert "another process trains the teacher" in capsys.readouterr().err
+    with locked(path, "teacher"):
+        assert "another process makes the teacher" in capsys.readouterr().err

@@ -142,7 +142,7 @@ def row_of(table: str, **changes: object) -> dict[str, Any]:
         (row_of("images", file_name=None), "image 2 needs a text as file_name, not None"),
         (row_of("images", width=None), "image 2 needs a whole number as width, not None"),
         (row_of("images", width="40"), "image 2 needs a whole number as width, not '40'"),
-        (row_of("images", height=0), "image 2 has no area: it is 40 by 0"),
+        (row_of("images", height=0), "cannot be 40 by 0 pixels"),
         (row_of("images", height=10**400), "image 2 needs a whole number as height"),
         (row_of("annotations", id=1), "annotation 1 is listed twice"),
         (row_of("annotations", image_id=99), "annotation 2 is of image 99, which is not listed"),

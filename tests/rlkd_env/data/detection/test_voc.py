@@ -82,7 +82,7 @@ def test_images_of_voc_may_have_no_object(tmp_path: Path) -> None:
         ("<annotation><folder>VOC</folder></annotation>", "it lacks 'size'"),
         (
             "<annotation><size><width>0</width><height>20</height></size></annotation>",
-            "an image without area: 0 by 20",
+            "cannot be 0 by 20 pixels",
         ),
         (
             f"<annotation><size><width>40</width><height>20</height></size>{voc_object('emu')}</annotation>",
@@ -99,7 +99,7 @@ def test_damaged_annotations_of_voc_are_refused(annotation: str, message: str, t
     (tmp_path / "VOCdevkit" / "VOC2007" / "Annotations" / "2007_trainval_003.xml").write_text(annotation)
     with pytest.raises(UsageError, match=message) as error:
         voc_source(tmp_path).splits()
-    assert "2007_trainval_003.xml" in str(error.value)
+    assert "2007_trainval_003." in str(error.value)
     assert "\n" not in str(error.value)
 
 

@@ -137,7 +137,7 @@ def test_other_yaml_files_are_refused(content: Any, message: str, tmp_path: Path
     with pytest.raises(UsageError, match=message):
         yolo(root).splits()
     (root / "data.yaml").write_text("{")
-    with pytest.raises(UsageError, match="cannot be read as YAML"):
+    with pytest.raises(UsageError, match="neither JSON nor YAML"):
         yolo(root).splits()
 
 
