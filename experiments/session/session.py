@@ -107,7 +107,7 @@ class DistillSession:
     def settings(self) -> Settings:
         """What TensorBoard shows of the settings."""
         told, usual = self.config.settings(), type(self.config)().settings()
-        names = {*_MAIN_SETTINGS, *(name for name, value in told.items() if value != usual[name])}
+        names = {*_MAIN_SETTINGS, *(name for name, value in told.items() if value != usual.get(name))}
         main = {name: told[name] for name in sorted(names) if name in told}
         return Settings(told, {"temperature_from": self.choice.label, "student_name": self.student_name, **main})
 

@@ -54,7 +54,7 @@ def test_a_trained_policy_is_compared_and_can_be_used(
     best = row["fixed"][row["best_fixed"]]
     assert row["anneal_to_best_fixed"]["mean"] == pytest.approx(row["anneal"] - best)
     assert list(out.glob("events.out.tfevents.*"))
-    assert "use the policy with: rlkd distill --policy" in capsys.readouterr().out
+    assert "next: rlkd distill --policy" in capsys.readouterr().out
     used = ["--policy", str(out), "--epochs", "1", "--no-progress", "--device", "cpu", "--out", str(tmp_path / "run")]
     assert main(["distill", *used]) == 0
 
