@@ -130,7 +130,7 @@ def results(folder: Path) -> dict[str, str]:
 
 
 LENGTHS = {"distill": ["--epochs", "60"], "teacher": ["--epochs", "60"], "train-agent": ["--updates", "6"]}
-SHORT = {"distill": ["--epochs", "14"], "teacher": ["--epochs", "30"], "train-agent": ["--updates", "2"]}
+SHORT = {"distill": ["--epochs", "14"], "teacher": ["--epochs", "200"], "train-agent": ["--updates", "2"]}
 
 
 @pytest.mark.parametrize("name", KILLED)
