@@ -58,6 +58,8 @@ def _data(settings: DataConfig, config: EvaluateConfig, constants: dict[str, Any
     numbers = tuple(map(str, (*constants.get("mean", ()), *constants.get("std", ())))) or ("none",)
     if path.suffix == ".npz":
         return settings.replaced(dataset="arrays", data_path=str(path), normalization=numbers)
+    if settings.dataset in ("digits", "digits_detection"):  # which come with a package, and have no path
+        raise UsageError(f"a run on {settings.dataset} has no data path: other data must be an .npz file, not {path}")
     return settings.replaced(data_path=str(path))
 
 

@@ -51,6 +51,13 @@ def test_other_images_are_normalised_as_the_runs_own(
     assert told_by(finished, capsys, "--data", str(tmp_path / "same.npz")) == told_by(finished, capsys)
 
 
+def test_a_run_on_data_without_a_path_takes_no_other_folder(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(finished), "--data", str(tmp_path), "--device", "cpu"]) == 2
+    assert "has no data path: other data must be an .npz file" in capsys.readouterr().err
+
+
 def test_what_cannot_be_measured_is_told(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(finished), "--data", str(tmp_path / "none.npz")]) == 2
     assert "none.npz does not exist" in capsys.readouterr().err

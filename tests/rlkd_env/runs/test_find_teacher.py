@@ -74,7 +74,7 @@ def test_a_teacher_of_pixels_from_0_to_1_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("constants", [((0.1,), (0.0,)), ((0.1, 0.2), (1.0, 1.0)), "x", ((float("nan"),), (1.0,))])
 def test_constants_that_are_none_are_damage(constants: Any, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="was not saved by rlkd"):
+    with pytest.raises(UsageError, match="is damaged"):
         run_with(tmp_path, teacher_file(tmp_path, constants=constants))
 
 
