@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import nn
+from torch import Tensor, nn
 
 from rlkd_env.data import Splits
+from rlkd_env.models.ensemble import Teachers
+from rlkd_env.models.normalization import Renormalized
 from rlkd_env.utils.files import tensors_hash
 
 NAMES = {
@@ -28,7 +30,17 @@ def fingerprints(teacher: nn.Module, splits: Splits) -> dict[str, str]:
     stored = {} if splits.train.teacher_logits is None else {"stored logits": splits.train.teacher_logits}
     parts = {"train": splits.train, "probe": splits.probe, "validation": splits.validation}
     hashes = {name: part.fingerprint() for name, part in parts.items()}
-    return {"teacher": tensors_hash({**teacher.state_dict(), **stored}), **hashes}
+    return {"teacher": tensors_hash({**_weights(teacher), **stored}), **hashes}
+
+
+def _weights(teacher: nn.Module) -> dict[str, Tensor]:
+    """Return a teacher's tensors without what adapts it to the data's normalisation, which is the data's matter."""
+    if isinstance(teacher, Renormalized):
+        return _weights(teacher.network)
+    if isinstance(teacher, Teachers):
+        parts = enumerate(map(_weights, teacher.networks))
+        return {f"{number}.{name}": tensor for number, part in parts for name, tensor in part.items()}
+    return teacher.state_dict()
 
 
 def changed_parts(recorded: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
