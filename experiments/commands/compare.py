@@ -9,8 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from experiments.compare.analysis import analyze
 from experiments.compare.executors import EXECUTORS, WorkersLost
 from experiments.compare.over_tasks import analyze_over_tasks
@@ -22,6 +20,7 @@ from experiments.compare.work import Outcome, new_memo
 from experiments.config import CompareConfig
 from experiments.config.choice import AgentChoice
 from experiments.next_command import tell_next
+from experiments.session.folder import locked
 from experiments.session.prepare import prepare
 from experiments.session.provenance import versions
 from experiments.signals import exit_code, tell_stop
@@ -44,12 +43,8 @@ def run_compare(config: CompareConfig) -> int:
         raise UsageError(f"{folder} is a file, not a folder")
     check_folders(plan.runs, options.overwrite)
     _check_arms(plan)
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            return _compare(config, plan)
-    except Timeout:
-        raise UsageError(f"another rlkd compare works in {folder}") from None
+    with locked(folder):
+        return _compare(config, plan)
 
 
 def _check_arms(plan: Plan) -> None:

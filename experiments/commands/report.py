@@ -23,8 +23,11 @@ from rlkd_env.utils.files import reading
 def run_report(config: ReportConfig) -> int:
     """Write ``report.html`` and the figures beside it."""
     folder = Path(config.folder)
+    out = folder if config.out == "auto" else Path(config.out)
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file, not a folder")
     page = _page(folder, None if config.credit is None else Path(config.credit))
-    written = write_page(page, folder if config.out == "auto" else Path(config.out))
+    written = write_page(page, out)
     console = Console()
     for warning in page.warnings:
         console.print(warning, highlight=False, markup=False)

@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from rlkd_env.errors import UsageError
 from rlkd_env.models.classifiers import timm_networks
@@ -16,6 +16,7 @@ from rlkd_env.models.classifiers.torchvision_networks import (
     PREFIX,
     check_torchvision,
     create_torchvision,
+    sketch_torchvision,
     torchvision_names,
 )
 from rlkd_env.models.module_path import create_from_path, import_factory
@@ -93,6 +94,22 @@ def create_model(name: str, num_classes: int, image_shape: tuple[int, int, int],
 def create_to_load(name: str, num_classes: int, image_shape: tuple[int, int, int], **options: Any) -> nn.Module:
     """Create a network like :func:`create_model`, but whose weights are loaded next, so that none are downloaded."""
     return _create(name, num_classes, image_shape, options, is_filled=False)
+
+
+def shapes_to_load(
+    name: str, num_classes: int, image_shape: tuple[int, int, int], **options: Any
+) -> dict[str, Tensor] | None:
+    """Return the state dict of a network of torchvision, of which tensors have shapes alone, without building it.
+
+    It tells a file that names a network far larger than its weights. Of other networks, None is returned.
+
+    Raises:
+        UsageError: if the name or an option is unknown, or the network does not go with the images.
+    """
+    if name in MODELS or is_module_path(name) or is_detector(name) or name.startswith(timm_networks.PREFIX):
+        return None
+    _, options = _split_options(options)
+    return sketch_torchvision(_torchvision_name(name), num_classes, image_shape, options).state_dict()
 
 
 def _create(

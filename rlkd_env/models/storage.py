@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from rlkd_env.errors import UsageError
 from rlkd_env.models.config import STUDENT_FILE
-from rlkd_env.models.create import create_to_load, is_detector, is_module_path, is_same_model
+from rlkd_env.models.create import create_to_load, is_detector, is_module_path, is_same_model, shapes_to_load
 from rlkd_env.models.normalization import Constants
 from rlkd_env.models.weights import is_safetensors, load_shared_weights, read_state_dict, takes_colour
 from rlkd_env.utils.files import (
     CHECKSUM,
     check_regular,
+    check_shapes,
     check_type,
     expanded,
     load_weights,
@@ -85,9 +86,14 @@ def load_network(
         load_shared_weights(network, tensors, path)
         return _for_images(network, model, shape, image_shape, path)
     _check_card(card, path, num_classes, image_shape, model)
-    with reading(path):
-        network = create_to_load(card.model, num_classes, card.image_shape, **{**card.options, **options})
     tensors, metadata = read_tensors(path)
+    made_of = {**card.options, **options}
+    with reading(path):
+        expected = shapes_to_load(card.model, num_classes, card.image_shape, **made_of)
+    if expected is not None:
+        check_shapes(tensors, expected, path)
+    with reading(path):
+        network = create_to_load(card.model, num_classes, card.image_shape, **made_of)
     if CHECKSUM not in metadata:
         tell(f"{path} is of an earlier version and has no checksum, so damage would not be noticed")
     load_weights(network, tensors, path)

@@ -17,6 +17,7 @@ from rlkd_env.instances.state import InstanceState
 from rlkd_env.instances.temperature import resolve_range
 from rlkd_env.methods import METHODS, Method, Pair, check_method, create_method
 from rlkd_env.models import check_model, create_model
+from rlkd_env.models.ensemble import Teachers
 from rlkd_env.models.outputs import check_batch_of_one, give_logits
 from rlkd_env.models.taps.find_taps import add_taps
 from rlkd_env.runs.config import DistillationConfig, RunConfig
@@ -57,6 +58,14 @@ def teacher_logit_deviation(
             f"{name} gives the same logits for all images or classes, so there is nothing to learn from it"
         )
     return float(logits.std(dim=-1, correction=0).mean())
+
+
+def _deviation(teacher: nn.Module, splits: Splits, task: Task, config: RunConfig, is_given: bool) -> float:
+    """Return the unit of relative temperatures, after a check of the teacher, and of each of several by itself."""
+    if isinstance(teacher, Teachers) and not is_given:
+        for network, name in zip(teacher.networks, config.networks.teachers, strict=True):
+            teacher_logit_deviation(network, splits, task, name=f"the teacher {name}")
+    return teacher_logit_deviation(teacher, splits, task, name=teacher_name(config, is_given))
 
 
 def build_run(
@@ -144,7 +153,7 @@ def build_run(
     computed = (f"{engine.precision} {engine.channels_last}", config.batches.proposals)
     deviation = memo.keep(
         ("deviation", of_data, *teacher_settings(config), *computed),
-        partial(teacher_logit_deviation, teacher, splits, task, name=teacher_name(config, is_given)),
+        partial(_deviation, teacher, splits, task, config, is_given),
     )
     bounds = (environment.temperature_min, environment.temperature_max)
     run_class = partial(DistributedRun, processes=processes) if processes else DistillationRun

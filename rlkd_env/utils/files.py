@@ -303,8 +303,23 @@ def check_numbers(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor],
 
 
 def load_weights(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Load tensors into a module."""
+    """Load tensors into a module.
+
+    Raises:
+        UsageError: if names, shapes or types differ; nothing has been loaded then.
+    """
     expected = module.state_dict()
+    check_shapes(tensors, expected, path)
+    check_numbers(tensors, expected, path)
+    module.load_state_dict(tensors)
+
+
+def check_shapes(tensors: dict[str, Tensor], expected: dict[str, Tensor], path: Path) -> None:
+    """Check that the tensors of a file have the names and shapes that a network's state dict has.
+
+    Raises:
+        UsageError: if they have not, with the first that differs.
+    """
     for name in sorted(expected.keys() | tensors.keys()):
         if name not in tensors:
             raise UsageError(f"{path} lacks {name!r}: it holds another network")
@@ -314,8 +329,6 @@ def load_weights(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> N
             raise UsageError(
                 f"{path}: {name!r} has shape {tuple(tensors[name].shape)}, expected {tuple(expected[name].shape)}"
             )
-    check_numbers(tensors, expected, path)
-    module.load_state_dict(tensors)
 
 
 def tensors_hash(tensors: dict[str, Tensor]) -> str:

@@ -73,6 +73,19 @@ def test_signals_at_any_moment(name: str, is_full: bool, begin: Start, tally: Co
             stopped_after(moment / 10 if name in FIRST else moment, process, signum, times)
 
 
+@pytest.mark.parametrize("name", ["evaluate", "export", "board"])
+def test_signals_to_what_reads_a_run(
+    name: str, is_full: bool, begin: Start, tally: Counter[str], copy: Callable[[str], Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    options = {"evaluate": ["--device", "cpu"], "export": ["--out", str(out)], "board": ["--port", "0"]}[name]
+    for moment in (0.1, 0.4, 0.8) if is_full else (0.8 if name == "board" else 0.0,):  # the others end soon
+        for signum, times in SIGNALS[1:] if is_full else (SIGNALS[2],):  # one Ctrl-C is how a board ends well
+            tally["signals"] += 1
+            stopped_after(moment, begin(name, str(copy("run")), *options), signum, times)
+            assert not list(out.glob(".*"))
+
+
 def test_a_signal_during_imports(tmp_path: Path) -> None:
     stopped_after(0.4, start(*COMMANDS["distill"], "--out", str(tmp_path / "run")), signal.SIGINT, 2)
 

@@ -105,6 +105,30 @@ def test_a_teacher_that_tells_nothing_is_refused_by_its_name(
     assert not (tmp_path / "run").exists()
 
 
+def test_so_is_one_of_several_teachers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sound, empty = create_model("mlp6", 10, SHAPE), create_model("mlp6", 10, SHAPE)
+    with torch.no_grad():
+        list(empty.parameters())[-2].zero_()  # of which the mean of both shows nothing
+    ours(tmp_path / "sound.safetensors", sound)
+    ours(tmp_path / "empty.safetensors", empty)
+    names = [str(tmp_path / f"{name}.safetensors") for name in ("sound", "empty")]
+    assert main(["distill", *QUICK, "--teacher", *names, "--out", str(tmp_path / "run")]) == 2
+    assert f"the teacher {names[1]} gives the same logits for all" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("name", "options"), [("regnet_y_128gf", {}), ("resnet50", {"width_per_group": 2**20})])
+def test_a_network_that_is_far_larger_than_its_file_is_not_built(
+    name: str, options: dict[str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.safetensors"
+    card = {"model": f"torchvision/{name}", "num_classes": 10, "image_shape": SHAPE, "options": options}
+    write_tensors(path, {"weight": torch.ones(1)}, {"network": json.dumps(card)})
+    monkeypatch.setattr("rlkd_env.models.storage.create_to_load", lambda *_, **__: pytest.fail("it is built"))
+    with pytest.raises(UsageError, match="it holds another network"):
+        load_network(path, 10, SHAPE)
+
+
 def test_metadata_are_covered_too(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     write_tensors(path, {"x": torch.ones(3)}, {"of": "tests"})

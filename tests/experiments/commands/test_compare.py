@@ -300,7 +300,7 @@ def test_two_comparisons_do_not_work_in_one_folder(finished: Path, capsys: pytes
 
     with FileLock(finished / ".lock"):
         assert compare(finished, *ARMS) == 2
-    assert "another rlkd compare works in" in capsys.readouterr().err
+    assert "another rlkd works in" in capsys.readouterr().err
 
 
 def test_without_ray_one_line_tells_how_to_get_it(
