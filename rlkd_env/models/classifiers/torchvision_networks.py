@@ -78,7 +78,7 @@ def sketch_torchvision(
 class _ShapesAlone(TorchFunctionMode):
     """Makes the tensors that layers ask for on the meta device; others, of which sizes are computed, are real."""
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG002
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         if func in (torch.empty, torch.zeros, torch.ones):
             kwargs["device"] = "meta"
