@@ -54,8 +54,10 @@ def test_rewards_are_measured_and_written(tmp_path: Path, capsys: pytest.Capture
     assert main(["credit", "--out", str(out), *options, "--batch-size", "16"]) == 0  # the probe has four parts
     told = capsys.readouterr().out
     assert "probe_turns" in told
-    options = "--student mlp12 --epochs 10 --batch-size 16 --device cpu --agent ppo --reward probe_loss"
-    assert sorted(told.splitlines()[-1].split()) == sorted(f"next: rlkd distill {options}".split())
+    expected = (
+        "next: rlkd distill --student mlp12 --epochs 10 --batch-size 16 --device cpu --agent ppo --reward probe_loss"
+    )
+    assert sorted(told.splitlines()[-1].split()) == sorted(expected.split())
     measured = json.loads((out / "rewards.json").read_text())
     rewards = measured["rewards"]
     assert set(rewards) == {*REWARDS, "same_batch", "probe_loss, every 8th update"}
