@@ -29,7 +29,8 @@ def export_policy(
     """Copy an agent's policy, whose temperatures are those of ``agent.predict(observation, deterministic=True)``.
 
     Args:
-        agent: any agent of :data:`agents.sb3.families.AGENTS` that does not remember, trained on states of these features.
+        agent: any agent of :data:`agents.sb3.families.AGENTS` that does not remember, trained on states of these
+            features.
         features: names of the features, in the order of the observation.
         action_map: the map from the agent's actions to temperatures.
 

@@ -22,7 +22,6 @@ from agents.sb3.vec_env import VectorEnvAdapter
 from rlkd_env.errors import UsageError
 from rlkd_env.wrappers import ResidualAction, TemperatureAction
 
-
 EXPORTED = sorted(set(AGENTS) - {"recurrent_ppo"})
 """A policy that remembers is no function of a state."""
 
