@@ -58,8 +58,9 @@ FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "agents": (("rules",), ("learned",), ("sb3", "recording")),
     "experiments": (
-        ("shadowing", "signals", "next_command", "threads"),
+        ("shadowing", "signals", "threads"),
         ("config",),
+        ("next_command",),
         ("session",),
         ("compare", "api"),
         ("report",),

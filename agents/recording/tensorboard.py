@@ -6,11 +6,13 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from stable_baselines3.common.logger import KVWriter, Logger
 from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import scalar
@@ -32,6 +34,9 @@ _SHARE = 0.1
 """Share of a run's time that its curves may take; pictures, which take most of it, are left out beyond it."""
 _FIRST_PICTURE = 0.5
 """Seconds that the first picture takes, before one has been measured."""
+_TOGETHER_SECONDS = 1.0
+_QUEUE = 1000
+"""Events that can wait for being written."""
 _LOG2_BINS = [number / 8 for number in range(-48, 65)]
 """Eight bins for every doubling of the temperature, from 1/64 to 256: the same in all epochs and runs. Of temperatures
 themselves a histogram would show little, because they spread over orders of magnitude."""
@@ -125,6 +130,50 @@ class LockstepCurves(RunHook[ParallelRuns]):
             for writer, record in zip(self._writers, self._records, strict=True):
                 if record.steps == runs.step_count:
                     add_scalars(writer, record.history.scalars(), runs.step_count)
+
+
+def open_curves(folder: Path, purge_step: int | None = None) -> SummaryWriter:
+    """Return TensorBoard's writer for a folder; what is written from ``purge_step`` on replaces what is there."""
+    writer = SummaryWriter(str(folder), purge_step=purge_step, max_queue=_QUEUE)
+    file: Any = writer.file_writer  # which torch's types take for None
+    file.event_writer = _EventsTogether(file.event_writer)
+    return writer
+
+
+class _EventsTogether:
+    """Hands events to the thread that writes them a second's worth at a time.
+
+    Waking that thread for every event takes a small run longer than all else that is done for its curves.
+    """
+
+    def __init__(self, writer: EventFileWriter) -> None:
+        self._writer = writer
+        self._waiting: list[Any] = []
+        self._since = time.monotonic()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._writer, name)
+
+    def add_event(self, event: Any) -> None:
+        """Keep an event for up to a second, until the next one comes or all are flushed."""
+        self._waiting.append(event)
+        if time.monotonic() - self._since >= _TOGETHER_SECONDS:
+            self._hand_over()
+
+    def flush(self) -> None:
+        """Write all events."""
+        self._hand_over()
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Write all events and close the file."""
+        self._hand_over()
+        self._writer.close()
+
+    def _hand_over(self) -> None:
+        waiting, self._waiting, self._since = self._waiting, [], time.monotonic()
+        for event in waiting:
+            self._writer.add_event(event)
 
 
 def add_scalars(writer: SummaryWriter, scalars: Mapping[str, float], step: int) -> None:

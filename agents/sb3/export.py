@@ -29,7 +29,8 @@ def export_policy(
     """Copy an agent's policy, whose temperatures are those of ``agent.predict(observation, deterministic=True)``.
 
     Args:
-        agent: any agent of :data:`agents.sb3.families.AGENTS`, trained on states of these features.
+        agent: any agent of :data:`agents.sb3.families.AGENTS` that does not remember, trained on states of these
+            features.
         features: names of the features, in the order of the observation.
         action_map: the map from the agent's actions to temperatures.
 
@@ -48,7 +49,8 @@ def export_sampling_policy(
     have no distribution, explore by their action noise.
 
     Args:
-        agent: any agent of :data:`agents.sb3.families.AGENTS`, trained on states of these features.
+        agent: any agent of :data:`agents.sb3.families.AGENTS` whose actions have a density, or TD3 and DDPG, trained on
+            states of these features.
         features: names of the features, in the order of the observation.
         action_map: the map from the agent's actions to temperatures.
         seed: the seed of the noise, together with a run's step.

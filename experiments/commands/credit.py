@@ -16,6 +16,7 @@ from rich.table import Table
 from scipy import stats
 
 from experiments.config import CreditConfig
+from experiments.next_command import distill_words, tell_next
 from experiments.session.folder import CREDIT_FILE, check_measurement
 from rlkd_env.credit.base import Calibrator
 from rlkd_env.credit.create import CALIBRATORS
@@ -48,6 +49,8 @@ def run_credit(config: CreditConfig) -> int:
     write_json(folder / CREDIT_FILE, quality)
     _draw(samples, names, folder / SCATTER_FILE)
     _print_table(quality, folder)
+    best = max(names, key=lambda name: quality[name]["pearson"] or -1.0)
+    tell_next(*distill_words(config.run.as_keywords(), agent="ppo", calibrator=best))
     return 0
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from experiments.config import DistillConfig
+from experiments.next_command import distill_words, tell_next
 from experiments.session.checkpoints import RunInterrupted
 from experiments.session.distributed import distill_together
 from experiments.session.folder import CHECKPOINT_FOLDER, CONFIG_FILE
@@ -66,7 +67,12 @@ def _tell_plan(config: DistillConfig) -> int:
     }
     for name, text in told.items():
         print(f"{name + ':':14}{text}")
+    tell_next(*distill_words(config.as_keywords(), config.output.preset), *_where(config))
     return 0
+
+
+def _where(config: DistillConfig) -> list[str]:
+    return [] if config.output.out == "auto" else ["--out", config.output.out]
 
 
 def _parameters(network: nn.Module) -> int:

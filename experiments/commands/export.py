@@ -56,9 +56,9 @@ def run_export(config: ExportConfig) -> int:
     path = out / CARD_FILE
     if path.exists() and not config.overwrite and read_text(path, _LARGEST_CARD) != before:
         print(f"written: {out / name}{told}; {CARD_FILE} is kept as it is there (--overwrite writes it anew)")
-        return 0
-    write_atomically(path, after.encode())
-    print(f"written: {out / name}{told}, and {CARD_FILE}")
+    else:
+        write_atomically(path, after.encode())
+        print(f"written: {out / name}{told}, and {CARD_FILE}")
     tell_next("rlkd", "evaluate", str(folder))
     return 0
 

@@ -19,6 +19,7 @@ from scipy import stats
 
 from agents.rules.simple import FixedTemperature
 from experiments.config import CreditConfig
+from experiments.next_command import distill_words, tell_next
 from experiments.session.folder import check_measurement
 from experiments.session.provenance import processor, versions
 from rlkd_env.data import ImageSet
@@ -66,6 +67,8 @@ def run_rewards(config: CreditConfig) -> int:
     )
     write_atomically(folder / UPDATES_FILE, _as_csv([updates for updates, _ in watched]))
     _print_table(quality, folder)
+    best = max(REWARDS, key=lambda name: np.nan_to_num(quality[name]["pearson"], nan=-1.0))
+    tell_next(*distill_words(config.run.as_keywords(), agent="ppo", reward=best))
     return 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import time
 from dataclasses import asdict
@@ -10,9 +9,8 @@ from typing import Any
 
 import torch
 
-from experiments.config import DistillConfig, TeacherConfig
-from experiments.config.common import without_bookkeeping
-from experiments.config.presets import preset_names, read_layers
+from experiments.config import TeacherConfig
+from experiments.next_command import distill_words, tell_next
 from experiments.session.checkpoints import check_fingerprints, load_checkpoint, save_checkpoint
 from experiments.session.folder import (
     CARD_FILE,
@@ -131,6 +129,7 @@ def _is_finished(config: TeacherConfig, holds_lock: bool = False) -> bool:
     is_finished = output.resume and (folder / TEACHER_FILE).exists()
     if is_finished:
         print(f"the teacher in {folder} is finished already")
+        tell_next(*distill_command(config))
     return is_finished
 
 
@@ -147,20 +146,12 @@ def _tell(config: TeacherConfig, card: dict[str, Any]) -> None:
         f"teacher {card['recipe']['model']} on {config.data.dataset}, {card['metric']}: "
         f"validation {card['validation_accuracy']:.2%}, {test}"
     )
-    print(f"next: {distill_command(config)}")
+    tell_next(*distill_command(config))
 
 
-def distill_command(config: TeacherConfig) -> str:
-    """Return the command that distils from a teacher: on the same data, prepared in the same way."""
-    preset = config.output.preset if config.output.preset in preset_names("distill") else None
-    below = read_layers(preset, None, "distill", DistillConfig.option_names(), config.data.dataset)
-    usual = without_bookkeeping(DistillConfig().replaced(below).run.data.as_keywords())
-    own = without_bookkeeping(config.data.as_keywords())
-    words = ["rlkd", "distill", *(["--preset", preset] if preset else [])]
-    for name, value in own.items():
-        if value != usual[name] or (name == "dataset" and preset is None):
-            words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, list) else [value])]
-    words += ["--teacher", str(config.folder)]
+def distill_command(config: TeacherConfig) -> list[str]:
+    """Return the words of the command that distils from a teacher: on the same data, prepared in the same way."""
+    added = {"teacher": str(config.folder)}
     if MODULE_PATH.fullmatch(config.training.model):  # whose code the teacher's file alone never runs
-        words += ["--teacher-model", config.training.model]
-    return shlex.join(words)
+        added["teacher_model"] = config.training.model
+    return distill_words(config.data.as_keywords(), config.output.preset, **added)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.config import DistillConfig, ValidateConfig, config_hash
+from experiments.next_command import tell_next
 from experiments.session.checkpoints import RunInterrupted
 from experiments.session.folder import (
     BEST_STUDENT_FILE,
@@ -85,7 +86,19 @@ def run_validate(config: ValidateConfig) -> int:
     _print(checks, reasons, config.tolerance)
     if changed:
         print(f"the cause: changed since the recorded run: the {' and the '.join(changed)}")
-    return 0 if all(check.holds for check in checks) else 1
+    holds = all(check.holds for check in checks)
+    _tell_next(path, config.out, holds)
+    return 0 if holds else 1
+
+
+def _tell_next(path: Path, out: str | None, holds: bool) -> None:
+    """Tell how to go on: with the run if it holds, otherwise with the one that was made again, once it is kept."""
+    if holds and (path.parent / STUDENT_FILE).is_file():
+        tell_next("rlkd", "export", str(path.parent))
+    elif out:
+        tell_next("rlkd", "report", out)
+    else:
+        tell_next("rlkd", "validate", str(path), "--out", f"{path.parent}-again")
 
 
 def why_bits_may_differ(recorded: dict[str, Any], again: dict[str, Any]) -> list[str]:

@@ -288,7 +288,7 @@ class OutputConfig(Options):
 
 @dataclass(frozen=True)
 class DistillConfig(CommandConfig):
-    """Distil a teacher into a student while an RL agent sets the temperature of every training instance."""
+    """Distil a teacher into a student; a schedule, a rule or an RL agent sets the temperature of every instance."""
 
     agent: AgentConfig = field(default_factory=AgentConfig)
     run: RunConfig = field(default_factory=RunConfig)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from experiments.report.style import Drawing
 from experiments.session.folder import REPORT_FILE, REPORT_FOLDER
@@ -94,8 +95,14 @@ class Page:
         """Return the whole page, with text escaped."""
         loader = PackageLoader("experiments.report", ".")
         environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+        environment.filters["unbroken"] = _unbroken
         figures = {drawing.name: Markup(drawing.svg()) for drawing in self.drawings}
         return environment.get_template("page.html").render(page=self, figures=figures)
+
+
+def _unbroken(text: str) -> Markup:
+    """Return a text in which no line ends inside an option of a command."""
+    return Markup(re.sub(r"--[a-z][a-z-]*", r'<span class="option">\g<0></span>', str(escape(text))))
 
 
 def write_page(page: Page, folder: Path) -> list[Path]:

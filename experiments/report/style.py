@@ -75,6 +75,8 @@ _COLOURED = {
 }
 """The settings that are colours, by the names of these."""
 NEAREST_TO_0, NEAREST_TO_1 = 3e-3, 3e-5  # where probabilities, most of which are close to 1, are clipped
+_LEGEND_WIDTH, _LEGEND_SIGN = 60, 6  # characters below a figure, and what the sign before a label takes of them
+_CHARACTER = 1 / 44  # of a character in a tick's label, as a share of an axis
 _LINEAR_SPAN = 3.0  # below this ratio of temperatures their axis is linear: a log scale would have too few ticks
 
 
@@ -170,7 +172,9 @@ def figure_of(axes: Axes) -> Figure:
 
 
 def add_legend(axes: Axes, columns: int = 2) -> None:
-    """Put the legend below the axes, where it hides nothing."""
+    """Put the legend below the axes, where it hides nothing, in fewer columns where labels are long."""
+    longest = max((len(label) for label in axes.get_legend_handles_labels()[1]), default=0)
+    columns = max(1, min(columns, _LEGEND_WIDTH // (longest + _LEGEND_SIGN)))
     with matplotlib.rc_context(settings()):
         figure_of(axes).legend(loc="outside lower center", ncols=columns)
 
@@ -211,9 +215,18 @@ def set_probability_scale(axes: Axes, values: np.ndarray) -> None:
     axes.set_xscale("logit")
     axes.set_xlim(expit(low - room), expit(high + room))
     left, right = axes.get_xlim()
-    ticks = [tick for tick in (0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999) if left <= tick <= right]
+    ticks: list[float] = []
+    for tick in (0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999):
+        if left <= tick <= right and (not ticks or _have_room(ticks[-1], tick, logit(right) - logit(left))):
+            ticks.append(tick)
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _have_room(first: float, second: float, width: float) -> bool:
+    """Return whether the labels of two neighbouring probabilities fit beside each other on a logit scale."""
+    characters = (len(f"{first:g}") + len(f"{second:g}")) / 2 + 1
+    return bool((logit(second) - logit(first)) / width >= characters * _CHARACTER)
 
 
 def set_count_scale(axes: Axes) -> None:

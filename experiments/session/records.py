@@ -162,11 +162,9 @@ class Records:
         self, folder: Path, purge_step: int | None, scalars: Callable[[], dict[str, float]]
     ) -> list[RunHook]:
         """Open TensorBoard's files, in which later steps are dropped, and return the hooks that write them."""
-        from torch.utils.tensorboard import SummaryWriter  # takes long to import
+        from agents.recording.tensorboard import TensorBoardCurves, open_curves  # takes long to import
 
-        from agents.recording.tensorboard import TensorBoardCurves
-
-        self.writer = SummaryWriter(str(folder), purge_step=purge_step)
+        self.writer = open_curves(folder, purge_step)
         return [TensorBoardCurves(self.writer, self.history, self.timer, scalars)]
 
     def _write_settings(self, settings: Settings) -> None:

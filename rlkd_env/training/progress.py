@@ -28,6 +28,14 @@ class _Lines:
         self._stream.flush()
 
 
+class _LineBar(tqdm):
+    """A bar in a log file, where what it is told beside the count waits for the next line."""
+
+    def set_postfix(self, *args: Any, refresh: bool = False, **told: Any) -> None:  # noqa: ARG002
+        """Set what is told beside the count."""
+        super().set_postfix(*args, refresh=False, **told)
+
+
 def progress_bar(desc: str, unit: str, total: int | None = None, is_shown: bool = True, **options: Any) -> tqdm[Any]:
     """Return a tqdm bar on standard error: drawn in place in a terminal or notebook, elsewhere a line now and then.
 
@@ -36,7 +44,7 @@ def progress_bar(desc: str, unit: str, total: int | None = None, is_shown: bool 
     if not is_shown or sys.stderr.isatty() or "ipykernel" in sys.modules:
         return tqdm(desc=desc, unit=unit, total=total, disable=not is_shown, **{"mininterval": 0.5, **options})
     seconds = max(_LINE_SECONDS, options.pop("mininterval", 0.0))
-    return tqdm(
+    return _LineBar(
         desc=desc,
         unit=unit,
         total=total,

@@ -90,7 +90,7 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
             self.hook = kind(self._run, _rule_inside(env) if reference is None else reference)
             self.watch()
         self._unpaid = self._earned = 0.0
-        self._resets = False
+        self._resets = True
         self._observation = np.empty(0)
         self.metrics: dict[str, float] = {}
 
@@ -116,7 +116,9 @@ class CalibratedReward(VectorWrapper, gym.utils.RecordConstructorArgs):
         if self._has_several_runs:  # each of which has a batch reward of its own
             self.metrics = {"reward_spread": 0.0}
             return self.env.step(actions)
-        if self._resets:  # the step after an episode's end only starts the next one
+        # The step after an episode's end only starts the next one, and so does the first of an environment that was
+        # reset before it was wrapped.
+        if self._resets:
             observation, rewards, terminated, truncated, info = self.env.step(actions)
             self.start_from(observation)
             return observation, rewards, terminated, truncated, info

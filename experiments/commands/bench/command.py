@@ -19,12 +19,13 @@ from rich.table import Table
 from experiments.commands.bench.arms import ARMS, DEFAULT_ARMS, Bench, arms_called
 from experiments.commands.bench.benched_run import build_bench_run
 from experiments.commands.bench.floor import FLOOR, launch_free_floor
-from experiments.commands.bench.learning import measure_learning, print_learning
+from experiments.commands.bench.learning import best_agent, measure_learning, print_learning
 from experiments.commands.bench.memory import forget, process_memory
 from experiments.commands.bench.parts import cost_by_part
 from experiments.commands.bench.pipeline import measure_pipeline
 from experiments.commands.bench.rounds import Arm, Budget, LeftOut, Rounds, measure_in_turns
 from experiments.config import BenchConfig
+from experiments.next_command import distill_words, tell_next
 from experiments.session.folder import check_measurement
 from experiments.session.provenance import versions
 from rlkd_env.envs.vector_env import KDVectorEnv
@@ -48,6 +49,7 @@ def run_bench(config: BenchConfig) -> int:
         content = {"learning": learning, "settings": config.settings(), "versions": versions()}
         write_json(folder / BENCH_FILE, content)
         print_learning(learning, _console())
+        tell_next("rlkd", "distill", "--agent", best_agent(learning))
         return 0
     names = arms_called(options.arms or DEFAULT_ARMS)
     for name in names:
@@ -57,6 +59,8 @@ def run_bench(config: BenchConfig) -> int:
         pipeline = measure_pipeline(config, _SHARE_OF_ROUNDS * options.seconds)
         write_json(folder / BENCH_FILE, {"pipeline": pipeline, "settings": config.settings(), "versions": versions()})
         _print_pipeline(pipeline, folder)
+        rates = pipeline["read_images_per_s"]
+        tell_next(*_distill_words(config, not pipeline["is_made_up"], workers=str(max(rates, key=rates.get))))
         return 0
     bench = Bench(config, build_bench_run(config))
     measurement = Measurement(bench, deadline)
@@ -77,7 +81,14 @@ def run_bench(config: BenchConfig) -> int:
     }
     write_json(folder / BENCH_FILE, result)
     _print_tables(result, folder)
+    tell_next(*_distill_words(config, not options.random_images))
     return 1 if measurement.failed else 0
+
+
+def _distill_words(config: BenchConfig, has_data: bool, **added: str) -> list[str]:
+    """Return the words of the command that makes the benched run; on made-up images there is none, so any run."""
+    chosen = {**config.agent.as_keywords(), **config.run.as_keywords()} if has_data else {}
+    return distill_words(chosen, config.bench.preset if has_data else None, **added)
 
 
 class Measurement:

@@ -75,6 +75,11 @@ def _states() -> np.ndarray:
     return states
 
 
+def best_agent(result: dict[str, Any]) -> str:
+    """Return the agent whose policies are nearest to the best temperatures, as agents are made by default."""
+    return min(result["agents"], key=lambda name: float(np.mean(result["agents"][name]["default"]["errors"])))
+
+
 def print_learning(result: dict[str, Any], console: Console) -> None:
     """Print an agent a row: the errors' mean, and their range over the seeds."""
     title = f"error of log T after {result['updates']} updates; the best constant temperature: {result['constant']:.2f}"

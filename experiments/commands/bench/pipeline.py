@@ -66,6 +66,7 @@ def _measure(data: DataConfig, config: BenchConfig, seconds: float) -> dict[str,
         stages["copied"] = _repeated(lambda: pixels.to(device, non_blocking=True), size, device)
     return {
         "dataset": data.dataset if config.run.data == data else "made-up JPEG files",
+        "is_made_up": config.run.data != data,
         "image_shape": list(train.image_shape),
         "batch_size": size,
         "read_images_per_s": read,

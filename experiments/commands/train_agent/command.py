@@ -6,11 +6,10 @@ import sys
 import time
 from copy import deepcopy
 from functools import cached_property
-from typing import Any
-
-from torch.utils.tensorboard import SummaryWriter
+from typing import TYPE_CHECKING, Any
 
 from agents.learned.evolution import CoefficientForm, Evolution, runs_of_candidates
+from agents.recording.tensorboard import open_curves
 from agents.sb3.coefficient_training import CoefficientTraining
 from experiments.commands.train_agent.held_out import HeldOutRuns, print_held_out
 from experiments.commands.train_agent.instances import Instance, InstanceSet, read_instance_set
@@ -40,6 +39,9 @@ from rlkd_env.training.progress import progress_bar
 from rlkd_env.utils.files import read_json, reading, remove_leftovers, write_json
 from rlkd_env.utils.options import renamed
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
 EVOLUTION = "cma"
 _NEVER = 2**30  # reward interval of runs whose rewards are not used
 _LEAST_TEMPERATURE, _GREATEST_TEMPERATURE = 1e-3, 1e3
@@ -54,6 +56,7 @@ def run_train_agent(config: TrainAgentConfig) -> int:
         print(f"the training in {folder} has already finished")
         with reading(folder / SUMMARY_FILE):
             print_held_out(read_json(folder / SUMMARY_FILE)["held_out"])
+        tell_next("rlkd", "distill", "--policy", str(folder))
         return 0
     session = TrainingSession(config, read_instance_set(config.training.instances))
     try:
@@ -100,7 +103,7 @@ class TrainingSession:
             Stopped: after an update at whose end a signal had asked to stop; there is a checkpoint of it.
         """
         resumed = self._start()
-        writer = SummaryWriter(str(self.folder), purge_step=self._step + 1 if resumed else None)
+        writer = open_curves(self.folder, self._step + 1 if resumed else None)
         options, before, started = self._options, self._seconds, time.monotonic()
         saved, stop = started, StopRequest()
         is_hidden = not self.config.output.progress

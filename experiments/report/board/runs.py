@@ -67,6 +67,8 @@ def _status(record: RunRecord) -> str:
 
 
 def _column(record: RunRecord, column: str) -> list[float | None]:
+    if column == "temperature_mean" and not record.has_teacher:
+        return [None] * len(record.history[column])
     scale = 100.0 if column.endswith("_accuracy") else 1.0
     return [_finite(scale * value) for value in record.history[column].tolist()]
 

@@ -117,11 +117,15 @@ def _draw_proposals(number: int, image: DetectedImage, norm: LogNorm | None) -> 
     axes.set(xlim=(0, image.pixels.shape[2]), ylim=(image.pixels.shape[1], 0))
     _add_colour_bar(axes, norm)
     chosen = temperatures[order]
+    low, high = f"{chosen.min():.3g}", f"{chosen.max():.3g}"
+    told = f"all have the temperature {low}" if low == high else "temperatures"
+    if low != high:
+        told += f" from {low} to {high}, median {np.median(chosen):.3g}"
     is_part = len(order) < len(temperatures)
     caption = (
         f"{'The' if is_part else 'All'} {len(order)} proposals of image {number}"
-        f"{' with the most objectness' if is_part else ''} by their temperature: from {chosen.min():.3g} to "
-        f"{chosen.max():.3g}, median {np.median(chosen):.3g}. Thick lines mark likely objects."
+        f"{' with the most objectness' if is_part else ''} after the run: {told}. Thick lines mark likely "
+        "objects."
     )
     return Drawing(f"detections_{number}_proposals", f"Image {number}: proposals", caption, figure_of(axes))
 

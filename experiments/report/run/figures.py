@@ -185,7 +185,8 @@ def _validation_in_words(run: RunRecord) -> str:
     validation, epochs = 100 * run.history["validation_accuracy"], run.history["epoch"]
     if not np.isfinite(validation).any():
         return "No epoch ended with a student whose loss is finite."
-    best = int(np.nanargmax(validation))
+    loss = np.nan_to_num(run.history["validation_loss"], nan=np.inf)
+    best = np.lexsort((loss, -np.nan_to_num(validation, nan=-1.0)))[0]  # the loss decides among equals
     return (
         f"Validation {run.metric} goes from {validation[0]:.1f} % after the first epoch to {validation[-1]:.1f} % "
         f"after epoch {epochs[-1]:.0f}; its best is {validation[best]:.1f} % after epoch {epochs[best]:.0f}."

@@ -163,6 +163,11 @@ class RunRecord:
         return str(self.config.get("rule") or ("policy" if self.config.get("policy") else self.config.get("agent")))
 
     @property
+    def has_teacher(self) -> bool:
+        """Whether the student learns from a teacher, so that temperatures count, rather than from labels alone."""
+        return self.config.get("method") != "cross_entropy"
+
+    @property
     def has_agent(self) -> bool:
         """Whether an agent learns in the run, rather than a rule or saved policy setting the temperatures."""
         is_frozen = (

@@ -30,30 +30,38 @@ def run_page(run: RunRecord) -> Page:
             _expected_table(run),
         ),
         *_detection_sections(run),
-        Section(
-            "Which temperatures",
-            [
-                figures.draw_temperature_over_epochs(run),
-                instance_figures.draw_single_epochs(run),
-                instance_figures.draw_temperature_against_confidence(run),
-                instance_figures.draw_temperature_against_margin(run),
-                instance_figures.draw_temperature_by_class(run),
-            ],
-        ),
-        Section("What they earned", [instance_figures.draw_reward_against_temperature(run), figures.draw_credit(run)]),
+        *(_temperature_sections(run) if run.has_teacher else []),
         Section("What it cost", [figures.draw_time(run)]),
     ]
     return Page(
         kind="run",
-        title=f"{config.get('dataset')}, {config.get('method')}, temperatures from {run.chooser}{_of_how_many(run)}",
+        title=f"{config.get('dataset')}, {_how(run)}{_of_how_many(run)}",
         subtitle=_subtitle(run),
         warnings=_warnings(run),
         tiles=_tiles(run),
         interpretation=_interpretation(run),
         sections=sections,
-        notes=_missing(run),
+        notes=_missing(run) if run.has_teacher else [],
         tables=[_accuracy_table(run), settings_table("Settings", config), *_versions(run)],
     )
+
+
+def _temperature_sections(run: RunRecord) -> list[Section]:
+    temperatures = [
+        figures.draw_temperature_over_epochs(run),
+        instance_figures.draw_single_epochs(run),
+        instance_figures.draw_temperature_against_confidence(run),
+        instance_figures.draw_temperature_against_margin(run),
+        instance_figures.draw_temperature_by_class(run),
+    ]
+    rewards = [instance_figures.draw_reward_against_temperature(run), figures.draw_credit(run)]
+    return [Section("Which temperatures", temperatures), Section("What they earned", rewards)]
+
+
+def _how(run: RunRecord) -> str:
+    if not run.has_teacher:
+        return "a student without a teacher"
+    return f"{run.config.get('method')}, temperatures from {run.chooser}"
 
 
 def _of_how_many(run: RunRecord) -> str:
@@ -117,6 +125,8 @@ def _step_cost(run: RunRecord) -> str:
 def _interpretation(run: RunRecord) -> list[str]:
     """Say whether it helped and which temperatures there were, and what a single run cannot show."""
     told = verdict(run.summary or {})
+    if not run.has_teacher:
+        return [*told, "The student has learned from the labels alone: no temperature counts."]
     if told and run.percent("student_alone_test_accuracy") is None:
         told.append("Whether distillation helped is not known: --student-alone trains the student without it, too.")
     temperatures = describe_temperatures(run)

@@ -78,20 +78,17 @@ def _members_table(run: RunRecord, population: dict[str, Any]) -> Table:
 def _draw_over_epochs(run: RunRecord) -> Drawing:
     """Draw the validation accuracy of all members over the epochs."""
     axes = new_axes("epoch", f"validation {run.metric}, %", height=3.6)
-    curves, best = [], (run.population or {}).get("best")
+    best = (run.population or {}).get("best")
     for number, (name, history) in enumerate(run.members.items()):
-        accuracy = 100 * history["validation_accuracy"]
-        curves.append(accuracy)
         axes.plot(
             history["epoch"],
-            accuracy,
+            100 * history["validation_accuracy"],
             color=COLOURS[HUES[number % len(HUES)]],
             linestyle=DASHES[number // len(HUES) % len(DASHES)],
             linewidth=2.4 if name == best else 1.0,
             label=f"{name} (won)" if name == best else name,
             zorder=3 if name == best else 2,
         )
-    style.set_accuracy_limits(axes, curves, [])
     style.set_count_scale(axes)
     add_legend(axes, columns=3)
     caption = "Every curve is a member; all start alike and see the same batches."

@@ -69,13 +69,11 @@ class PopulationRecords(Records):
         scalars: Callable[[], dict[str, float]],  # noqa: ARG002 (those of calibrators, which need a single run)
     ) -> list[RunHook]:
         """Open a file for the agent, and one for every member in a folder of its name: TensorBoard overlays them."""
-        from torch.utils.tensorboard import SummaryWriter  # takes long to import
+        from agents.recording.tensorboard import LockstepCurves, open_curves  # takes long to import
 
-        from agents.recording.tensorboard import LockstepCurves
-
-        self.writer = SummaryWriter(str(folder), purge_step=purge_step)
+        self.writer = open_curves(folder, purge_step)
         of_members = folder / MEMBERS_FOLDER
-        self._writers = [SummaryWriter(str(of_members / name), purge_step=purge_step) for name in self.members]
+        self._writers = [open_curves(of_members / name, purge_step) for name in self.members]
         return [LockstepCurves(self._writers, list(self.members.values()), self.timer)]
 
     def _close_curves(self) -> None:

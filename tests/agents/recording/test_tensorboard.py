@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from watching import watch
 
+from agents.recording import tensorboard
 from agents.recording.history import RunHistory
 from agents.recording.lockstep import LockstepRecorder
 from agents.recording.record import RunRecord
@@ -110,3 +113,21 @@ def test_pictures_are_drawn_where_there_is_time_for_them(
     seconds: float, pictures: int, make_run: Callable[..., DistillationRun]
 ) -> None:
     assert drawn_curves(make_run(), seconds).pictures == pictures
+
+
+def test_events_wait_for_one_another_and_none_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensorboard, "_TOGETHER_SECONDS", 1e9)
+    writer = tensorboard.open_curves(tmp_path)
+    of_file: Any = writer.file_writer
+    handed: list[Any] = []
+    add_event = of_file.event_writer._writer.add_event
+    monkeypatch.setattr(of_file.event_writer._writer, "add_event", lambda event: (handed.append(1), add_event(event)))
+    for step in range(5):
+        tensorboard.add_scalars(writer, {"a": float(step)}, step)
+    assert not handed
+    writer.flush()
+    assert len(handed) == 5
+    tensorboard.add_scalars(writer, {"a": 5.0}, 5)
+    writer.close()
+    events = EventAccumulator(str(tmp_path)).Reload().Scalars("a")
+    assert [event.step for event in events] == [0, 1, 2, 3, 4, 5]

@@ -22,10 +22,13 @@ from agents.sb3.vec_env import VectorEnvAdapter
 from rlkd_env.errors import UsageError
 from rlkd_env.wrappers import ResidualAction, TemperatureAction
 
+EXPORTED = sorted(set(AGENTS) - {"recurrent_ppo"})
+"""A policy that remembers is no function of a state."""
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("temperatures", ["shared", "separate"])
-@pytest.mark.parametrize("name", sorted(set(AGENTS) - {"recurrent_ppo"}))
+@pytest.mark.parametrize("name", EXPORTED)
 def test_the_exported_policy_acts_as_the_agent_did(name: str, temperatures: str, tmp_path: Path) -> None:
     envs = gym.make_vec("rlkd/Digits-v0", num_envs=32, epochs=60, device="cpu", temperatures=temperatures)
     around = ResidualAction(envs, create_rule("lskd"), width=0.8)
@@ -79,7 +82,7 @@ def states(count: int = 500) -> np.ndarray:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(AGENTS))
+@pytest.mark.parametrize("name", EXPORTED)
 @pytest.mark.parametrize("scale", ["log", "linear"])
 def test_the_exported_policy_gives_the_models_temperatures(name: str, scale: str, tmp_path: Path) -> None:
     envs = TemperatureAction(digits().env, scale=scale)
@@ -107,7 +110,7 @@ def test_normalised_observations_are_part_of_the_policy() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(AGENTS))
+@pytest.mark.parametrize("name", sorted({*EXPORTED} - {"ars"}))  # which explores by its weights
 def test_a_sampling_policy_draws_actions_as_the_agent_does_while_it_learns(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +167,14 @@ def test_squashed_ppo_policies_are_exported_too() -> None:
     np.testing.assert_allclose(
         policy.temperatures_from_state(torch.from_numpy(states())).numpy(), envs.actions(actions)[:, 0], rtol=1e-6
     )
+
+
+@pytest.mark.parametrize(("name", "message"), [("recurrent_ppo", "remembers"), ("ars", "needs normal ones")])
+def test_policies_that_cannot_be_drawn_from_are_refused(name: str, message: str) -> None:
+    envs = digits()
+    agent = make_agent(name, envs, seed=0)
+    with pytest.raises(UsageError, match=message):
+        export_sampling_policy(agent, envs.unwrapped.run.state.names, envs.action_map, seed=0)
 
 
 def test_networks_that_are_no_plain_stack_are_not_exported() -> None:

@@ -19,7 +19,10 @@ def test_credit_is_measured_and_written(tmp_path: Path, capsys: pytest.CaptureFi
     out = tmp_path / "credit"
     options = ["--student", "mlp8", "--epochs", "60", "--runs", "1", "--points", "6", "--device", "cpu"]
     assert main(["credit", "--out", str(out), *options]) == 0
-    assert "counterfactual" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "counterfactual" in told
+    run = "--student mlp8 --epochs 60 --device cpu"
+    assert told.splitlines()[-1] == f"next: rlkd distill {run} --agent ppo --calibrator gradient"
     quality = json.loads((out / "credit.json").read_text())
     assert set(quality) == {"uniform", "return_decomposition", "last_layer", "gradient", "counterfactual"}
     assert quality["uniform"]["pearson"] is None  # credits that do not vary have no correlation
@@ -49,7 +52,12 @@ def test_rewards_are_measured_and_written(tmp_path: Path, capsys: pytest.Capture
     out = tmp_path / "rewards"
     options = ["--rewards", "--student", "mlp12", "--epochs", "10", "--runs", "2", "--points", "3", "--device", "cpu"]
     assert main(["credit", "--out", str(out), *options, "--batch-size", "16"]) == 0  # the probe has four parts
-    assert "probe_turns" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "probe_turns" in told
+    expected = (
+        "next: rlkd distill --student mlp12 --epochs 10 --batch-size 16 --device cpu --agent ppo --reward probe_loss"
+    )
+    assert sorted(told.splitlines()[-1].split()) == sorted(expected.split())
     measured = json.loads((out / "rewards.json").read_text())
     rewards = measured["rewards"]
     assert set(rewards) == {*REWARDS, "same_batch", "probe_loss, every 8th update"}

@@ -58,3 +58,10 @@ def test_bad_comparisons_and_folders_are_refused(
     assert_refused(tmp_path / "empty", "holds neither a run (config.json) nor a comparison (comparison.json)", capsys)
     assert_refused(tmp_path / "nowhere", "does not exist", capsys)
     assert_refused(tmp_path / "file", "is no folder", capsys)
+
+
+def test_a_file_in_place_of_the_folder_to_write_into_is_refused(
+    comparison: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    assert_refused(comparison, "mine.txt is a file, not a folder", capsys, "--out", str(tmp_path / "mine.txt"))

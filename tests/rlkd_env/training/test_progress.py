@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
 
@@ -29,3 +30,19 @@ def test_what_is_over_at_once_leaves_no_line(monkeypatch: pytest.MonkeyPatch) ->
         for _ in range(480):
             bar.update()
     assert log.getvalue() == ""
+
+
+def test_what_is_told_beside_the_count_waits_for_the_next_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = io.StringIO()
+    monkeypatch.setattr(progress.sys, "stderr", log)
+    monkeypatch.setattr(progress, "_LINE_SECONDS", 0.05)
+    with progress.progress_bar("compare", "epoch", 100) as bar:
+        time.sleep(0.1)
+        bar.update()
+        before = log.getvalue()
+        for number in range(20):
+            bar.set_postfix(runs=f"{number}/20")
+        assert log.getvalue() == before
+        time.sleep(0.1)
+        bar.update()
+    assert "runs=19/20" in log.getvalue()

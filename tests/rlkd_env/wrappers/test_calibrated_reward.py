@@ -96,6 +96,17 @@ def test_a_wrapped_run_goes_on_from_its_snapshot_in_the_middle_of_an_interval(na
     assert expected[1].std() > 0
 
 
+@pytest.mark.parametrize("name", list(CALIBRATORS))
+def test_an_environment_that_was_reset_before_it_was_wrapped_is_stepped(name: str) -> None:
+    slots = TemperatureAction(KDVectorEnv(16, epochs=9, device="cpu"))
+    slots.reset(seed=0)
+    envs = CalibratedReward(slots, name)
+    for _ in range(3):
+        rewards = envs.step(np.zeros((16, 1), np.float32))[1]
+        assert np.isfinite(rewards).all()
+    assert envs.unwrapped.run.step_count == 3
+
+
 def test_closing_stops_the_watch() -> None:
     base = KDVectorEnv(16, epochs=1, device="cpu")
     envs = CalibratedReward(base, "uniform")

@@ -138,7 +138,7 @@ def test_proposals_have_the_colour_of_their_temperature(run: Path) -> None:
     _, green, _, _ = np.asarray(boxes.get_edgecolor()).T  # from violet to yellow
     assert (np.diff(green) > 0).all()
     assert (np.diff(boxes.get_linewidth()) > 0).all()  # by objectness
-    assert "All 6 proposals of image 1 by their temperature: from 1 to 6, median 3.5." in drawing.caption
+    assert "All 6 proposals of image 1 after the run: temperatures from 1 to 6, median 3.5." in drawing.caption
     bar = drawing.figure.axes[1]
     assert bar.get_xlim() == pytest.approx((1.0, 6.0))
     assert bar.get_xlabel() == "temperature"
@@ -148,7 +148,7 @@ def test_the_likeliest_proposals_are_drawn_where_there_are_many(run: Path) -> No
     many = (REAL.repeat(100, 1), torch.linspace(1.0, 2.0, 200), torch.linspace(0.0, 1.0, 200))
     write_example(run, num_images=1, proposals=many)
     caption = drawings(run)["detections_1_proposals"].caption
-    assert "The 128 proposals of image 1 with the most objectness by their temperature: from 1.36 to 2" in caption
+    assert "The 128 proposals of image 1 with the most objectness after the run: temperatures from 1.36 to 2" in caption
 
 
 EMPTY: dict[str, dict[str, Any]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from made_reports import (
 )
 from matplotlib.image import imread
 
+from experiments.report.board.runs import describe_run
+from experiments.report.run.figures import draw_accuracy_over_epochs
 from experiments.report.run.loading import RunRecord
 from experiments.report.run.page import run_page
 from rlkd_env.utils.files import write_tensors
@@ -112,3 +115,25 @@ def test_a_run_whose_epochs_are_all_recorded_does_not_end_with_the_last_of_them(
     assert "all 20 epochs are recorded, but nothing has been measured on test images" in words_of(run)
     change(run / "config.json", epochs=40)
     assert "This run has not finished: 20 of 40 epochs are recorded." in words_of(run)
+
+
+def test_a_student_without_a_teacher_has_no_temperatures(real_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "alone"
+    shutil.copytree(real_run, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "method": "cross_entropy"}))
+    page = run_page(RunRecord.read(folder))
+    assert "a student without a teacher" in page.title
+    assert "Which temperatures" not in [section.title for section in page.sections]
+    assert "no temperature counts" in page.interpretation[-1]
+    assert set(describe_run("alone", folder)["curves"]["temperature_mean"]) == {None}
+
+
+def test_the_best_epoch_among_equals_is_the_one_that_is_kept(real_run: Path, tmp_path: Path) -> None:
+    run = RunRecord.read(shutil.copytree(real_run, tmp_path / "run"))
+    run.history["validation_accuracy"][:] = 0.5
+    run.history["validation_loss"][:] = 1.0
+    run.history["validation_loss"][6] = 0.9
+    drawing = draw_accuracy_over_epochs(run)
+    assert drawing is not None
+    assert "its best is 50.0 % after epoch 7" in drawing.caption
