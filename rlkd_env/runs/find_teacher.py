@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -46,20 +47,20 @@ def find_teacher(
     config: RunConfig, source: DataSource, splits: Splits, on_epoch: Callable[[int, int, float], None] | None
 ) -> nn.Module:
     """Load the teacher that the config names, take the one whose logits come with the data, or train the data's own."""
-    networks, dataset = config.networks, config.data.dataset
+    networks, dataset, method = config.networks, config.data.dataset, config.distillation.method
+    compares_features = check_method(method, dict(config.distillation.method_options)).uses_features
     if networks.teachers != ("auto",):
         names = zip(networks.teachers, networks.teacher_models, strict=True)
         found = [_load_teacher(config, splits, source.task, *names_of_one) for names_of_one in names]
         if len(found) == 1:
             return found[0]
-        method = config.distillation.method
-        if check_method(method, dict(config.distillation.method_options)).uses_features:
+        if compares_features:
             raise UsageError(f"the method {method!r} compares features, which are one teacher's: name a single one")
         return Teachers(found, networks.teacher_weights)
     if splits.train.teacher_logits is not None:
-        if check_method(config.distillation.method, dict(config.distillation.method_options)).uses_features:
+        if compares_features:
             raise UsageError(
-                f"the method {config.distillation.method!r} compares features, but only the teacher's logits come with "
+                f"the method {method!r} compares features, but only the teacher's logits come with "
                 "the data: choose a method of logits, such as kd or dkd"
             )
         if networks.teacher_normalization != AUTO:
@@ -78,9 +79,10 @@ def find_teacher(
 
 def _load_teacher(config: RunConfig, splits: Splits, task: TaskName, teacher: str, name: str | None) -> nn.Module:
     """Load one of the teachers that the config names, which sees images normalised as it was trained with them."""
-    options = dict(config.networks.teacher_options)
+    options: dict[str, Any] = dict(config.networks.teacher_options)
     if teacher.startswith(timm_networks.PREFIX) and not Path(teacher).exists():
-        network = create_model(teacher, splits.num_classes, splits.image_shape, pretrained=True, **options).eval()
+        options = {"pretrained": True, **options}
+        network = create_model(teacher, splits.num_classes, splits.image_shape, **options).eval()
         told = getattr(network, "pretrained_cfg", None) or {}
         own = (tuple(told["mean"]), tuple(told["std"])) if told and splits.image_shape[0] == 3 else None
     else:

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 from image_files import pixels
+from torch import nn
 
 from rlkd_env.data import MemoryImages
 from rlkd_env.errors import UsageError
 from rlkd_env.models import create_model, save_network
 from rlkd_env.models.ensemble import Teachers
 from rlkd_env.models.normalization import Renormalized
+from rlkd_env.runs import find_teacher
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.config import NetworksConfig, RunConfig
 from rlkd_env.runs.run import DistillationRun
@@ -108,3 +110,18 @@ def test_one_teacher_in_a_list_is_that_teacher() -> None:
     assert (config.teacher, config.teacher_models) == ("a", ("resnet8",))
     both = NetworksConfig(teacher=["a", "b"], teacher_model="resnet8")
     assert both.teacher_models == ("resnet8", "resnet8")
+
+
+@pytest.mark.parametrize(("options", "expected"), [({}, True), ({"pretrained": False}, False)])
+def test_timms_teachers_have_pretrained_weights_unless_asked_otherwise(
+    options: dict[str, Any], expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def create(name: str, *shape: Any, pretrained: bool) -> nn.Module:
+        asked.append(pretrained)
+        return create_model("mlp16", *shape)
+
+    monkeypatch.setattr(find_teacher, "create_model", create)
+    run_with(tmp_path, Path("timm/any"), teacher_options=options)
+    assert asked == [expected]
