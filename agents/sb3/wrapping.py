@@ -79,13 +79,12 @@ def as_vec_env(env: AnyEnv, calibrator: str = SHARED_OUT) -> VecEnv:
     return RunMonitor(env, warns_of_shared_rewards=not is_calibrated and calibrator != NOT_SHARED_OUT)
 
 
-def _make(name: str) -> gym.Env[Any, Any] | VectorEnv[Any, Any, Any]:
-    """Return the environment of an id, with the slots of a usual batch if it is one of ours."""
+def _make(name: str) -> gym.Env[Any, Any]:
+    """Return the environment of an id."""
     try:
-        env: gym.Env[Any, Any] = gym.make(name)
+        return gym.make(name)
     except gym.error.Error as error:
         raise UsageError(f"there is no environment {name!r}: {error}") from None
-    return env
 
 
 def _slots_of(env: gym.Env[Any, Any]) -> VectorEnv[Any, Any, Any] | VecEnv:

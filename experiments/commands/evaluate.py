@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
-from torch import nn
+from torch import Tensor
 
 from experiments.config import DistillConfig, EvaluateConfig
 from experiments.next_command import tell_next
@@ -18,10 +17,10 @@ from rlkd_env.models.config import STUDENT_FILE
 from rlkd_env.models.engine import Engine, select_device
 from rlkd_env.models.storage import image_shape_of, load_student
 from rlkd_env.tasks import create_task
+from rlkd_env.tasks.classification import Classification, measured
 from rlkd_env.utils.files import expanded, read_json, reading
 
 _WEAKEST = 5  # classes that are named
-_AT_ONCE = 256  # images
 
 
 def run_evaluate(config: EvaluateConfig) -> int:
@@ -36,12 +35,16 @@ def run_evaluate(config: EvaluateConfig) -> int:
     images = _part(source, config.part).to(device)
     if images.image_shape != (shape := image_shape_of(folder / STUDENT_FILE)) and source.task == "classification":
         raise UsageError(f"the student takes images {shape}, but these are {images.image_shape}")
-    task = create_task(source.task, Engine(device))
-    found = task.evaluate(student.to(device), images)
+    task, logits = create_task(source.task, Engine(device)), None
+    if isinstance(task, Classification):
+        logits = task.logits(student.to(device), images)
+        found = measured(logits, images.labels)
+    else:
+        found = task.evaluate(student.to(device), images)
     told = f"{task.metric} {float(found.accuracy):.2%} on {len(images):,} {config.part} images"
     print(f"{folder}: {told}, mean loss {float(found.loss):.4f}")
-    if source.task == "classification":
-        _print_weakest(student, images)
+    if logits is not None:
+        _print_weakest(logits.argmax(dim=-1), images.labels)
     for name, value in found.details.items():
         print(f"  {name}: {value:.2%}")
     tell_next("rlkd", "export", str(folder))
@@ -73,11 +76,8 @@ def _part(source: DataSource, part: str) -> ImageSet:
     return splits.validation if part == "validation" else splits.train
 
 
-@torch.no_grad()
-def _print_weakest(student: nn.Module, images: ImageSet) -> None:
-    """Print a table of the classes with the lowest accuracy, and what they are taken for."""
-    student.eval()
-    predicted, labels = torch.cat([student(chunk).argmax(dim=-1) for chunk in images.chunks(_AT_ONCE)]), images.labels
+def _print_weakest(predicted: Tensor, labels: Tensor) -> None:
+    """Print a table of the classes ``(N,)`` with the lowest accuracy, and what they are taken for."""
     table = Table(title="the classes that are recognised least")
     for column in ("class", "images", "accuracy", "most often taken for"):
         table.add_column(column, justify="right")

@@ -98,17 +98,26 @@ class Classification(Task):
         with seeded(0, images.labels.device):
             return torch.cat([teacher(chunk) for chunk in images.chunks(_TEACHER_BATCH, limit=limit)])
 
-    @torch.no_grad()
     def evaluate(self, network: nn.Module, images: ImageSet) -> Evaluation:
         """Return top-1 accuracy, mean cross-entropy in nats and mean confidence; does not wait for the device."""
+        return measured(self.logits(network, images), images.labels)
+
+    @torch.no_grad()
+    def logits(self, network: nn.Module, images: ImageSet) -> Tensor:
+        """Return a network's logits ``(N, C)`` in evaluation mode; its mode is the same afterwards."""
         was_training = network.training
         network.eval()
         with seeded(0, torch.device("cpu")):  # it may draw even now; a GPU's generator cannot be seeded in a capture
             logits = torch.cat([network(self.engine.images(chunk)) for chunk in images.chunks(_EVALUATION_BATCH)])
         network.train(was_training)
-        accuracy = (logits.argmax(dim=-1) == images.labels).float().mean()
-        losses = F.cross_entropy(logits, images.labels, reduction="none")
-        return Evaluation(accuracy, losses.mean(), (-losses).exp().mean())
+        return logits
+
+
+@torch.no_grad()
+def measured(logits: Tensor, labels: Tensor) -> Evaluation:
+    """Return what logits ``(N, C)`` say of a network for images of classes ``(N,)``."""
+    losses = F.cross_entropy(logits, labels, reduction="none")
+    return Evaluation((logits.argmax(dim=-1) == labels).float().mean(), losses.mean(), (-losses).exp().mean())
 
 
 def _cross_entropy(logits: Tensor, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
