@@ -21,7 +21,7 @@ from rlkd_env.training.batches_ahead import BatchesAhead
 from rlkd_env.training.captured_evaluation import CapturedEvaluation
 from rlkd_env.training.captured_update import CapturedUpdate
 from rlkd_env.training.collective import Collective
-from rlkd_env.training.logits_cache import StoredLogits, StoredTeacher, TeacherCache
+from rlkd_env.training.logits_cache import KnownLogits, StoredLogits, StoredTeacher, TeacherCache
 from rlkd_env.training.recipe import Recipe
 from rlkd_env.training.update import TeacherForward, Update
 from rlkd_env.utils.choices import Temperatures
@@ -51,6 +51,7 @@ class Ingredients:
         teacher_deviation: mean std of the teacher's logits, the unit of relative temperatures.
         views: number of random views of every image, shown in turn; None shows new ones in every epoch.
         teacher_cache_bytes: memory for the teacher's logits on views that come back; 0 keeps none.
+        known_logits: those that other runs with this teacher, these images and this engine share; None shares none.
         temperatures: whether agents choose one temperature for an instance, or one each for teacher and student.
         sampler: chooses the batches in place of a shuffled pass.
         create_policy: returns a fresh policy of the run's own for a seed, which the run's optimiser trains.
@@ -74,6 +75,7 @@ class Ingredients:
     teacher_deviation: float = 1.0
     views: int | None = None
     teacher_cache_bytes: int = 0
+    known_logits: KnownLogits | None = None
     temperatures: Temperatures = "shared"
     sampler: Sampler | None = None
     create_policy: Callable[[int], nn.Module] | None = None
@@ -170,5 +172,7 @@ class Ingredients:
         if not self.task.follows_logits or views is None or views >= self.recipe.epochs or self.recipe.mixing:
             return None
         size = views * len(train) * self.splits.num_classes * 4
-        fits = size <= self.teacher_cache_bytes
-        return TeacherCache(self.task.engine, self.frozen_teacher, train, stream) if fits else None
+        if size > self.teacher_cache_bytes:
+            return None
+        known = self.known_logits or KnownLogits(self.teacher_cache_bytes)
+        return TeacherCache(self.task.engine, self.frozen_teacher, train, stream, known)
