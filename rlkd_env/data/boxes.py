@@ -1,4 +1,4 @@
-"""Boxes of the objects in a batch of images, and the image regions that are the instances of detection."""
+"""Boxes of the objects in a batch of images, the image regions that are the instances of detection, and their boxes."""
 
 from __future__ import annotations
 
@@ -117,3 +117,18 @@ class Regions:
     objectness: Tensor
     overlap: Tensor
     real: Boxes
+
+
+@dataclass(frozen=True, eq=False)
+class RegionBoxes:
+    """What detectors say about the boxes of the objects in N regions, relative to the regions, in the head's own code.
+
+    Attributes:
+        student: The student's boxes ``(N, 4)``, of the class of the region's real box; with gradient.
+        teacher: The teacher's, likewise, without gradient.
+        targets: The real boxes ``(N, 4)``; meaningless for the background.
+    """
+
+    student: Tensor
+    teacher: Tensor
+    targets: Tensor

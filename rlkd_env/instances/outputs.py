@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from rlkd_env.data.boxes import Regions
+    from rlkd_env.data.boxes import RegionBoxes, Regions
     from rlkd_env.models.taps.features import Features
 
 _PER_INSTANCE = (
@@ -28,7 +28,7 @@ _PER_INSTANCE = (
     "second_student_logits",
     "second_teacher_logits",
 )
-_PER_IMAGE = ("images", "student_features", "teacher_features", "regions")
+_PER_IMAGE = ("images", "student_features", "teacher_features", "regions", "boxes")
 _OF_FIRST_VIEW = ("further_loss", "auxiliary_loss", "second_student_logits", "second_teacher_logits")
 _SMALLEST_UNIT = 1e-6
 _REGISTER = 16
@@ -65,6 +65,7 @@ class InstanceOutputs:
         auxiliary_loss: ``(N,)`` the weighted cross-entropy of the student's auxiliary logits, with gradient, or None.
         label_smoothing: share of the labels' probability that the task's loss spreads over all classes.
         regions: which parts of which images the instances are, or None if they are whole images.
+        boxes: where detectors place the objects of these regions, or None likewise.
         second_student_logits: ``(N, C)`` for a second view of the same images, with gradient, or None if there is one
             view. The task's loss is then the sum of both views'; everything else that is derived is of the first view.
         second_teacher_logits: ``(N, C)`` likewise, without gradient.
@@ -88,6 +89,7 @@ class InstanceOutputs:
     label_smoothing: float = 0.0
     epochs: float = math.inf
     regions: Regions | None = None
+    boxes: RegionBoxes | None = None
     second_student_logits: Tensor | None = None
     second_teacher_logits: Tensor | None = None
 
@@ -110,7 +112,7 @@ class InstanceOutputs:
     def map(self, function: Callable[[Tensor], Tensor]) -> InstanceOutputs:
         """Return outputs whose tensors with a row per instance went through a function, such as one that gathers rows.
 
-        What belongs to whole images (the images, features and regions) is left out.
+        What belongs to whole images (the images, features and regions), and the boxes, are left out.
         """
         mapped: dict[str, Any] = dict.fromkeys(_PER_IMAGE)
         for name in _PER_INSTANCE:

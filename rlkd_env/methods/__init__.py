@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from rlkd_env.methods.base import Method as Method, Pair as Pair
     from rlkd_env.methods.composed import Composed as Composed
     from rlkd_env.methods.create import METHODS as METHODS, check_method as check_method, create_method as create_method
+    from rlkd_env.methods.detection.box import BoundedBoxes as BoundedBoxes
     from rlkd_env.methods.detection.fgd import FGD as FGD
     from rlkd_env.methods.detection.fpn import FPN as FPN
     from rlkd_env.methods.detection.icd.method import ICD as ICD

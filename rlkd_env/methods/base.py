@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rlkd_env.data.boxes import Regions
+from rlkd_env.data.boxes import RegionBoxes, Regions
 from rlkd_env.data.splits import TaskName
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
@@ -143,3 +143,10 @@ def regions_of(outputs: InstanceOutputs) -> Regions:
     if outputs.regions is None:
         raise ValueError("this method needs outputs whose instances are regions of images")
     return outputs.regions
+
+
+def boxes_of(outputs: InstanceOutputs) -> RegionBoxes:
+    """Return where the detectors place the objects of the instances."""
+    if outputs.boxes is None:
+        raise ValueError("this method needs outputs of detectors, with the boxes of every region")
+    return outputs.boxes

@@ -38,6 +38,7 @@ METHODS: Registry[type[Method]] = Registry(
         "rkd": "rlkd_env.methods.relations.rkd:RKD",
         "cc": "rlkd_env.methods.relations.cc:CC",
         "crd": "rlkd_env.methods.relations.crd:CRD",
+        "box": "rlkd_env.methods.detection.box:BoundedBoxes",
         "fpn": "rlkd_env.methods.detection.fpn:FPN",
         "fgd": "rlkd_env.methods.detection.fgd:FGD",
         "icd": "rlkd_env.methods.detection.icd.method:ICD",

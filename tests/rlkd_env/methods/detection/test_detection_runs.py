@@ -12,7 +12,7 @@ from rlkd_env.runs.build import build_run
 from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.run import DistillationRun
 
-CHOICES = [("fgd", {}), ("fpn", {}), ("fpn", {"normalized": True}), ("icd", {})]
+CHOICES = [("box", {}), ("fgd", {}), ("fpn", {}), ("fpn", {"normalized": True}), ("icd", {})]
 FEATURES = ("student_performance", "objectness", "overlap")
 
 
@@ -61,12 +61,13 @@ def test_every_trained_tensor_moves_and_the_teacher_does_not(method: str, option
 
 
 @pytest.mark.slow
-def test_a_restored_run_goes_on_bit_for_bit_with_the_decoders_optimiser() -> None:
-    run = detection_run("icd", {})
+@pytest.mark.parametrize("method", ["box", "icd", "kd+fgd+box"])
+def test_a_restored_run_goes_on_bit_for_bit(method: str) -> None:
+    run = detection_run(method, {})
     for _ in range(2):
         run.step(at_temperature(run.batch_size))
     fork, state = run.fork(), run.state_dict()
-    restored = detection_run("icd", {})
+    restored = detection_run(method, {})
     restored.load_state_dict(state)
     for _ in range(2):
         metrics = [each.step(at_temperature(run.batch_size)).metrics for each in (run, fork, restored)]
