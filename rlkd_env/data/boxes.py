@@ -127,8 +127,13 @@ class RegionBoxes:
         student: The student's boxes ``(N, 4)``, of the class of the region's real box; with gradient.
         teacher: The teacher's, likewise, without gradient.
         targets: The real boxes ``(N, 4)``; meaningless for the background.
+        student_edges: The student's logits ``(N, 4, bins + 1)`` of the bins that an edge may lie in, with gradient, or
+            None if its head gives numbers.
+        teacher_edges: The teacher's, likewise, without gradient.
     """
 
     student: Tensor
     teacher: Tensor
     targets: Tensor
+    student_edges: Tensor | None = None
+    teacher_edges: Tensor | None = None

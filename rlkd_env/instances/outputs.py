@@ -154,8 +154,8 @@ class InstanceOutputs:
     @property
     def logits_of_student(self) -> list[Tensor]:
         """All logits ``(N, ...)`` of the student that a loss may compare with the teacher's."""
-        second = self.second_student_logits
-        return [self.student_logits] if second is None else [self.student_logits, second]
+        edges = None if self.boxes is None else self.boxes.student_edges
+        return [self.student_logits, *(one for one in (self.second_student_logits, edges) if one is not None)]
 
     @property
     def num_classes(self) -> int:

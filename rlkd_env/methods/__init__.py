@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rlkd_env.methods.detection.fgd import FGD as FGD
     from rlkd_env.methods.detection.fpn import FPN as FPN
     from rlkd_env.methods.detection.icd.method import ICD as ICD
+    from rlkd_env.methods.detection.ld import LD as LD
     from rlkd_env.methods.feature_method import FeatureMethod as FeatureMethod
     from rlkd_env.methods.features.adain import AdaIN as AdaIN
     from rlkd_env.methods.features.at import AT as AT

@@ -101,6 +101,13 @@ class Method(nn.Module, ABC):
             logit_losses = with_equal_gradients(logit_losses, outputs.logits_of_student, self.mean_gradient_norm)
         return {"task": self.task_weight * outputs.task_loss, **logit_losses, **self.feature_losses(outputs)}
 
+    def check_networks(self, student: nn.Module, teacher: nn.Module) -> None:
+        """Check that the method can compare these networks.
+
+        Raises:
+            UsageError: If it cannot.
+        """
+
     def remark(self, num_logits: int) -> str | None:  # noqa: ARG002
         """Return what is worth knowing about the method for networks of so many logits, in words for the user."""
         return None

@@ -41,6 +41,7 @@ METHODS: Registry[type[Method]] = Registry(
         "box": "rlkd_env.methods.detection.box:BoundedBoxes",
         "fpn": "rlkd_env.methods.detection.fpn:FPN",
         "fgd": "rlkd_env.methods.detection.fgd:FGD",
+        "ld": "rlkd_env.methods.detection.ld:LD",
         "icd": "rlkd_env.methods.detection.icd.method:ICD",
     },
     subclass_of("rlkd_env.methods.base:Method"),

@@ -141,6 +141,7 @@ def build_run(
         if config.recipe.batch_size == 1 and source.task == "classification":
             check_batch_of_one(trial, splits.train.take(torch.arange(1)), "student")
         method = create_its_method(trial)
+    method.check_networks(trial, teacher)
     if method.needs_second_view:
         if isinstance(teacher, StoredTeacher):
             raise UsageError(NO_SECOND_VIEW.format(reason="the teacher's logits are stored with the images"))

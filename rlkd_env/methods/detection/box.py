@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rlkd_env.data.splits import TaskName
+from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.methods.base import boxes_of
 from rlkd_env.methods.feature_method import Addition
@@ -20,6 +21,11 @@ def bounded_loss(student: Tensor, teacher: Tensor, targets: Tensor, margin: floa
     """
     own, bound = ((boxes - targets).square().sum(dim=-1) for boxes in (student, teacher))
     return torch.where(own + margin > bound, own, 0.0)
+
+
+def bins_of(detector: nn.Module) -> int:
+    """Return the number of bins of a detector's distributions of edges, or 0 if its head gives numbers."""
+    return int(getattr(detector.get_submodule("roi_heads.box_predictor"), "bins", 0))
 
 
 class BoundedBoxes(Addition):
@@ -51,6 +57,13 @@ class BoundedBoxes(Addition):
     ) -> None:
         super().__init__(task_weight, kd_weight, temperature_squared)
         self.box_weight, self.margin = box_weight, margin
+
+    def check_networks(self, student: nn.Module, teacher: nn.Module) -> None:
+        """Check that both heads give boxes in the same code."""
+        if bool(bins_of(student)) != bool(bins_of(teacher)):
+            raise UsageError(
+                "method 'box' compares boxes in one code: give both detectors an option box_bins, or neither of them"
+            )
 
     def feature_losses(self, outputs: InstanceOutputs) -> dict[str, Tensor]:
         """Return the term ``box`` ``(N,)``, 0 for the background."""

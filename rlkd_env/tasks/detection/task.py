@@ -18,6 +18,7 @@ from rlkd_env.data.boxes import RegionBoxes
 from rlkd_env.data.detection.image_sets import DetectionSet
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
+from rlkd_env.models.detectors.distributions import DistributionPredictor, distribution_focal_loss
 from rlkd_env.models.engine import Engine
 from rlkd_env.models.taps.features import Features
 from rlkd_env.tasks.base import Evaluation, Task
@@ -30,6 +31,8 @@ _MOST_TEACHER_IMAGES = 128
 """The number of images whose proposals determine the std of a teacher's logits; more would only take longer."""
 _POOL = "pool"
 """torchvision's name of the coarsest map, which is the one before it, subsampled."""
+_BINS_WEIGHT = 0.25
+"""Weight of the distribution focal loss beside a head's other loss of boxes, as published (arXiv 2006.04388)."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,13 @@ class _Found:
         logits: ``(n, C + 1)``.
         deltas: ``(n, 4 C + 4)`` boxes of every class relative to the regions.
         pooled: ``(n, D)`` the regions' features.
+        edges: ``(n, 4, bins + 1)`` logits of the bins that edges may lie in, or None if the head gives numbers.
     """
 
     logits: Tensor
     deltas: Tensor
     pooled: Tensor
+    edges: Tensor | None = None
 
     def boxes_of(self, labels: Tensor) -> Tensor:
         """Return the boxes ``(n, 4)`` of one class ``(n,)`` of every region."""
@@ -58,7 +63,7 @@ class Detection(Task):
     The student proposes regions, to which training adds the real boxes, and the heads of both networks classify the
     same P proposals of every image. The student's own loss is torchvision's: cross-entropy and box regression of the
     proposals, objectness and box regression of the anchors. It is distributed over the instances so that their mean is
-    torchvision's sum.
+    torchvision's sum. Where a head gives distributions over bins, the mean over the edges of their own loss is added.
 
     Raises:
         UsageError: If there are no proposals.
@@ -106,7 +111,13 @@ class Detection(Task):
             partner_labels=None if batch.label_share is None else sampled.labels,
             further_loss=further_loss,
             regions=sampled.regions,
-            boxes=RegionBoxes(found.boxes_of(sampled.labels), of_teacher.boxes_of(sampled.labels), sampled.targets),
+            boxes=RegionBoxes(
+                found.boxes_of(sampled.labels),
+                of_teacher.boxes_of(sampled.labels),
+                sampled.targets,
+                found.edges,
+                of_teacher.edges,
+            ),
             **of_features,
         )
 
@@ -190,17 +201,22 @@ class Detection(Task):
         sampled = sample_regions(detector, proposals, boxes, self.instances_per_image, image_size)
         per_image = list(sampled.regions.corners.split(self.instances_per_image))
         found = self._classify(detector, images, maps, per_image)
-        further = _box_loss(found.boxes_of(sampled.labels), sampled)
+        further = _box_loss(found, sampled)
         return sampled, found, further + (0.0 if proposals.loss is None else proposals.loss)
 
     def _classify(self, detector: FasterRCNN, images: Tensor, maps: dict[str, Tensor], corners: list[Tensor]) -> _Found:
         """Ask a detector's head about regions of its maps."""
         head = detector.roi_heads
         regions = head.box_roi_pool(maps, corners, [(images.shape[-2], images.shape[-1])] * len(images))
+        predictor = head.box_predictor
         with self.engine.autocast():
             pooled = head.box_head(regions)
-            logits, deltas = head.box_predictor(pooled)
-        return _Found(logits.float(), deltas.float(), pooled.float())
+            if not isinstance(predictor, DistributionPredictor):
+                logits, deltas = predictor(pooled)
+                return _Found(logits.float(), deltas.float(), pooled.float())
+            logits, edges = predictor.cls_score(pooled), predictor.edges(pooled)
+        edges = edges.float()
+        return _Found(logits.float(), predictor.deltas(edges), pooled.float(), edges)
 
     def _detect(self, detector: FasterRCNN, images: Tensor, maps: dict[str, Tensor]) -> list[Detections]:
         corners = propose(detector, self.engine, images, maps, None).corners
@@ -254,11 +270,14 @@ def _features(maps: dict[str, Tensor], pooled: Tensor) -> Features:
     return Features(tuple(level for name, level in maps.items() if name != _POOL), (), pooled)
 
 
-def _box_loss(own: Tensor, sampled: SampledRegions) -> Tensor:
-    """Return torchvision's box regression loss ``(N,)`` of boxes ``(N, 4)``, 0 for the background."""
-    is_object = sampled.labels > 0
+def _box_loss(found: _Found, sampled: SampledRegions) -> Tensor:
+    """Return torchvision's box regression loss ``(N,)``, 0 for the background; of bins, their loss is added."""
+    own, is_object = found.boxes_of(sampled.labels), sampled.labels > 0
     targets = torch.where(is_object.unsqueeze(-1), sampled.targets, own.detach())  # the background's may be huge
-    return F.smooth_l1_loss(own, targets, beta=1 / 9, reduction="none").sum(dim=-1) * is_object
+    loss = F.smooth_l1_loss(own, targets, beta=1 / 9, reduction="none").sum(dim=-1)
+    if found.edges is not None:
+        loss = loss + _BINS_WEIGHT * distribution_focal_loss(found.edges, targets).mean(dim=-1)
+    return loss * is_object
 
 
 def _mean(metrics: list[tuple[int, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,7 +12,7 @@ from rlkd_env.runs.build import build_run
 from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.run import DistillationRun
 
-CHOICES = [("box", {}), ("fgd", {}), ("fpn", {}), ("fpn", {"normalized": True}), ("icd", {})]
+CHOICES = [("box", {}), ("ld", {}), ("fgd", {}), ("fpn", {}), ("fpn", {"normalized": True}), ("icd", {})]
 FEATURES = ("student_performance", "objectness", "overlap")
 
 
@@ -33,9 +33,12 @@ def detection_run(method: str, options: dict[str, bool]) -> DistillationRun:
         features=FEATURES,
     )
     torch.manual_seed(1)
-    teacher = create_model("fasterrcnn/cnn8", 10, (1, 64, 64), fpn_channels=32)
+    bins = {"box_bins": 8} if "ld" in method.split("+") else {}
+    teacher = create_model("fasterrcnn/cnn8", 10, (1, 64, 64), fpn_channels=32, **bins)
     run = build_run(
-        config, teacher=teacher, student=lambda: create_model("fasterrcnn/cnn4", 10, (1, 64, 64), fpn_channels=16)
+        config,
+        teacher=teacher,
+        student=lambda: create_model("fasterrcnn/cnn4", 10, (1, 64, 64), fpn_channels=16, **bins),
     )
     run.reset(0)
     return run
@@ -61,7 +64,7 @@ def test_every_trained_tensor_moves_and_the_teacher_does_not(method: str, option
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["box", "icd", "kd+fgd+box"])
+@pytest.mark.parametrize("method", ["icd", "kd+fgd+box", "kd+ld"])
 def test_a_restored_run_goes_on_bit_for_bit(method: str) -> None:
     run = detection_run(method, {})
     for _ in range(2):
