@@ -172,4 +172,3 @@ def _tell_exchanges(outcomes: Iterable[Outcome]) -> None:
         parts = dict.fromkeys(part for other in others for part in changed_parts(first, other))
         if parts:
             tell(f"not all runs of {name} were made with the same {' and '.join(parts)}")
-
