@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rlkd_env.methods.features.reviewkd import ReviewKD as ReviewKD
     from rlkd_env.methods.features.srrl import SRRL as SRRL
     from rlkd_env.methods.features.vid import VID as VID
+    from rlkd_env.methods.logits.crld import CRLD as CRLD
     from rlkd_env.methods.logits.cross_entropy import CrossEntropy as CrossEntropy
     from rlkd_env.methods.logits.dist import DIST as DIST
     from rlkd_env.methods.logits.dkd import DKD as DKD, decoupled_divergences as decoupled_divergences

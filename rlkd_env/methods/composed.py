@@ -39,6 +39,7 @@ class Composed(Method):
         super().__init__(task_weight)
         self.names, self.parts = list(parts), nn.ModuleList(parts.values())
         self.uses_temperature = any(part.uses_temperature for part in parts.values())
+        self.needs_second_view = any(part.needs_second_view for part in parts.values())
         if sum(part.create_optimizer() is not None for part in parts.values()) > 1:
             raise UsageError(f"only one method of {'+'.join(parts)} may have an optimiser of its own")
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rlkd_env.data import BatchStream, DataSource, Splits, TaskName, create_source
 from rlkd_env.data.augmentation import check_changes
 from rlkd_env.data.config import USUAL_PROBE
+from rlkd_env.data.images import NO_SECOND_VIEW
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.state import InstanceState
 from rlkd_env.instances.temperature import resolve_range
@@ -140,6 +141,10 @@ def build_run(
         if config.recipe.batch_size == 1 and source.task == "classification":
             check_batch_of_one(trial, splits.train.take(torch.arange(1)), "student")
         method = create_its_method(trial)
+    if method.needs_second_view:
+        if isinstance(teacher, StoredTeacher):
+            raise UsageError(NO_SECOND_VIEW.format(reason="the teacher's logits are stored with the images"))
+        splits.train.in_stronger_views()  # what cannot be is told now
     if before_computing is not None and source.task == "classification" and not isinstance(teacher, StoredTeacher):
         few = torch.arange(min(config.recipe.batch_size, len(splits.train)))
         with seeded(0, device):
@@ -178,6 +183,7 @@ def build_run(
         teacher_cache_bytes=cache_bytes,
         known_logits=known_logits,
         temperatures=environment.temperatures,
+        two_views=method.needs_second_view,
     )
     asked, found = config.data.probe_size, len(run.probe)
     if asked is not None and found < asked:

@@ -55,6 +55,7 @@ class Ingredients:
         temperatures: whether agents choose one temperature for an instance, or one each for teacher and student.
         sampler: chooses the batches in place of a shuffled pass.
         create_policy: returns a fresh policy of the run's own for a seed, which the run's optimiser trains.
+        two_views: whether batches have a second view of every image, which methods that ``needs_second_view`` compare.
 
     Raises:
         UsageError: if a batch is larger than the training set.
@@ -78,6 +79,7 @@ class Ingredients:
     temperatures: Temperatures = "shared"
     sampler: Sampler | None = None
     create_policy: Callable[[int], nn.Module] | None = None
+    two_views: bool = False
 
     def __post_init__(self) -> None:
         self.device = self.splits.train.labels.device
@@ -124,7 +126,8 @@ class Ingredients:
     def create_stream(self, seed: int, share: Share = WHOLE, train: ImageSet | None = None) -> BatchStream:
         """Return the batches of a seed, or a share of each; ``train`` are the same images handed out in another way."""
         recipe, train = self.recipe, self.splits.train if train is None else train
-        return BatchStream(train, recipe.batch_size, seed, self.views, share, recipe.mixing, recipe.class_balanced)
+        drawn = (recipe.batch_size, seed, self.views, share, recipe.mixing, recipe.class_balanced, self.two_views)
+        return BatchStream(train, *drawn)
 
     def create_update(self, seed: int, stream: BatchStream, collective: Collective) -> Update:
         """Create a fresh student and everything that is trained along with it."""
