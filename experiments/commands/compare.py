@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from experiments.compare.analysis import analyze

@@ -84,7 +84,7 @@ def run_validate(config: ValidateConfig) -> int:
             tell_stop("interrupted: nothing has been compared")
             return exit_code(stop)
         again = read_json(distill.folder / SUMMARY_FILE)
-        traces = [_hash_of(folder / TRACE_FILE) for folder in (path.parent, distill.folder)]
+        old_trace, new_trace = (_hash_of(folder / TRACE_FILE) for folder in (path.parent, distill.folder))
     with reading(path):
         changed = changed_parts(recorded.get("fingerprints", {}), again["fingerprints"])
         reasons = why_bits_may_differ(recorded, again)
@@ -93,8 +93,8 @@ def run_validate(config: ValidateConfig) -> int:
         if record is not None:
             settings = config_hash(renamed(record.config))
             checks.append(Check(CONFIG_FILE, recorded["config_hash"], settings, recorded["config_hash"] == settings))
-        if not reasons and None not in traces:
-            checks.append(Check(TRACE_FILE, *traces, traces[0] == traces[1]))
+        if not reasons and None not in (old_trace, new_trace):
+            checks.append(Check(TRACE_FILE, old_trace, new_trace, old_trace == new_trace))
     _print(checks, reasons, config.tolerance)
     if changed:
         print(f"the cause: changed since the recorded run: the {' and the '.join(changed)}")

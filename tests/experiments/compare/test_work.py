@@ -47,7 +47,7 @@ def results(out: Path, memo: Memo | None) -> dict[str, object]:
 def test_a_stop_that_a_library_has_made_another_error_of_ends_the_comparison(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(config: object, memo: Memo | None) -> None:  # noqa: ARG001
+    def interrupted(config: object, memo: Memo | None) -> None:
         signals._told.append(signal.SIGTERM)
         raise ImportError("numpy failed to import")
 
