@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _PER_INSTANCE = (
     "student_logits",
+    "class_logits",
     "teacher_logits",
     "labels",
     "indices",
@@ -41,7 +42,7 @@ class InstanceOutputs:
     everything else that reads ``labels`` sees the class of the image with the larger share.
 
     Attributes:
-        student_logits: ``(N, C)``.
+        student_logits: ``(N, C)``, those that are compared with the teacher's.
         teacher_logits: ``(N, C)``, without gradient.
         labels: ``(N,)`` integer classes.
         progress: share of the run's schedule that is over, in ``[0, 1]``; in a captured update a tensor without
@@ -61,6 +62,8 @@ class InstanceOutputs:
             of boxes), or None.
         auxiliary_loss: ``(N,)`` the weighted cross-entropy of the student's auxiliary logits, with gradient, or None.
         label_smoothing: share of the labels' probability that the task's loss spreads over all classes.
+        class_logits: ``(N, C)`` those that the task's loss is of, with gradient, where the student has another head for
+            what the teacher says, whose logits ``student_logits`` are then; otherwise None.
         regions: which parts of which images the instances are, or None if they are whole images.
     """
 
@@ -82,6 +85,7 @@ class InstanceOutputs:
     label_smoothing: float = 0.0
     epochs: float = math.inf
     regions: Regions | None = None
+    class_logits: Tensor | None = None
 
     def with_student_logits(self, student_logits: Tensor) -> InstanceOutputs:
         """Return the same instances with other student logits ``(N, C)``."""
@@ -158,6 +162,8 @@ class InstanceOutputs:
     @cached_property
     def task_loss(self) -> Tensor:
         """``(N,)`` loss of the student's own task, with gradient: cross-entropy in nats, plus what is beside it."""
+        if self.class_logits is not None:
+            return replace(self, student_logits=self.class_logits, class_logits=None).task_loss
         others = (loss for loss in (self.further_loss, self.auxiliary_loss) if loss is not None)
         return sum(others, start=self._smoothed_class_loss if self.label_smoothing else self._class_loss)
 

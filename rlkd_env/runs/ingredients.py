@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +54,8 @@ class Ingredients:
         teacher_cache_bytes: memory for the teacher's logits on views that come back; 0 keeps none.
         temperatures: whether agents choose one temperature for an instance, or one each for teacher and student.
         sampler: chooses the batches in place of a shuffled pass.
+        student_options: options of :func:`~rlkd_env.models.create_model` that make the student that the method has
+            changed of the one that the settings name.
         create_policy: returns a fresh policy of the run's own for a seed, which the run's optimiser trains.
 
     Raises:
@@ -75,6 +78,7 @@ class Ingredients:
     teacher_cache_bytes: int = 0
     temperatures: Temperatures = "shared"
     sampler: Sampler | None = None
+    student_options: dict[str, Any] = field(default_factory=dict)
     create_policy: Callable[[int], nn.Module] | None = None
 
     def __post_init__(self) -> None:
