@@ -42,10 +42,12 @@ from rlkd_env.utils.files import remove_leftovers, write_json, write_tensors
 from rlkd_env.utils.memo import Memo, NoMemo
 
 _MAIN_SETTINGS = (
-    *("dataset", "method", "epochs", "batch_size", "learning_rate", "reward", "seed", "agent", "around", "rule"),
-    *("calibrator", "discount", "temperature_min", "temperature_max"),
+    *("dataset", "method", "epochs", "batch_size", "learning_rate", "reward", "seed", "agent", "rule"),
+    *("temperature_min", "temperature_max"),
 )
 """Settings that TensorBoard shows of every run, beside those that are not as usual."""
+_OF_AGENTS = ("around", "calibrator", "discount")
+"""Those that it shows of every run with an agent, as without one they mean nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +109,8 @@ class DistillSession:
     def settings(self) -> Settings:
         """What TensorBoard shows of the settings."""
         told, usual = self.config.settings(), type(self.config)().settings()
-        names = {*_MAIN_SETTINGS, *(name for name, value in told.items() if value != usual.get(name))}
+        of_agent = _OF_AGENTS if isinstance(self.choice, AgentChoice) else ()
+        names = {*_MAIN_SETTINGS, *of_agent, *(name for name, value in told.items() if value != usual.get(name))}
         main = {name: told[name] for name in sorted(names) if name in told}
         return Settings(told, {"temperature_from": self.choice.label, "student_name": self.student_name, **main})
 

@@ -57,6 +57,11 @@ class Calibrator(RunHook, ABC):
             raise UsageError(
                 "this calibrator looks at whole images: for region proposals there are uniform and return_decomposition"
             )
+        if self.forwards_images and run.two_views:
+            raise UsageError(
+                "this calibrator looks at one view of an image, and the method compares two: there are uniform and "
+                "return_decomposition"
+            )
         if self.optimizers is not None and run.recipe.optimizer not in self.optimizers:
             raise UsageError(
                 f"this calibrator follows the updates of {', '.join(self.optimizers)}: with {run.recipe.optimizer} "

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from rlkd_env.data.images import MemoryImages
+from rlkd_env.data.images import NO_SECOND_VIEW, MemoryImages
+from rlkd_env.errors import UsageError
 from rlkd_env.utils.seeds import seeded_generator
 
 if TYPE_CHECKING:
@@ -48,6 +49,14 @@ class FeatureImages(MemoryImages):
         if view is None or not self.is_random:
             return values
         return values + self._table[self._drawn(view)[positions]]
+
+    def in_stronger_views(self) -> Self:
+        """Refuse: features cannot be changed as images can.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(NO_SECOND_VIEW.format(reason="images are feature vectors"))
 
     def subset(self, positions: Tensor) -> Self:
         """Return the set of the images at positions ``(m,)``, with their logits."""

@@ -15,12 +15,33 @@ from torch import Tensor
 from rlkd_env.data.augmentation import PLAIN, Preprocessing
 from rlkd_env.data.boxes import Boxes
 from rlkd_env.data.normalization import NORMALIZATIONS, Constants, for_channels
+from rlkd_env.errors import UsageError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 Request = tuple[Tensor, int | None]
 """Positions ``(N,)`` in a set and the seed of their random views, or None for the plain images."""
+
+NO_SECOND_VIEW = (
+    "the method compares two views of every image, and here there is one, as {reason}: choose another method, or mlkd "
+    "with two_views False"
+)
+
+
+def in_stronger_views(
+    preprocessing: Preprocessing, image_shape: tuple[int, ...], is_within_unit: bool
+) -> Preprocessing:
+    """Return a preprocessing whose random views are changed more strongly.
+
+    Raises:
+        UsageError: if there are no such changes for images of this shape, or for their pixels.
+    """
+    if image_shape[0] not in (1, 3):
+        raise UsageError(NO_SECOND_VIEW.format(reason=f"RandAugment is for 1 or 3 channels, not {image_shape[0]}"))
+    if not is_within_unit:
+        raise UsageError(NO_SECOND_VIEW.format(reason="pixels are normalised already"))
+    return replace(preprocessing, changes=preprocessing.changes.stronger)
 
 
 class ImageSet(ABC):
@@ -88,6 +109,16 @@ class ImageSet(ABC):
         """Return the boxes of the images that :meth:`take` returns, or None for classification."""
         return None
 
+    def in_stronger_views(self) -> Self:
+        """Return the set whose random views are changed more strongly, for methods that compare two views.
+
+        The changes are those of :attr:`~rlkd_env.data.augmentation.ImageChanges.stronger`.
+
+        Raises:
+            UsageError: if the set's images cannot be changed so.
+        """
+        raise UsageError(NO_SECOND_VIEW.format(reason=f"{type(self).__name__} makes no other"))
+
     def in_memory(self) -> ImageSet:
         """Return the set with its plain images in memory, for a few that are looked at again and again."""
         return self
@@ -149,6 +180,10 @@ class MemoryImages(ImageSet):
     def to(self, device: torch.device) -> Self:
         """Return the set on another device."""
         return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
+
+    def in_stronger_views(self) -> Self:
+        """Return the set whose random views are changed more strongly; see :meth:`ImageSet.in_stronger_views`."""
+        return replace(self, preprocessing=in_stronger_views(self.preprocessing, self.image_shape, self.is_within_unit))
 
     def joined(self, other: Self) -> Self:
         """Return the set of this set's images and then another's."""

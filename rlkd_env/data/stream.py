@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache, partial
 from typing import Any
@@ -23,6 +23,8 @@ _VIEW = 2
 """Separates the seeds of random views from those of the order, which are made of two numbers."""
 _MIX = 3
 """Separates the seeds of mixes from those of other draws of a step."""
+_SECOND_VIEW = 4
+"""Separates the seeds of second views from those of first ones."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Batch:
         label_share: The shares ``(N,)`` in ``(0, 1]`` of the labels' images in the mix, or None if nothing was mixed.
         boxes: The boxes of the images' objects, or None in classification.
         teacher_logits: The teacher's logits ``(N, C)`` on the images, if it has been asked already, or None.
+        second_images: A second, more strongly changed view ``(N, channels, height, width)`` of the same images, mixed
+            as they are, or None if there is one view.
     """
 
     images: Tensor
@@ -48,6 +52,7 @@ class Batch:
     label_share: Tensor | None = None
     boxes: Boxes | None = None
     teacher_logits: Tensor | None = None
+    second_images: Tensor | None = None
 
     def rows(self, rows: slice) -> Batch:
         """Return the batch of some of the images, in classification."""
@@ -101,13 +106,16 @@ class BatchStream:
         share: The share of every batch to return; the whole batches are the same for all shares.
         mixing: Mixes the images of every batch, with others of the share; None leaves them as they are.
         class_balanced: Whether the images of an epoch are drawn with replacement, every class as often as any other.
+        two_views: Whether every batch has a second view of its images, see
+            :meth:`~rlkd_env.data.ImageSet.in_stronger_views`. What reads ahead does so for each of them.
 
     Attributes:
         batches_per_epoch: The number of batches in a pass over the data.
         order: Returns the positions ``(n,)`` in the order of an epoch, which is cut into batches from the start.
 
     Raises:
-        UsageError: If a batch would be empty or larger than the data, or ``views`` is less than 1.
+        UsageError: If a batch would be empty or larger than the data, ``views`` is less than 1, or there is no second
+            view of these images.
     """
 
     def __init__(
@@ -119,6 +127,7 @@ class BatchStream:
         share: Share = WHOLE,
         mixing: Mixing | None = None,
         class_balanced: bool = False,
+        two_views: bool = False,
     ) -> None:
         if batch_size < 1:
             raise UsageError(f"the batch size must be at least 1, not {batch_size}")
@@ -132,7 +141,8 @@ class BatchStream:
         self.batches_per_epoch = len(data) // batch_size
         order = partial(_balanced, data.labels) if class_balanced else partial(_shuffled, len(data))
         self.order = lru_cache(maxsize=2)(partial(order, data.labels.device, seed))
-        self._ahead: Iterator[Tensor] = iter(())
+        self._second_data = data.in_stronger_views() if two_views else None
+        self._ahead: Iterator[tuple[Tensor, Tensor | None]] = iter(())
         self._next_step = -1
 
     def batch(self, step: int) -> Batch:
@@ -141,11 +151,13 @@ class BatchStream:
             # What is asked for holds a copy that reads nothing ahead. A circle would be found, and the processes in it
             # ended, at some later time: perhaps in a process forked since, which may not end them.
             self._ahead = iter(())
-            self._ahead = self._data.follow(copy.copy(self)._requests(step))
+            self._ahead = copy.copy(self)._following(step)
         self._next_step = step + 1
         indices, view = self.share.of(self.indices(step)), self.view(step)
         boxes = self._data.take_boxes(indices, self.view_seed(view))
-        return self.mixed(Batch(next(self._ahead), self._data.labels[indices], indices, view, boxes=boxes), step)
+        images, second = next(self._ahead)
+        batch = Batch(images, self._data.labels[indices], indices, view, boxes=boxes, second_images=second)
+        return self.mixed(batch, step)
 
     def block(self, first: int, count: int) -> Batch:
         """Return the batches of so many steps of an epoch as one, in classification, as :meth:`batch` gives them."""
@@ -161,12 +173,14 @@ class BatchStream:
         """Return a step's batch with its images mixed, if that is asked for; the class of the larger share is first."""
         if self._mixing is None:
             return batch
-        images, share = self._mixing(batch.images, mixed_seed(self.seed, step, _MIX))
+        seed, second = mixed_seed(self.seed, step, _MIX), batch.second_images
+        images, share = self._mixing(batch.images, seed)
+        second = None if second is None else self._mixing(second, seed)[0]
         labels, partners, indices = batch.labels, batch.labels.roll(1), batch.indices
         if share < 0.5:
             labels, partners, indices, share = partners, labels, indices.roll(1), 1.0 - share
         shares = torch.full(labels.shape, share, device=images.device)
-        return Batch(images, labels, indices, partner_labels=partners, label_share=shares)
+        return Batch(images, labels, indices, partner_labels=partners, label_share=shares, second_images=second)
 
     def indices(self, step: int) -> Tensor:
         """Return the positions ``(N,)`` in the training set of the images of a step's whole batch."""
@@ -186,15 +200,28 @@ class BatchStream:
         indices, view = self.share.of(indices), self.view(step)
         seed = self.view_seed(view, purpose)
         images, boxes = self._data.take(indices, seed), self._data.take_boxes(indices, seed)
-        return Batch(images, self._data.labels[indices], indices, None if purpose else view, boxes=boxes)
+        known, second = (None if purpose else view), None
+        if self._second_data is not None:
+            second = self._second_data.take(indices, self._second_seed(view, purpose))
+        return Batch(images, self._data.labels[indices], indices, known, boxes=boxes, second_images=second)
 
     def view_seed(self, view: int, purpose: int = 0) -> int:
         """Return the seed of the random views with this number."""
         return mixed_seed(self.seed, view, _VIEW, purpose)
 
-    def _requests(self, step: int) -> Iterator[Request]:
+    def _second_seed(self, view: int, purpose: int = 0) -> int:
+        return mixed_seed(self.seed, view, _SECOND_VIEW, purpose)
+
+    def _following(self, step: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Return the images of the steps from one on, and a second view of them if there is one."""
+        images = self._data.follow(self._requests(step, self.view_seed))
+        if self._second_data is None:
+            return zip(images, itertools.repeat(None), strict=False)
+        return zip(images, self._second_data.follow(self._requests(step, self._second_seed)), strict=True)
+
+    def _requests(self, step: int, seed_of: Callable[[int], int]) -> Iterator[Request]:
         for following in itertools.count(step):
-            yield self.share.of(self.indices(following)), self.view_seed(self.view(following))
+            yield self.share.of(self.indices(following)), seed_of(self.view(following))
 
 
 def _shuffled(count: int, device: torch.device, seed: int, epoch: int) -> Tensor:

@@ -22,7 +22,7 @@ from torchvision.transforms.v2 import functional as transforms
 from rlkd_env.data.augmentation import PLAIN, Preprocessing
 from rlkd_env.data.config import DataConfig
 from rlkd_env.data.decoding import as_seen, opened
-from rlkd_env.data.images import ImageSet, MemoryImages, Request
+from rlkd_env.data.images import ImageSet, MemoryImages, Request, in_stronger_views
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.notices import tell
 from rlkd_env.utils.processes import end_with_parent, leave_signals_to_parent, starting_children
@@ -135,6 +135,10 @@ class StreamedImages(ImageSet):
     def is_within_unit(self) -> bool:
         """Whether pixels are known to be from 0 to 1 before they are normalised."""
         return self.reader.is_within_unit
+
+    def in_stronger_views(self) -> Self:
+        """Return the set whose random views are changed more strongly; see :meth:`ImageSet.in_stronger_views`."""
+        return replace(self, preprocessing=in_stronger_views(self.preprocessing, self.image_shape, self.is_within_unit))
 
     def take(self, positions: Tensor, view: int | None = None) -> Tensor:
         """Read images ``(N, channels, height, width)`` in this process."""

@@ -26,8 +26,11 @@ _PER_INSTANCE = (
     "label_share",
     "further_loss",
     "auxiliary_loss",
+    "second_student_logits",
+    "second_teacher_logits",
 )
 _PER_IMAGE = ("images", "student_features", "teacher_features", "regions")
+_OF_FIRST_VIEW = ("class_logits", "further_loss", "auxiliary_loss", "second_student_logits", "second_teacher_logits")
 _SMALLEST_UNIT = 1e-6
 _REGISTER = 16
 _MANY_ROWS = 256
@@ -65,6 +68,9 @@ class InstanceOutputs:
         class_logits: ``(N, C)`` those that the task's loss is of, with gradient, where the student has another head for
             what the teacher says, whose logits ``student_logits`` are then; otherwise None.
         regions: which parts of which images the instances are, or None if they are whole images.
+        second_student_logits: ``(N, C)`` for a second view of the same images, with gradient, or None if there is one
+            view. The task's loss is then the sum of both views'; everything else that is derived is of the first view.
+        second_teacher_logits: ``(N, C)`` likewise, without gradient.
     """
 
     student_logits: Tensor
@@ -86,6 +92,20 @@ class InstanceOutputs:
     epochs: float = math.inf
     regions: Regions | None = None
     class_logits: Tensor | None = None
+    second_student_logits: Tensor | None = None
+    second_teacher_logits: Tensor | None = None
+
+    def second_view(self) -> InstanceOutputs:
+        """Return what the networks say about the second view of the same images, by itself.
+
+        Raises:
+            ValueError: if there is one view alone.
+        """
+        student, teacher = self.second_student_logits, self.second_teacher_logits
+        if student is None or teacher is None:
+            raise ValueError("this method needs outputs for two views of every image: see Batch.second_images")
+        alone: dict[str, Any] = dict.fromkeys((*_PER_IMAGE, *_OF_FIRST_VIEW))
+        return replace(self, student_logits=student, teacher_logits=teacher, **alone)
 
     def with_student_logits(self, student_logits: Tensor) -> InstanceOutputs:
         """Return the same instances with other student logits ``(N, C)``."""
@@ -134,6 +154,12 @@ class InstanceOutputs:
         return replace(chosen, num_runs=len(runs))
 
     @property
+    def logits_of_student(self) -> list[Tensor]:
+        """All logits ``(N, ...)`` of the student that a loss may compare with the teacher's."""
+        second = self.second_student_logits
+        return [self.student_logits] if second is None else [self.student_logits, second]
+
+    @property
     def num_classes(self) -> int:
         """Number of classes C."""
         return self.student_logits.shape[-1]
@@ -164,7 +190,8 @@ class InstanceOutputs:
         """``(N,)`` loss of the student's own task, with gradient: cross-entropy in nats, plus what is beside it."""
         if self.class_logits is not None:
             return replace(self, student_logits=self.class_logits, class_logits=None).task_loss
-        others = (loss for loss in (self.further_loss, self.auxiliary_loss) if loss is not None)
+        second = None if self.second_student_logits is None else self.second_view().task_loss
+        others = (loss for loss in (self.further_loss, self.auxiliary_loss, second) if loss is not None)
         return sum(others, start=self._smoothed_class_loss if self.label_smoothing else self._class_loss)
 
     @cached_property

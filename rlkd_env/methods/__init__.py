@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rlkd_env.methods.features.simkd import SimKD as SimKD
     from rlkd_env.methods.features.srrl import SRRL as SRRL
     from rlkd_env.methods.features.vid import VID as VID
+    from rlkd_env.methods.logits.crld import CRLD as CRLD
     from rlkd_env.methods.logits.cross_entropy import CrossEntropy as CrossEntropy
     from rlkd_env.methods.logits.deit import DeiT as DeiT
     from rlkd_env.methods.logits.dist import DIST as DIST

@@ -78,6 +78,7 @@ class Method(nn.Module, ABC):
         is_addition: Whether the method is KD plus terms of its own, which are all that it adds to a composition.
         is_stochastic: Whether the loss draws from torch's global generator, so that it cannot be captured or stacked.
         waits_for_device: Whether computing the loss waits for the device, so that it cannot be captured.
+        needs_second_view: Whether the method compares two views of every image, the second one more strongly changed.
         gather: Maps values ``(n, ...)`` of this process's share of the batch to those of the whole batch ``(N, ...)``,
             for a memory that must be the same in all processes of a distributed run.
         equal_gradients: Whether the gradient of each instance's temperature-dependent terms with respect to the
@@ -93,6 +94,7 @@ class Method(nn.Module, ABC):
     is_addition = False
     is_stochastic = False
     waits_for_device = False
+    needs_second_view = False
 
     def __init__(self, task_weight: float) -> None:
         super().__init__()
@@ -126,7 +128,7 @@ class Method(nn.Module, ABC):
         """Return all weighted terms ``(N,)`` by name; their sum is the loss of each instance."""
         logit_losses = self.logit_losses(outputs, temperature)
         if self.equal_gradients:
-            logit_losses = with_equal_gradients(logit_losses, outputs.student_logits, self.mean_gradient_norm)
+            logit_losses = with_equal_gradients(logit_losses, outputs.logits_of_student, self.mean_gradient_norm)
         return {"task": self.task_weight * outputs.task_loss, **logit_losses, **self.feature_losses(outputs)}
 
     def remark(self, num_logits: int) -> str | None:  # noqa: ARG002

@@ -32,15 +32,19 @@ class Composed(Method):
         task_weight: The weight of the task's own loss.
 
     Raises:
-        UsageError: If more than one of the methods has an optimiser of its own.
+        UsageError: If more than one of the methods has an optimiser of its own, or one compares two views and another
+            reads two heads.
     """
 
     def __init__(self, parts: Mapping[str, Method], task_weight: float) -> None:
         super().__init__(task_weight)
         self.names, self.parts = list(parts), nn.ModuleList(parts.values())
         self.uses_temperature = any(part.uses_temperature for part in parts.values())
+        self.needs_second_view = any(part.needs_second_view for part in parts.values())
         if sum(part.create_optimizer() is not None for part in parts.values()) > 1:
             raise UsageError(f"only one method of {'+'.join(parts)} may have an optimiser of its own")
+        if self.needs_second_view and any(part.uses_two_heads for part in parts.values()):
+            raise UsageError(f"two heads of the student do not go with two views of an image: part {'+'.join(parts)}")
 
     def logit_losses(self, outputs: InstanceOutputs, temperature: Temperature) -> dict[str, Tensor]:
         """Return the terms ``(N,)`` of all parts that depend on the temperatures."""

@@ -21,6 +21,7 @@ METHODS: Registry[type[Method]] = Registry(
         "cross_entropy": "rlkd_env.methods.logits.cross_entropy:CrossEntropy",
         "dist": "rlkd_env.methods.logits.dist:DIST",
         "mlkd": "rlkd_env.methods.logits.mlkd:MLKD",
+        "crld": "rlkd_env.methods.logits.crld:CRLD",
         "sdd": "rlkd_env.methods.logits.sdd:SDD",
         "deit": "rlkd_env.methods.logits.deit:DeiT",
         "fitnet": "rlkd_env.methods.features.fitnet:FitNet",

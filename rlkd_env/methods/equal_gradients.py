@@ -6,7 +6,7 @@ the direction and the size of an instance's gradient. With equal norms only the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,19 +16,19 @@ _SMALLEST_SHARE = 1e-6
 
 
 def with_equal_gradients(
-    losses: dict[str, Tensor], logits: Tensor, target_of: Callable[[Tensor], Tensor]
+    losses: dict[str, Tensor], logits: Sequence[Tensor], target_of: Callable[[Tensor], Tensor]
 ) -> dict[str, Tensor]:
     """Scale each instance's losses so that the gradient of their sum by its logits has the target norm.
 
-    The values of the losses ``(N,)`` do not change. The extra backward only goes from the losses to the logits
-    ``(N, C)``, so it costs little; without a gradient there it is left out. If a temperature is a function of the
+    The values of the losses ``(N,)`` do not change. The extra backward only goes from the losses to the logits, each
+    ``(N, ...)``, so it costs little; without a gradient there it is left out. If a temperature is a function of the
     logits, its share of the gradient is included. ``target_of`` maps the norms ``(N,)`` to ``(N,)`` or ``(1,)``.
     """
-    if not losses or not logits.requires_grad:
+    if not losses or not logits[0].requires_grad:
         return losses
     total = torch.stack(list(losses.values())).sum()
-    (gradient,) = torch.autograd.grad(total, logits, retain_graph=True)
-    norm = gradient.norm(dim=-1)
+    gradients = torch.autograd.grad(total, logits, retain_graph=True, materialize_grads=True)
+    norm = torch.cat([gradient.flatten(start_dim=1) for gradient in gradients], dim=1).norm(dim=-1)
     scale = scale_to(target_of(norm), norm)
     return {name: loss + (scale - 1.0) * (loss - loss.detach()) for name, loss in losses.items()}
 

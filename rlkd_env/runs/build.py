@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rlkd_env.data import BatchStream, DataSource, Splits, TaskName, create_source
 from rlkd_env.data.augmentation import check_changes
 from rlkd_env.data.config import USUAL_PROBE
+from rlkd_env.data.images import NO_SECOND_VIEW
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.state import InstanceState
 from rlkd_env.instances.temperature import resolve_range
@@ -28,7 +29,7 @@ from rlkd_env.runs.reward import RewardMeter
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.sampling.curriculum import CurriculumSampler
 from rlkd_env.tasks import Task, create_task
-from rlkd_env.training.logits_cache import StoredTeacher
+from rlkd_env.training.logits_cache import KnownLogits, StoredTeacher
 from rlkd_env.utils.memo import Memo, NoMemo
 from rlkd_env.utils.notices import tell
 from rlkd_env.utils.randomness import seeded
@@ -89,8 +90,8 @@ def build_run(
         processes: the processes that share the run, each of which builds it; their devices replace the config's.
         before_computing: called with student and teacher in evaluation mode and a batch of images of a classification,
             before anything is computed that results depend on, such as to choose the number of threads.
-        memo: keeps data, teacher and the deviation of its logits for the next run of the same settings; only for data
-            and teachers that the config alone names.
+        memo: keeps data, teacher, the deviation of its logits, and its logits on views that come back, for the next
+            run of the same settings; only for data and teachers that the config alone names.
 
     Raises:
         UsageError: if a setting is invalid; nothing has been written then but, perhaps, a cached teacher.
@@ -145,6 +146,10 @@ def build_run(
             create_student = partial(changed_student, create_student, change)
             trial = create_student().to(device)
         method = create_its_method(trial)
+    if method.needs_second_view:
+        if isinstance(teacher, StoredTeacher):
+            raise UsageError(NO_SECOND_VIEW.format(reason="the teacher's logits are stored with the images"))
+        splits.train.in_stronger_views()  # what cannot be is told now
     if before_computing is not None and source.task == "classification" and not isinstance(teacher, StoredTeacher):
         few = torch.arange(min(config.recipe.batch_size, len(splits.train)))
         with seeded(0, device):
@@ -160,6 +165,10 @@ def build_run(
     deviation = memo.keep(
         ("deviation", of_data, *teacher_settings(config), *computed),
         partial(_deviation, teacher, splits, task, config, is_given),
+    )
+    cache_bytes = config.batches.teacher_cache_mib * 2**20
+    known_logits = memo.keep(
+        ("logits", of_data, *teacher_settings(config), *computed, cache_bytes), partial(KnownLogits, cache_bytes)
     )
     bounds = (environment.temperature_min, environment.temperature_max)
     run_class = partial(DistributedRun, processes=processes) if processes else DistillationRun
@@ -178,8 +187,10 @@ def build_run(
         divergence_penalty=environment.divergence_penalty,
         teacher_deviation=deviation,
         views=config.batches.views,
-        teacher_cache_bytes=config.batches.teacher_cache_mib * 2**20,
+        teacher_cache_bytes=cache_bytes,
+        known_logits=known_logits,
         temperatures=environment.temperatures,
+        two_views=method.needs_second_view,
     )
     asked, found = config.data.probe_size, len(run.probe)
     if asked is not None and found < asked:

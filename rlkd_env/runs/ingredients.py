@@ -22,7 +22,7 @@ from rlkd_env.training.batches_ahead import BatchesAhead
 from rlkd_env.training.captured_evaluation import CapturedEvaluation
 from rlkd_env.training.captured_update import CapturedUpdate
 from rlkd_env.training.collective import Collective
-from rlkd_env.training.logits_cache import StoredLogits, StoredTeacher, TeacherCache
+from rlkd_env.training.logits_cache import KnownLogits, StoredLogits, StoredTeacher, TeacherCache
 from rlkd_env.training.recipe import Recipe
 from rlkd_env.training.update import TeacherForward, Update
 from rlkd_env.utils.choices import Temperatures
@@ -52,11 +52,13 @@ class Ingredients:
         teacher_deviation: mean std of the teacher's logits, the unit of relative temperatures.
         views: number of random views of every image, shown in turn; None shows new ones in every epoch.
         teacher_cache_bytes: memory for the teacher's logits on views that come back; 0 keeps none.
+        known_logits: those that other runs with this teacher, these images and this engine share; None shares none.
         temperatures: whether agents choose one temperature for an instance, or one each for teacher and student.
         sampler: chooses the batches in place of a shuffled pass.
         student_options: options of :func:`~rlkd_env.models.create_model` that make the student that the method has
             changed of the one that the settings name.
         create_policy: returns a fresh policy of the run's own for a seed, which the run's optimiser trains.
+        two_views: whether batches have a second view of every image, which methods that ``needs_second_view`` compare.
 
     Raises:
         UsageError: if a batch is larger than the training set.
@@ -76,10 +78,12 @@ class Ingredients:
     teacher_deviation: float = 1.0
     views: int | None = None
     teacher_cache_bytes: int = 0
+    known_logits: KnownLogits | None = None
     temperatures: Temperatures = "shared"
     sampler: Sampler | None = None
     student_options: dict[str, Any] = field(default_factory=dict)
     create_policy: Callable[[int], nn.Module] | None = None
+    two_views: bool = False
 
     def __post_init__(self) -> None:
         self.device = self.splits.train.labels.device
@@ -126,7 +130,8 @@ class Ingredients:
     def create_stream(self, seed: int, share: Share = WHOLE, train: ImageSet | None = None) -> BatchStream:
         """Return the batches of a seed, or a share of each; ``train`` are the same images handed out in another way."""
         recipe, train = self.recipe, self.splits.train if train is None else train
-        return BatchStream(train, recipe.batch_size, seed, self.views, share, recipe.mixing, recipe.class_balanced)
+        drawn = (recipe.batch_size, seed, self.views, share, recipe.mixing, recipe.class_balanced, self.two_views)
+        return BatchStream(train, *drawn)
 
     def create_update(self, seed: int, stream: BatchStream, collective: Collective) -> Update:
         """Create a fresh student and everything that is trained along with it."""
@@ -171,5 +176,7 @@ class Ingredients:
         if not self.task.follows_logits or views is None or views >= self.recipe.epochs or self.recipe.mixing:
             return None
         size = views * len(train) * self.splits.num_classes * 4
-        fits = size <= self.teacher_cache_bytes
-        return TeacherCache(self.task.engine, self.frozen_teacher, train, stream) if fits else None
+        if size > self.teacher_cache_bytes:
+            return None
+        known = self.known_logits or KnownLogits(self.teacher_cache_bytes)
+        return TeacherCache(self.task.engine, self.frozen_teacher, train, stream, known)

@@ -152,7 +152,17 @@ def _mix(stream: BatchStream, step: int, uncertain: Tensor, confident: Tensor, s
     share = stream.share.of(torch.where(is_swapped, 1.0 - share, share))
     weight = share.view(-1, 1, 1, 1)
     images = weight * larger.images + (1.0 - weight) * smaller.images
-    boxes = None
+    second = boxes = None
+    if larger.second_images is not None and smaller.second_images is not None:
+        second = weight * larger.second_images + (1.0 - weight) * smaller.second_images
     if larger.boxes is not None and smaller.boxes is not None:
         boxes = larger.boxes.joined(smaller.boxes.of_those(share < 1.0))
-    return Batch(images, larger.labels, larger.indices, partner_labels=smaller.labels, label_share=share, boxes=boxes)
+    return Batch(
+        images,
+        larger.labels,
+        larger.indices,
+        partner_labels=smaller.labels,
+        label_share=share,
+        boxes=boxes,
+        second_images=second,
+    )

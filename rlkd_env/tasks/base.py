@@ -59,6 +59,8 @@ class Task(ABC):
     ) -> InstanceOutputs:
         """Forward a batch through both networks, once each, the teacher in evaluation mode and without gradients.
 
+        If the batch has a second view of its images, that is forwarded after the first.
+
         With features, the outputs hold images and features too. If the teacher's logits ``(N, C)`` are known already,
         it is not forwarded.
         """

@@ -69,6 +69,8 @@ class Classification(Task):
         if heads is not None:
             of_features["class_logits"] = heads.of_class_token.to(student_logits.dtype)
             student_logits = heads.of_distillation_token.to(student_logits.dtype)
+        if batch.second_images is not None:
+            of_features |= self._second_view(student, teacher, batch.second_images)
         if hook is not None:
             of_features["auxiliary_loss"] = self._auxiliary_loss(hook, batch)
         return InstanceOutputs(
@@ -81,6 +83,16 @@ class Classification(Task):
             label_smoothing=self.label_smoothing,
             **of_features,
         )
+
+    def _second_view(self, student: nn.Module, teacher: nn.Module, images: Tensor) -> dict[str, Tensor]:
+        """Forward a second view of the same images by itself, so that batch norms see either view alone."""
+        images = self.engine.images(images)
+        with torch.no_grad():
+            teacher_logits = self.engine.forward(teacher, images)
+        return {
+            "second_student_logits": self.engine.forward(student, images),
+            "second_teacher_logits": teacher_logits,
+        }
 
     def training_loss(self, network: nn.Module, batch: Batch) -> Tensor:
         """Return the mean cross-entropy in nats."""

@@ -13,17 +13,49 @@ from rlkd_env.utils.randomness import seeded
 _CHUNK = 256
 
 
+class KnownLogits:
+    """A teacher's logits ``(n, C)`` on views of the same images, for the next runs of a process that show these views.
+
+    Args:
+        size: The most memory that they take, in bytes; the oldest views go first.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._by_seed: dict[int, Tensor] = {}
+
+    def get(self, seed: int) -> Tensor | None:
+        """Return the logits on the view of a seed if they are known."""
+        return self._by_seed.get(seed)
+
+    def add(self, seed: int, logits: Tensor) -> None:
+        """Keep the logits on the view of a seed."""
+        self._by_seed[seed] = logits
+        while sum(kept.nbytes for kept in self._by_seed.values()) > self._size:
+            del self._by_seed[next(iter(self._by_seed))]
+
+
 class TeacherCache:
     """Keeps a teacher's logits ``(n, C)`` of every view, which are computed when the view is first shown.
 
     They follow from teacher and data alone, so a run's snapshots need not hold them.
+
+    Args:
+        engine: How the teacher is computed.
+        teacher: The teacher, frozen.
+        data: The training images.
+        stream: The batches, whose views these are.
+        known: What runs before this one with the same teacher and images have computed, and those after it will find.
     """
 
-    def __init__(self, engine: Engine, teacher: nn.Module, data: ImageSet, stream: BatchStream) -> None:
+    def __init__(
+        self, engine: Engine, teacher: nn.Module, data: ImageSet, stream: BatchStream, known: KnownLogits
+    ) -> None:
         self._engine = engine
         self._teacher = teacher
         self._data = data
         self._stream = stream
+        self._known = known
         self._logits: dict[int, Tensor] = {}
 
     def logits(self, batch: Batch) -> Tensor | None:
@@ -32,7 +64,9 @@ class TeacherCache:
             return None
         seed = self._stream.view_seed(batch.view) if self._data.is_random else 0
         if seed not in self._logits:
-            self._logits[seed] = self._forward(seed)
+            known = self._known.get(seed)
+            self._logits[seed] = self._forward(seed) if known is None else known
+            self._known.add(seed, self._logits[seed])
         return self._logits[seed][batch.indices]
 
     @torch.no_grad()

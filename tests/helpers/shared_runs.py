@@ -39,6 +39,7 @@ CASES: dict[str, dict[str, Any]] = {
     "reward from the batch": {"student": "digits_cnn", "reward": "train_progress", "batch_size": 50},
     "parts of the probe": {"student": "mlp12", "reward": "probe_turns", "batch_size": 16},
     "batch norm": {"student": "cnn4", "reward": "probe_accuracy"},
+    "two views": {"student": "cnn4", "method": "crld"},
     "trained method": {"student": "digits_cnn", "method": "vid"},
     "sequence": {"student": "mlp12", "sequence_phases": 3},
     "exploration": {"student": "mlp12"},

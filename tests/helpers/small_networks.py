@@ -56,17 +56,22 @@ def small_networks(method: str = "kd") -> dict[str, Any]:
     return {"teacher": frozen_teacher(), "student": student}
 
 
-def real_outputs(n: int, student: nn.Module, teacher: nn.Module, dtype: torch.dtype = torch.float32) -> InstanceOutputs:
-    """Outputs of two networks on random images, with gradients to the student's weights."""
+def real_outputs(
+    n: int, student: nn.Module, teacher: nn.Module, dtype: torch.dtype = torch.float32, two_views: bool = False
+) -> InstanceOutputs:
+    """Outputs of two networks on random images, with gradients to the student's weights; a second view is mirrored."""
     generator = torch.Generator().manual_seed(n)
     images = torch.randn(n, 1, 8, 8, generator=generator, dtype=torch.float64).to(dtype)
     with torch.no_grad():
         teacher_logits, teacher_features = forward_with_features(teacher, images)
     student_logits, student_features = forward_with_features(student, images)
+    mirrored = images.flip(-1)
+    second = {"second_student_logits": student(mirrored), "second_teacher_logits": teacher(mirrored).detach()}
     return InstanceOutputs(
         student_logits,
         teacher_logits,
         torch.randint(10, (n,), generator=generator),
+        **(second if two_views else {}),
         indices=torch.arange(n),
         images=images,
         student_features=student_features,

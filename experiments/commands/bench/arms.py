@@ -182,7 +182,7 @@ class _Learner:
         env = TemperatureAction(self._slots, scale)
         self._calibrated = None if calibrator == "uniform" else CalibratedReward(env, calibrator)
         self._action_map, self._acts_by_samples = env.action_map, acts_by_samples
-        options: dict[str, Any] = {"seed": 0, **bench.config.agent.agent_options}
+        options: dict[str, Any] = {"seed": 0, "calibrator": calibrator, **bench.config.agent.agent_options}
         self._agent: BaseAlgorithm = make_agent(_learner(bench.config), self._calibrated or env, **options)
         self.unit = int(getattr(self._agent, "n_steps", _UNIT))
         self._updates = 0

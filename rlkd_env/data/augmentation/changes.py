@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,9 @@ from rlkd_env.utils.choices import AutoAugment
 
 if TYPE_CHECKING:
     from rlkd_env.data.config import DataConfig
+
+_ERASED_IN_SECOND_VIEWS = 0.5
+"""Probability; the mean area is then about that of FixMatch's Cutout, whose side is up to half of the image's."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,11 @@ class ImageChanges:
     def are_made(self) -> bool:
         """Whether there are any."""
         return self.auto_augment != "none" or self.random_erase > 0
+
+    @property
+    def stronger(self) -> ImageChanges:
+        """The changes of a second view: RandAugment's, and a rectangle erased in half of the images or more."""
+        return replace(self, auto_augment="randaugment", random_erase=max(self.random_erase, _ERASED_IN_SECOND_VIEWS))
 
     def __call__(self, image: Tensor, mean: tuple[float, ...] = ()) -> Tensor:
         """Change one image ``(channels, height, width)``, drawing from torch's generator.

@@ -74,6 +74,8 @@ def _why_not_method(method: Method, template: DistillationRun) -> str | None:
         return f"the method {type(method).__name__} reads two heads of the student"
     if method.uses_features or list(method.state_dict()):
         return f"the method {type(method).__name__} compares features or has weights or a memory of its own"
+    if method.needs_second_view:
+        return f"the method {type(method).__name__} compares two views of an image"
     if method.is_stochastic or type(method).after_update is not Method.after_update:
         return f"the method {type(method).__name__} draws random numbers or remembers instances"
     whole, half = (_losses(method, template, count) for count in (8, 4))

@@ -61,7 +61,7 @@ def distill(data: Path, teacher: Path) -> Distill:
     "method", [name for name, kind in METHODS.items() if "classification" in kind.tasks and name != "cross_entropy"]
 )
 def test_every_method_distils_with_an_agent(method: str, distill: Distill, tmp_path: Path) -> None:
-    chosen = {"crd": ("negatives", "64"), "mlkd": ("kd_weight", "0.02")}  # for four classes its terms are large
+    chosen = {"crd": ("negatives", "64"), "mlkd": ("kd_weight", "0.01")}  # for four classes its terms are large
     options = ["--method-options", *chosen[method]] if method in chosen else []
     if METHODS[method].uses_two_heads:
         options += ["--student", "deit64_patch2", "--epochs", "6", "--optimizer", "adam", "--learning-rate", "0.001"]

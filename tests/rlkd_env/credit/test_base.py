@@ -13,6 +13,7 @@ from watching import watch
 from rlkd_env.credit.base import Calibrator
 from rlkd_env.credit.create import CALIBRATORS
 from rlkd_env.envs.vector_env import KDVectorEnv
+from rlkd_env.errors import UsageError
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.runs.hooks import RunHook
 from rlkd_env.runs.run import DistillationRun
@@ -46,6 +47,17 @@ def test_looking_at_an_update_does_not_change_it(make_run: MakeRun, name: str) -
 
     for one, other in zip(final(False).values(), final(True).values(), strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name", WATCHING)
+def test_what_looks_at_one_view_is_refused_where_a_method_compares_two(make_run: MakeRun, name: str) -> None:
+    run = make_run(method="crld")
+    run.reset(0)
+    if not CALIBRATORS[name].forwards_images:
+        assert CALIBRATORS[name](run).credit is None
+        return
+    with pytest.raises(UsageError, match="one view of an image, and the method compares two: there are uniform and"):
+        CALIBRATORS[name](run)
 
 
 def test_a_paused_watch_sees_nothing_and_goes_on_ahead_of_other_hooks() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import pytest
 import torch
 import torch.nn.functional as F
+from random_logits import two_views
 
 from rlkd_env.instances.outputs import InstanceOutputs, log_softmax
 
@@ -26,6 +27,23 @@ def test_whoever_asks_for_the_cross_entropy_first_leaves_the_loss_its_gradient()
     with torch.no_grad():
         assert not outputs.student_cross_entropy.requires_grad
     assert outputs.task_loss.requires_grad
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_the_tasks_loss_is_that_of_both_views_and_all_else_of_the_first(smoothing: float) -> None:
+    outputs = replace(two_views(6, 4), label_smoothing=smoothing)
+    first = replace(outputs, second_student_logits=None, second_teacher_logits=None)
+    second = outputs.second_view()
+    labels = outputs.labels
+    for view, logits in ((first, outputs.student_logits), (second, outputs.second_student_logits)):
+        expected = F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
+        torch.testing.assert_close(view.task_loss, expected)
+    torch.testing.assert_close(outputs.task_loss, first.task_loss + second.task_loss)
+    assert torch.equal(outputs.student_cross_entropy, first.student_cross_entropy)
+    assert torch.equal(second.teacher_logits, outputs.second_teacher_logits)
+    assert second.second_student_logits is None
+    halved = outputs.map(lambda values: values[:3])
+    torch.testing.assert_close(halved.task_loss, outputs.task_loss[:3])
 
 
 def mixed_outputs(first: int) -> InstanceOutputs:

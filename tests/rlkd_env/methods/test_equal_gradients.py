@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from random_logits import two_views
 from torch import Tensor
 
 from agents.rules.create import create_rule
@@ -92,6 +93,21 @@ def test_what_a_rule_adds_by_its_own_gradient_is_part_of_the_norm(name: str) -> 
     plain, equal = (gradients(method, outputs, create_rule(name)(outputs), equal) for equal in (False, True))
     torch.testing.assert_close(equal.norm(dim=-1), plain.norm(dim=-1).mean().expand(COUNT))
     torch.testing.assert_close(cosine(plain, equal), torch.ones(COUNT, dtype=torch.float64))
+
+
+def test_the_norm_is_over_the_logits_of_both_views() -> None:
+    method = create_method("crld", within_threshold=0.0, across_threshold=0.0)
+    outputs = two_views(COUNT, CLASSES)
+    logits = [values.requires_grad_(True) for values in outputs.logits_of_student]
+    found = []
+    for equal in (False, True):
+        method.equal_gradients = equal
+        losses = method(outputs, temperatures())
+        del losses["task"]
+        found.append(torch.cat(torch.autograd.grad(sum(losses.values()).sum(), logits), dim=1))
+    plain, equal_norms = (gradient.norm(dim=-1) for gradient in found)
+    torch.testing.assert_close(equal_norms, plain.mean().expand(COUNT))
+    torch.testing.assert_close(cosine(*found), torch.ones(COUNT, dtype=torch.float64))
 
 
 def test_without_distillation_there_is_nothing_to_equalise() -> None:

@@ -147,8 +147,8 @@ def test_equal_temperatures_reproduce_the_loss_of_one_temperature(name: str) -> 
 @pytest.mark.parametrize("name", [*ALONE, *ADDITIONS])
 def test_extreme_logits_give_no_nan(name: str) -> None:
     student, teacher = networks_for(name)
-    outputs = real_outputs(4, student, teacher)
     method = create_method(name, pair_of(student, teacher), **OPTIONS.get(name, {}))
+    outputs = real_outputs(4, student, teacher, two_views=method.needs_second_view)
     logits = (1e4 * outputs.student_logits.detach().sign()).requires_grad_(True)
     outputs = replace(outputs, student_logits=logits, teacher_logits=-logits.detach())
     parts = method(outputs, at_temperature(4, 0.5))

@@ -115,6 +115,9 @@ def test_what_needs_more_than_logits_is_told(folder: Path) -> None:
     config = RunConfig.from_keywords(dataset="arrays", student="mlp16", method="pkt")
     with pytest.raises(UsageError, match="only the teacher's logits come with"):
         build_run(config, source(folder))
+    config = RunConfig.from_keywords(dataset="arrays", student="mlp16", method="mlkd")
+    with pytest.raises(UsageError, match="here there is one, as the teacher's logits are stored with the images"):
+        build_run(config, source(folder))
     with pytest.raises(UsageError, match="stored with the training images"):
         StoredTeacher()(torch.zeros(1, 1, 1, 20))
 

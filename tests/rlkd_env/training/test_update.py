@@ -207,3 +207,25 @@ def test_a_state_with_an_average_needs_a_run_with_one(make_run: MakeRun) -> None
     plain.reset(0)
     with pytest.raises(UsageError, match="needs a run with --ema-decay"):
         averaged.load_state_dict(plain.state_dict())
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_both_views_are_forwarded_one_after_the_other(make_run: MakeRun, cached: bool) -> None:
+    """Batch norms see each view by itself, and kept logits of the teacher are those of the first view alone."""
+    views = {"views": 1, "teacher_cache_mib": 64} if cached else {"teacher_cache_mib": 0}
+    run = make_run(small_networks(), method="crld", precision="float32", memory_format="contiguous", **views)
+    run.reset(0)
+    outputs, batch, student = run.outputs, run.batch, run.create_student()
+    student.load_state_dict(run.student.state_dict())
+    student.train()
+    assert int(run.student.stages[0][1].num_batches_tracked) == 2
+    for images, student_logits, teacher_logits in (
+        (batch.images, outputs.student_logits, outputs.teacher_logits),
+        (batch.second_images, outputs.second_student_logits, outputs.second_teacher_logits),
+    ):
+        torch.testing.assert_close(student_logits, student(images))
+        torch.testing.assert_close(teacher_logits, run.teacher(images), rtol=1e-4, atol=1e-5)
+    assert (run.update.teacher.cache is not None) == cached
+    assert run.update.teacher.cache is None or torch.equal(
+        run.update.teacher.cache.logits(batch), outputs.teacher_logits
+    )

@@ -69,6 +69,8 @@ def test_changes_of_pixels_that_are_normalised_already_are_refused() -> None:
         create_source(config).splits()
     erased = create_source(DataConfig(dataset="normalised_images:make", random_erase=0.5, workers=0)).splits()
     assert erased.train.is_random
+    with pytest.raises(UsageError, match="two views of every image, and here there is one, as pixels are normalised"):
+        erased.train.in_stronger_views()
 
 
 def test_what_a_data_set_does_not_do_is_told(tmp_path: Path) -> None:

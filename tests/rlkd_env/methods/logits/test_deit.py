@@ -119,6 +119,11 @@ def test_joined_with_others_it_has_their_terms_too() -> None:
     assert {"loss_task", "loss_hard", "loss_tckd", "loss_nckd"} <= run.step(at_temperature(64)).metrics.keys()
 
 
+def test_two_views_are_not_joined_with_two_heads() -> None:
+    with pytest.raises(UsageError, match="two heads of the student do not go with two views"):
+        create_method("deit+mlkd")
+
+
 def test_several_students_take_turns() -> None:
     run = digits_run("deit")
     with pytest.raises(UsageError, match="DeiT reads two heads"):

@@ -101,6 +101,7 @@ def test_students_that_cannot_be_stacked_are_refused_and_run_otherwise(
     [
         ({"method": "crd"}, "CRD compares features"),
         ({"student": "digits_cnn", "memory_format": "contiguous", "method": "sp"}, "SP compares features"),
+        ({"method": "crld"}, "CRLD compares two views of an image"),
         ({"sequence_phases": 3}, "curriculum"),
     ],
 )
