@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from experiments.compare.analysis import analyze
@@ -16,7 +15,7 @@ from experiments.compare.plan import Plan, PlannedRun, check_folders, make_plan
 from experiments.compare.rows import COMPARISON_FILE, COMPARISON_VERSION, CSV_FILE, Row, row_of, write_csv
 from experiments.compare.table import print_over_tasks, print_tables
 from experiments.compare.together import as_units
-from experiments.compare.work import Outcome, new_memo
+from experiments.compare.work import Outcome, check_not_stopped, new_memo
 from experiments.config import CompareConfig
 from experiments.config.choice import AgentChoice
 from experiments.next_command import tell_next
@@ -66,8 +65,8 @@ def _check_arms(plan: Plan) -> None:
                 raise UsageError(f"the data of task {run.task} have no test images")
         except UsageError as error:
             raise UsageError(f"arm {run.arm} on task {run.task}: {error}") from None
-        except Exception:  # of a user's own part, or for want of memory; the run will tell, and the others go on
-            continue
+        except Exception as error:  # of a user's own part, or for want of memory; the run will tell, others go on
+            check_not_stopped(error)
 
 
 def _compare(config: CompareConfig, plan: Plan) -> int:
@@ -140,6 +139,7 @@ def _rows(plan: Plan, outcomes: dict[str, Outcome]) -> list[Row]:
 def _write(config: CompareConfig, plan: Plan, outcomes: dict[str, Outcome]) -> tuple[list[Row], dict[str, Any]]:
     """Write both files, of what is finished; return the lines and the statistics."""
     rows = _rows(plan, outcomes)
+    folders = {(run.task, run.arm, run.seed): run.config.folder.relative_to(config.folder) for run in plan.runs}
     finished = {(row.task, row.arm) for row in rows}
     tasks = [task for task in plan.tasks if (task, plan.baseline) in finished]
     statistics = analyze(rows, {task: plan.tasks[task].fixed_arms() for task in tasks}, plan.baseline)
@@ -150,7 +150,7 @@ def _write(config: CompareConfig, plan: Plan, outcomes: dict[str, Outcome]) -> t
         "arms": plan.arms,
         "baseline": plan.baseline,
         "planned_runs": len(plan.runs),
-        "runs": [asdict(row) | {"folder": _folder(plan, row, config.folder)} for row in rows],
+        "runs": [asdict(row) | {"folder": folders[row.task, row.arm, row.seed].as_posix()} for row in rows],
         "statistics": statistics,
         "over_tasks": analyze_over_tasks(statistics),
         "versions": versions(),
@@ -171,8 +171,3 @@ def _tell_exchanges(outcomes: Iterable[Outcome]) -> None:
         parts = dict.fromkeys(part for other in others for part in changed_parts(first, other))
         if parts:
             tell(f"not all runs of {name} were made with the same {' and '.join(parts)}")
-
-
-def _folder(plan: Plan, row: Row, folder: Path) -> str:
-    run = next(run for run in plan.runs_of(row.task, row.arm) if run.seed == row.seed)
-    return run.config.folder.relative_to(folder).as_posix()

@@ -17,7 +17,7 @@ from scipy import stats
 
 from experiments.config import CreditConfig
 from experiments.next_command import distill_words, tell_next
-from experiments.session.folder import CREDIT_FILE, check_measurement
+from experiments.session.folder import CREDIT_FILE, check_measurement, measuring
 from rlkd_env.credit.base import Calibrator
 from rlkd_env.credit.create import CALIBRATORS
 from rlkd_env.credit.return_decomposition import ReturnDecomposition
@@ -42,16 +42,25 @@ def run_credit(config: CreditConfig) -> int:
     folder = Path(config.out)
     check_measurement(folder / CREDIT_FILE, config.overwrite)
     run = build_run(config.run)
+    with measuring(folder / CREDIT_FILE, config.overwrite):
+        quality = _measure_all(run, config, names, folder)
+    _print_table(quality, folder)
+    best = max(names, key=lambda name: quality[name]["pearson"] or -1.0)
+    tell_next(*distill_words(config.run.as_keywords(), agent="ppo", calibrator=best))
+    return 0
+
+
+def _measure_all(
+    run: DistillationRun, config: CreditConfig, names: list[str], folder: Path
+) -> dict[str, dict[str, Any]]:
+    """Measure how good and how dear every calibrator is, and write both files."""
     samples = _measure(run, config)
     costs = {name: _cost_ratio(run, name, config.seed) for name in (*names, "counterfactual")}
     quality = {name: {**_correlations(samples, name), **costs[name]} for name in names}
     quality["counterfactual"] = {"pearson": 1.0, "spearman": 1.0, **costs["counterfactual"]}
     write_json(folder / CREDIT_FILE, quality)
     _draw(samples, names, folder / SCATTER_FILE)
-    _print_table(quality, folder)
-    best = max(names, key=lambda name: quality[name]["pearson"] or -1.0)
-    tell_next(*distill_words(config.run.as_keywords(), agent="ppo", calibrator=best))
-    return 0
+    return quality
 
 
 def _measure(run: DistillationRun, config: CreditConfig) -> list[dict[str, np.ndarray]]:

@@ -42,12 +42,15 @@ def run_export(config: ExportConfig) -> int:
     if is_detector and config.format != "state-dict":
         raise UsageError("detectors can be exported as --format state-dict alone")
     out = folder / EXPORT_FOLDER if config.out == "auto" else expanded(config.out)
+    if config.out == "auto" and out.is_symlink():
+        raise UsageError(f"{out} is a link, which is not followed: --out says where the student goes")
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file, not a folder")
     name, _, encode = _FORMATS[config.format]
     if os.path.lexists(out / name) and not config.overwrite:
         raise UsageError(f"{out} holds {name} already: add --overwrite to replace it")
-    content, again = encode(student, torch.rand(3, *shape))
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of what PyTorch itself calls
+        content, again = encode(student, torch.rand(3, *shape))
     told = "" if is_detector else f", whose logits differ by {_difference(student, again, shape):.1e}"
     with reading(folder / SUMMARY_FILE):
         card = partial(model_card, summary, shape, licence=config.licence)

@@ -20,7 +20,7 @@ from scipy import stats
 from agents.rules.simple import FixedTemperature
 from experiments.config import CreditConfig
 from experiments.next_command import distill_words, tell_next
-from experiments.session.folder import check_measurement
+from experiments.session.folder import check_measurement, measuring
 from experiments.session.provenance import processor, versions
 from rlkd_env.data import ImageSet
 from rlkd_env.data.images import MemoryImages
@@ -50,6 +50,12 @@ def run_rewards(config: CreditConfig) -> int:
     check_measurement(folder / REWARDS_FILE, config.overwrite)
     run = build_run(config.run)
     run.reward = RewardMeter("train_progress")  # which is free: the others are measured beside it
+    with measuring(folder / REWARDS_FILE, config.overwrite):
+        return _measure_rewards(run, config, folder)
+
+
+def _measure_rewards(run: DistillationRun, config: CreditConfig, folder: Path) -> int:
+    """Measure, write both files and print what is found."""
     held_out = _held_out_images(run)
     watched = [_follow(run, held_out, config, seed) for seed in range(config.seed, config.seed + config.runs)]
     names = [name for name in watched[0][0][0] if name != TRUTH]

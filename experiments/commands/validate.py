@@ -14,12 +14,15 @@ from rich.table import Table
 
 from experiments.config import DistillConfig, ValidateConfig, config_hash
 from experiments.next_command import tell_next
+from experiments.report.run.loading import RunRecord
 from experiments.session.checkpoints import RunInterrupted
 from experiments.session.folder import (
     BEST_STUDENT_FILE,
+    CONFIG_FILE,
     LAST_STUDENT_FILE,
     STUDENT_FILE,
     SUMMARY_FILE,
+    TRACE_FILE,
     Summary,
     check_folder,
 )
@@ -31,7 +34,7 @@ from rlkd_env.errors import UsageError
 from rlkd_env.models.engine import select_device
 from rlkd_env.runs.fingerprints import NAMES, changed_parts
 from rlkd_env.utils.files import read_json, read_tensors, reading, tensors_hash
-from rlkd_env.utils.options import Threads, read_value
+from rlkd_env.utils.options import Threads, read_value, renamed
 
 _SURROUNDINGS = ("device", "processor", "threads", "processes", "versions")  # what a run's rounding follows from
 _OF_BITS = ("student_epoch", "student_best_epoch", "mean_temperature", "population")
@@ -64,6 +67,9 @@ def run_validate(config: ValidateConfig) -> int:
             f"the run of {path} was made in Python with objects ({', '.join(recorded['objects'])}), which a summary "
             "does not hold: make it again there"
         )
+    record = (
+        RunRecord.read(path.parent) if (path.parent / CONFIG_FILE).exists() else None
+    )  # which tells what is damaged
     with ExitStack() as stack:
         out = config.out or stack.enter_context(tempfile.TemporaryDirectory())
         with reading(path):
@@ -78,11 +84,17 @@ def run_validate(config: ValidateConfig) -> int:
             tell_stop("interrupted: nothing has been compared")
             return exit_code(stop)
         again = read_json(distill.folder / SUMMARY_FILE)
+        old_trace, new_trace = (_hash_of(folder / TRACE_FILE) for folder in (path.parent, distill.folder))
     with reading(path):
         changed = changed_parts(recorded.get("fingerprints", {}), again["fingerprints"])
         reasons = why_bits_may_differ(recorded, again)
         figures = compare(recorded, again, config.tolerance, bool(reasons))
         checks = [*_settings_and_files(recorded, path.parent), *figures]
+        if record is not None:
+            settings = config_hash(renamed(record.config))
+            checks.append(Check(CONFIG_FILE, recorded["config_hash"], settings, recorded["config_hash"] == settings))
+        if not reasons and None not in (old_trace, new_trace):
+            checks.append(Check(TRACE_FILE, old_trace, new_trace, old_trace == new_trace))
     _print(checks, reasons, config.tolerance)
     if changed:
         print(f"the cause: changed since the recorded run: the {' and the '.join(changed)}")
@@ -159,13 +171,15 @@ def _settings_and_files(recorded: dict[str, Any], folder: Path) -> list[Check]:
     settings_hash = config_hash(recorded["settings"])
     checks = [Check("settings", recorded["config_hash"], settings_hash, recorded["config_hash"] == settings_hash)]
     for name, key in _OF_FILE.items():
-        if (folder / name).is_file():
-            found = _hash_of(folder / name)
+        if (found := _hash_of(folder / name)) is not None:
             checks.append(Check(name, recorded[key], found, recorded[key] == found))
     return checks
 
 
-def _hash_of(file: Path) -> str:
+def _hash_of(file: Path) -> str | None:
+    """Return the hash of a file's tensors, or None if there is no file."""
+    if not file.is_file():
+        return None
     try:
         return tensors_hash(read_tensors(file)[0])
     except UsageError:

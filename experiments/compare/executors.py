@@ -18,6 +18,7 @@ from experiments.compare.work import CountEpochs, Outcome, new_memo
 from experiments.config.compare import CompareOptions
 from rlkd_env.errors import missing_package
 from rlkd_env.runs.parallel.workers import available_cores
+from rlkd_env.runs.teacher import leave_telling
 from rlkd_env.utils.processes import begin_worker, starting_children
 from rlkd_env.utils.trust import believed, believing
 
@@ -128,6 +129,7 @@ def prepare_worker(epochs: Any) -> None:
     """Prepare a worker process. It ends with its parent, however that ends, so that no run is written twice."""
     global _epochs
     _epochs = epochs
+    leave_telling()  # whoever has checked the arms has told
     warnings.simplefilter("ignore", FutureWarning)
     tqdm.set_lock(threading.RLock())  # the default is a system semaphore, which a killed process would leave behind
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from experiments.compare.arms import Options, baseline_of, create_arms
@@ -60,9 +61,9 @@ class PlannedRun:
         """The run's name in messages, and its path below the folder of runs."""
         return f"{self.task}/{self.arm}/seed{self.seed}"
 
-    @property
+    @cached_property
     def hash(self) -> str:
-        """The hash of the settings, the seed among them."""
+        """The hash of the settings, the seed among them; it is asked for several times, and takes a while."""
         return config_hash(self.config.settings())
 
     def summary(self) -> dict[str, Any] | None:
@@ -98,7 +99,14 @@ class Plan:
 
     def runs_of(self, task: str, arm: str) -> list[PlannedRun]:
         """Return the runs of a task and arm, seed by seed."""
-        return [run for run in self.runs if (run.task, run.arm) == (task, arm)]
+        return self._by_place.get((task, arm), [])
+
+    @cached_property
+    def _by_place(self) -> dict[tuple[str, str], list[PlannedRun]]:
+        found: dict[tuple[str, str], list[PlannedRun]] = {}
+        for run in self.runs:
+            found.setdefault((run.task, run.arm), []).append(run)
+        return found
 
 
 def make_plan(config: CompareConfig) -> Plan:

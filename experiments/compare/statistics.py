@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy import stats
@@ -30,9 +31,14 @@ def estimate_mean(values: Sequence[float]) -> Estimate:
     """Estimate the mean of independent values, such as a metric of an arm's seeds or paired differences."""
     if not len(values):
         raise ValueError("the mean of no values is not defined")
-    sample = np.asarray(values, dtype=float)
-    if len(sample) == 1:
-        return Estimate(float(sample[0]), 1, None, None)
+    return _estimate(tuple(float(value) for value in values))
+
+
+@lru_cache(maxsize=8192)  # a comparison that is stopped has most arms as they were when it went on
+def _estimate(values: tuple[float, ...]) -> Estimate:
+    if len(values) == 1:
+        return Estimate(values[0], 1, None, None)
+    sample = np.asarray(values)
     return Estimate(float(sample.mean()), len(sample), student_interval(sample), bootstrap_interval(sample))
 
 

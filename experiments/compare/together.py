@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 from agents.rules.create import RULES
 from experiments.compare.plan import PlannedRun
-from experiments.compare.work import CountEpochs, EpochCounter, Outcome, make_run
+from experiments.compare.work import CountEpochs, EpochCounter, Outcome, check_not_stopped, make_run
 from experiments.config.choice import AgentChoice, RuleChoice
 from experiments.config.distill import AgentConfig
 from experiments.session.folder import CHECKPOINT_FOLDER
@@ -79,7 +79,8 @@ def _make_together(unit: Unit, count: CountEpochs, memo: Memo | None) -> list[Ou
                 Outcome(run, write_summary(session, together=len(unit)))
                 for run, session in zip(unit, sessions, strict=True)
             ]
-    except Exception:  # each run alone will tell, or do better
+    except Exception as error:  # each run alone will tell, or do better
+        check_not_stopped(error)
         for counter in counters:
             counter.take_back()
         return None

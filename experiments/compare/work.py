@@ -11,6 +11,7 @@ from experiments.config import DistillConfig
 from experiments.session.folder import CHECKPOINT_FOLDER
 from experiments.session.prepare import prepare
 from experiments.session.summary import complete
+from experiments.signals import raised
 from experiments.threads import using_threads
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.hooks import RunHook
@@ -65,9 +66,16 @@ def make_run(run: PlannedRun, threads: int, count: CountEpochs, memo: Memo | Non
                 run, _resume(run, counter, memo) or _make(run.config.replaced(overwrite=True), counter, memo)
             )
         except Exception as error:  # a user's network or data may raise anything; the other runs continue
+            check_not_stopped(error)
             outcome = Outcome(run, None, f"{type(error).__name__}: {' '.join(str(error).split())}")
     counter.end()
     return outcome
+
+
+def check_not_stopped(error: Exception) -> None:
+    """Raise what a signal has asked for, if a library has made this error of it; nothing else may come after it."""
+    if (stop := raised()) is not None:
+        raise stop from error
 
 
 def _resume(run: PlannedRun, counter: EpochCounter, memo: Memo | None) -> dict[str, Any] | None:

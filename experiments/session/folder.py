@@ -219,6 +219,18 @@ def check_measurement(file: Path, overwrite: bool) -> None:
         raise UsageError(f"{file.parent} holds another measurement: add --overwrite to replace it")
 
 
+@contextmanager
+def measuring(file: Path, overwrite: bool) -> Iterator[None]:
+    """Work alone in a measurement's folder, which is made if it is missing.
+
+    Raises:
+        UsageError: if there is a measurement already, or another process works there.
+    """
+    with locked(file.parent):
+        check_measurement(file, overwrite)  # whoever had the folder until now may have written it
+        yield
+
+
 def check_replaceable(folder: Path, kind: FolderKind) -> None:
     """Check that all of a command's files in a folder are its own, and that they can be removed.
 

@@ -42,10 +42,12 @@ from rlkd_env.utils.files import remove_leftovers, write_json, write_tensors
 from rlkd_env.utils.memo import Memo, NoMemo
 
 _MAIN_SETTINGS = (
-    *("dataset", "method", "epochs", "batch_size", "learning_rate", "reward", "seed", "agent", "around", "rule"),
-    *("calibrator", "discount", "temperature_min", "temperature_max"),
+    *("dataset", "method", "epochs", "batch_size", "learning_rate", "reward", "seed", "agent", "rule"),
+    *("temperature_min", "temperature_max"),
 )
 """Settings that TensorBoard shows of every run, beside those that are not as usual."""
+_OF_AGENTS = ("around", "calibrator", "discount")
+"""Those that it shows of every run with an agent, as without one they mean nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +109,8 @@ class DistillSession:
     def settings(self) -> Settings:
         """What TensorBoard shows of the settings."""
         told, usual = self.config.settings(), type(self.config)().settings()
-        names = {*_MAIN_SETTINGS, *(name for name, value in told.items() if value != usual.get(name))}
+        of_agent = _OF_AGENTS if isinstance(self.choice, AgentChoice) else ()
+        names = {*_MAIN_SETTINGS, *of_agent, *(name for name, value in told.items() if value != usual.get(name))}
         main = {name: told[name] for name in sorted(names) if name in told}
         return Settings(told, {"temperature_from": self.choice.label, "student_name": self.student_name, **main})
 
@@ -223,7 +226,7 @@ class DistillSession:
 
     def save_student(self, path: Path, weights: dict[str, Tensor]) -> None:
         """Write a student, with what is needed to make it again if it was made by name."""
-        splits, options = self.run.splits, self.config.run.networks.student_options
+        splits, options = self.run.splits, {**self.config.run.networks.student_options, **self.run.student_options}
         if self.objects.student is None:
             of_data = (splits.num_classes, splits.image_shape, options, splits.train.normalization)
             save_network(path, weights, self.student_name, *of_data)
@@ -262,6 +265,11 @@ class DistillSession:
 
     def network(self, weights: dict[str, Tensor]) -> nn.Module:
         """Return a student with these weights on the run's device."""
-        student = self.run.create_student().to(self.run.device)
-        student.load_state_dict(weights)
-        return student
+        return student_of(self.run, weights)
+
+
+def student_of(run: DistillationRun, weights: dict[str, Tensor]) -> nn.Module:
+    """Return a student of a run with these weights, on its device."""
+    student = run.create_student().to(run.device)
+    student.load_state_dict(weights)
+    return student

@@ -42,7 +42,7 @@ class Arm:
         self._run = build_bench_run(parse(["bench", *options]))
         self._timer, self._slots, self._has_few_threads = PartTimer(), slots, has_few_threads
         env = TemperatureAction(TimedVectorEnv(KDVectorEnv(run=self._run), self._timer))
-        self._agent = make_agent("ppo", env, seed=0, device=device)
+        self._agent = make_agent("ppo", env, calibrator="uniform", seed=0, device=device)
 
     def measure(self) -> dict[str, float]:
         """Return microseconds a step."""

@@ -11,6 +11,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from agents.learned.loading import PRETRAINED
 from agents.rules.simple import FixedTemperature
+from agents.sb3.divergence import noticing_divergence
 from agents.sb3.export import export_policy, export_sampling_policy
 from agents.sb3.make import continue_from, make_agent
 from agents.sb3.threads import HostThreads
@@ -182,7 +183,7 @@ class _Learner:
         env = TemperatureAction(self._slots, scale)
         self._calibrated = None if calibrator == "uniform" else CalibratedReward(env, calibrator)
         self._action_map, self._acts_by_samples = env.action_map, acts_by_samples
-        options: dict[str, Any] = {"seed": 0, **bench.config.agent.agent_options}
+        options: dict[str, Any] = {"seed": 0, "calibrator": calibrator, **bench.config.agent.agent_options}
         self._agent: BaseAlgorithm = make_agent(_learner(bench.config), self._calibrated or env, **options)
         self.unit = int(getattr(self._agent, "n_steps", _UNIT))
         self._updates = 0
@@ -197,7 +198,7 @@ class _Learner:
                 self._calibrated.start_from(observation)
                 self._calibrated.watch()
             self._has_acted = False
-        with HostThreads(self._run.device) as threads:
+        with HostThreads(self._run.device) as threads, noticing_divergence(self._agent):
             self._agent.learn(steps * self._run.batch_size, callback=threads, reset_num_timesteps=False)
         self._count(steps)
 

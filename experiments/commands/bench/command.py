@@ -26,7 +26,7 @@ from experiments.commands.bench.pipeline import measure_pipeline
 from experiments.commands.bench.rounds import Arm, Budget, LeftOut, Rounds, measure_in_turns
 from experiments.config import BenchConfig
 from experiments.next_command import distill_words, tell_next
-from experiments.session.folder import check_measurement
+from experiments.session.folder import check_measurement, measuring
 from experiments.session.provenance import versions
 from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import unknown_name
@@ -44,6 +44,17 @@ def run_bench(config: BenchConfig) -> int:
     deadline = time.perf_counter() + _SHARE_OF_ROUNDS * options.seconds
     folder = Path(options.out)
     check_measurement(folder / BENCH_FILE, options.overwrite)
+    names = arms_called(options.arms or DEFAULT_ARMS)
+    for name in [] if options.learning else names:  # the arms of --learning are agents
+        if name not in ARMS:
+            raise unknown_name("arm", name, ARMS)
+    with measuring(folder / BENCH_FILE, options.overwrite):
+        return _measure(config, names, folder, deadline)
+
+
+def _measure(config: BenchConfig, names: list[str], folder: Path, deadline: float) -> int:
+    """Measure what the options ask for, in a folder of our own."""
+    options = config.bench
     if options.learning:
         learning = measure_learning(options.arms, options.rounds)
         content = {"learning": learning, "settings": config.settings(), "versions": versions()}
@@ -51,10 +62,6 @@ def run_bench(config: BenchConfig) -> int:
         print_learning(learning, _console())
         tell_next("rlkd", "distill", "--agent", best_agent(learning))
         return 0
-    names = arms_called(options.arms or DEFAULT_ARMS)
-    for name in names:
-        if name not in ARMS:
-            raise unknown_name("arm", name, ARMS)
     if options.data:
         pipeline = measure_pipeline(config, _SHARE_OF_ROUNDS * options.seconds)
         write_json(folder / BENCH_FILE, {"pipeline": pipeline, "settings": config.settings(), "versions": versions()})

@@ -159,7 +159,9 @@ class RunRecord:
 
     @property
     def chooser(self) -> str:
-        """The rule, ``policy`` or the agent that sets the temperatures."""
+        """The rule, ``policy`` or the agent that sets the temperatures, under the name that commands tell."""
+        if self.summary is not None and "temperature_from" in self.summary:
+            return str(self.summary["temperature_from"])
         return str(self.config.get("rule") or ("policy" if self.config.get("policy") else self.config.get("agent")))
 
     @property

@@ -11,6 +11,7 @@ import pytest
 from matplotlib.image import imread
 
 from experiments.cli import main
+from experiments.session.folder import locked
 from rlkd_env.runs.reward import REWARDS
 
 
@@ -33,9 +34,19 @@ def test_credit_is_measured_and_written(tmp_path: Path, capsys: pytest.CaptureFi
     for figures in quality.values():
         assert 0.2 < figures["cost_ratio_min"] <= figures["cost_ratio"] <= figures["cost_ratio_max"]
     assert imread(out / "credit.png").shape[1] > 1000
-    assert sorted(path.name for path in out.iterdir()) == ["credit.json", "credit.png"]
+    assert sorted(path.name for path in out.iterdir()) == [".lock", "credit.json", "credit.png"]
     assert main(["credit", "--out", str(out), *options]) == 2
     assert "holds another measurement" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["credit"], ["credit", "--rewards"], ["bench"]])
+def test_two_measurements_do_not_share_a_folder(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with locked(tmp_path):
+        assert main([*command, "--out", str(tmp_path), "--device", "cpu"]) == 2
+    assert "another rlkd works in" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 @pytest.mark.slow

@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -41,6 +43,30 @@ def test_a_student_is_read_from_its_run(run: Path) -> None:
     assert student(torch.rand(2, 1, 8, 8)).shape == (2, 10)
     with pytest.raises(UsageError, match="does not exist"):
         load_student(run.parent / "none")
+
+
+def test_a_link_in_place_of_the_folder_is_not_followed(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (run / "export").symlink_to(elsewhere)
+    assert main(["export", str(run), "--format", "state-dict"]) == 2
+    assert "is a link" in capsys.readouterr().err
+    assert list(elsewhere.iterdir()) == []
+    assert main(["export", str(run), "--format", "state-dict", "--out", str(run / "export")]) == 0
+
+
+def test_warnings_of_what_torch_itself_calls_are_not_shown(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, words, encode = export_module._FORMATS["state-dict"]
+
+    def warning(*given: Any) -> Any:
+        warnings.warn("this will be removed", FutureWarning, stacklevel=1)
+        return encode(*given)
+
+    monkeypatch.setitem(export_module._FORMATS, "state-dict", (name, words, warning))
+    with warnings.catch_warnings(action="error"):
+        assert main(["export", str(run), "--format", "state-dict"]) == 0
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 
 from experiments.cli import main
 from experiments.commands.validate import compare, why_bits_may_differ
+from rlkd_env.utils.files import read_tensors, write_tensors
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -87,6 +88,33 @@ def test_a_student_that_is_not_the_runs_is_told(
     told = capsys.readouterr().out
     assert [line for line in told.splitlines() if "student_last.safetensors" in line and "differs" in line]
     assert "1 of" in told
+
+
+@pytest.mark.parametrize("name", ["config.json", "history.json", "trace.safetensors"])
+def test_what_is_damaged_beside_the_summary_is_refused_before_anything_is_made(
+    name: str, changed: Callable[[Change], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = changed(lambda told: None)
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[: len(content) // 2])
+    assert validate(folder) == 2
+    assert name in capsys.readouterr().err
+
+
+def test_options_and_a_trace_that_are_not_the_runs_are_told(
+    changed: Callable[[Change], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = changed(lambda told: None)
+    options = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(options | {"momentum": 0.5}))
+    columns, metadata = read_tensors(folder / "trace.safetensors")
+    columns["temperature"][0] += 1.0
+    write_tensors(folder / "trace.safetensors", columns, metadata)
+    assert validate(folder) == 1
+    told = capsys.readouterr().out
+    assert "2 of" in told
+    for name in ("config.json", "trace.safetensors"):
+        assert [line for line in told.splitlines() if name in line and "differs" in line]
 
 
 def test_with_other_versions_accuracies_need_only_be_near(

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from agents.rules.create import RULES
 from experiments.cli import main, parse
-from experiments.compare.plan import Plan, make_plan
+from experiments.commands.compare import _finished, _write
+from experiments.compare import plan as planning
+from experiments.compare.plan import Plan, check_folders, make_plan
+from experiments.compare.work import Outcome
 from experiments.config import CompareConfig, config_hash
 from experiments.config.presets import preset_names
 from experiments.session.prepare import prepare
@@ -42,6 +48,35 @@ def test_ready_made_arms_have_speaking_names() -> None:
     assert alone.run.distillation.method == "cross_entropy"
     assert (mine.agent.policy, mine.agent.rule) == ("runs/mine", None)
     assert str(mine.folder) == "comparisons/digits/runs/digits/mine/seed7"
+
+
+class CountedList(list):  # type: ignore[type-arg]
+    """A list that counts how often somebody goes through it."""
+
+    rounds = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        self.rounds += 1
+        return super().__iter__()
+
+
+def test_the_work_beside_the_runs_grows_with_their_number_and_not_with_its_square(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[object] = []
+    monkeypatch.setattr(planning, "config_hash", lambda settings: hashed.append(settings) or config_hash(settings))
+    config = parse(["compare", "--rules", "lskd", "--seeds", "20", "--out", str(tmp_path)])
+    assert isinstance(config, CompareConfig)
+    found = make_plan(config)
+    found = replace(found, runs=CountedList(found.runs))
+    check_folders(found.runs, overwrite=False)
+    outcomes = {run.name: Outcome(run, None, "not made") for run in found.runs}
+    assert not _finished(found.runs)
+    found.runs.rounds = 0
+    rows, _ = _write(config, found, outcomes)
+    assert [(row.arm, row.seed) for row in rows] == [(arm, seed) for arm in ("T=4", "lskd") for seed in range(20)]
+    assert found.runs.rounds <= 2  # and not once for every row or arm
+    assert len(hashed) == len(found.runs)
 
 
 def test_agents_without_calibrators_take_the_one_that_holds_for_all() -> None:

@@ -31,6 +31,7 @@ def test_the_interval_is_students() -> None:
 def test_values_that_do_not_vary_and_single_ones_have_what_can_be_told() -> None:
     assert estimate_mean([0.5] * 4).interval == (0.5, 0.5)
     assert estimate_mean([0.5]).interval is None
+    assert estimate_mean([0.5, 0.25]) is estimate_mean((0.5, 0.25))  # many arms are analysed twice
     with pytest.raises(ValueError, match="no values"):
         estimate_mean([])
     with pytest.raises(ValueError, match="shorter"):

@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
-from experiments.cli import main
+from experiments.cli import main, parse
 from experiments.commands.bench.arms import ARMS, DEFAULT_ARMS, Bench, arms_called
+from experiments.commands.bench.benched_run import build_bench_run
 from experiments.commands.bench.rounds import Arm
+from experiments.config import BenchConfig
+from rlkd_env.credit.return_decomposition import ReturnDecomposition
 from rlkd_env.methods import METHODS
 
 QUICK = ("--rounds", "2", "--steps", "16", "--device", "cpu")
@@ -45,6 +48,18 @@ def test_every_arm_is_measured_and_written(tmp_path: Path, capsys: pytest.Captur
     assert "ppo_learning_last_layer" in capsys.readouterr().out
     assert main(["bench", *QUICK, "--out", str(tmp_path)]) == 2
     assert "another measurement" in capsys.readouterr().err
+
+
+def test_the_shared_reward_is_not_shared_out_behind_the_benchs_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    learned: list[ReturnDecomposition] = []
+    learn = ReturnDecomposition.learn
+    monkeypatch.setattr(ReturnDecomposition, "learn", lambda self, reward: learned.append(self) or learn(self, reward))
+    config = parse(["bench", *QUICK])
+    assert isinstance(config, BenchConfig)
+    for name, updates in (("ppo_learning", 0), ("ppo_learning_return_decomposition", 16)):
+        for _, advance in ARMS[name](Bench(config, build_bench_run(config))).phases:
+            advance(16)
+        assert len(learned) == updates
 
 
 @pytest.mark.slow

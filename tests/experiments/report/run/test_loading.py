@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from made_reports import (
     assert_refused,
 )
 
+from experiments.report.run.loading import RunRecord
 from rlkd_env.utils.files import write_tensors
 
 
@@ -38,6 +40,12 @@ def test_damaged_runs_get_one_line_and_no_report(name: str, run: Path, capsys: p
     damage, message = BAD_RUNS[name]
     damage(run)
     assert_refused(run, message, capsys)
+
+
+def test_temperatures_are_from_whom_the_command_has_told(run: Path) -> None:
+    told = json.loads((run / "summary.json").read_text()) | {"temperature_from": "ppo-around-anneal"}
+    (run / "summary.json").write_text(json.dumps(told))
+    assert RunRecord.read(run).chooser == "ppo-around-anneal"
 
 
 def test_traces_of_unequal_columns_are_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
