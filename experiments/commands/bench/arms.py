@@ -169,9 +169,9 @@ _register_lever("channels_last", folds=False, precision="float32", memory_format
 _register_lever("bfloat16", folds=False, precision="bfloat16", memory_format="contiguous")
 _register_lever("both", folds=False, precision="bfloat16", memory_format="channels_last")
 _register_lever("both_folded", precision="bfloat16", memory_format="channels_last")
-for _num_runs in (8, 32):  # whether grouped convolutions are as quick in the order and format that single ones like
-    _register_stacked(_num_runs, "_contiguous", memory_format="contiguous")
-    _register_stacked(_num_runs, "_float32", precision="float32")
+# Whether grouped convolutions are as quick in the order and format that single ones like.
+_register_stacked(8, "_contiguous", memory_format="contiguous")
+_register_stacked(8, "_float32", precision="float32")
 
 
 def _learner(config: BenchConfig) -> str:
