@@ -192,6 +192,7 @@ def test_every_room_says_in_one_sentence_what_lives_there() -> None:
 CROSS_CUTTING = {
     "agents/sb3/calibrated_learning",
     "experiments/commands/distill_around",
+    "experiments/commands/distill_changed_student",
     "experiments/commands/distill_detection",
     "experiments/commands/distill_outside_parts",
     "experiments/commands/distill_own_data",

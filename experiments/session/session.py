@@ -226,7 +226,7 @@ class DistillSession:
 
     def save_student(self, path: Path, weights: dict[str, Tensor]) -> None:
         """Write a student, with what is needed to make it again if it was made by name."""
-        splits, options = self.run.splits, self.config.run.networks.student_options
+        splits, options = self.run.splits, {**self.config.run.networks.student_options, **self.run.student_options}
         if self.objects.student is None:
             of_data = (splits.num_classes, splits.image_shape, options, splits.train.normalization)
             save_network(path, weights, self.student_name, *of_data)
@@ -265,6 +265,11 @@ class DistillSession:
 
     def network(self, weights: dict[str, Tensor]) -> nn.Module:
         """Return a student with these weights on the run's device."""
-        student = self.run.create_student().to(self.run.device)
-        student.load_state_dict(weights)
-        return student
+        return student_of(self.run, weights)
+
+
+def student_of(run: DistillationRun, weights: dict[str, Tensor]) -> nn.Module:
+    """Return a student of a run with these weights, on its device."""
+    student = run.create_student().to(run.device)
+    student.load_state_dict(weights)
+    return student

@@ -18,7 +18,7 @@ from experiments.config import OutputConfig, config_hash
 from experiments.session.detections import show_detections
 from experiments.session.folder import AGENT_FILE, SUMMARY_FILE, Summary, check_folder
 from experiments.session.provenance import processor, versions
-from experiments.session.session import DistillSession
+from experiments.session.session import DistillSession, student_of
 from experiments.session.telling.table import print_summary
 from rlkd_env.data import ImageSet, count_duplicates
 from rlkd_env.errors import UsageError
@@ -35,15 +35,18 @@ from rlkd_env.utils.files import read_json, reading, tensors_hash, write_json
 _PARTS = ("agent", "environment", "evaluation", "logging", "checkpoint")
 
 
-def train_student_alone(session: DistillSession) -> StudentSelection:
-    """Train a session's student without distillation, from the same start on the same batches."""
+def train_student_alone(session: DistillSession) -> tuple[DistillationRun, StudentSelection]:
+    """Train a session's student without distillation, from the same start on the same batches; return its run too.
+
+    A student that the method changes is trained as it is without.
+    """
     alone = session.config.run.replaced(method="cross_entropy", method_options={})
     run = build_run(alone, session.source, session.run.teacher, session.objects.student)
     selection = StudentSelection(PartTimer())
     run.add_hook(selection)
     run.reset(session.config.output.seed)
     run.advance(FixedTemperature(1.0))
-    return selection
+    return run, selection
 
 
 def complete(
@@ -146,9 +149,10 @@ def _of_epoch(
 
 def _student_alone(session: DistillSession, test: ImageSet | None) -> dict[str, Any]:
     """Train the student without a teacher; return the figures of the one that would be kept, and of the last one."""
-    alone = train_student_alone(session)
+    run, alone = train_student_alone(session)
     kept, last = alone.of(session.config.kept_epoch), alone.of("last")
-    found = [None if one is None else _evaluate(session, session.network(one.weights), test) for one in (kept, last)]
+    networks = [None if one is None else student_of(run, one.weights) for one in (kept, last)]
+    found = [None if one is None else _evaluate(session, one, test) for one in networks]
     return {
         "student_alone_test_accuracy": _accuracy(found[0]),
         "student_alone_val_accuracy": 0.0 if kept is None else kept.accuracy,

@@ -83,6 +83,16 @@ class LastLayer(Calibrator):
         linear = [module for module in run.student.modules() if isinstance(module, nn.Linear)]
         if not linear or linear[-1].out_features != run.splits.num_classes:
             raise UsageError("the calibrator last_layer needs a student that ends in a linear layer")
+        if run.method.uses_two_heads:
+            raise UsageError(
+                "the calibrator last_layer follows one classifier, but the student has two heads: choose "
+                "return_decomposition or gradient"
+            )
+        if not linear[-1].weight.requires_grad:
+            raise UsageError(
+                "the calibrator last_layer follows the student's classifier, which the method does not train: choose "
+                "return_decomposition or gradient"
+            )
 
         def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             self._inputs[module.training] = inputs[0].detach().float()

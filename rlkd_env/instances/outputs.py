@@ -13,11 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from rlkd_env.data.boxes import Regions
+    from rlkd_env.data.boxes import RegionBoxes, Regions
     from rlkd_env.models.taps.features import Features
 
 _PER_INSTANCE = (
     "student_logits",
+    "class_logits",
     "teacher_logits",
     "labels",
     "indices",
@@ -28,8 +29,8 @@ _PER_INSTANCE = (
     "second_student_logits",
     "second_teacher_logits",
 )
-_PER_IMAGE = ("images", "student_features", "teacher_features", "regions")
-_OF_FIRST_VIEW = ("further_loss", "auxiliary_loss", "second_student_logits", "second_teacher_logits")
+_PER_IMAGE = ("images", "student_features", "teacher_features", "regions", "boxes")
+_OF_FIRST_VIEW = ("class_logits", "further_loss", "auxiliary_loss", "second_student_logits", "second_teacher_logits")
 _SMALLEST_UNIT = 1e-6
 _REGISTER = 16
 _MANY_ROWS = 256
@@ -44,7 +45,7 @@ class InstanceOutputs:
     everything else that reads ``labels`` sees the class of the image with the larger share.
 
     Attributes:
-        student_logits: ``(N, C)``.
+        student_logits: ``(N, C)``, those that are compared with the teacher's.
         teacher_logits: ``(N, C)``, without gradient.
         labels: ``(N,)`` integer classes.
         progress: share of the run's schedule that is over, in ``[0, 1]``; in a captured update a tensor without
@@ -65,7 +66,10 @@ class InstanceOutputs:
             of boxes), or None.
         auxiliary_loss: ``(N,)`` the weighted cross-entropy of the student's auxiliary logits, with gradient, or None.
         label_smoothing: share of the labels' probability that the task's loss spreads over all classes.
+        class_logits: ``(N, C)`` those that the task's loss is of, with gradient, where the student has another head for
+            what the teacher says, whose logits ``student_logits`` are then; otherwise None.
         regions: which parts of which images the instances are, or None if they are whole images.
+        boxes: where detectors place the objects of these regions, or None likewise.
         second_student_logits: ``(N, C)`` for a second view of the same images, with gradient, or None if there is one
             view. The task's loss is then the sum of both views'; everything else that is derived is of the first view.
         second_teacher_logits: ``(N, C)`` likewise, without gradient.
@@ -90,6 +94,8 @@ class InstanceOutputs:
     epochs: float = math.inf
     updates: float = math.inf
     regions: Regions | None = None
+    boxes: RegionBoxes | None = None
+    class_logits: Tensor | None = None
     second_student_logits: Tensor | None = None
     second_teacher_logits: Tensor | None = None
 
@@ -112,7 +118,7 @@ class InstanceOutputs:
     def map(self, function: Callable[[Tensor], Tensor]) -> InstanceOutputs:
         """Return outputs whose tensors with a row per instance went through a function, such as one that gathers rows.
 
-        What belongs to whole images (the images, features and regions) is left out.
+        What belongs to whole images (the images, features and regions), and the boxes, are left out.
         """
         mapped: dict[str, Any] = dict.fromkeys(_PER_IMAGE)
         for name in _PER_INSTANCE:
@@ -154,8 +160,8 @@ class InstanceOutputs:
     @property
     def logits_of_student(self) -> list[Tensor]:
         """All logits ``(N, ...)`` of the student that a loss may compare with the teacher's."""
-        second = self.second_student_logits
-        return [self.student_logits] if second is None else [self.student_logits, second]
+        edges = None if self.boxes is None else self.boxes.student_edges
+        return [self.student_logits, *(one for one in (self.second_student_logits, edges) if one is not None)]
 
     @property
     def num_classes(self) -> int:
@@ -186,6 +192,8 @@ class InstanceOutputs:
     @cached_property
     def task_loss(self) -> Tensor:
         """``(N,)`` loss of the student's own task, with gradient: cross-entropy in nats, plus what is beside it."""
+        if self.class_logits is not None:
+            return replace(self, student_logits=self.class_logits, class_logits=None).task_loss
         second = None if self.second_student_logits is None else self.second_view().task_loss
         others = (loss for loss in (self.further_loss, self.auxiliary_loss, second) if loss is not None)
         return sum(others, start=self._smoothed_class_loss if self.label_smoothing else self._class_loss)

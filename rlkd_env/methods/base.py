@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from rlkd_env.data.boxes import Regions
+from rlkd_env.data.boxes import RegionBoxes, Regions
 from rlkd_env.data.splits import TaskName
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
@@ -47,6 +48,17 @@ class Pair:
         return cls(student_shapes, teacher_shapes, teacher, labels, object_classes, tuple(images.shape[1:]))
 
 
+class StudentChange(Protocol):
+    """What a method does to every fresh student before it is trained."""
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The options of :func:`~rlkd_env.models.create_model` that make the changed network of the plain one."""
+
+    def __call__(self, network: nn.Module) -> nn.Module:
+        """Change a network in place, and return it."""
+
+
 class Method(nn.Module, ABC):
     """A distillation loss per instance, made of named terms.
 
@@ -59,6 +71,9 @@ class Method(nn.Module, ABC):
     Attributes:
         uses_temperature: Whether any term depends on the temperatures.
         uses_features: Whether the method needs outputs with images and features.
+        changes_student: Whether :meth:`change_of_student` changes the student, which is saved as it is then.
+        uses_two_heads: Whether the student must have a head for a distillation token, whose logits are compared with
+            the teacher's, beside that for its class token.
         tasks: The tasks that the method supports.
         is_addition: Whether the method is KD plus terms of its own, which are all that it adds to a composition.
         is_stochastic: Whether the loss draws from torch's global generator, so that it cannot be captured or stacked.
@@ -73,6 +88,8 @@ class Method(nn.Module, ABC):
 
     uses_temperature = True
     uses_features = False
+    changes_student = False
+    uses_two_heads = False
     tasks: tuple[TaskName, ...] = ("classification",)
     is_addition = False
     is_stochastic = False
@@ -85,6 +102,19 @@ class Method(nn.Module, ABC):
         self.gather: Callable[[Tensor], Tensor] = _itself
         self.equal_gradients = False
         self.num_runs = 1
+
+    @classmethod
+    def change_of_student(cls, pair: Pair, options: Mapping[str, Any]) -> StudentChange | None:  # noqa: ARG003
+        """Return how a student is changed before it is trained, or None if it stays as it is.
+
+        Args:
+            pair: The plain student and the teacher.
+            options: The method's own options.
+
+        Raises:
+            UsageError: If one of the networks does not fit.
+        """
+        return None
 
     @abstractmethod
     def logit_losses(self, outputs: InstanceOutputs, temperature: Temperature) -> dict[str, Tensor]:
@@ -100,6 +130,13 @@ class Method(nn.Module, ABC):
         if self.equal_gradients:
             logit_losses = with_equal_gradients(logit_losses, outputs.logits_of_student, self.mean_gradient_norm)
         return {"task": self.task_weight * outputs.task_loss, **logit_losses, **self.feature_losses(outputs)}
+
+    def check_networks(self, student: nn.Module, teacher: nn.Module) -> None:
+        """Check that the method can compare these networks.
+
+        Raises:
+            UsageError: If it cannot.
+        """
 
     def remark(self, num_logits: int) -> str | None:  # noqa: ARG002
         """Return what is worth knowing about the method for networks of so many logits, in words for the user."""
@@ -143,3 +180,10 @@ def regions_of(outputs: InstanceOutputs) -> Regions:
     if outputs.regions is None:
         raise ValueError("this method needs outputs whose instances are regions of images")
     return outputs.regions
+
+
+def boxes_of(outputs: InstanceOutputs) -> RegionBoxes:
+    """Return where the detectors place the objects of the instances."""
+    if outputs.boxes is None:
+        raise ValueError("this method needs outputs of detectors, with the boxes of every region")
+    return outputs.boxes

@@ -14,7 +14,7 @@ from rlkd_env.data.splits import TaskName
 from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
-from rlkd_env.methods.base import Method, Pair
+from rlkd_env.methods.base import Method, Pair, StudentChange
 from rlkd_env.utils.options import NonNegative, read_arguments
 
 _OF_ALL = "task_weight"
@@ -32,7 +32,8 @@ class Composed(Method):
         task_weight: The weight of the task's own loss.
 
     Raises:
-        UsageError: If more than one of the methods has an optimiser of its own.
+        UsageError: If more than one of the methods has an optimiser of its own, or one compares two views and another
+            reads two heads.
     """
 
     def __init__(self, parts: Mapping[str, Method], task_weight: float) -> None:
@@ -42,6 +43,8 @@ class Composed(Method):
         self.needs_second_view = any(part.needs_second_view for part in parts.values())
         if sum(part.create_optimizer() is not None for part in parts.values()) > 1:
             raise UsageError(f"only one method of {'+'.join(parts)} may have an optimiser of its own")
+        if self.needs_second_view and any(part.uses_two_heads for part in parts.values()):
+            raise UsageError(f"two heads of the student do not go with two views of an image: part {'+'.join(parts)}")
 
     def logit_losses(self, outputs: InstanceOutputs, temperature: Temperature) -> dict[str, Tensor]:
         """Return the terms ``(N,)`` of all parts that depend on the temperatures."""
@@ -50,6 +53,11 @@ class Composed(Method):
     def feature_losses(self, outputs: InstanceOutputs) -> dict[str, Tensor]:
         """Return the terms ``(N,)`` of all parts that do not."""
         return self._joined([part.feature_losses(outputs) for part in self._methods])
+
+    def check_networks(self, student: nn.Module, teacher: nn.Module) -> None:
+        """Check that every part can compare these networks."""
+        for part in self._methods:
+            part.check_networks(student, teacher)
 
     def remark(self, num_logits: int) -> str | None:
         """Return what is worth knowing about the first part of which something is."""
@@ -84,12 +92,14 @@ def composition(name: str, parts: tuple[type[Method], ...]) -> type[Method]:
     Those of a part have its name before them (``rkd.feature_weight``), because two may have one of the same name.
 
     Raises:
-        UsageError: If a part is named twice, or there is no task that all of them are for.
+        UsageError: If a part is named twice, more than one changes the student, or there is no task that all are for.
     """
     names = name.split("+")
     classes = dict(zip(names, parts, strict=True))
     if len(classes) < len(names):
         raise UsageError(f"method {name!r} names a method twice: name each once")
+    if sum(part.changes_student for part in parts) > 1:
+        raise UsageError(f"only one method of {name!r} may change the student")
     common = tuple(task for task in parts[0].tasks if all(task in part.tasks for part in parts))
     if not common:
         raise UsageError(f"the methods of {name!r} are for different tasks")
@@ -101,6 +111,14 @@ def composition(name: str, parts: tuple[type[Method], ...]) -> type[Method]:
         uses_features = any(part.uses_features for part in parts)
         is_stochastic = any(part.is_stochastic for part in parts)
         waits_for_device = any(part.waits_for_device for part in parts)
+        changes_student = any(part.changes_student for part in parts)
+        uses_two_heads = any(part.uses_two_heads for part in parts)
+
+        @classmethod
+        def change_of_student(cls, pair: Pair, options: Mapping[str, Any]) -> StudentChange | None:
+            read = read_parts(name, classes, options)
+            changes = [part.change_of_student(pair, read[own]) for own, part in classes.items() if part.changes_student]
+            return next(iter(changes), None)
 
         def __init__(self, pair: Pair | None = None, **options: Any) -> None:
             read, task_weight = read_parts(name, classes, options), options.get(_OF_ALL, _task_weight(parts))

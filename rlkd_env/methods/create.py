@@ -11,7 +11,7 @@ from rlkd_env.utils.options import read_arguments
 from rlkd_env.utils.registry import Registry, subclass_of
 
 if TYPE_CHECKING:
-    from rlkd_env.methods.base import Method, Pair
+    from rlkd_env.methods.base import Method, Pair, StudentChange
 
 METHODS: Registry[type[Method]] = Registry(
     "method",
@@ -23,6 +23,7 @@ METHODS: Registry[type[Method]] = Registry(
         "mlkd": "rlkd_env.methods.logits.mlkd:MLKD",
         "crld": "rlkd_env.methods.logits.crld:CRLD",
         "sdd": "rlkd_env.methods.logits.sdd:SDD",
+        "deit": "rlkd_env.methods.logits.deit:DeiT",
         "fitnet": "rlkd_env.methods.features.fitnet:FitNet",
         "at": "rlkd_env.methods.features.at:AT",
         "nst": "rlkd_env.methods.features.nst:NST",
@@ -33,13 +34,16 @@ METHODS: Registry[type[Method]] = Registry(
         "vid": "rlkd_env.methods.features.vid:VID",
         "srrl": "rlkd_env.methods.features.srrl:SRRL",
         "adain": "rlkd_env.methods.features.adain:AdaIN",
+        "simkd": "rlkd_env.methods.features.simkd:SimKD",
         "pkt": "rlkd_env.methods.relations.pkt:PKT",
         "sp": "rlkd_env.methods.relations.sp:SP",
         "rkd": "rlkd_env.methods.relations.rkd:RKD",
         "cc": "rlkd_env.methods.relations.cc:CC",
         "crd": "rlkd_env.methods.relations.crd:CRD",
+        "box": "rlkd_env.methods.detection.box:BoundedBoxes",
         "fpn": "rlkd_env.methods.detection.fpn:FPN",
         "fgd": "rlkd_env.methods.detection.fgd:FGD",
+        "ld": "rlkd_env.methods.detection.ld:LD",
         "icd": "rlkd_env.methods.detection.icd.method:ICD",
     },
     subclass_of("rlkd_env.methods.base:Method"),
@@ -97,3 +101,18 @@ def create_method(name: str | type[Method], pair: Pair | None = None, **options:
     if pair is None:
         raise ValueError(f"the method {name!r} compares features: give it a Pair")
     return factory(pair=pair, **options)
+
+
+def change_of_student(name: str | type[Method], pair: Pair, **options: Any) -> StudentChange | None:
+    """Return how a method with these options changes every fresh student, or None if it leaves it as it is.
+
+    Args:
+        name: as for :func:`create_method`.
+        pair: the plain student and the teacher.
+        options: arguments of that method.
+
+    Raises:
+        UsageError: if the method or one of its options is unknown, or the method does not fit the networks.
+    """
+    method, options = _find(METHODS.name_of(name), options)
+    return method.change_of_student(pair, options)

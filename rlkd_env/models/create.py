@@ -22,6 +22,7 @@ from rlkd_env.models.classifiers.torchvision_networks import (
 from rlkd_env.models.module_path import create_from_path, import_factory
 from rlkd_env.models.taps.features import set_taps, taps_of
 from rlkd_env.models.taps.find_taps import add_taps
+from rlkd_env.models.taps.reused_classifier import OPTION as REUSED_CLASSIFIER, Head, reuse_classifier
 
 DETECTOR_PREFIX = "fasterrcnn/"
 
@@ -79,8 +80,10 @@ def create_model(name: str, num_classes: int, image_shape: tuple[int, int, int],
         num_classes: number of classes C; of a detector without the background.
         image_shape: channels, height, width.
         options: ``stages``, ``preactivations`` (names of modules, as a tuple or separated by commas) and ``classifier``
-            (a name) replace the network's :class:`~rlkd_env.models.taps.features.Taps`. All others go to the detector,
-            torchvision or the user's factory; our own networks have none.
+            (a name) replace the network's :class:`~rlkd_env.models.taps.features.Taps`. ``reused_classifier``, which
+            the method simkd writes into a student's file, replaces its head by another
+            (:class:`~rlkd_env.models.taps.reused_classifier.Head`). All others go to the detector, torchvision or the
+            user's factory; our own networks have none.
 
     Returns:
         The network, with taps in its attribute ``taps`` (a torchvision or user's network only if they could be found).
@@ -108,8 +111,12 @@ def shapes_to_load(
     """
     if name in MODELS or is_module_path(name) or is_detector(name) or name.startswith(timm_networks.PREFIX):
         return None
-    _, options = _split_options(options)
-    return sketch_torchvision(_torchvision_name(name), num_classes, image_shape, options).state_dict()
+    head, options = _split_head(options)
+    taps, options = _split_options(options)
+    network = sketch_torchvision(_torchvision_name(name), num_classes, image_shape, options)
+    if head is not None:
+        reuse_classifier(add_taps(network, num_classes, image_shape, taps), num_classes, image_shape, head)
+    return network.state_dict()
 
 
 def _create(
@@ -117,6 +124,12 @@ def _create(
 ) -> nn.Module:
     if num_classes < 1 or len(image_shape) != 3 or min(image_shape) < 1:
         raise UsageError(f"no network has {num_classes} classes for images of shape {tuple(image_shape)}")
+    head, options = _split_head(options)
+    if head is not None:
+        if is_detector(name):
+            raise UsageError(f"the detector {name!r} cannot have the classifier of another network")
+        network = _create(name, num_classes, image_shape, options, is_filled)
+        return reuse_classifier(network, num_classes, image_shape, head)
     taps, options = _split_options(options)
     if is_detector(name):
         from rlkd_env.models.detectors.detector import create_detector
@@ -156,6 +169,14 @@ def _torchvision_name(name: str) -> str:
         f"your own, as package.module:factory; "
         f"detectors, such as {DETECTOR_PREFIX}resnet18"
     )
+
+
+def _split_head(options: dict[str, Any]) -> tuple[Head | None, dict[str, Any]]:
+    """Return the head that an option describes, or None, and the other options."""
+    if REUSED_CLASSIFIER not in options:
+        return None, options
+    others = {name: value for name, value in options.items() if name != REUSED_CLASSIFIER}
+    return Head.read(options[REUSED_CLASSIFIER]), others
 
 
 def _split_options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

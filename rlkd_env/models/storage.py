@@ -15,6 +15,7 @@ from rlkd_env.errors import UsageError
 from rlkd_env.models.config import STUDENT_FILE
 from rlkd_env.models.create import create_to_load, is_detector, is_module_path, is_same_model, shapes_to_load
 from rlkd_env.models.normalization import Constants
+from rlkd_env.models.taps.reused_classifier import OPTION as REUSED_CLASSIFIER, Head
 from rlkd_env.models.weights import is_safetensors, load_shared_weights, read_state_dict, takes_colour
 from rlkd_env.utils.files import (
     CHECKSUM,
@@ -89,6 +90,8 @@ def load_network(
     tensors, metadata = read_tensors(path)
     made_of = {**card.options, **options}
     with reading(path):
+        if REUSED_CLASSIFIER in made_of:
+            _check_head(Head.read(made_of[REUSED_CLASSIFIER]), tensors, path)
         expected = shapes_to_load(card.model, num_classes, card.image_shape, **made_of)
     if expected is not None:
         check_shapes(tensors, expected, path)
@@ -183,6 +186,12 @@ def _check_card(
             f"{path} holds a network {card.model!r} of somebody's own code, which a file alone never runs: "
             f"name it, if you trust it (--teacher-model {card.model})"
         )
+
+
+def _check_head(head: Head, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raise a UsageError if a file names a head that is larger than all that it holds, before memory is asked for."""
+    if head.least_numbers > sum(tensor.numel() for tensor in tensors.values()):
+        raise UsageError(f"{path} is damaged: it names a head of {head.width} channels, whose weights it does not hold")
 
 
 def _for_images(

@@ -16,15 +16,15 @@ from rlkd_env.data.images import NO_SECOND_VIEW
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.state import InstanceState
 from rlkd_env.instances.temperature import resolve_range
-from rlkd_env.methods import METHODS, Method, Pair, check_method, create_method
+from rlkd_env.methods import METHODS, check_method
 from rlkd_env.models import check_model, create_model
 from rlkd_env.models.ensemble import Teachers
 from rlkd_env.models.outputs import check_batch_of_one, give_logits
-from rlkd_env.models.taps.find_taps import add_taps
-from rlkd_env.runs.config import DistillationConfig, RunConfig
+from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.distributed.processes import Processes
 from rlkd_env.runs.distributed.run import DistributedRun
 from rlkd_env.runs.find_teacher import find_teacher, normalized_teacher, teacher_name, teacher_settings
+from rlkd_env.runs.method import change_for_method, changed_student, check_heads, method_factory
 from rlkd_env.runs.reward import RewardMeter
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.sampling.curriculum import CurriculumSampler
@@ -130,7 +130,7 @@ def build_run(
         create_student = partial(create_model, student_name, splits.num_classes, splits.image_shape, **options)
     else:
         create_student = partial(_made_by, student, splits.image_shape)
-    create_its_method = _method_factory(config, teacher, splits, source.task)
+    create_its_method = method_factory(config, teacher, splits, source.task)
     device = splits.train.labels.device
     with seeded(0, device):  # networks that cannot be made or do not fit are told now
         trial = create_student().to(device)
@@ -140,7 +140,13 @@ def build_run(
                 _check_classifier(network, role, splits)
         if config.recipe.batch_size == 1 and source.task == "classification":
             check_batch_of_one(trial, splits.train.take(torch.arange(1)), "student")
+        check_heads(config, trial)
+        change = change_for_method(config, teacher, splits, source.task, trial)
+        if change is not None:
+            create_student = partial(changed_student, create_student, change)
+            trial = create_student().to(device)
         method = create_its_method(trial)
+    method.check_networks(trial, teacher)
     if method.needs_second_view:
         if isinstance(teacher, StoredTeacher):
             raise UsageError(NO_SECOND_VIEW.format(reason="the teacher's logits are stored with the images"))
@@ -152,7 +158,8 @@ def build_run(
         trial.train()
     engine = config.engine.engine(device, trial, splits.train.take(torch.arange(min(4, len(splits.train)))))
     recipe = config.recipe
-    task = create_task(source.task, engine, config.batches.proposals, recipe.auxiliary_weight, recipe.label_smoothing)
+    of_task = (config.batches.proposals, recipe.auxiliary_weight, recipe.label_smoothing, method.uses_two_heads)
+    task = create_task(source.task, engine, *of_task)
     if (remark := method.remark(task.num_logits(splits))) is not None:
         tell(remark)
     computed = (f"{engine.precision} {engine.channels_last}", config.batches.proposals)
@@ -171,6 +178,7 @@ def build_run(
         splits=splits,
         teacher=teacher,
         create_student=create_student,
+        student_options={} if change is None else dict(change.options),
         create_method=create_its_method,
         state=state,
         reward=reward,
@@ -252,43 +260,3 @@ def _check_classifier(network: nn.Module, role: str, splits: Splits) -> None:
         raise UsageError(f"the {role} knows {logits.shape[1]} classes, but the data has {splits.num_classes}")
     if bool(((logits >= 0) & ((logits.sum(dim=-1, keepdim=True) - 1).abs() < 1e-4)).all()):
         tell(f"the {role} gives probabilities in place of logits and so trains badly: leave its softmax away")
-
-
-def _method_factory(
-    config: RunConfig, teacher: nn.Module, splits: Splits, task: TaskName
-) -> Callable[[nn.Module], Method]:
-    """Return what creates the method for a student."""
-    method = check_method(config.distillation.method, dict(config.distillation.method_options))
-    describe = _pair_factory(teacher, splits, task) if method.uses_features else None
-    return partial(_create_its_method, config.distillation, describe)
-
-
-def _create_its_method(
-    distillation: DistillationConfig, describe: Callable[[nn.Module], Pair] | None, student: nn.Module
-) -> Method:
-    pair, options = None if describe is None else describe(student), dict[str, Any](distillation.method_options)
-    method = create_method(distillation.method, pair, **options)
-    method.equal_gradients = distillation.equal_gradients
-    return method
-
-
-def _pair_factory(teacher: nn.Module, splits: Splits, task: TaskName) -> Callable[[nn.Module], Pair]:
-    """Return what describes a student together with the teacher."""
-    images, labels = splits.train.take(torch.arange(2)), splits.train.labels
-    object_classes = splits.num_classes if task == "detection" else None
-    return partial(_describe, teacher, images, labels, object_classes, splits.num_classes)
-
-
-def _describe(
-    teacher: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    object_classes: int | None,
-    num_classes: int,
-    student: nn.Module,
-) -> Pair:
-    for network in (student, teacher):
-        if not hasattr(network, "taps"):  # one that the caller brought
-            channels, height, width = images.shape[1:]
-            add_taps(network, num_classes, (channels, height, width))
-    return Pair.of(student, teacher, images, labels, object_classes)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +55,8 @@ class Ingredients:
         known_logits: those that other runs with this teacher, these images and this engine share; None shares none.
         temperatures: whether agents choose one temperature for an instance, or one each for teacher and student.
         sampler: chooses the batches in place of a shuffled pass.
+        student_options: options of :func:`~rlkd_env.models.create_model` that make the student that the method has
+            changed of the one that the settings name.
         create_policy: returns a fresh policy of the run's own for a seed, which the run's optimiser trains.
         two_views: whether batches have a second view of every image, which methods that ``needs_second_view`` compare.
 
@@ -78,6 +81,7 @@ class Ingredients:
     known_logits: KnownLogits | None = None
     temperatures: Temperatures = "shared"
     sampler: Sampler | None = None
+    student_options: dict[str, Any] = field(default_factory=dict)
     create_policy: Callable[[int], nn.Module] | None = None
     two_views: bool = False
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from rlkd_env.data import Batch, ImageSet, Splits
 from rlkd_env.instances.outputs import InstanceOutputs
@@ -63,6 +64,11 @@ class Task(ABC):
         With features, the outputs hold images and features too. If the teacher's logits ``(N, C)`` are known already,
         it is not forwarded.
         """
+
+    def forward_with(self, student: nn.Module, tensors: dict[str, Tensor], images: Tensor) -> Tensor:
+        """Return the student's logits ``(N, C)``, which are compared with the teacher's, as other tensors make them."""
+        logits: Tensor = functional_call(student, tensors, (images,))
+        return logits
 
     @abstractmethod
     def training_loss(self, network: nn.Module, batch: Batch) -> Tensor:

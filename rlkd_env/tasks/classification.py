@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from rlkd_env.data import Batch, ImageSet
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.models.engine import Engine
 from rlkd_env.models.outputs import LogitsHook, logits_hook
+from rlkd_env.models.transformers.two_heads import reading_heads
 from rlkd_env.tasks.base import Evaluation, Task
 from rlkd_env.utils.randomness import seeded
 
@@ -26,13 +28,20 @@ class Classification(Task):
         engine: How networks are computed.
         auxiliary_weight: The weight of the cross-entropy of auxiliary logits, if the network in training has some.
         label_smoothing: The share of the labels' probability that training spreads over all classes.
+        reads_two_heads: Whether the student has a head for a distillation token, whose logits are compared with the
+            teacher's, beside that for its class token.
     """
 
     def __init__(
-        self, engine: Engine | None = None, auxiliary_weight: float = 0.0, label_smoothing: float = 0.0
+        self,
+        engine: Engine | None = None,
+        auxiliary_weight: float = 0.0,
+        label_smoothing: float = 0.0,
+        reads_two_heads: bool = False,
     ) -> None:
         super().__init__(engine)
         self.auxiliary_weight, self.label_smoothing = auxiliary_weight, label_smoothing
+        self.reads_two_heads = reads_two_heads
 
     def forward(
         self,
@@ -46,16 +55,20 @@ class Classification(Task):
         images = self.engine.images(batch.images)
         hook = self._auxiliary_hook(student)
         of_features: dict[str, Any] = {}
-        if with_features:
-            with torch.no_grad():
-                teacher_logits, teacher_features = self.engine.forward_with_features(teacher, images)
-            student_logits, student_features = self.engine.forward_with_features(student, images)
-            of_features = {"images": images, "student_features": student_features, "teacher_features": teacher_features}
-        else:
-            if teacher_logits is None:
+        with reading_heads(student) if self.reads_two_heads else nullcontext() as heads:
+            if with_features:
                 with torch.no_grad():
-                    teacher_logits = self.engine.forward(teacher, images)
-            student_logits = self.engine.forward(student, images)
+                    teacher_logits, of_teacher = self.engine.forward_with_features(teacher, images)
+                student_logits, of_student = self.engine.forward_with_features(student, images)
+                of_features = {"images": images, "student_features": of_student, "teacher_features": of_teacher}
+            else:
+                if teacher_logits is None:
+                    with torch.no_grad():
+                        teacher_logits = self.engine.forward(teacher, images)
+                student_logits = self.engine.forward(student, images)
+        if heads is not None:
+            of_features["class_logits"] = heads.of_class_token.to(student_logits.dtype)
+            student_logits = heads.of_distillation_token.to(student_logits.dtype)
         if batch.second_images is not None:
             of_features |= self._second_view(student, teacher, batch.second_images)
         if hook is not None:
@@ -103,6 +116,12 @@ class Classification(Task):
         """Return the weighted cross-entropy ``(N,)`` of the auxiliary logits, or None if there are none."""
         losses = [_cross_entropy(logits.float(), batch) for logits in hook.take_auxiliary()]
         return self.auxiliary_weight * torch.stack(losses).sum(dim=0) if losses else None
+
+    def forward_with(self, student: nn.Module, tensors: dict[str, Tensor], images: Tensor) -> Tensor:
+        """Return the student's logits ``(N, C)`` as its tensors would make them; see :meth:`Task.forward_with`."""
+        with reading_heads(student) if self.reads_two_heads else nullcontext() as heads:
+            logits = super().forward_with(student, tensors, images)
+        return logits if heads is None else heads.of_distillation_token
 
     @torch.no_grad()
     def teacher_logits(self, teacher: nn.Module, images: ImageSet, limit: int) -> Tensor:

@@ -19,6 +19,7 @@ def create_task(
     proposals: int = 64,
     auxiliary_weight: float = 0.0,
     label_smoothing: float = 0.0,
+    reads_two_heads: bool = False,
 ) -> Task:
     """Return the task that a data source names.
 
@@ -29,7 +30,7 @@ def create_task(
     if name == "classification":
         from rlkd_env.tasks.classification import Classification
 
-        return Classification(engine, auxiliary_weight, label_smoothing)
+        return Classification(engine, auxiliary_weight, label_smoothing, reads_two_heads)
     if auxiliary_weight or label_smoothing:
         raise UsageError("auxiliary logits and label smoothing are for classification: leave them out for detectors")
     if find_spec("pycocotools") is None:  # told before anything is trained

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -253,7 +252,7 @@ class Update:
         """Return the waiting batch's logits ``(N, C)`` with other weights but the same dropout, and change nothing."""
         buffers = {name: buffer.clone() for name, buffer in self.student.named_buffers()}
         with self._randomness.seeded(self.seed + self.outputs.step):
-            return functional_call(self.student, {**parameters, **buffers}, (self.batch.images,))
+            return self.task.forward_with(self.student, {**parameters, **buffers}, self.batch.images)
 
     def apply(self, temperature: Temperature) -> dict[str, Tensor]:
         """Update the student with temperatures ``(N,)``; return mean ``loss`` and its weighted parts ``loss_...``."""

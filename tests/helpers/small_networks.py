@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
-from rlkd_env.methods import Pair
+from rlkd_env.methods import METHODS, Pair, change_of_student
+from rlkd_env.models import create_model
 from rlkd_env.models.taps.features import Features, FeatureShapes, Taps, forward_with_features
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.config import RunConfig
@@ -47,9 +49,11 @@ def frozen_teacher(widths: tuple[int, ...] = (6, 8)) -> nn.Module:
     return SmallNetwork(widths).eval().requires_grad_(False)
 
 
-def small_networks() -> dict[str, Any]:
-    """A random teacher for Digits and what creates its student, for ``build_run``; every method can compare them."""
-    return {"teacher": frozen_teacher(), "student": lambda: SmallNetwork((4, 5))}
+def small_networks(method: str = "kd") -> dict[str, Any]:
+    """A random teacher for Digits and what creates its student, for ``build_run``, which the method can compare."""
+    has_two_heads = any(METHODS[part].uses_two_heads for part in method.split("+"))
+    student = partial(create_model, "deit64_patch4", 10, (1, 8, 8)) if has_two_heads else lambda: SmallNetwork((4, 5))
+    return {"teacher": frozen_teacher(), "student": student}
 
 
 def real_outputs(
@@ -96,12 +100,21 @@ def pair_of(student: nn.Module, teacher: nn.Module) -> Pair:
     return Pair.of(student, teacher, torch.linspace(-1.0, 1.0, 128).view(2, 1, 8, 8), torch.arange(20) % 10)
 
 
+def for_method(name: str, student: nn.Module, teacher: nn.Module) -> nn.Module:
+    """The student as a method has changed it, if it does so."""
+    if not METHODS[name].changes_student:
+        return student
+    change = change_of_student(name, pair_of(student, teacher))
+    assert change is not None
+    return change(student)
+
+
 def digits_run(method: str, **options: float) -> DistillationRun:
     """A run of 60 updates on Digits, 4 an epoch, without weight decay, from a random teacher to a smaller student."""
     config = RunConfig.from_keywords(
         epochs=15, device="cpu", method=method, method_options=options, reward="train_progress", weight_decay=0.0
     )
-    run = build_run(config, **small_networks())
+    run = build_run(config, **small_networks(method))
     run.reset(0)
     return run
 

@@ -11,6 +11,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from agents.learned.loading import PRETRAINED
 from agents.rules.simple import FixedTemperature
+from agents.sb3.divergence import noticing_divergence
 from agents.sb3.export import export_policy, export_sampling_policy
 from agents.sb3.make import continue_from, make_agent
 from agents.sb3.threads import HostThreads
@@ -197,7 +198,7 @@ class _Learner:
                 self._calibrated.start_from(observation)
                 self._calibrated.watch()
             self._has_acted = False
-        with HostThreads(self._run.device) as threads:
+        with HostThreads(self._run.device) as threads, noticing_divergence(self._agent):
             self._agent.learn(steps * self._run.batch_size, callback=threads, reset_num_timesteps=False)
         self._count(steps)
 

@@ -29,7 +29,7 @@ POOLINGS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool
 
 
 @dataclass(frozen=True)
-class _Call:
+class Call:
     """The output of one call of a module."""
 
     name: str
@@ -38,6 +38,7 @@ class _Call:
 
     @property
     def depth(self) -> int:
+        """In how many modules it lies, beside the network itself."""
         return self.name.count(".")
 
 
@@ -84,7 +85,7 @@ def add_taps(
     return network
 
 
-def _watch(network: nn.Module, image_shape: tuple[int, int, int]) -> tuple[Any, list[_Call], tuple[int, int]]:
+def _watch(network: nn.Module, image_shape: tuple[int, int, int]) -> tuple[Any, list[Call], tuple[int, int]]:
     """Forward an empty image and return logits, the modules' calls in the order in which they ended, and its size.
 
     It runs on PyTorch's meta device if the network's code allows that, and on an enlarged image if the network accepts
@@ -92,11 +93,11 @@ def _watch(network: nn.Module, image_shape: tuple[int, int, int]) -> tuple[Any, 
     """
     channels, height, width = image_shape
     try:
-        logits, calls = _record(network, torch.zeros(SEARCH_IMAGES, *image_shape, device="meta"))
+        logits, calls = record_calls(network, torch.zeros(SEARCH_IMAGES, *image_shape, device="meta"))
     except Exception:
         device = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
         try:
-            logits, calls = _record(network, torch.zeros(SEARCH_IMAGES, *image_shape, device=device))
+            logits, calls = record_calls(network, torch.zeros(SEARCH_IMAGES, *image_shape, device=device))
         except Exception as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise UsageError(
@@ -108,38 +109,38 @@ def _watch(network: nn.Module, image_shape: tuple[int, int, int]) -> tuple[Any, 
         return logits, calls, (height, width)
     larger = (factor * height, factor * width)
     try:
-        return *_record(network, torch.zeros(SEARCH_IMAGES, channels, *larger, device="meta")), larger
+        return *record_calls(network, torch.zeros(SEARCH_IMAGES, channels, *larger, device="meta")), larger
     except Exception:  # the network has a fixed image size
         return logits, calls, (height, width)
 
 
 @torch.no_grad()
-def _record(network: nn.Module, image: Tensor) -> tuple[Any, list[_Call]]:
+def record_calls(network: nn.Module, image: Tensor) -> tuple[Any, list[Call]]:
     """Forward images through a copy (it may keep state) in evaluation mode, on the meta device without weights."""
     twin = meta_twin(network) if image.device.type == "meta" else copy.deepcopy(network)
     twin.eval()
-    calls: list[_Call] = []
+    calls: list[Call] = []
     for name, module in twin.named_modules():
         module.register_forward_hook(_recorder(calls, name))
     return twin(image), calls
 
 
-def _recorder(calls: list[_Call], name: str) -> Any:
+def _recorder(calls: list[Call], name: str) -> Any:
     def record(module: nn.Module, inputs: Any, output: Any) -> None:  # noqa: ARG001
         if isinstance(output, Tensor):
-            calls.append(_Call(name, module, output))
+            calls.append(Call(name, module, output))
 
     return record
 
 
-def _stages(calls: list[_Call], image_size: tuple[int, int]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _stages(calls: list[Call], image_size: tuple[int, int]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the modules that end the stages, and those whose inputs are the same maps before the activation.
 
     A stage ends with the last map of its size. Among the modules that output maps of this size only the outermost
     count, because inside a block that shrinks the map a branch may still work at the larger size.
     """
     times = Counter(call.name for call in calls)
-    last: dict[tuple[int, int], _Call] = {}
+    last: dict[tuple[int, int], Call] = {}
     begun = False
     for call in calls:
         # Before the first module with weights, maps are only copies of the image.
@@ -177,7 +178,7 @@ def _map_size(tensor: Tensor, image_size: tuple[int, int], known: Iterable[tuple
     return (height, width) if height * width > 1 and has_aspect(height, width, image_size) else None
 
 
-def _classifier(calls: list[_Call], logits: Tensor, num_classes: int) -> str:
+def _classifier(calls: list[Call], logits: Tensor, num_classes: int) -> str:
     """Return the name of the linear layer or 1x1 convolution that computed the logits, or an empty string."""
     for call in reversed(calls):
         module = call.module

@@ -70,6 +70,8 @@ def _computes_the_same(stacked: StackedNetworks, students: list[nn.Module], imag
 
 
 def _why_not_method(method: Method, template: DistillationRun) -> str | None:
+    if method.uses_two_heads:
+        return f"the method {type(method).__name__} reads two heads of the student"
     if method.uses_features or list(method.state_dict()):
         return f"the method {type(method).__name__} compares features or has weights or a memory of its own"
     if method.needs_second_view:

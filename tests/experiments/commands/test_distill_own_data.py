@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from experiments.cli import main
 from rlkd_env.methods import METHODS
-from rlkd_env.models import create_model
+from rlkd_env.models import create_model, load_student
 
 needs_real_data = pytest.mark.skipif("RLKD_DATA" not in os.environ, reason="RLKD_DATA names no folder of real data")
 
@@ -63,13 +63,14 @@ def distill(data: Path, teacher: Path) -> Distill:
 def test_every_method_distils_with_an_agent(method: str, distill: Distill, tmp_path: Path) -> None:
     chosen = {"crd": ("negatives", "64"), "mlkd": ("kd_weight", "0.01")}  # for four classes its terms are large
     options = ["--method-options", *chosen[method]] if method in chosen else []
+    if METHODS[method].uses_two_heads:
+        options += ["--student", "deit64_patch2", "--epochs", "6", "--optimizer", "adam", "--learning-rate", "0.001"]
     assert distill(tmp_path, "--method", method, *options) == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["method"] == method
     assert summary["student_last_test_accuracy"] > 0.35  # chance is 0.25
     assert not summary["diverged"]
-    student = create_model("cnn4", 4, (3, 8, 8))
-    student.load_state_dict(load_file(tmp_path / "student_last.safetensors"))
+    assert load_student(tmp_path / "student_last.safetensors")(torch.rand(2, 3, 8, 8)).shape == (2, 4)
 
 
 def test_the_summary_tells_the_parts_and_the_images_in_both(

@@ -11,10 +11,12 @@ from small_networks import (
     SmallNetwork,
     at_temperature,
     digits_run,
+    for_method,
     frozen_teacher,
     pair_of,
     real_outputs,
 )
+from torch import nn
 
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.outputs import InstanceOutputs
@@ -34,6 +36,12 @@ def assert_same(left: dict, right: dict) -> None:
     assert left.keys() == right.keys()
     for name, value in left.items():
         assert torch.equal(value, right[name]), name
+
+
+def networks_for(name: str) -> tuple[nn.Module, nn.Module]:
+    """A student as the method trains it, and a teacher."""
+    student, teacher = SmallNetwork((4, 5)), frozen_teacher()
+    return for_method(name, student, teacher), teacher
 
 
 @pytest.mark.slow
@@ -98,7 +106,7 @@ def test_the_memories_of_crd_are_in_the_runs_state_and_move_in_step_with_it() ->
 
 @pytest.mark.parametrize("name", ADDITIONS)
 def test_the_teacher_is_no_part_of_the_methods_state(name: str) -> None:
-    student, teacher = SmallNetwork((4, 5)), frozen_teacher()
+    student, teacher = networks_for(name)
     method = create_method(name, pair_of(student, teacher), **OPTIONS.get(name, {}))
     own = {parameter.data_ptr() for parameter in teacher.parameters()}
     assert not own & {value.data_ptr() for value in (*method.parameters(), *method.buffers())}
@@ -107,7 +115,7 @@ def test_the_teacher_is_no_part_of_the_methods_state(name: str) -> None:
 
 @pytest.mark.parametrize("name", ADDITIONS)
 def test_temperatures_change_the_kd_term_alone_and_without_it_nothing(name: str) -> None:
-    student, teacher = SmallNetwork((4, 5)), frozen_teacher()
+    student, teacher = networks_for(name)
     pair, outputs = pair_of(student, teacher), real_outputs(8, student, teacher)
     method = create_method(name, pair, **OPTIONS.get(name, {}))
     torch.manual_seed(0)
@@ -124,7 +132,7 @@ def test_temperatures_change_the_kd_term_alone_and_without_it_nothing(name: str)
 @pytest.mark.parametrize("name", ["dkd", "dist", *ADDITIONS])
 def test_equal_temperatures_reproduce_the_loss_of_one_temperature(name: str) -> None:
     """A scalar outside the method: logits divided by 4, losses multiplied by 16."""
-    student, teacher = SmallNetwork((4, 5)), frozen_teacher()
+    student, teacher = networks_for(name)
     outputs = real_outputs(8, student, teacher)
     method = create_method(name, pair_of(student, teacher), **OPTIONS.get(name, {}))
     scaled = InstanceOutputs(outputs.student_logits / 4.0, outputs.teacher_logits / 4.0, outputs.labels)
@@ -138,7 +146,7 @@ def test_equal_temperatures_reproduce_the_loss_of_one_temperature(name: str) -> 
 
 @pytest.mark.parametrize("name", [*ALONE, *ADDITIONS])
 def test_extreme_logits_give_no_nan(name: str) -> None:
-    student, teacher = SmallNetwork((4, 5)), frozen_teacher()
+    student, teacher = networks_for(name)
     method = create_method(name, pair_of(student, teacher), **OPTIONS.get(name, {}))
     outputs = real_outputs(4, student, teacher, two_views=method.needs_second_view)
     logits = (1e4 * outputs.student_logits.detach().sign()).requires_grad_(True)
@@ -172,7 +180,7 @@ def test_unknown_options_are_refused_with_the_valid_names(name: str) -> None:
 
 @pytest.mark.parametrize("name", ADDITIONS)
 def test_features_are_needed(name: str) -> None:
-    pair = pair_of(SmallNetwork((4, 5)), frozen_teacher())
+    pair = pair_of(*networks_for(name))
     outputs = InstanceOutputs(torch.zeros(4, 10), torch.zeros(4, 10), torch.arange(4), indices=torch.arange(4))
     with pytest.raises(ValueError, match="needs outputs with features"):
         create_method(name, pair, **OPTIONS.get(name, {}))(outputs, at_temperature(4))

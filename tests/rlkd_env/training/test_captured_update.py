@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -66,7 +67,8 @@ def test_every_method_is_captured_and_trains_the_same_student(
     make_run: MakeRun, method: str, options: dict[str, Any], device: str
 ) -> None:
     settings = {"method": method, "method_options": options, "learning_rate": 0.01, "device": device}
-    plain, captured = plain_and_captured(make_run, small_networks, precision="float32", **settings)
+    networks = partial(small_networks, method)
+    plain, captured = plain_and_captured(make_run, networks, precision="float32", **settings)
     results = [run.advance(DifficultyRule(1.0, 8.0)) for run in (plain, captured)]
     assert isinstance(captured.update, CapturedUpdate)
     assert captured.update.why_plain is None

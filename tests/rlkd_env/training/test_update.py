@@ -81,7 +81,7 @@ def updated_without_waiting(run: DistillationRun) -> None:
 
 @pytest.mark.parametrize(("method", "options"), WITHOUT_WAITING)
 def test_the_update_waits_for_no_device(make_run: MakeRun, method: str, options: dict[str, Any]) -> None:
-    updated_without_waiting(make_run(small_networks(), method=method, method_options=options, batch_size=16))
+    updated_without_waiting(make_run(small_networks(method), method=method, method_options=options, batch_size=16))
 
 
 def test_nor_do_batch_norms_equal_gradients_and_a_policy_that_learns_along(make_run: MakeRun) -> None:
