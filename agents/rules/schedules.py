@@ -57,8 +57,9 @@ class Anneal(Rule):
         last: temperature at its end; None takes 0.35s, and for regions 0.5.
         shape: ``linear``, or ``cosine``, where the share is ½ (1 - cos(π · progress)).
         regions: first and last for a detector's regions, apart from those of images: two values, or such as ``2:0.5``.
-        cold_start: whether a run of images of fewer than ten epochs, or twelve updates for each class, starts colder, at
-            first · √(min(1, epochs / 10) · min(1, updates for each class / 12)). None does so unless ``first`` is given.
+        cold_start: whether a run of images of fewer than ten epochs, or twelve updates for each class, starts colder,
+            at first · √(min(1, epochs / 10) · min(1, updates for each class / 12)). None does so unless ``first`` is
+            given.
     """
 
     def __init__(
