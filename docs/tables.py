@@ -6,8 +6,8 @@ A table stands below a comment that names its data:
 * ``<!-- data: NAME TASK -->``: one task of a comparison over several;
 * ``<!-- data: NAME over tasks -->``: all of its tasks;
 * ``<!-- data: tasks -->``: a row a task of the comparison over all, ``<!-- data: costs -->``: a column a task;
-* ``<!-- data: anneal -->``: the sweep of annealing in ``docs/results/anneal``; ``<!-- data: starts -->``: the starts that
-  short runs want, ``<!-- data: short_runs -->``: what its colder start does for them;
+* ``<!-- data: anneal -->``: the sweep of annealing in ``docs/results/anneal``; ``<!-- data: starts -->``: the starts
+  that short runs want, ``<!-- data: short_runs -->``: what its colder start does for them;
 * ``<!-- data: rewards TASK -->``: the measurement of rewards in ``docs/results/rewards/TASK``;
 * ``<!-- data: pretrained -->``: what the training of the package's policy measured;
 * ``<!-- data: ranking -->``: how students on frozen features rank rules (``docs/results/frozen_features``);
