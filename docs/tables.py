@@ -15,7 +15,8 @@ A table stands below a comment that names its data:
   that it was trained on, and for convolutional students;
 * ``<!-- data: rule_cost -->``: what rules and agents cost beside a fixed temperature (``docs/results/rule_cost``);
 * ``<!-- data: gpu -->``: what ``rlkd bench`` measured on a GPU, ``<!-- data: agent_cost -->``: what agents cost there;
-* ``<!-- data: methods -->``: what an update costs with each method (``docs/results/methods``);
+* ``<!-- data: methods -->``: what an update costs with each method (``docs/results/methods``), ``<!-- data: methods
+  NAME -->``: another measurement of that, in the folder of that name within it;
 * ``<!-- data: learning -->``: what agents learn within a run of the toy, ``<!-- data: learning digits -->``: with what
   discount on Digits (``docs/results/learning``);
 * ``<!-- data: decoding -->``: how long image files take to decode;
@@ -134,8 +135,10 @@ def _fill(source: str) -> Fill:
         return {"anneal": _of_sweep, "few_epochs": _of_few_epochs}[source]
     if name in ("pretrained", "which_student", "threads"):
         return {"pretrained": _of_training, "which_student": _of_kept, "threads": _of_threads}[name]
-    if name in ("gpu", "methods", "agent_cost", "decoding"):
-        return {"gpu": _of_bench, "methods": _of_method, "agent_cost": _of_agent, "decoding": _of_decoding}[name]
+    if name == "methods":
+        return lambda column, row: _of_method(read(f"methods/{part}" if part else name, "bench.json"), column, row)
+    if name in ("gpu", "agent_cost", "decoding"):
+        return {"gpu": _of_bench, "agent_cost": _of_agent, "decoding": _of_decoding}[name]
     if name == "learning":
         return _of_discount if part else _of_learning
     if name == "rewards":
@@ -388,9 +391,8 @@ def _of_bench(column: str, row: Cells) -> str:
     return format(found[key], form) if key in found else "–"
 
 
-def _of_method(column: str, row: Cells) -> str:
-    arms = read("methods", "bench.json")["arms"]
-    found = arms["method_" + row[0].strip("`")]
+def _of_method(bench: dict[str, Any], column: str, row: Cells) -> str:
+    found = bench["arms"]["method_" + row[0].strip("`")]
     if column == "to plain KD":
         return "{ratio_to_plain_kd:.2f} ({ratio_min:.2f} to {ratio_max:.2f})".format(**found)
     return f"{found['peak_memory_mb']:,.0f}"

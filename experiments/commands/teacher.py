@@ -103,7 +103,7 @@ def _train(config: TeacherConfig, source: DataSource, training: TeacherTraining,
         test_figures = _test_figures(training, test, device)
         network, normalization = training.network.state_dict(), splits.train.normalization
         of_data = (splits.num_classes, splits.image_shape)
-        save_network(folder / TEACHER_FILE, network, recipe.model, *of_data, normalization=normalization)
+        save_network(folder / TEACHER_FILE, network, recipe.model, *of_data, recipe.model_options, normalization)
     card = {
         "dataset": config.data.dataset,
         "data": asdict(config.data),

@@ -138,9 +138,16 @@ def _threads() -> ThreadpoolController:
     return ThreadpoolController()
 
 
+@lru_cache(maxsize=8)
+def _pairs(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows and columns of a matrix's upper triangle."""
+    rows, columns = np.triu_indices(count)
+    return rows, columns
+
+
 def _credit_features(states: np.ndarray, actions: np.ndarray) -> np.ndarray:
     """``(N, d)`` states, ``(N, a)`` actions to ``(N, 2 a (1 + d + d (d + 1) / 2))`` monomials, 0 for the action 0."""
-    rows, columns = np.triu_indices(states.shape[1])
+    rows, columns = _pairs(states.shape[1])
     monomials = np.concatenate([np.ones((len(states), 1)), states, states[:, rows] * states[:, columns]], axis=1)
     powers = np.concatenate([actions, actions**2], axis=1)
     return (powers[:, :, None] * monomials[:, None, :]).reshape(len(states), -1)

@@ -1,4 +1,4 @@
-"""Boxes of the objects in a batch of images, and the image regions that are the instances of detection."""
+"""Boxes of the objects in a batch of images, the image regions that are the instances of detection, and their boxes."""
 
 from __future__ import annotations
 
@@ -117,3 +117,23 @@ class Regions:
     objectness: Tensor
     overlap: Tensor
     real: Boxes
+
+
+@dataclass(frozen=True, eq=False)
+class RegionBoxes:
+    """What detectors say about the boxes of the objects in N regions, relative to the regions, in the head's own code.
+
+    Attributes:
+        student: The student's boxes ``(N, 4)``, of the class of the region's real box; with gradient.
+        teacher: The teacher's, likewise, without gradient.
+        targets: The real boxes ``(N, 4)``; meaningless for the background.
+        student_edges: The student's logits ``(N, 4, bins + 1)`` of the bins that an edge may lie in, with gradient, or
+            None if its head gives numbers.
+        teacher_edges: The teacher's, likewise, without gradient.
+    """
+
+    student: Tensor
+    teacher: Tensor
+    targets: Tensor
+    student_edges: Tensor | None = None
+    teacher_edges: Tensor | None = None

@@ -210,10 +210,14 @@ class KDVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     def _figures(self, figures: dict[str, np.ndarray], known: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Return figures ``(K,)`` as those of the slots ``(N,)``, with masks of those that are known and finite."""
+        values = np.stack(list(figures.values()))
+        present = np.isfinite(values) if known is None else np.isfinite(values) & known
+        slots = self.num_envs // self.num_runs
+        told = np.where(present, values, np.float32(0.0)).repeat(slots, axis=1)
+        masks = present.repeat(slots, axis=1)
         info: dict[str, np.ndarray] = {}
-        for name, values in figures.items():
-            present = np.isfinite(values) if known is None else np.isfinite(values) & known
-            info[name], info[f"_{name}"] = self._per_slot(np.where(present, values, 0.0)), self._per_slot(present)
+        for name, row, mask in zip(figures, told, masks, strict=True):
+            info[name], info[f"_{name}"] = row, mask
         return info
 
     def _divergences(self, diverged: np.ndarray, is_over: bool) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from rlkd_env.data.boxes import Regions
+    from rlkd_env.data.boxes import RegionBoxes, Regions
     from rlkd_env.models.taps.features import Features
 
 _PER_INSTANCE = (
@@ -29,7 +29,7 @@ _PER_INSTANCE = (
     "second_student_logits",
     "second_teacher_logits",
 )
-_PER_IMAGE = ("images", "student_features", "teacher_features", "regions")
+_PER_IMAGE = ("images", "student_features", "teacher_features", "regions", "boxes")
 _OF_FIRST_VIEW = ("class_logits", "further_loss", "auxiliary_loss", "second_student_logits", "second_teacher_logits")
 _SMALLEST_UNIT = 1e-6
 _REGISTER = 16
@@ -68,6 +68,7 @@ class InstanceOutputs:
         class_logits: ``(N, C)`` those that the task's loss is of, with gradient, where the student has another head for
             what the teacher says, whose logits ``student_logits`` are then; otherwise None.
         regions: which parts of which images the instances are, or None if they are whole images.
+        boxes: where detectors place the objects of these regions, or None likewise.
         second_student_logits: ``(N, C)`` for a second view of the same images, with gradient, or None if there is one
             view. The task's loss is then the sum of both views'; everything else that is derived is of the first view.
         second_teacher_logits: ``(N, C)`` likewise, without gradient.
@@ -91,6 +92,7 @@ class InstanceOutputs:
     label_smoothing: float = 0.0
     epochs: float = math.inf
     regions: Regions | None = None
+    boxes: RegionBoxes | None = None
     class_logits: Tensor | None = None
     second_student_logits: Tensor | None = None
     second_teacher_logits: Tensor | None = None
@@ -114,7 +116,7 @@ class InstanceOutputs:
     def map(self, function: Callable[[Tensor], Tensor]) -> InstanceOutputs:
         """Return outputs whose tensors with a row per instance went through a function, such as one that gathers rows.
 
-        What belongs to whole images (the images, features and regions) is left out.
+        What belongs to whole images (the images, features and regions), and the boxes, are left out.
         """
         mapped: dict[str, Any] = dict.fromkeys(_PER_IMAGE)
         for name in _PER_INSTANCE:
@@ -156,8 +158,8 @@ class InstanceOutputs:
     @property
     def logits_of_student(self) -> list[Tensor]:
         """All logits ``(N, ...)`` of the student that a loss may compare with the teacher's."""
-        second = self.second_student_logits
-        return [self.student_logits] if second is None else [self.student_logits, second]
+        edges = None if self.boxes is None else self.boxes.student_edges
+        return [self.student_logits, *(one for one in (self.second_student_logits, edges) if one is not None)]
 
     @property
     def num_classes(self) -> int:

@@ -52,6 +52,11 @@ class Temperature:
         """Multiply a loss ``(N,)`` by the factor, or by T_student · T_teacher where there is none."""
         return self.student * self.teacher * loss if self.factor is None else self.factor * loss
 
+    def times(self, multiple: float) -> Temperature:
+        """Return so many times these temperatures, whose factor then grows with the square."""
+        factor = None if self.factor is None else multiple**2 * self.factor
+        return Temperature(multiple * self.teacher, multiple * self.student, factor)
+
     def detach(self) -> Temperature:
         """Return the same values without gradient."""
         if self.is_shared:

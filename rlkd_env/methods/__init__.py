@@ -13,9 +13,11 @@ if TYPE_CHECKING:
         check_method as check_method,
         create_method as create_method,
     )
+    from rlkd_env.methods.detection.box import BoundedBoxes as BoundedBoxes
     from rlkd_env.methods.detection.fgd import FGD as FGD
     from rlkd_env.methods.detection.fpn import FPN as FPN
     from rlkd_env.methods.detection.icd.method import ICD as ICD
+    from rlkd_env.methods.detection.ld import LD as LD
     from rlkd_env.methods.feature_method import FeatureMethod as FeatureMethod
     from rlkd_env.methods.features.adain import AdaIN as AdaIN
     from rlkd_env.methods.features.at import AT as AT

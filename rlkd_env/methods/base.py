@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from rlkd_env.data.boxes import Regions
+from rlkd_env.data.boxes import RegionBoxes, Regions
 from rlkd_env.data.splits import TaskName
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
@@ -131,6 +131,13 @@ class Method(nn.Module, ABC):
             logit_losses = with_equal_gradients(logit_losses, outputs.logits_of_student, self.mean_gradient_norm)
         return {"task": self.task_weight * outputs.task_loss, **logit_losses, **self.feature_losses(outputs)}
 
+    def check_networks(self, student: nn.Module, teacher: nn.Module) -> None:
+        """Check that the method can compare these networks.
+
+        Raises:
+            UsageError: If it cannot.
+        """
+
     def remark(self, num_logits: int) -> str | None:  # noqa: ARG002
         """Return what is worth knowing about the method for networks of so many logits, in words for the user."""
         return None
@@ -173,3 +180,10 @@ def regions_of(outputs: InstanceOutputs) -> Regions:
     if outputs.regions is None:
         raise ValueError("this method needs outputs whose instances are regions of images")
     return outputs.regions
+
+
+def boxes_of(outputs: InstanceOutputs) -> RegionBoxes:
+    """Return where the detectors place the objects of the instances."""
+    if outputs.boxes is None:
+        raise ValueError("this method needs outputs of detectors, with the boxes of every region")
+    return outputs.boxes

@@ -54,6 +54,11 @@ class Composed(Method):
         """Return the terms ``(N,)`` of all parts that do not."""
         return self._joined([part.feature_losses(outputs) for part in self._methods])
 
+    def check_networks(self, student: nn.Module, teacher: nn.Module) -> None:
+        """Check that every part can compare these networks."""
+        for part in self._methods:
+            part.check_networks(student, teacher)
+
     def remark(self, num_logits: int) -> str | None:
         """Return what is worth knowing about the first part of which something is."""
         return next(filter(None, (part.remark(num_logits) for part in self._methods)), None)

@@ -1,4 +1,4 @@
-"""The base class of the KD methods that compare features: KD's term plus one of their own."""
+"""The base classes of the KD methods that are KD's term plus one of their own, most of which compare features."""
 
 from __future__ import annotations
 
@@ -14,11 +14,24 @@ from rlkd_env.methods.logits.kd import KD
 from rlkd_env.utils.options import NonNegative
 
 
-class FeatureMethod(KD):
+class Addition(KD):
+    """KD plus terms of its own, which are all that it adds to other methods (``dkd+rkd``)."""
+
+    is_addition = True
+
+    def __init__(self, task_weight: float, kd_weight: float, temperature_squared: bool) -> None:
+        super().__init__(task_weight, kd_weight, temperature_squared)
+        self.uses_temperature = kd_weight != 0
+
+    def logit_losses(self, outputs: InstanceOutputs, temperature: Temperature) -> dict[str, Tensor]:
+        """Return KD's KL term ``(N,)``, or no term if its weight is 0."""
+        return super().logit_losses(outputs, temperature) if self.kd_weight else {}
+
+
+class FeatureMethod(Addition):
     """KD + ``feature_weight`` · a comparison of features that does not depend on the temperatures.
 
-    Composed with other methods (``dkd+rkd``) it adds its own term alone. The arguments mean the same in every subclass;
-    subclasses document only what they add.
+    The arguments mean the same in every subclass; subclasses document only what they add.
 
     Args:
         pair: The networks and the classes of the training images.
@@ -29,7 +42,6 @@ class FeatureMethod(KD):
     """
 
     uses_features = True
-    is_addition = True
     tasks: tuple[TaskName, ...] = ("classification",)
     published_weight = 1.0
 
@@ -43,15 +55,10 @@ class FeatureMethod(KD):
     ) -> None:
         super().__init__(task_weight, kd_weight, temperature_squared)
         self.feature_weight = self.published_weight if feature_weight is None else feature_weight
-        self.uses_temperature = kd_weight != 0
         self.prepare(pair)
 
     def prepare(self, pair: Pair) -> None:
         """Check the networks and create the method's own parameters."""
-
-    def logit_losses(self, outputs: InstanceOutputs, temperature: Temperature) -> dict[str, Tensor]:
-        """Return KD's KL term ``(N,)``, or no term if its weight is 0."""
-        return super().logit_losses(outputs, temperature) if self.uses_temperature else {}
 
 
 def require_detectors(pair: Pair, method: str) -> int:

@@ -146,6 +146,7 @@ def build_run(
             create_student = partial(changed_student, create_student, change)
             trial = create_student().to(device)
         method = create_its_method(trial)
+    method.check_networks(trial, teacher)
     if method.needs_second_view:
         if isinstance(teacher, StoredTeacher):
             raise UsageError(NO_SECOND_VIEW.format(reason="the teacher's logits are stored with the images"))

@@ -89,8 +89,8 @@ class DistillationConfig(Options):
 
     method: Annotated[str, NameOf("rlkd_env.methods.create:METHODS")] = "kd"
     """KD method: kd, dkd, dist, mlkd, crld, sdd, deit; fitnet, at, nst, ofd, reviewkd, catkd, kdsvd, vid, srrl, adain,
-    simkd; pkt, sp, rkd, cc, crd; for detection also fpn, fgd and icd; cross_entropy (no distillation); or several, such
-    as dkd+rkd."""
+    simkd; pkt, sp, rkd, cc, crd; for detection also box, ld, fpn, fgd and icd; cross_entropy (no distillation); or
+    several, such as dkd+rkd."""
     method_options: dict[str, OptionValue] = field(default_factory=dict)
     """Arguments of the method as NAME VALUE pairs, such as kd_weight 0.5 or temperature_squared False; of several
     methods with their names before them, such as rkd.feature_weight 2."""

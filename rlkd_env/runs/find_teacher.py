@@ -72,7 +72,8 @@ def find_teacher(
             f"a teacher for {dataset} takes long to train: make one with `rlkd teacher --dataset "
             f"{dataset} --model {name}`, or pass a file of weights as --teacher"
         )
-    recipe = TeacherRecipe.from_keywords(source.teacher_recipe, model=name)
+    options = dict(networks.teacher_options)
+    recipe = TeacherRecipe.from_keywords(source.teacher_recipe, model=name, model_options=options)
     teacher = cached_teacher(splits, recipe, on_epoch, source.task)
     return normalized_teacher(teacher, config, splits, source.task)
 

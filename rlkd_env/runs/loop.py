@@ -86,9 +86,11 @@ class TrainingLoop:
 
         A reward that is delayed counts from the first update after those that nobody is rewarded for.
         """
-        outputs = self.update.kept_outputs()
         self.reward.before_update(self._measurement(), is_rewarded)
         metrics = self.update.apply(temperature)
+        outputs = (
+            self.update.kept_outputs()
+        )  # by now a device has an update to make, beside which these copies are free
         self.step_count += 1
         self._forward()
         self._show_sampler()

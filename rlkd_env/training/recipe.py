@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 from rlkd_env.errors import UsageError
 from rlkd_env.utils.choices import USUAL_MILESTONES, OptimizerName, Precision, ScheduleName
-from rlkd_env.utils.options import LATER_OPTIONS, Bounds, Count, NonNegative, NonNegativeInt, Options, Positive, Seed
+from rlkd_env.utils.options import (
+    LATER_OPTIONS,
+    Bounds,
+    Count,
+    NonNegative,
+    NonNegativeInt,
+    Options,
+    OptionValue,
+    Positive,
+    Seed,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -148,6 +158,8 @@ class TeacherRecipe(Recipe):
     """Optimiser: sgd, adam or adamw."""
     model: str = "auto"
     """Name of the network; auto is the data set's own."""
+    model_options: dict[str, OptionValue] = field(default_factory=dict)
+    """Arguments of the network as NAME VALUE pairs, which its file keeps."""
     proposals: Count = 64
     """Detection only: region proposals of every image that are classified in an update."""
     precision: Precision = "float32"

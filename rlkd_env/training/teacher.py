@@ -53,7 +53,8 @@ class TeacherTraining:
         drawn: dict[str, Any] = {"mixing": recipe.mixing, "class_balanced": recipe.class_balanced}
         self._stream = BatchStream(splits.teacher_train, recipe.batch_size, recipe.seed, **drawn)
         with seeded(recipe.seed, self._device):
-            self.network = create_model(recipe.model, splits.num_classes, splits.image_shape).to(self._device)
+            shape, options = splits.image_shape, recipe.model_options
+            self.network = create_model(recipe.model, splits.num_classes, shape, **options).to(self._device)
         if recipe.batch_size == 1:
             check_batch_of_one(self.network, splits.train.take(torch.arange(1)), "teacher")
         first = splits.teacher_train.take(torch.arange(min(4, len(splits.teacher_train))))
@@ -230,7 +231,8 @@ def cached_teacher(
     def make(path: Path) -> nn.Module:
         tell(f"training the teacher {recipe.model}, once: it is kept in {path.parent}")
         teacher = train_teacher(splits, recipe, on_epoch, task)
-        save_network(path, teacher.state_dict(), recipe.model, splits.num_classes, splits.image_shape)
+        of_data = (splits.num_classes, splits.image_shape)
+        save_network(path, teacher.state_dict(), recipe.model, *of_data, recipe.model_options)
         return teacher
 
     return cached(cache_folder() / name, "teacher", lambda path: load_teacher(path, splits, recipe.model), make)

@@ -37,6 +37,7 @@ LATER_OPTIONS: dict[str, Any] = {
     "label_smoothing": 0.0,
     "learning_rate_warmup": 0,
     "mixup_alpha": 0.0,
+    "model_options": {},
     "normalization": ["auto"],
     "patience": None,
     "randaugment_magnitude": 9,

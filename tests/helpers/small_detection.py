@@ -11,7 +11,7 @@ from small_networks import digits_run
 from torch import Tensor, nn
 
 from rlkd_env.data import Batch
-from rlkd_env.data.boxes import Boxes, Regions
+from rlkd_env.data.boxes import Boxes, RegionBoxes, Regions
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.methods import Pair, create_method
 from rlkd_env.models.taps.features import Features, FeatureShapes, Taps
@@ -155,3 +155,10 @@ def quarters_run(method: str, **options: float) -> DistillationRun:
     )
     run.reset(0)
     return run
+
+
+def region_boxes(count: int, seed: int = 0) -> RegionBoxes:
+    """Random boxes of student and teacher around the real ones; the student's have gradients."""
+    generator = torch.Generator().manual_seed(seed)
+    targets, student, teacher = torch.randn(3, count, 4, generator=generator, dtype=torch.float64)
+    return RegionBoxes((targets + 0.5 * student).requires_grad_(), targets + 0.5 * teacher, targets)

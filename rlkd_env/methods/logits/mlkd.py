@@ -99,7 +99,7 @@ class MLKD(Method):
         """
         of_instances, of_batch, of_classes = [], [], []
         for multiple in _MULTIPLES:
-            own = _scaled(temperature, multiple)
+            own = temperature.times(multiple)
             student = (outputs.student_logits / own.student.unsqueeze(-1)).softmax(dim=-1)
             teacher = (outputs.teacher_logits / own.teacher.unsqueeze(-1)).softmax(dim=-1)
             of_instances.append(self._kd_loss(outputs, own))
@@ -113,14 +113,9 @@ class MLKD(Method):
         sure = share_at_most_median(outputs.teacher_probabilities.amax(dim=-1))
         shares = (sure, sure, share_at_most_median(outputs.teacher_probabilities.sum(dim=0)))
         weighed = {name: share * loss for name, share, loss in zip(names, shares, sums, strict=True)}
-        further = [self._kd_loss(second, _scaled(temperature, multiple)) for multiple in _MULTIPLES[1:-1]]
+        further = [self._kd_loss(second, temperature.times(multiple)) for multiple in _MULTIPLES[1:-1]]
         further += [of_instances[0], of_instances[-1]]
         return {**weighed, "mlkd_second": self.kd_weight * torch.stack(further).sum(dim=0)}
 
     def _kd_loss(self, outputs: InstanceOutputs, temperature: Temperature) -> Tensor:
         return kd_loss(outputs.student_logits, outputs.teacher_logits, temperature, self.temperature_squared)
-
-
-def _scaled(temperature: Temperature, multiple: float) -> Temperature:
-    factor = None if temperature.factor is None else multiple**2 * temperature.factor
-    return Temperature(multiple * temperature.teacher, multiple * temperature.student, factor)

@@ -22,6 +22,7 @@ from torchvision.ops.poolers import LevelMapper
 
 from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.models.detectors.backbones import OWN_BACKBONES, TORCHVISION_BACKBONES, create_pyramid
+from rlkd_env.models.detectors.distributions import DistributionPredictor, EdgeCoder
 from rlkd_env.models.detectors.pretrained import PRETRAINED, fit_weights, load_coco
 from rlkd_env.models.detectors.pyramid import Pyramid
 from rlkd_env.models.taps.features import Taps
@@ -46,6 +47,9 @@ class DetectorOptions:
         anchor_scale: The size of a map's anchors in strides; proposals from 3.5 times that size on are read from the
             next map. The default is torchvision's 8, halved (except with ``coco``) until the coarsest anchors are at
             most 1.5 times the images' shorter side.
+        box_bins: The number n of bins, beside the first one, over which the box head gives a distribution for every
+            edge of a box (:mod:`rlkd_env.models.detectors.distributions`), 16 in the literature; 0 for torchvision's
+            head, which gives numbers.
     """
 
     fpn_channels: int
@@ -58,6 +62,7 @@ class DetectorOptions:
     detections: int = 100
     pretrained: str = "none"
     anchor_scale: float | None = None
+    box_bins: int = 0
 
     @classmethod
     def of(cls, backbone: str, image_shape: tuple[int, int, int], given: Mapping[str, Any]) -> DetectorOptions:
@@ -138,10 +143,12 @@ class Detector(FasterRCNN):
             rpn_post_nms_top_n_test=options.testing_proposals,
             box_roi_pool=_region_pooling(pyramid.strides, options.roi_size, anchor_scale),
             box_head=TwoMLPHead(channels * options.roi_size**2, options.head_width),
-            box_predictor=FastRCNNPredictor(options.head_width, num_classes + 1),
+            box_predictor=_predictor(options, num_classes + 1),
             box_detections_per_img=options.detections,
             box_batch_size_per_image=options.sampled_proposals,
         )
+        if options.box_bins:
+            self.roi_heads.box_coder = EdgeCoder()
         self.transform = _Padding(coarsest)
         self.taps = Taps(
             stages=tuple(f"backbone.fpn.layer_blocks.{level}" for level in range(len(pyramid.strides))),
@@ -189,6 +196,12 @@ def _region_pooling(strides: tuple[int, ...], size: int, anchor_scale: float) ->
     finest, coarsest = int(math.log2(strides[0])), int(math.log2(strides[-1]))
     pooling.map_levels = LevelMapper(finest, coarsest, canonical_size, canonical_level)
     return pooling
+
+
+def _predictor(options: DetectorOptions, num_logits: int) -> nn.Module:
+    if options.box_bins:
+        return DistributionPredictor(options.head_width, num_logits, options.box_bins)
+    return FastRCNNPredictor(options.head_width, num_logits)
 
 
 def check_detector(backbone: str) -> None:

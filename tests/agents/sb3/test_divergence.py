@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.distributions import Normal
 from toy_envs import BestActions
 
 from agents.sb3.divergence import check_agent, noticing_divergence
@@ -29,6 +30,14 @@ def test_an_agent_that_diverges_while_it_learns_is_one_error(name: str) -> None:
     agent = make_agent(name, BestActions(), seed=0, learning_rate=1e30)
     with pytest.raises(AgentDiverged), noticing_divergence(agent):
         agent.learn(100 * 16)
+
+
+def test_distributions_check_nothing_while_an_agent_learns() -> None:
+    agent, no_number = make_agent("ppo", BestActions(), seed=0), torch.tensor(float("nan"))
+    with noticing_divergence(agent):
+        Normal(no_number, 1.0)
+    with pytest.raises(ValueError, match="Expected parameter loc"):
+        Normal(no_number, 1.0)
 
 
 def test_other_errors_pass() -> None:

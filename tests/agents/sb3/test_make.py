@@ -164,3 +164,15 @@ def test_only_an_on_policy_agent_of_many_slots_is_where_the_run_is(name: str, sl
 
 def test_an_environment_without_a_run_has_its_agent_on_the_cpu() -> None:
     assert make_agent("ppo", BestActions(2048)).device.type == "cpu"
+
+
+def test_the_quick_adam_makes_the_same_agent_bit_for_bit() -> None:
+    usual = {"policy_kwargs": {"net_arch": [64, 64], "log_std_init": -1.0}}
+    quick, plain = (make_agent("ppo", BestActions(), seed=0, **options) for options in ({}, usual))
+    groups = [agent.policy.optimizer.param_groups[0] for agent in (quick, plain)]
+    assert [group["foreach"] for group in groups] == [True, None]
+    for agent in (quick, plain):
+        agent.set_random_seed(0)
+        agent.learn(2 * agent.n_steps * agent.n_envs)
+    for one, other in zip(quick.policy.parameters(), plain.policy.parameters(), strict=True):
+        assert torch.equal(one, other)

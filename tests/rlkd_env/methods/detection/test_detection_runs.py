@@ -12,7 +12,7 @@ from rlkd_env.runs.build import build_run
 from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.run import DistillationRun
 
-CHOICES = [("fgd", {}), ("fpn", {}), ("fpn", {"normalized": True}), ("icd", {})]
+CHOICES = [("box", {}), ("ld", {}), ("fgd", {}), ("fpn", {}), ("fpn", {"normalized": True}), ("icd", {})]
 FEATURES = ("student_performance", "objectness", "overlap")
 
 
@@ -33,9 +33,12 @@ def detection_run(method: str, options: dict[str, bool]) -> DistillationRun:
         features=FEATURES,
     )
     torch.manual_seed(1)
-    teacher = create_model("fasterrcnn/cnn8", 10, (1, 64, 64), fpn_channels=32)
+    bins = {"box_bins": 8} if "ld" in method.split("+") else {}
+    teacher = create_model("fasterrcnn/cnn8", 10, (1, 64, 64), fpn_channels=32, **bins)
     run = build_run(
-        config, teacher=teacher, student=lambda: create_model("fasterrcnn/cnn4", 10, (1, 64, 64), fpn_channels=16)
+        config,
+        teacher=teacher,
+        student=lambda: create_model("fasterrcnn/cnn4", 10, (1, 64, 64), fpn_channels=16, **bins),
     )
     run.reset(0)
     return run
@@ -61,12 +64,13 @@ def test_every_trained_tensor_moves_and_the_teacher_does_not(method: str, option
 
 
 @pytest.mark.slow
-def test_a_restored_run_goes_on_bit_for_bit_with_the_decoders_optimiser() -> None:
-    run = detection_run("icd", {})
+@pytest.mark.parametrize("method", ["icd", "kd+fgd+box", "kd+ld"])
+def test_a_restored_run_goes_on_bit_for_bit(method: str) -> None:
+    run = detection_run(method, {})
     for _ in range(2):
         run.step(at_temperature(run.batch_size))
     fork, state = run.fork(), run.state_dict()
-    restored = detection_run("icd", {})
+    restored = detection_run(method, {})
     restored.load_state_dict(state)
     for _ in range(2):
         metrics = [each.step(at_temperature(run.batch_size)).metrics for each in (run, fork, restored)]

@@ -96,6 +96,31 @@ def test_the_mean_over_instances_is_torchvisions_loss(detector: FasterRCNN, batc
     torch.testing.assert_close(outputs.student_cross_entropy.mean(), classes.detach())
 
 
+def test_the_loss_of_bins_is_added_to_that_of_their_expected_boxes(batch: Batch) -> None:
+    torch.manual_seed(0)
+    network: Any = create_model("fasterrcnn/cnn4", 3, (1, SIZE, SIZE), box_bins=8).train()
+    task = Detection(proposals=PROPOSALS)
+    torch.manual_seed(5)
+    outputs = task.forward(network, copy.deepcopy(network).eval(), batch)
+    boxes = outputs.boxes
+    assert boxes is not None
+    assert boxes.student_edges is not None
+    assert boxes.student_edges.shape == boxes.teacher_edges.shape == (3 * PROPOSALS, 4, 9)
+    codes = torch.linspace(-5.0, 10.0, 9)
+    torch.testing.assert_close(boxes.student, boxes.student_edges.softmax(dim=-1) @ codes)
+    torch.manual_seed(5)
+    maps = network.backbone(batch.images)
+    proposed = network.rpn(ImageList(batch.images, [(SIZE, SIZE)] * 3), maps, targets_of(batch.boxes))[1]
+    is_object = outputs.labels > 0
+    own, real = boxes.student[is_object], boxes.targets[is_object]
+    expected = torch.nn.functional.smooth_l1_loss(own, real, beta=1 / 9, reduction="none").sum(dim=-1)
+    place = (real + 5.0) / 15.0 * 8
+    weights = (1.0 - (torch.arange(9) - place.unsqueeze(-1)).abs()).clamp(min=0.0)
+    bins = -(weights * boxes.student_edges[is_object].log_softmax(dim=-1)).sum(dim=-1).mean(dim=-1)
+    expected = (expected + 0.25 * bins).sum() / len(outputs.labels) + sum(proposed.values())
+    torch.testing.assert_close(outputs.further_loss.mean(), expected)
+
+
 def _matched(corners: Tensor, boxes: Boxes, count: int) -> tuple[Tensor, Tensor]:
     """Match every proposal with the real box of the most overlap, one after the other and by hand."""
     labels, matched = [], []
