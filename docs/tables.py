@@ -6,8 +6,8 @@ A table stands below a comment that names its data:
 * ``<!-- data: NAME TASK -->``: one task of a comparison over several;
 * ``<!-- data: NAME over tasks -->``: all of its tasks;
 * ``<!-- data: tasks -->``: a row a task of the comparison over all, ``<!-- data: costs -->``: a column a task;
-* ``<!-- data: anneal -->``: the sweep of annealing in ``docs/results/anneal``, ``<!-- data: few_epochs -->``: what its
-  colder start does for short runs;
+* ``<!-- data: anneal -->``: the sweep of annealing in ``docs/results/anneal``; ``<!-- data: starts -->``: the starts
+  that short runs want, ``<!-- data: short_runs -->``: what its colder start does for them;
 * ``<!-- data: rewards TASK -->``: the measurement of rewards in ``docs/results/rewards/TASK``;
 * ``<!-- data: pretrained -->``: what the training of the package's policy measured;
 * ``<!-- data: ranking -->``: how students on frozen features rank rules (``docs/results/frozen_features``);
@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 import runpy
 import sys
@@ -50,6 +51,7 @@ from experiments.compare.rows import COMPARISON_FILE
 from experiments.compare.statistics import estimate_mean
 from experiments.config import DistillConfig
 from experiments.report.run.expected import EXPECTED_FILE, IDENTITY
+from rlkd_env.instances.schedule import AnnealedTemperature
 
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 RESULTS = ROOT / "docs" / "results"
@@ -131,8 +133,8 @@ def _fill(source: str) -> Fill:
         return lambda column, row: _cost_of_rule(read("rule_cost", "cost.json")[TASKS[column]].get(arm_of(row[0])))
     if source == "tasks":
         return _of_task
-    if source in ("anneal", "few_epochs"):
-        return {"anneal": _of_sweep, "few_epochs": _of_few_epochs}[source]
+    if source in ("anneal", "starts", "short_runs"):
+        return {"anneal": _of_sweep, "starts": _of_starts, "short_runs": _of_short_runs}[source]
     if name in ("pretrained", "which_student", "threads"):
         return {"pretrained": _of_training, "which_student": _of_kept, "threads": _of_threads}[name]
     if name == "methods":
@@ -271,18 +273,31 @@ def _of_sweep(column: str, row: Cells) -> str:
     return points(means[rule] - max(mean for name, mean in means.items() if name.startswith("T=")))
 
 
-def _of_few_epochs(column: str, row: Cells) -> str:
-    """A row a task; columns are rules, their differences to the task's best fixed temperature, and that one."""
-    known, task = script("anneal/few_epochs"), row[0].strip("`")
-    best = known["best_fixed"](task)
+def _of_starts(column: str, row: Cells) -> str:
+    """A row a task and its epochs; columns are starts, the difference to the best fixed temperature of the task."""
+    known, task = script("anneal/starts"), f"{row[0].strip('`')}@{row[1]}"
+    updates = known["updates_per_class"](task)
     if column == "epochs":
-        return str(known["EPOCHS"][task])
-    if column == "best fixed":
-        return best.replace("=", " = ")
-    rules = {"annealing": "anneal", "annealing from 3s": "anneal from 3s"}
-    if column == "annealing over annealing from 3s":
-        return difference(known["of_task"](task, *rules.values()))
-    return difference(known["of_task"](task, rules[column.removesuffix(" over it")], best))
+        return row[1]
+    if column == "updates a class":
+        return f"{updates:.3g}"
+    if column == "annealing starts at":
+        return f"{math.exp(AnnealedTemperature().terms(0.0, False, float(row[1]), updates)[0]):.2f}s"
+    return points(known["over_best_fixed"](task, f"{column} to 0.35s"))
+
+
+def _of_short_runs(column: str, row: Cells) -> str:
+    """A row a task; columns are differences of annealing to the task's best fixed temperature and to other starts."""
+    known, task = script("anneal/short_runs"), row[0].strip("`")
+    best = known["best_fixed"](task)
+    plain = {
+        "epochs": str(known["EPOCHS"][task]),
+        "updates a class": f"{known['updates_per_class'](task):.3g}",
+        "best fixed": best.replace("=", " = "),
+    }
+    if column in plain:
+        return plain[column]
+    return difference(known["of_task"](task, "anneal", best if column == "the best fixed" else column))
 
 
 def _of_training(column: str, row: Cells) -> str:

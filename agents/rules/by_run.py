@@ -104,11 +104,11 @@ class _AnnealedByRun(PolicyModule):
             )
             for shape in dict.fromkeys(schedule.shape for schedule in schedules)
         }
-        self._schedules, self._terms = schedules, dict[tuple[bool, float], _Copied]()
+        self._schedules, self._terms = schedules, dict[tuple[bool, float, float], _Copied]()
 
     def forward(self, outputs: InstanceOutputs) -> Temperature:
         unit, progress = outputs.teacher_unit, float(outputs.progress)
-        kind = outputs.are_regions, outputs.epochs
+        kind = outputs.are_regions, outputs.epochs, outputs.updates / outputs.num_classes
         if kind not in self._terms:
             self._terms[kind] = _Copied(_terms_at_the_ends(self._schedules, *kind))
         first, last = self._terms[kind].on(unit.device)
@@ -120,9 +120,12 @@ class _AnnealedByRun(PolicyModule):
         return Temperature.shared(temperature.to(number_type(outputs)))
 
 
-def _terms_at_the_ends(schedules: Sequence[AnnealedTemperature], are_regions: bool, epochs: float) -> Tensor:
+def _terms_at_the_ends(
+    schedules: Sequence[AnnealedTemperature], are_regions: bool, epochs: float, updates_per_class: float
+) -> Tensor:
     """Return the two terms of k schedules at the start and at the end, ``(2, 2, k)``."""
-    ends = [[schedule.terms(end, are_regions, epochs) for schedule in schedules] for end in (0.0, 1.0)]
+    run = (are_regions, epochs, updates_per_class)
+    ends = [[schedule.terms(end, *run) for schedule in schedules] for end in (0.0, 1.0)]
     return torch.tensor(ends, dtype=torch.float64).transpose(1, 2)
 
 

@@ -57,8 +57,9 @@ class Anneal(Rule):
         last: temperature at its end; None takes 0.35s, and for regions 0.5.
         shape: ``linear``, or ``cosine``, where the share is ½ (1 - cos(π · progress)).
         regions: first and last for a detector's regions, apart from those of images: two values, or such as ``2:0.5``.
-        cold_below: number of epochs below which a run of images starts colder, at first · √(epochs / cold_below). None
-            is 10, or 0, which is never, if ``first`` is given.
+        cold_start: whether a run of images of fewer than ten epochs, or twelve updates for each class, starts colder,
+            at first · √(min(1, epochs / 10) · min(1, updates for each class / 12)). None does so unless ``first`` is
+            given.
     """
 
     def __init__(
@@ -67,10 +68,10 @@ class Anneal(Rule):
         last: float | str | None = None,
         shape: str = ANNEAL_SHAPE,
         regions: tuple[float | str, float | str] | str | None = None,
-        cold_below: float | None = None,
+        cold_start: bool | None = None,
     ) -> None:
         super().__init__()
-        self.schedule = AnnealedTemperature(first, last, shape, regions, cold_below)
+        self.schedule = AnnealedTemperature(first, last, shape, regions, cold_start)
 
     def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         """Return the whole schedule, defaults filled in."""

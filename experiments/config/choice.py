@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rlkd_env.errors import UsageError
-from rlkd_env.utils.choices import ANNEAL_COLD_BELOW, ANNEAL_IMAGES, ActionScale
+from rlkd_env.utils.choices import ANNEAL_IMAGES, ActionScale
 from rlkd_env.utils.options import OptionValue
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class RuleChoice:
         """Return the rule whose members a sweep has: short annealed runs start colder, as those of the rule itself."""
         if self.name != ANNEAL or self.options.get("first"):
             return self
-        return replace(self, options={"cold_below": ANNEAL_COLD_BELOW, **self.options})
+        return replace(self, options={"cold_start": True, **self.options})
 
     def check_sweep(self) -> None:
         """Check that the rule is one whose members can be chosen by their number alone."""

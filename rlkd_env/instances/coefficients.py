@@ -44,7 +44,7 @@ class CoefficientRule:
         last: its temperature at the end, likewise.
         shape: how it falls in between, likewise.
         regions: both temperatures for a detector's regions, likewise.
-        cold_below: number of epochs below which the start is colder, likewise.
+        cold_start: whether short runs start colder, likewise.
 
     Raises:
         UsageError: if a feature is unknown or repeated, the width or a temperature is not positive and finite, or the
@@ -66,7 +66,7 @@ class CoefficientRule:
     last: float | str | None = None
     shape: str = ANNEAL_SHAPE
     regions: tuple[float | str, float | str] | str | None = None
-    cold_below: float | None = None
+    cold_start: bool | None = None
     state: InstanceState = field(init=False, repr=False, compare=False)
     schedule: AnnealedTemperature = field(init=False, repr=False, compare=False)
 
@@ -74,7 +74,7 @@ class CoefficientRule:
         if not 0 < self.width < math.inf:
             raise UsageError(f"the width around the schedule must be positive and finite, not {self.width:g}")
         object.__setattr__(self, "state", InstanceState(self.features))
-        schedule = AnnealedTemperature(self.first, self.last, self.shape, self.regions, self.cold_below)
+        schedule = AnnealedTemperature(self.first, self.last, self.shape, self.regions, self.cold_start)
         object.__setattr__(self, "schedule", schedule)
 
     @property

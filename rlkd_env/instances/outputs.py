@@ -55,6 +55,7 @@ class InstanceOutputs:
         label_share: ``(N,)`` weights of ``labels`` against ``partner_labels`` in ``(0, 1]``, or None likewise.
         epoch: number of epochs that are over, with its fraction; infinite outside a run, where every warm-up is over.
         epochs: number of epochs of the whole run; infinite outside a run, which counts as a long one.
+        updates: number of updates of the whole run, likewise.
         step: number of earlier updates, from which random draws for this batch are seeded. If several processes share
             a run, each of them has its own numbers.
         images: ``(N, channels, height, width)`` as both networks saw them, or None if no method asked for features.
@@ -91,6 +92,7 @@ class InstanceOutputs:
     auxiliary_loss: Tensor | None = None
     label_smoothing: float = 0.0
     epochs: float = math.inf
+    updates: float = math.inf
     regions: Regions | None = None
     boxes: RegionBoxes | None = None
     class_logits: Tensor | None = None

@@ -26,6 +26,7 @@ class PolicyModule(nn.Module, ABC):
         labels: Tensor,
         progress: float = 0.0,
         epochs: float = math.inf,
+        updates: float = math.inf,
     ) -> Temperature:
         """Choose the temperatures of a batch in any KD code, also those that differ between teacher and student.
 
@@ -37,12 +38,14 @@ class PolicyModule(nn.Module, ABC):
             labels: ``(N,)`` integer classes.
             progress: share of the training that is over, in ``[0, 1]``.
             epochs: number of epochs of the whole training; annealing starts at lower temperatures where they are few.
+            updates: number of updates of the whole training, likewise; few are those below twelve for each class.
 
         Returns:
             The temperatures ``teacher`` and ``student``, each ``(N,)``; its ``scale`` multiplies the KL loss ``(N,)``
             as plain KD multiplies it by T².
         """
-        chosen: Temperature = self(InstanceOutputs(student_logits, teacher_logits, labels, progress, epochs=epochs))
+        outputs = InstanceOutputs(student_logits, teacher_logits, labels, progress, epochs=epochs, updates=updates)
+        chosen: Temperature = self(outputs)
         return chosen
 
     @torch.no_grad()
@@ -53,12 +56,13 @@ class PolicyModule(nn.Module, ABC):
         labels: Tensor,
         progress: float = 0.0,
         epochs: float = math.inf,
+        updates: float = math.inf,
     ) -> Tensor:
         """Choose the temperatures of a batch in any KD code, where they are the same for teacher and student.
 
         The arguments are those of :meth:`choose`; the result is ``(N,)``.
         """
-        chosen = self.choose(student_logits, teacher_logits, labels, progress, epochs)
+        chosen = self.choose(student_logits, teacher_logits, labels, progress, epochs, updates)
         if not chosen.is_shared:
             raise ValueError("this policy's temperatures differ between teacher and student: use choose()")
         return chosen.student

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.instances.outputs import InstanceOutputs
-from rlkd_env.utils.choices import ANNEAL_COLD_BELOW, ANNEAL_IMAGES, ANNEAL_REGIONS, ANNEAL_SHAPE
+from rlkd_env.utils.choices import ANNEAL_IMAGES, ANNEAL_LONG_RUN, ANNEAL_REGIONS, ANNEAL_SHAPE
 from rlkd_env.utils.options import split_temperature
 
 _BEFORE_SHAPES: dict[str, Any] = {
@@ -19,7 +19,7 @@ _BEFORE_SHAPES: dict[str, Any] = {
     "last": "0.35s",
     "shape": "linear",
     "regions": (2.0, 0.5),
-    "cold_below": 0,
+    "cold_start": False,
 }
 """The only schedule that there was when files did not tell its shape."""
 
@@ -43,9 +43,9 @@ class AnnealedTemperature:
         shape: how it falls in between: a name in :data:`SHAPES`.
         regions: both ends for a detector's regions, as two values or a text such as ``2:0.5``; None takes ``first`` and
             ``last``, and where those are None, :data:`~rlkd_env.utils.choices.ANNEAL_REGIONS`.
-        cold_below: number of epochs below which a run of images starts colder, at ``first · √(epochs / cold_below)``,
-            because there is no time to match soft targets first; 0 never does. None is 0 where ``first`` is given, and
-            else the default.
+        cold_start: whether a short run of images starts colder, at ``first · √(min(1, epochs / 10) · min(1, updates for
+            each class / 12))``, because there is no time to match soft targets first. None does so unless ``first`` is
+            given.
 
     Raises:
         UsageError: if a temperature is not positive and finite, or the shape is unknown.
@@ -61,7 +61,7 @@ class AnnealedTemperature:
     last: float | str | None = None
     shape: str = ANNEAL_SHAPE
     regions: tuple[float | str, float | str] | str | None = None
-    cold_below: float | None = None
+    cold_start: bool | None = None
 
     def __post_init__(self) -> None:
         if self.regions is not None:
@@ -72,14 +72,15 @@ class AnnealedTemperature:
         for bound in (self.first, self.last, *(self.regions or ())):
             if bound is not None:
                 split_temperature(bound)
-        if self.cold_below is not None and not 0 <= self.cold_below < math.inf:
-            raise UsageError(f"cold_below must be a finite number of epochs, or 0, not {self.cold_below}")
+        if not isinstance(self.cold_start, bool | None):
+            raise UsageError(f"cold_start must be True, False or None, not {self.cold_start}")
         if self.shape not in SHAPES:
             raise unknown_name("shape", self.shape, SHAPES)
 
     def log_by_run(self, outputs: InstanceOutputs) -> Tensor:
         """Return the logarithm of K runs' temperatures, ``(K, 1)``."""
-        constant, relative = self.terms(float(outputs.progress), outputs.are_regions, outputs.epochs)
+        updates_per_class = outputs.updates / outputs.num_classes
+        constant, relative = self.terms(float(outputs.progress), outputs.are_regions, outputs.epochs, updates_per_class)
         return constant + relative * outputs.teacher_unit.log()
 
     def of(self, outputs: InstanceOutputs) -> Tensor:
@@ -87,14 +88,17 @@ class AnnealedTemperature:
         by_run = self.log_by_run(outputs).exp()
         return by_run.expand(-1, len(outputs.labels) // outputs.num_runs).flatten()
 
-    def terms(self, progress: float, are_regions: bool, epochs: float = math.inf) -> tuple[float, float]:
+    def terms(
+        self, progress: float, are_regions: bool, epochs: float = math.inf, updates_per_class: float = math.inf
+    ) -> tuple[float, float]:
         """Return log T without the unit, and how often the logarithm of the unit is added to it.
 
-        Both are linear in what :data:`SHAPES` makes of the progress. ``epochs`` are those of the whole run.
+        Both are linear in what :data:`SHAPES` makes of the progress. Epochs and updates are those of the whole run.
         """
         over, colder = SHAPES[self.shape](progress), 0.0
-        if not are_regions and self._cold_below:
-            colder = min(0.0, math.log(max(epochs, 1.0) / self._cold_below) / 2.0)
+        if not are_regions and self._starts_cold:
+            lengths = zip((max(epochs, 1.0), max(updates_per_class, 1.0)), ANNEAL_LONG_RUN, strict=True)
+            colder = sum(min(0.0, math.log(length / long) / 2.0) for length, long in lengths)
         (first, is_first_relative), (last, is_last_relative) = map(split_temperature, self.ends(are_regions))
         constant = (1.0 - over) * (math.log(first) + colder) + over * math.log(last)
         return constant, (1.0 - over) * is_first_relative + over * is_last_relative
@@ -110,13 +114,11 @@ class AnnealedTemperature:
         """Return the schedule as plain values, defaults filled in: what a file keeps, so that they may change."""
         first, last = self.ends(are_regions=False)
         regions = self.ends(are_regions=True)
-        return asdict(replace(self, first=first, last=last, regions=regions, cold_below=self._cold_below))
+        return asdict(replace(self, first=first, last=last, regions=regions, cold_start=self._starts_cold))
 
     @property
-    def _cold_below(self) -> float:
-        if self.cold_below is not None:
-            return self.cold_below
-        return ANNEAL_COLD_BELOW if self.first is None else 0.0
+    def _starts_cold(self) -> bool:
+        return self.first is None if self.cold_start is None else self.cold_start
 
 
 def described_schedule(description: Mapping[str, Any]) -> dict[str, Any]:

@@ -238,8 +238,8 @@ class Update:
         if known is None and not with_features and teacher.cache is not None:
             known = teacher.cache.logits(batch)
         outputs = self.task.forward(self._called_student, network, batch, with_features, known).of_every_run()
-        epochs = self._total_steps / self._steps_per_epoch
-        return replace(outputs, progress=progress, epoch=epoch, epochs=epochs, num_runs=self.num_runs or 1)
+        whole: dict[str, Any] = {"epochs": self._total_steps / self._steps_per_epoch, "updates": self._total_steps}
+        return replace(outputs, progress=progress, epoch=epoch, num_runs=self.num_runs or 1, **whole)
 
     def stay_plain(self, reason: str) -> None:
         """Compute operation by operation from now on, for a reason that :attr:`why_plain` then gives."""

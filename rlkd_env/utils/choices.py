@@ -55,7 +55,7 @@ DEFAULT_WIDTH = math.log(2.0)
 ANNEAL_IMAGES, ANNEAL_REGIONS = ("3s", "0.35s"), (2.0, 0.5)
 """Temperatures at the start and the end of an annealed run: of images in mean standard deviations of the teacher's
 logits, of detectors' regions around 1, which is usual for them."""
-ANNEAL_COLD_BELOW = 10.0
-"""Epochs below which an annealed run of images starts at lower temperatures."""
+ANNEAL_LONG_RUN = (10.0, 12.0)
+"""Epochs, and updates for each class, from which an annealed run of images starts as hot as it may."""
 ANNEAL_SHAPE = "linear"
 """How the logarithm of the temperature falls in between."""

@@ -41,6 +41,8 @@ CASES: dict[str, dict[str, Any]] = {
     "batch norm": {"student": "cnn4", "reward": "probe_accuracy"},
     "two views": {"student": "cnn4", "method": "crld"},
     "trained method": {"student": "digits_cnn", "method": "vid"},
+    "changed student": {"student": "cnn4", "teacher_model": "cnn8", "method": "simkd"},
+    "two heads": {"student": "deit64_patch4", "method": "deit"},
     "sequence": {"student": "mlp12", "sequence_phases": 3},
     "exploration": {"student": "mlp12"},
     "policy": {"student": "mlp12"},

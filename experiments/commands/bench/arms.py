@@ -83,16 +83,19 @@ def ppo_learning(bench: Bench) -> Arm:
     return Arm.of(learner.learn, learner.unit)
 
 
-def _register_stacked(num_runs: int) -> None:
+def _register_stacked(num_runs: int, lever: str = "", **engine: Any) -> None:
+    """Register K students of one seed that are stacked; with a lever, under engine options that are given."""
+
     def create(bench: Bench) -> Arm:
+        template = build_bench_run(bench.config, **engine) if engine else bench.template.sibling()
         try:
-            runs = create_parallel_runs(bench.template.sibling(), num_runs, "stacked")
+            runs = create_parallel_runs(template, num_runs, "stacked")
         except UsageError as error:
             raise LeftOut(str(error)) from None
         runs.reset([0] * num_runs)  # runs of one seed share their batches
         return Arm.of(partial(runs.advance, FixedTemperature(TEMPERATURE)), bench.unit, num_runs)
 
-    ARMS.register(f"stacked_{num_runs}")(create)
+    ARMS.register(f"stacked_{num_runs}{lever}")(create)
 
 
 for _num_runs in (1, 8, 32):
@@ -166,6 +169,9 @@ _register_lever("channels_last", folds=False, precision="float32", memory_format
 _register_lever("bfloat16", folds=False, precision="bfloat16", memory_format="contiguous")
 _register_lever("both", folds=False, precision="bfloat16", memory_format="channels_last")
 _register_lever("both_folded", precision="bfloat16", memory_format="channels_last")
+# Whether grouped convolutions are as quick in the order and format that single ones like.
+_register_stacked(8, "_contiguous", memory_format="contiguous")
+_register_stacked(8, "_float32", precision="float32")
 
 
 def _learner(config: BenchConfig) -> str:

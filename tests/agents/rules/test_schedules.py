@@ -89,22 +89,26 @@ def test_impossible_temperatures_are_refused(options: dict[str, float | str]) ->
 
 
 def test_short_runs_start_colder_unless_a_start_is_given() -> None:
-    def start(rule: Anneal, epochs: float, **others: object) -> float:
-        return float(rule(replace(at(0.0), epochs=epochs, **others)).student[0])
+    def start(rule: Anneal, epochs: float, updates_per_class: float = math.inf, **others: object) -> float:
+        outputs = at(0.0)
+        updates = updates_per_class * outputs.num_classes
+        return float(rule(replace(outputs, epochs=epochs, updates=updates, **others)).student[0])
 
     usual = start(Anneal(), math.inf)
     found = [start(Anneal(), epochs) / usual for epochs in (20, 10, 2.5, 1, 0.1)]
     assert found == pytest.approx([1.0, 1.0, 0.5, math.sqrt(0.1), math.sqrt(0.1)])
-    assert start(Anneal(8), 1) == pytest.approx(8.0)
-    assert start(Anneal(8, cold_below=4), 1) == pytest.approx(4.0)
-    assert start(Anneal(cold_below=0), 1) == usual
+    found = [start(Anneal(), 20, updates) / usual for updates in (50, 12, 3, 1, 0.1)]
+    assert found == pytest.approx([1.0, 1.0, 0.5, math.sqrt(1 / 12), math.sqrt(1 / 12)])
+    assert start(Anneal(), 2.5, 3) / usual == pytest.approx(0.25)
+    assert start(Anneal(8), 1, 3) == pytest.approx(8.0)
+    assert start(Anneal(8, cold_start=True), 2.5, 3) == pytest.approx(2.0)
+    assert start(Anneal(cold_start=False), 1, 3) == usual
     short = replace(at(1.0), epochs=1.0)
     assert torch.equal(Anneal()(short).student, Anneal()(at(1.0)).student)  # where they end is the same
     regions = [start(Anneal(), epochs, further_loss=torch.zeros(12)) for epochs in (1, 100)]
     assert regions[0] == regions[1]
-    for wrong in (-1, math.nan, math.inf):
-        with pytest.raises(UsageError, match="cold_below"):
-            Anneal(cold_below=wrong)
+    with pytest.raises(UsageError, match="cold_start"):
+        Anneal(cold_start="often")
 
 
 def test_dts_falls_to_its_least_temperature_and_stays() -> None:

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from experiments.cli import main, parse
+from experiments.commands.bench import arms
 from experiments.commands.bench.arms import ARMS, DEFAULT_ARMS, Bench, arms_called
 from experiments.commands.bench.benched_run import build_bench_run
 from experiments.commands.bench.rounds import Arm
 from experiments.config import BenchConfig
 from rlkd_env.credit.return_decomposition import ReturnDecomposition
 from rlkd_env.methods import METHODS
+from rlkd_env.runs.run import DistillationRun
 
 QUICK = ("--rounds", "2", "--steps", "16", "--device", "cpu")
 
@@ -60,6 +62,24 @@ def test_the_shared_reward_is_not_shared_out_behind_the_benchs_back(monkeypatch:
         for _, advance in ARMS[name](Bench(config, build_bench_run(config))).phases:
             advance(16)
         assert len(learned) == updates
+
+
+@pytest.mark.parametrize(("lever", "engine"), [("contiguous", (True, False)), ("float32", (False, True))])
+def test_stacked_students_are_measured_in_other_orders_and_formats(
+    lever: str, engine: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[DistillationRun] = []
+    create = arms.create_parallel_runs
+    monkeypatch.setattr(arms, "create_parallel_runs", lambda run, *given: built.append(run) or create(run, *given))
+    options = ("--student", "cnn4", "--precision", "bfloat16", "--memory-format", "channels_last")
+    config = parse(["bench", *QUICK, *options])
+    assert isinstance(config, BenchConfig)
+    arm = ARMS[f"stacked_8_{lever}"](Bench(config, build_bench_run(config)))
+    assert (arm.students, f"stacked_8_{lever}" in DEFAULT_ARMS) == (8, False)
+    for _, advance in arm.phases:
+        advance(1)
+    made = built[0].task.engine
+    assert (made.precision == "bfloat16", made.channels_last) == engine
 
 
 @pytest.mark.slow
