@@ -139,6 +139,8 @@ def _fill(source: str) -> Fill:
         return {"pretrained": _of_training, "which_student": _of_kept, "threads": _of_threads}[name]
     if name == "methods":
         return lambda column, row: _of_method(read(f"methods/{part}" if part else name, "bench.json"), column, row)
+    if name == "method_accuracy":
+        return lambda column, row: _of_method_accuracy(f"methods/{part}", part, column, row[0].strip("`"))
     if name in ("gpu", "agent_cost", "decoding"):
         return {"gpu": _of_bench, "agent_cost": _of_agent, "decoding": _of_decoding}[name]
     if name == "learning":
@@ -411,6 +413,16 @@ def _of_method(bench: dict[str, Any], column: str, row: Cells) -> str:
     if column == "to plain KD":
         return "{ratio_to_plain_kd:.2f} ({ratio_min:.2f} to {ratio_max:.2f})".format(**found)
     return f"{found['peak_memory_mb']:,.0f}"
+
+
+def _of_method_accuracy(name: str, task: str, column: str, method: str) -> str:
+    """A row a method; its test accuracy with each way to set temperatures, and its gain over plain KD's annealing."""
+    arms = {"annealing": method if method != "kd" else "anneal", "T = 4": f"{method}-T=4" if method != "kd" else "T=4"}
+    if method == "cross_entropy":
+        arms = {"annealing": "student_alone", "T = 4": ""}
+    if column == "annealing over `kd`":
+        return "" if method == "kd" else difference(paired(name, task, arms["annealing"], "anneal"))
+    return _of_comparison(name, task, "mean", arms[column]) if arms[column] else ""
 
 
 def _of_agent(column: str, row: Cells) -> str:
