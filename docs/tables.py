@@ -16,7 +16,8 @@ A table stands below a comment that names its data:
 * ``<!-- data: rule_cost -->``: what rules and agents cost beside a fixed temperature (``docs/results/rule_cost``);
 * ``<!-- data: gpu -->``: what ``rlkd bench`` measured on a GPU, ``<!-- data: agent_cost -->``: what agents cost there;
 * ``<!-- data: methods -->``: what an update costs with each method (``docs/results/methods``), ``<!-- data: methods
-  NAME -->``: another measurement of that, in the folder of that name within it;
+  NAME -->``: another measurement of that, in the folder of that name within it, ``<!-- data: method_accuracy
+  NAME -->``: what the students of each learn, in a comparison there;
 * ``<!-- data: learning -->``: what agents learn within a run of the toy, ``<!-- data: learning digits -->``: with what
   discount on Digits (``docs/results/learning``);
 * ``<!-- data: decoding -->``: how long image files take to decode;
