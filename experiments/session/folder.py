@@ -269,11 +269,12 @@ def clear_folder(folder: Path, kind: FolderKind = RUN) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Work in a folder, which is made if it is missing, alone.
+    """Work in a folder, which is made if it is missing, alone; one that was made goes again if the work fails at once.
 
     Raises:
         UsageError: if another process, or another run of this one, works there.
     """
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK_FILE)
     try:
@@ -282,5 +283,10 @@ def locked(folder: Path) -> Iterator[None]:
         raise UsageError(f"another rlkd works in {folder}: wait for it, or take another --out") from None
     try:
         yield
+    except BaseException:
+        if is_new and [path.name for path in folder.iterdir()] == [LOCK_FILE]:
+            (folder / LOCK_FILE).unlink()
+            folder.rmdir()
+        raise
     finally:
         lock.release()

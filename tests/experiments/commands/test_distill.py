@@ -313,7 +313,7 @@ def test_overwrite_replaces_the_run_and_nothing_else(tmp_path: Path) -> None:
 
 BAD_INPUT = [
     (["--agent", "pppo"], "unknown agent 'pppo'. Did you mean 'ppo'? Valid: a2c"),
-    (["--method", "kdd"], "unknown method 'kdd'. Did you mean 'kd'? Valid: adain, at, catkd, cc, crd"),
+    (["--method", "kdd"], "unknown method 'kdd'. Did you mean 'kd'? Valid: adain, at, box, catkd, cc, crd"),
     (["--method-options", "alpha", "1"], "unknown option of method 'kd' 'alpha'"),
     (["--features", "entropy"], "unknown feature 'entropy'"),
     (["--reward", "acc"], "unknown reward 'acc'"),

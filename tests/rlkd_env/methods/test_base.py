@@ -11,7 +11,7 @@ from rlkd_env.methods import create_method
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("kdd", {}, "Did you mean 'kd'.*Valid: .*cross_entropy, dist, dkd, fgd, fitnet, fpn, icd, kd"),
+        ("kdd", {}, "Did you mean 'kd'.*Valid: .*cross_entropy, deit, dist, dkd, fgd, fitnet, fpn, icd, kd"),
         ("kd", {"weight": 1}, "kd_weight, task_weight"),
     ],
 )

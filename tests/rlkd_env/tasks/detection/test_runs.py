@@ -218,7 +218,7 @@ def test_calibrators_that_look_at_images_say_so(calibrator: str, make_detection_
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"method": "vid"}, "method 'vid' is not for detection. Valid: .*fpn, fgd, icd"),
+        ({"method": "vid"}, "method 'vid' is not for detection. Valid: .*box, fpn, fgd, ld, icd"),
         ({"sequence_phases": 3}, "which detection lacks"),
         ({"proposals": 0}, "at least 1 proposal"),
         ({"student": "cnn4"}, "is no detector"),
