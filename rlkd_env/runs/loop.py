@@ -88,9 +88,8 @@ class TrainingLoop:
         """
         self.reward.before_update(self._measurement(), is_rewarded)
         metrics = self.update.apply(temperature)
-        outputs = (
-            self.update.kept_outputs()
-        )  # by now a device has an update to make, beside which these copies are free
+        # By now a device has an update to make, beside which these copies are free.
+        outputs = self.update.kept_outputs()
         self.step_count += 1
         self._forward()
         self._show_sampler()

@@ -65,8 +65,10 @@ class TeacherCache:
         seed = self._stream.view_seed(batch.view) if self._data.is_random else 0
         if seed not in self._logits:
             known = self._known.get(seed)
-            self._logits[seed] = self._forward(seed) if known is None else known
-            self._known.add(seed, self._logits[seed])
+            if known is None:
+                known = self._forward(seed)
+                self._known.add(seed, known)
+            self._logits[seed] = known
         return self._logits[seed][batch.indices]
 
     @torch.no_grad()

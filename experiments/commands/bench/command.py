@@ -44,15 +44,11 @@ def run_bench(config: BenchConfig) -> int:
     deadline = time.perf_counter() + _SHARE_OF_ROUNDS * options.seconds
     folder = Path(options.out)
     check_measurement(folder / BENCH_FILE, options.overwrite)
-    names = arms_called(options.arms or DEFAULT_ARMS)
-    for name in [] if options.learning else names:  # the arms of --learning are agents
-        if name not in ARMS:
-            raise unknown_name("arm", name, ARMS)
     with measuring(folder / BENCH_FILE, options.overwrite):
-        return _measure(config, names, folder, deadline)
+        return _measure(config, folder, deadline)
 
 
-def _measure(config: BenchConfig, names: list[str], folder: Path, deadline: float) -> int:
+def _measure(config: BenchConfig, folder: Path, deadline: float) -> int:
     """Measure what the options ask for, in a folder of our own."""
     options = config.bench
     if options.learning:
@@ -62,6 +58,10 @@ def _measure(config: BenchConfig, names: list[str], folder: Path, deadline: floa
         print_learning(learning, _console())
         tell_next("rlkd", "distill", "--agent", best_agent(learning))
         return 0
+    names = arms_called(options.arms or DEFAULT_ARMS)
+    for name in names:
+        if name not in ARMS:
+            raise unknown_name("arm", name, ARMS)
     if options.data:
         pipeline = measure_pipeline(config, _SHARE_OF_ROUNDS * options.seconds)
         write_json(folder / BENCH_FILE, {"pipeline": pipeline, "settings": config.settings(), "versions": versions()})
