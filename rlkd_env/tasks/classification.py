@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from typing import Any
 
@@ -17,8 +18,8 @@ from rlkd_env.models.transformers.two_heads import reading_heads
 from rlkd_env.tasks.base import Evaluation, Task
 from rlkd_env.utils.randomness import seeded
 
-_EVALUATION_BATCH = 1024
-_TEACHER_BATCH = 256
+_MOST_IMAGES, _MOST_PIXELS = 1024, {"cpu": 2**17, "other": 2**22}
+"""A forward without gradients takes at most so many: the maps of more do not fit a CPU's cache, or a GPU's memory."""
 
 
 class Classification(Task):
@@ -127,7 +128,7 @@ class Classification(Task):
     def teacher_logits(self, teacher: nn.Module, images: ImageSet, limit: int) -> Tensor:
         """Return the logits ``(limit, C)``."""
         with seeded(0, images.labels.device):
-            return torch.cat([teacher(chunk) for chunk in images.chunks(_TEACHER_BATCH, limit=limit)])
+            return torch.cat([teacher(chunk) for chunk in images.chunks(_chunk_size(images), limit=limit)])
 
     def evaluate(self, network: nn.Module, images: ImageSet) -> Evaluation:
         """Return top-1 accuracy, mean cross-entropy in nats and mean confidence; does not wait for the device."""
@@ -139,9 +140,15 @@ class Classification(Task):
         was_training = network.training
         network.eval()
         with seeded(0, torch.device("cpu")):  # it may draw even now; a GPU's generator cannot be seeded in a capture
-            logits = torch.cat([network(self.engine.images(chunk)) for chunk in images.chunks(_EVALUATION_BATCH)])
+            logits = torch.cat([network(self.engine.images(chunk)) for chunk in images.chunks(_chunk_size(images))])
         network.train(was_training)
         return logits
+
+
+def _chunk_size(images: ImageSet) -> int:
+    """Return how many images are forwarded at a time without gradients."""
+    most = _MOST_PIXELS.get(images.labels.device.type, _MOST_PIXELS["other"])
+    return max(16, min(_MOST_IMAGES, most // math.prod(images.image_shape[1:])))
 
 
 @torch.no_grad()
