@@ -42,6 +42,7 @@ class Batch:
         teacher_logits: The teacher's logits ``(N, C)`` on the images, if it has been asked already, or None.
         second_images: A second, more strongly changed view ``(N, channels, height, width)`` of the same images, mixed
             as they are, or None if there is one view.
+        second_teacher_logits: The teacher's logits ``(N, C)`` on that view, if it has been asked already, or None.
     """
 
     images: Tensor
@@ -53,6 +54,7 @@ class Batch:
     boxes: Boxes | None = None
     teacher_logits: Tensor | None = None
     second_images: Tensor | None = None
+    second_teacher_logits: Tensor | None = None
 
     def rows(self, rows: slice) -> Batch:
         """Return the batch of some of the images, in classification."""
@@ -112,6 +114,7 @@ class BatchStream:
     Attributes:
         batches_per_epoch: The number of batches in a pass over the data.
         order: Returns the positions ``(n,)`` in the order of an epoch, which is cut into batches from the start.
+        second_data: The images as second views show them, or None if there is one view.
 
     Raises:
         UsageError: If a batch would be empty or larger than the data, ``views`` is less than 1, or there is no second
@@ -141,7 +144,7 @@ class BatchStream:
         self.batches_per_epoch = len(data) // batch_size
         order = partial(_balanced, data.labels) if class_balanced else partial(_shuffled, len(data))
         self.order = lru_cache(maxsize=2)(partial(order, data.labels.device, seed))
-        self._second_data = data.in_stronger_views() if two_views else None
+        self.second_data = data.in_stronger_views() if two_views else None
         self._ahead: Iterator[tuple[Tensor, Tensor | None]] = iter(())
         self._next_step = -1
 
@@ -201,23 +204,24 @@ class BatchStream:
         seed = self.view_seed(view, purpose)
         images, boxes = self._data.take(indices, seed), self._data.take_boxes(indices, seed)
         known, second = (None if purpose else view), None
-        if self._second_data is not None:
-            second = self._second_data.take(indices, self._second_seed(view, purpose))
+        if self.second_data is not None:
+            second = self.second_data.take(indices, self.second_view_seed(view, purpose))
         return Batch(images, self._data.labels[indices], indices, known, boxes=boxes, second_images=second)
 
     def view_seed(self, view: int, purpose: int = 0) -> int:
         """Return the seed of the random views with this number."""
         return mixed_seed(self.seed, view, _VIEW, purpose)
 
-    def _second_seed(self, view: int, purpose: int = 0) -> int:
+    def second_view_seed(self, view: int, purpose: int = 0) -> int:
+        """Return the seed of the second random views with this number."""
         return mixed_seed(self.seed, view, _SECOND_VIEW, purpose)
 
     def _following(self, step: int) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Return the images of the steps from one on, and a second view of them if there is one."""
         images = self._data.follow(self._requests(step, self.view_seed))
-        if self._second_data is None:
+        if self.second_data is None:
             return zip(images, itertools.repeat(None), strict=False)
-        return zip(images, self._second_data.follow(self._requests(step, self._second_seed)), strict=True)
+        return zip(images, self.second_data.follow(self._requests(step, self.second_view_seed)), strict=True)
 
     def _requests(self, step: int, seed_of: Callable[[int], int]) -> Iterator[Request]:
         for following in itertools.count(step):

@@ -60,11 +60,15 @@ class Engine:
 
     def forward_with_features(self, network: nn.Module, images: Tensor) -> tuple[Tensor, Features]:
         """Return a network's logits ``(N, C)`` and features in float32."""
-        with self.autocast():
-            logits, features = forward_with_features(network, images)
+        logits, features = self.computed_with_features(network, images)
         if self.precision == "float32":
             return logits, features
         return logits.float(), features.to(torch.float32)
+
+    def computed_with_features(self, network: nn.Module, images: Tensor) -> tuple[Tensor, Features]:
+        """Return logits ``(N, C)`` and features as :meth:`forward_with_features` does, in the engine's precision."""
+        with self.autocast():
+            return forward_with_features(network, images)
 
     def forward(self, network: nn.Module, images: Tensor) -> Tensor:
         """Return a network's logits ``(N, C)`` in float32 for images that :meth:`images` has prepared."""

@@ -29,7 +29,7 @@ from rlkd_env.runs.reward import RewardMeter
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.sampling.curriculum import CurriculumSampler
 from rlkd_env.tasks import Task, create_task
-from rlkd_env.training.logits_cache import KnownLogits, StoredTeacher
+from rlkd_env.training.teacher_cache import KnownViews, StoredTeacher
 from rlkd_env.utils.memo import Memo, NoMemo
 from rlkd_env.utils.notices import tell
 from rlkd_env.utils.randomness import seeded
@@ -168,8 +168,8 @@ def build_run(
         partial(_deviation, teacher, splits, task, config, is_given),
     )
     cache_bytes = config.batches.teacher_cache_mib * 2**20
-    known_logits = memo.keep(
-        ("logits", of_data, *teacher_settings(config), *computed, cache_bytes), partial(KnownLogits, cache_bytes)
+    known_views = memo.keep(
+        ("logits", of_data, *teacher_settings(config), *computed, cache_bytes), partial(KnownViews, cache_bytes)
     )
     bounds = (environment.temperature_min, environment.temperature_max)
     run_class = partial(DistributedRun, processes=processes) if processes else DistillationRun
@@ -189,7 +189,7 @@ def build_run(
         teacher_deviation=deviation,
         views=config.batches.views,
         teacher_cache_bytes=cache_bytes,
-        known_logits=known_logits,
+        known_views=known_views,
         temperatures=environment.temperatures,
         two_views=method.needs_second_view,
     )

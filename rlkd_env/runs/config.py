@@ -132,7 +132,8 @@ class BatchesConfig(Options):
     views: Annotated[int, Bounds(at_least=1, unit="view")] | None = None
     """Random views of every training image, shown epoch after epoch in turn; None shows new ones in every epoch."""
     teacher_cache_mib: NonNegativeInt = 512
-    """Memory, in MiB, for the teacher's logits where views come back (fixed ones, or no augmentation); 0 keeps none."""
+    """Memory, in MiB, for the teacher's logits where views come back (fixed ones, or no augmentation), and on a CPU for
+    its features, if a method compares some and all fit; 0 keeps nothing."""
 
 
 @dataclass(frozen=True)

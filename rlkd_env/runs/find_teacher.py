@@ -18,9 +18,9 @@ from rlkd_env.models.ensemble import Teachers
 from rlkd_env.models.normalization import Renormalized
 from rlkd_env.models.outputs import give_logits
 from rlkd_env.runs.config import RunConfig
-from rlkd_env.training.logits_cache import StoredTeacher
 from rlkd_env.training.recipe import TeacherRecipe
 from rlkd_env.training.teacher import cache_folder, cached_teacher, load_teacher, trained_normalization
+from rlkd_env.training.teacher_cache import StoredTeacher
 from rlkd_env.utils.files import expanded
 from rlkd_env.utils.notices import tell
 

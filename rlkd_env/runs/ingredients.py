@@ -22,8 +22,8 @@ from rlkd_env.training.batches_ahead import BatchesAhead
 from rlkd_env.training.captured_evaluation import CapturedEvaluation
 from rlkd_env.training.captured_update import CapturedUpdate
 from rlkd_env.training.collective import Collective
-from rlkd_env.training.logits_cache import KnownLogits, StoredLogits, StoredTeacher, TeacherCache
 from rlkd_env.training.recipe import Recipe
+from rlkd_env.training.teacher_cache import KnownViews, StoredLogits, StoredTeacher, TeacherCache
 from rlkd_env.training.update import TeacherForward, Update
 from rlkd_env.utils.choices import Temperatures
 from rlkd_env.utils.randomness import seeded
@@ -40,7 +40,7 @@ class Ingredients:
         task: how networks are forwarded and evaluated.
         splits: train, probe and validation images, on the device.
         teacher: the teacher on the device; it is put into evaluation mode and frozen here. A
-            :class:`~rlkd_env.training.logits_cache.StoredTeacher` takes its logits from the training images.
+            :class:`~rlkd_env.training.teacher_cache.StoredTeacher` takes its logits from the training images.
         create_student: returns a fresh student on the CPU, drawing from torch's global generator.
         create_method: returns the KD method for a student, with fresh parameters, drawing from the same generator.
         state: the features of the instances.
@@ -51,8 +51,8 @@ class Ingredients:
         divergence_penalty: the reward of an update that diverges.
         teacher_deviation: mean std of the teacher's logits, the unit of relative temperatures.
         views: number of random views of every image, shown in turn; None shows new ones in every epoch.
-        teacher_cache_bytes: memory for the teacher's logits on views that come back; 0 keeps none.
-        known_logits: those that other runs with this teacher, these images and this engine share; None shares none.
+        teacher_cache_bytes: memory for what the teacher says about views that come back; 0 keeps nothing.
+        known_views: what other runs with this teacher, these images and this engine know of it; None shares nothing.
         temperatures: whether agents choose one temperature for an instance, or one each for teacher and student.
         sampler: chooses the batches in place of a shuffled pass.
         student_options: options of :func:`~rlkd_env.models.create_model` that make the student that the method has
@@ -78,7 +78,7 @@ class Ingredients:
     teacher_deviation: float = 1.0
     views: int | None = None
     teacher_cache_bytes: int = 0
-    known_logits: KnownLogits | None = None
+    known_views: KnownViews | None = None
     temperatures: Temperatures = "shared"
     sampler: Sampler | None = None
     student_options: dict[str, Any] = field(default_factory=dict)
@@ -175,8 +175,8 @@ class Ingredients:
         views = stream.views if train.is_random else 1
         if not self.task.follows_logits or views is None or views >= self.recipe.epochs or self.recipe.mixing:
             return None
-        size = views * len(train) * self.splits.num_classes * 4
+        size = views * (1 + self.two_views) * len(train) * self.splits.num_classes * 4
         if size > self.teacher_cache_bytes:
             return None
-        known = self.known_logits or KnownLogits(self.teacher_cache_bytes)
-        return TeacherCache(self.task.engine, self.frozen_teacher, train, stream, known)
+        known = self.known_views or KnownViews(self.teacher_cache_bytes)
+        return TeacherCache(self.task.engine, self.frozen_teacher, self.teacher, train, stream, known)

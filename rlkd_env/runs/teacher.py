@@ -5,7 +5,7 @@ from __future__ import annotations
 from rlkd_env.data import ImageSet
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.run import DistillationRun
-from rlkd_env.training.logits_cache import StoredTeacher
+from rlkd_env.training.teacher_cache import StoredTeacher
 from rlkd_env.utils.files import tensors_hash
 from rlkd_env.utils.notices import tell
 

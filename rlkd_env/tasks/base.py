@@ -12,6 +12,7 @@ from torch.func import functional_call
 from rlkd_env.data import Batch, ImageSet, Splits
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.models.engine import Engine
+from rlkd_env.models.taps.features import Features
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,14 @@ class Task(ABC):
         teacher: nn.Module,
         batch: Batch,
         with_features: bool = False,
-        teacher_logits: Tensor | None = None,
+        known: tuple[Tensor, Features] | None = None,
     ) -> InstanceOutputs:
         """Forward a batch through both networks, once each, the teacher in evaluation mode and without gradients.
 
         If the batch has a second view of its images, that is forwarded after the first.
 
-        With features, the outputs hold images and features too. If the teacher's logits ``(N, C)`` are known already,
-        it is not forwarded.
+        With features, the outputs hold images and features too. The teacher is not forwarded if its logits ``(N, C)``
+        come with the batch or, with features, if both are ``known`` already.
         """
 
     def forward_with(self, student: nn.Module, tensors: dict[str, Tensor], images: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from rlkd_env.data import Batch, ImageSet
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.models.engine import Engine
 from rlkd_env.models.outputs import LogitsHook, logits_hook
+from rlkd_env.models.taps.features import Features
 from rlkd_env.models.transformers.two_heads import reading_heads
 from rlkd_env.tasks.base import Evaluation, Task
 from rlkd_env.utils.randomness import seeded
@@ -50,16 +51,19 @@ class Classification(Task):
         teacher: nn.Module,
         batch: Batch,
         with_features: bool = False,
-        teacher_logits: Tensor | None = None,
+        known: tuple[Tensor, Features] | None = None,
     ) -> InstanceOutputs:
         """Forward N images through both networks, once each; see :meth:`Task.forward`."""
         images = self.engine.images(batch.images)
         hook = self._auxiliary_hook(student)
         of_features: dict[str, Any] = {}
+        teacher_logits = batch.teacher_logits
         with reading_heads(student) if self.reads_two_heads else nullcontext() as heads:
             if with_features:
-                with torch.no_grad():
-                    teacher_logits, of_teacher = self.engine.forward_with_features(teacher, images)
+                if known is None:
+                    with torch.no_grad():
+                        known = self.engine.forward_with_features(teacher, images)
+                teacher_logits, of_teacher = known
                 student_logits, of_student = self.engine.forward_with_features(student, images)
                 of_features = {"images": images, "student_features": of_student, "teacher_features": of_teacher}
             else:
@@ -71,7 +75,7 @@ class Classification(Task):
             of_features["class_logits"] = heads.of_class_token.to(student_logits.dtype)
             student_logits = heads.of_distillation_token.to(student_logits.dtype)
         if batch.second_images is not None:
-            of_features |= self._second_view(student, teacher, batch.second_images)
+            of_features |= self._second_view(student, teacher, batch.second_images, batch.second_teacher_logits)
         if hook is not None:
             of_features["auxiliary_loss"] = self._auxiliary_loss(hook, batch)
         return InstanceOutputs(
@@ -85,11 +89,14 @@ class Classification(Task):
             **of_features,
         )
 
-    def _second_view(self, student: nn.Module, teacher: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    def _second_view(
+        self, student: nn.Module, teacher: nn.Module, images: Tensor, teacher_logits: Tensor | None
+    ) -> dict[str, Tensor]:
         """Forward a second view of the same images by itself, so that batch norms see either view alone."""
         images = self.engine.images(images)
-        with torch.no_grad():
-            teacher_logits = self.engine.forward(teacher, images)
+        if teacher_logits is None:
+            with torch.no_grad():
+                teacher_logits = self.engine.forward(teacher, images)
         return {
             "second_student_logits": self.engine.forward(student, images),
             "second_teacher_logits": teacher_logits,

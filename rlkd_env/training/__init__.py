@@ -9,11 +9,6 @@ if TYPE_CHECKING:
         FrozenFeatures as FrozenFeatures,
         FrozenFeaturesConfig as FrozenFeaturesConfig,
     )
-    from rlkd_env.training.logits_cache import (
-        StoredLogits as StoredLogits,
-        StoredTeacher as StoredTeacher,
-        TeacherCache as TeacherCache,
-    )
     from rlkd_env.training.recipe import Recipe as Recipe
     from rlkd_env.training.teacher import (
         TeacherRecipe as TeacherRecipe,
@@ -21,6 +16,11 @@ if TYPE_CHECKING:
         cached_teacher as cached_teacher,
         load_teacher as load_teacher,
         train_teacher as train_teacher,
+    )
+    from rlkd_env.training.teacher_cache import (
+        StoredLogits as StoredLogits,
+        StoredTeacher as StoredTeacher,
+        TeacherCache as TeacherCache,
     )
     from rlkd_env.training.update import Optimization as Optimization, Update as Update
 else:

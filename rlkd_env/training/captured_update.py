@@ -122,6 +122,7 @@ class CapturedUpdate(Update):
 
     def forward(self, batch: Batch, step: int) -> InstanceOutputs:
         """Forward N images, or the batches of K runs one after another; they then wait for their temperatures."""
+        batch = self.with_known_logits(batch)
         self._current = self._captured_for(batch, step)
         if self._current is None:
             self._plain_updates += 1

@@ -24,8 +24,8 @@ from rlkd_env.methods import Method
 from rlkd_env.tasks import Task
 from rlkd_env.training.collective import Collective
 from rlkd_env.training.dot import DOT
-from rlkd_env.training.logits_cache import StoredLogits, TeacherCache
 from rlkd_env.training.recipe import Recipe
+from rlkd_env.training.teacher_cache import StoredLogits, TeacherCache
 from rlkd_env.utils.randomness import StepRandomness
 
 _LARGEST_WEIGHT = 1e8
@@ -224,19 +224,25 @@ class Update:
         """Forward N images, or the batches of K runs one after another; they then wait for their temperatures."""
         draw = self._collective.draw_number(step)
         progress, epoch = step / self._total_steps, step / self._steps_per_epoch
+        batch = self.with_known_logits(batch)
         with self._randomness.seeded(self.seed + draw):
             outputs = self._compute(batch, progress, epoch)
         self.batch, self.outputs = batch, replace(outputs, step=draw)
         self.state = self._observe(self.outputs)
         return self.outputs
 
+    def with_known_logits(self, batch: Batch) -> Batch:
+        """Return a batch with the teacher's logits on it if they are kept; what is recorded reads them from there."""
+        cache = self.teacher.cache
+        if cache is None or self.method.uses_features or batch.teacher_logits is not None:
+            return batch
+        return replace(batch, teacher_logits=cache.logits(batch), second_teacher_logits=cache.second_logits(batch))
+
     def _compute(self, batch: Batch, progress: float | Tensor, epoch: float | Tensor) -> InstanceOutputs:
         """Forward a batch through both networks."""
         with_features, teacher = self.method.uses_features, self.teacher
         network = teacher.network if with_features else teacher.frozen
-        known = batch.teacher_logits
-        if known is None and not with_features and teacher.cache is not None:
-            known = teacher.cache.logits(batch)
+        known = teacher.cache.features(batch) if with_features and teacher.cache is not None else None
         outputs = self.task.forward(self._called_student, network, batch, with_features, known).of_every_run()
         whole: dict[str, Any] = {"epochs": self._total_steps / self._steps_per_epoch, "updates": self._total_steps}
         return replace(outputs, progress=progress, epoch=epoch, num_runs=self.num_runs or 1, **whole)

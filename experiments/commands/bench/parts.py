@@ -38,7 +38,7 @@ def cost_by_part(run: DistillationRun) -> dict[str, float]:
             engine.forward(frozen, images)
 
     def make_loss() -> None:
-        outputs = run.task.forward(run.student, frozen, batch, teacher_logits=run.outputs.teacher_logits)
+        outputs = run.task.forward(run.student, frozen, replace(batch, teacher_logits=run.outputs.teacher_logits))
         losses[:] = [torch.stack(list(run.method(outputs, temperature).values())).sum(dim=0).mean()]
 
     networks: dict[str, Callable[[], object]] = {"teacher": forward_teacher, "student_and_loss": make_loss}

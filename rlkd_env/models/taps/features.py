@@ -48,10 +48,19 @@ class Features:
     pooled: Tensor
     classifier: nn.Module | None = None
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The features of all places, one after the other."""
+        return (*self.stages, *self.preactivations, self.pooled)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Features:
+        """Return the features with a function applied to those of every place."""
+        stages, before = (tuple(map(function, maps)) for maps in (self.stages, self.preactivations))
+        return Features(stages, before, function(self.pooled), self.classifier)
+
     def to(self, dtype: torch.dtype) -> Features:
         """Return the features in another number format."""
-        stages, before = (tuple(value.to(dtype) for value in maps) for maps in (self.stages, self.preactivations))
-        return Features(stages, before, self.pooled.to(dtype), self.classifier)
+        return self.map(lambda values: values.to(dtype))
 
 
 @dataclass(frozen=True)

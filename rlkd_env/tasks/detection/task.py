@@ -84,7 +84,7 @@ class Detection(Task):
         teacher: nn.Module,
         batch: Batch,
         with_features: bool = False,
-        teacher_logits: Tensor | None = None,  # noqa: ARG002 (regions are drawn anew at every step)
+        known: tuple[Tensor, Features] | None = None,  # noqa: ARG002 (regions are drawn anew at every step)
     ) -> InstanceOutputs:
         """Forward B images through both networks, once each; the instances are P proposals an image, B · P = N."""
         images, boxes, student = self.engine.images(batch.images), _boxes_of(batch), _detector(student)

@@ -126,8 +126,8 @@ def test_a_second_view_is_changed_as_the_strong_changes_of_its_own_seed(tmp_path
         stream._data.pixels, stream._data.labels, Preprocessing(crop_padding=2, flip=True, changes=changes)
     )
     batch = stream.batch(0)
-    assert torch.equal(batch.second_images, data.take(batch.indices, stream._second_seed(0)))
-    assert stream._second_seed(0) != stream.view_seed(0)
+    assert torch.equal(batch.second_images, data.take(batch.indices, stream.second_view_seed(0)))
+    assert stream.second_view_seed(0) != stream.view_seed(0)
 
 
 def test_both_views_of_mixed_images_are_mixed_alike_in_single_batches_and_in_blocks(tmp_path: Path) -> None:
