@@ -76,12 +76,13 @@ def _compare(config: CompareConfig, plan: Plan) -> int:
     outcomes = _finished(plan.runs)
     missing = [run for run in plan.chosen if run.name not in outcomes]
     _write(config, plan, outcomes)
+    due = len(outcomes) + len(missing)
     code, again = 0, f"go on with the same command; what is finished is in {folder}"
     try:
         _make(config, plan, missing, outcomes)
     except KeyboardInterrupt as stop:
         outcomes |= _finished(missing)  # with the run that was just ending
-        tell_stop(f"interrupted after {len(outcomes)} of {len(plan.runs)} runs: {again}")
+        tell_stop(f"interrupted after {len(outcomes)} of {due} runs: {again}")
         code = exit_code(stop)
     except WorkersLost:
         print(f"\nrlkd: error: worker processes end as soon as they start: {again}", file=sys.stderr)

@@ -31,16 +31,21 @@ def print_summary(summary: dict[str, Any], folder: object) -> None:
     for sentence in verdict(summary):
         _say(console, sentence)
     _say(console, _cost(summary))
-    if summary["fixed_step_ms"] is not None and summary["step_ms"] is not None:
-        extra = summary["step_ms"] - summary["fixed_step_ms"]
-        _say(
-            console,
-            f"an update takes {summary['fixed_step_ms']:.2f} ms in the warm-up and {summary['step_ms']:.2f} ms with "
-            f"{summary['temperature_from']}, which costs {extra:.2f} ms",
-        )
+    if (cost := cost_of_agent(summary)) is not None:
+        _say(console, cost)
     _say(console, f"everything is in {folder}; curves: tensorboard --logdir {folder}")
     if folder is not None and Path(str(folder)).is_dir():
         tell_next("rlkd", "report", str(folder))
+
+
+def cost_of_agent(summary: dict[str, Any]) -> str | None:
+    """Return what an update costs with the agent beside one of the warm-up, or None if there are not both."""
+    before, after = summary["fixed_step_ms"], summary["step_ms"]
+    if before is None or after is None:
+        return None
+    costs = f"costs {after - before:.2f} ms" if after > before else "costs too little for so few updates to tell"
+    source = summary["temperature_from"]
+    return f"an update takes {before:.2f} ms in the warm-up and {after:.2f} ms with {source}, which {costs}"
 
 
 def _table(summary: dict[str, Any]) -> Table:
