@@ -178,5 +178,6 @@ class Ingredients:
         size = views * (1 + self.two_views) * len(train) * self.splits.num_classes * 4
         if size > self.teacher_cache_bytes:
             return None
-        known = self.known_views or KnownViews(self.teacher_cache_bytes)
-        return TeacherCache(self.task.engine, self.frozen_teacher, self.teacher, train, stream, known)
+        most = self.teacher_cache_bytes
+        networks = (self.task.engine, self.frozen_teacher, self.teacher)
+        return TeacherCache(*networks, train, stream, most, self.known_views or KnownViews(most))

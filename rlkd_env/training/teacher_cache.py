@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,13 +46,18 @@ class View:
 class KnownViews:
     """What a teacher says about views of the same images, for the next runs of a process that show these views.
 
+    A copy, and one that another process gets, knows nothing at first.
+
     Args:
         size: The most memory that it takes, in bytes; the oldest views go first.
     """
 
     def __init__(self, size: int) -> None:
-        self.size = size
+        self._size = size
         self._views: dict[tuple[int, bool], View] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_size": self._size, "_views": {}}
 
     def get(self, seed: int, with_features: bool = False) -> View | None:
         """Return what is known about the view of a seed."""
@@ -60,7 +66,7 @@ class KnownViews:
     def add(self, seed: int, view: View) -> None:
         """Keep what the teacher says about the view of a seed."""
         self._views[seed, view.features is not None] = view
-        while sum(kept.num_bytes for kept in self._views.values()) > self.size:
+        while sum(kept.num_bytes for kept in self._views.values()) > self._size:
             del self._views[next(iter(self._views))]
 
 
@@ -76,6 +82,7 @@ class TeacherCache:
         network: The teacher as it was given, which gives features.
         data: The training images.
         stream: The batches, whose views these are.
+        size: The most memory that features may take, in bytes.
         known: What runs before this one with the same teacher and images have computed, and those after it will find.
     """
 
@@ -86,6 +93,7 @@ class TeacherCache:
         network: nn.Module,
         data: ImageSet,
         stream: BatchStream,
+        size: int,
         known: KnownViews,
     ) -> None:
         self._engine = engine
@@ -93,6 +101,7 @@ class TeacherCache:
         self._network = network
         self._data = data
         self._stream = stream
+        self._size = size
         self._known = known
         self._views: dict[tuple[int, bool], View] = {}
 
@@ -137,7 +146,7 @@ class TeacherCache:
             return False
         views = (self._stream.views or 1) if self._data.is_random else 1
         one = self._forward(self._data, 1, seed=0, with_features=True)
-        return views * len(self._data) * one.num_bytes <= self._known.size
+        return views * len(self._data) * one.num_bytes <= self._size
 
     @torch.no_grad()
     def _forward(self, data: ImageSet, count: int, seed: int, with_features: bool) -> View:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -84,6 +85,7 @@ def test_the_oldest_views_go_first_where_memory_ends() -> None:
     known, views = KnownViews(size=2 * 4 * 10), [View(torch.full((10, 1), float(number))) for number in range(3)]
     for seed, view in enumerate(views):
         known.add(seed, view)
+    assert copy.deepcopy(known).get(2) is None  # a copy of a run would take as much memory again
     assert known.get(0) is None
     assert known.get(1) is views[1]
     assert known.get(2) is views[2]
@@ -147,7 +149,7 @@ def test_features_that_are_known_train_the_same_student(files: Path, method: str
 
 def test_features_that_do_not_fit_are_asked_for_at_every_update(files: Path) -> None:
     run = run_of(files, None, method="at", precision="float32")
-    run.known_views = KnownViews(size=10_000)  # the logits of both views would fit
+    run.teacher_cache_bytes = 10_000  # the logits of both views would fit
     forwards = count_forwards(run, run.teacher)
     list(trained(run))
     assert forwards.count(16) == run.total_steps + 1  # and the batch that waits
