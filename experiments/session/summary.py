@@ -28,7 +28,7 @@ from rlkd_env.runs.build import build_run
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.runs.teacher import teacher_accuracy
 from rlkd_env.sampling.exploration import Explorer
-from rlkd_env.tasks import Evaluation
+from rlkd_env.tasks import Evaluation, Task
 from rlkd_env.utils.choices import KeptEpoch
 from rlkd_env.utils.files import read_json, reading, tensors_hash, write_json
 
@@ -82,7 +82,8 @@ def summarize(session: DistillSession) -> dict[str, Any]:
     learns = session.phases.learns
     test = session.test_set()
     kept = session.kept
-    found = None if kept is None else _evaluate(session, kept.network, test)
+    results = _TestResults(run.task, test)
+    found = None if kept is None else results.of(kept.network)
     summary: dict[str, Any] = {
         "dataset": config.run.data.dataset,
         "metric": run.task.metric,
@@ -104,8 +105,8 @@ def summarize(session: DistillSession) -> dict[str, Any]:
         "student_val_accuracy": 0.0 if kept is None else kept.accuracy,
         "student_epoch": 0 if kept is None else kept.epoch,
         "student_sha256": None if kept is None else tensors_hash(kept.network.state_dict()),
-        **_of_epoch(session, selection, "last", test),
-        **_of_epoch(session, selection, "best", test),
+        **_of_epoch(session, selection, "last", results),
+        **_of_epoch(session, selection, "best", results),
         "mean_temperature": records.mean_temperature,
         "diverged": records.diverged,
         "stopped_early": records.stopped_early,
@@ -128,16 +129,33 @@ def summarize(session: DistillSession) -> dict[str, Any]:
     if session.objects.names():
         summary["objects"] = session.objects.names()
     if config.output.student_alone:
-        summary |= _student_alone(session, test)
+        summary |= _student_alone(session, results)
     return summary
 
 
+class _TestResults:
+    """What students reach on the test images, if there are any; the same weights are measured once."""
+
+    def __init__(self, task: Task, test: ImageSet | None) -> None:
+        self._task, self._test = task, test
+        self._known: dict[str, Evaluation] = {}
+
+    def of(self, student: nn.Module) -> Evaluation | None:
+        """Return what a student reaches, or None without test images."""
+        if self._test is None:
+            return None
+        key = tensors_hash(student.state_dict())
+        if key not in self._known:
+            self._known[key] = self._task.evaluate(student, self._test)
+        return self._known[key]
+
+
 def _of_epoch(
-    session: DistillSession, selection: StudentSelection, epoch: KeptEpoch, test: ImageSet | None
+    session: DistillSession, selection: StudentSelection, epoch: KeptEpoch, results: _TestResults
 ) -> dict[str, Any]:
     """Return the figures of the student of the last or of the best epoch, by the names that they have in a summary."""
     student, name = selection.of(epoch), f"student_{epoch}"
-    found = None if student is None else _evaluate(session, session.network(student.weights), test)
+    found = None if student is None else results.of(session.network(student.weights))
     return {
         f"{name}_test_accuracy": _accuracy(found),
         f"{name}_test_details": _details(found),
@@ -147,12 +165,12 @@ def _of_epoch(
     }
 
 
-def _student_alone(session: DistillSession, test: ImageSet | None) -> dict[str, Any]:
+def _student_alone(session: DistillSession, results: _TestResults) -> dict[str, Any]:
     """Train the student without a teacher; return the figures of the one that would be kept, and of the last one."""
     run, alone = train_student_alone(session)
     kept, last = alone.of(session.config.kept_epoch), alone.of("last")
     networks = [None if one is None else student_of(run, one.weights) for one in (kept, last)]
-    found = [None if one is None else _evaluate(session, one, test) for one in networks]
+    found = [None if one is None else results.of(one) for one in networks]
     return {
         "student_alone_test_accuracy": _accuracy(found[0]),
         "student_alone_val_accuracy": 0.0 if kept is None else kept.accuracy,
@@ -212,10 +230,6 @@ def show_results(session: DistillSession) -> None:
         return
     policy, class_names = session.phases.acting_policy(), session.source.class_names
     show_detections(session.folder, run, kept.network, policy, class_names)
-
-
-def _evaluate(session: DistillSession, network: nn.Module, test: ImageSet | None) -> Evaluation | None:
-    return None if test is None else session.run.task.evaluate(network, test)
 
 
 def _accuracy(evaluation: Evaluation | None) -> float | None:
