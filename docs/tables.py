@@ -97,6 +97,7 @@ TASKS = {
     "digit detection": "digits-detection",
 }
 """The tasks of the comparison over all of them, by what the tables call them."""
+MEAN_OF_METHODS = "all of them, in the mean"
 POPULATIONS = {"eight fixed temperatures": "fixed", "eight schedules": "anneal", "PPO for eight students": "ppo"}
 """The populations, by what the tables call them."""
 ALL = "all"
@@ -417,13 +418,34 @@ def _of_method(bench: dict[str, Any], column: str, row: Cells) -> str:
 
 
 def _of_method_accuracy(name: str, task: str, column: str, method: str) -> str:
-    """A row a method; its test accuracy with each way to set temperatures, and its gain over plain KD's annealing."""
+    """A row a method; its test accuracy with each kind of temperatures, and its gains over plain KD and over T = 4."""
+    if method == MEAN_OF_METHODS:
+        return difference(_over_fixed(name, task)) if column == "annealing over T = 4" else ""
     arms = {"annealing": method if method != "kd" else "anneal", "T = 4": f"{method}-T=4" if method != "kd" else "T=4"}
     if method == "cross_entropy":
         arms = {"annealing": "student_alone", "T = 4": ""}
     if column == "annealing over `kd`":
         return "" if method == "kd" else difference(paired(name, task, arms["annealing"], "anneal"))
+    if column == "annealing over T = 4":
+        return difference(paired(name, task, arms["annealing"], arms["T = 4"])) if arms["T = 4"] else ""
+    if column == "annealing, chosen epoch":
+        chosen = read(name)["statistics"][task]["chosen"]["arms"][arms["annealing"]]["mean"]
+        return percent(chosen["mean"])
     return _of_comparison(name, task, "mean", arms[column]) if arms[column] else ""
+
+
+def _over_fixed(name: str, task: str) -> dict[str, Any]:
+    """Return mean and interval over the seeds of what annealing gains over T = 4, as the mean of all methods."""
+    accuracy = {
+        (run["arm"], run["seed"]): run["last_test_accuracy"] for run in read(name)["runs"] if run["task"] == task
+    }
+    pairs = [(arm.removesuffix("-T=4"), arm) for arm in {arm for arm, _ in accuracy} if arm.endswith("-T=4")]
+    gains = [
+        fmean(accuracy[arm, seed] - accuracy[fixed, seed] for arm, fixed in [("anneal", "T=4"), *pairs])
+        for seed in sorted({seed for _, seed in accuracy})
+    ]
+    found = estimate_mean(gains)
+    return {"mean": found.mean, "interval": found.interval}
 
 
 def _of_agent(column: str, row: Cells) -> str:
