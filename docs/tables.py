@@ -177,8 +177,8 @@ def arm_of(label: str) -> str:
 
 
 def percent(value: float, digits: int = 2) -> str:
-    """Write a share in percent."""
-    return f"{100 * value:.{digits}f}"
+    """Write a share in percent, a minus of full width."""
+    return f"{100 * value:.{digits}f}".replace("-", "−")
 
 
 def points(value: float, digits: int = 2) -> str:
