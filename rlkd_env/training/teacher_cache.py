@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from rlkd_env.data import Batch, BatchStream, ImageSet
 from rlkd_env.errors import UsageError
 from rlkd_env.models.engine import Engine
 from rlkd_env.models.taps.features import Features
+from rlkd_env.utils.notices import tell
 from rlkd_env.utils.randomness import seeded
 
 _CHUNK = 256
@@ -145,8 +146,11 @@ class TeacherCache:
         if self._engine.captured:
             return False
         views = (self._stream.views or 1) if self._data.is_random else 1
-        one = self._forward(self._data, 1, seed=0, with_features=True)
-        return views * len(self._data) * one.num_bytes <= self._size
+        needed = views * len(self._data) * self._forward(self._data, 1, seed=0, with_features=True).num_bytes
+        fits = needed <= self._size
+        if not fits and self._stream.views is not None and self._size:
+            _tell_size(needed, self._size)
+        return fits
 
     @torch.no_grad()
     def _forward(self, data: ImageSet, count: int, seed: int, with_features: bool) -> View:
@@ -161,6 +165,13 @@ class TeacherCache:
             return View(self._engine.forward(self._frozen, images))
         logits, features = self._engine.computed_with_features(self._network, images)
         return View(logits.float() if self._engine.precision == "bfloat16" else logits, features)
+
+
+@cache
+def _tell_size(needed: int, size: int) -> None:
+    """Tell once in a process that views come back, but what is said about them takes too much memory."""
+    need, have = (f"{number / 2**20:,.0f} MiB" for number in (needed, size))
+    tell(f"the teacher's features on all views take {need}, more than --teacher-cache-mib ({have}): it is asked again")
 
 
 class StoredLogits:

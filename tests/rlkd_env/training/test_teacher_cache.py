@@ -147,10 +147,13 @@ def test_features_that_are_known_train_the_same_student(files: Path, method: str
     assert asked.count(16) == (2 * first.total_steps if method == "adain" else 0)  # about the student's features
 
 
-def test_features_that_do_not_fit_are_asked_for_at_every_update(files: Path) -> None:
+def test_features_that_do_not_fit_are_asked_for_at_every_update(files: Path, capsys: pytest.CaptureFixture) -> None:
     run = run_of(files, None, method="at", precision="float32")
     run.teacher_cache_bytes = 10_000  # the logits of both views would fit
     forwards = count_forwards(run, run.teacher)
     list(trained(run))
     assert forwards.count(16) == run.total_steps + 1  # and the batch that waits
     assert forwards.count(IMAGES) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "--teacher-cache-mib" in line]
+    assert len(told) == 1
+    assert told[0].endswith("(0 MiB): it is asked again")
