@@ -154,7 +154,8 @@ def _written_of_comparison(content: dict[str, Any]) -> set[str]:
     accuracy = {(run["task"], run["arm"], run["seed"]): run["last_test_accuracy"] for run in content["runs"]}
     seeds = sorted({seed for _, _, seed in accuracy})
     for task in content["statistics"] if len(arms) <= _FEW else ():
-        for one, other in itertools.permutations(arms, 2):
+        made = [arm for arm in arms if all((task, arm, seed) in accuracy for seed in seeds)]
+        for one, other in itertools.permutations(made, 2):
             differences = np.array([accuracy[task, one, seed] - accuracy[task, other, seed] for seed in seeds])
             found |= _written({"mean": float(differences.mean()), "interval": student_interval(differences)})
     return found
