@@ -38,7 +38,7 @@ import math
 import re
 import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -199,10 +199,17 @@ def difference(statistic: dict[str, Any] | None) -> str:
 
 def paired(name: str, task: str, arm: str, other: str) -> dict[str, Any]:
     """Return mean and interval of the difference between two arms, seed by seed."""
+    return mean_gain(name, task, [(arm, other)])
+
+
+def mean_gain(name: str, task: str, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Return mean and interval over the seeds of what one of two arms gains over the other, in the mean of pairs."""
     rows = [run for run in read(name)["runs"] if run["task"] == task]
     accuracy = {(run["arm"], run["seed"]): run["last_test_accuracy"] for run in rows}
-    seeds = sorted(seed for known, seed in accuracy if known == arm)
-    found = estimate_mean([accuracy[arm, seed] - accuracy[other, seed] for seed in seeds])
+    seeds = sorted(seed for known, seed in accuracy if known == pairs[0][0])
+    found = estimate_mean(
+        [fmean(accuracy[arm, seed] - accuracy[other, seed] for arm, other in pairs) for seed in seeds]
+    )
     return {"mean": found.mean, "interval": found.interval}
 
 
@@ -420,7 +427,9 @@ def _of_method(bench: dict[str, Any], column: str, row: Cells) -> str:
 def _of_method_accuracy(name: str, task: str, column: str, method: str) -> str:
     """A row a method; its test accuracy with each kind of temperatures, and its gains over plain KD and over T = 4."""
     if method == MEAN_OF_METHODS:
-        return difference(_over_fixed(name, task)) if column == "annealing over T = 4" else ""
+        fixed = [arm for arm in read(name)["arms"] if arm.endswith("-T=4")]
+        pairs = [("anneal", "T=4"), *((arm.removesuffix("-T=4"), arm) for arm in fixed)]
+        return difference(mean_gain(name, task, pairs)) if column == "annealing over T = 4" else ""
     arms = {"annealing": method if method != "kd" else "anneal", "T = 4": f"{method}-T=4" if method != "kd" else "T=4"}
     if method == "cross_entropy":
         arms = {"annealing": "student_alone", "T = 4": ""}
@@ -432,20 +441,6 @@ def _of_method_accuracy(name: str, task: str, column: str, method: str) -> str:
         chosen = read(name)["statistics"][task]["chosen"]["arms"][arms["annealing"]]["mean"]
         return percent(chosen["mean"])
     return _of_comparison(name, task, "mean", arms[column]) if arms[column] else ""
-
-
-def _over_fixed(name: str, task: str) -> dict[str, Any]:
-    """Return mean and interval over the seeds of what annealing gains over T = 4, as the mean of all methods."""
-    accuracy = {
-        (run["arm"], run["seed"]): run["last_test_accuracy"] for run in read(name)["runs"] if run["task"] == task
-    }
-    pairs = [(arm.removesuffix("-T=4"), arm) for arm in {arm for arm, _ in accuracy} if arm.endswith("-T=4")]
-    gains = [
-        fmean(accuracy[arm, seed] - accuracy[fixed, seed] for arm, fixed in [("anneal", "T=4"), *pairs])
-        for seed in sorted({seed for _, seed in accuracy})
-    ]
-    found = estimate_mean(gains)
-    return {"mean": found.mean, "interval": found.interval}
 
 
 def _of_agent(column: str, row: Cells) -> str:
