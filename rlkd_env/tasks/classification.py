@@ -19,8 +19,8 @@ from rlkd_env.models.transformers.two_heads import reading_heads
 from rlkd_env.tasks.base import Evaluation, Task
 from rlkd_env.utils.randomness import seeded
 
-_MOST_IMAGES, _MOST_PIXELS = 1024, {"cpu": 2**17, "other": 2**22}
-"""A forward without gradients takes at most so many: the maps of more do not fit a CPU's cache, or a GPU's memory."""
+_MOST_IMAGES, _MOST_PIXELS, _MOST_PIXELS_ON_CPU = 1024, 2**22, 2**17
+"""A forward without gradients takes at most so many: the maps of more do not fit a GPU's memory, or a CPU's cache."""
 
 
 class Classification(Task):
@@ -154,7 +154,7 @@ class Classification(Task):
 
 def _chunk_size(images: ImageSet) -> int:
     """Return how many images are forwarded at a time without gradients."""
-    most = _MOST_PIXELS.get(images.labels.device.type, _MOST_PIXELS["other"])
+    most = _MOST_PIXELS_ON_CPU if images.labels.device.type == "cpu" else _MOST_PIXELS
     return max(16, min(_MOST_IMAGES, most // math.prod(images.image_shape[1:])))
 
 

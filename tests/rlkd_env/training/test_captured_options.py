@@ -9,19 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from picture_files import write_pictures_and_teachers
 
 from agents.rules.create import create_rule
-from rlkd_env.models import create_model
-from rlkd_env.models.storage import save_network
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.training.captured_update import STEPS_TO_CAPTURE, CapturedUpdate
 
-SHAPE, CLASSES = (3, 8, 8), 4
 CUDA = pytest.param("cuda", marks=[pytest.mark.cuda])
 OPTIONS: list[dict[str, Any]] = [
     {"augmentation": "crop_flip"},
@@ -50,14 +47,7 @@ OPTIONS: list[dict[str, Any]] = [
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("files")
-    images = np.random.default_rng(0).integers(0, 256, (96, 8, 8, 3), dtype=np.uint8)
-    np.savez(folder / "pictures.npz", x_train=images, y_train=np.arange(96) % CLASSES)
-    for seed in (0, 1):
-        torch.manual_seed(seed)
-        weights = create_model("cnn4", CLASSES, SHAPE).state_dict()
-        save_network(folder / f"teacher{seed}.safetensors", weights, "cnn4", CLASSES, SHAPE)
-    return folder
+    return write_pictures_and_teachers(tmp_path_factory.mktemp("files"))
 
 
 def run_of(files: Path, captured: bool, device: str, options: dict[str, Any]) -> DistillationRun:

@@ -7,33 +7,24 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from picture_files import write_pictures_and_teachers
 
 from rlkd_env.instances.temperature import Temperature
-from rlkd_env.models import create_model
-from rlkd_env.models.storage import save_network
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.training.teacher_cache import KnownViews, View
 from rlkd_env.utils.memo import Memo
 
-SHAPE, IMAGES = (3, 8, 8), 78
+IMAGES = 78
 """Images for training, of 96."""
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("files")
-    images = np.random.default_rng(0).integers(0, 256, (96, 8, 8, 3), dtype=np.uint8)
-    np.savez(folder / "pictures.npz", x_train=images, y_train=np.arange(96) % 4)
-    for seed in (0, 1):
-        torch.manual_seed(seed)
-        weights = create_model("cnn4", 4, SHAPE).state_dict()
-        save_network(folder / f"teacher{seed}.safetensors", weights, "cnn4", 4, SHAPE)
-    return folder
+    return write_pictures_and_teachers(tmp_path_factory.mktemp("files"))
 
 
 def run_of(files: Path, memo: Memo | None, teacher: int = 0, **settings: object) -> DistillationRun:
