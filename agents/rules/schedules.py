@@ -53,8 +53,8 @@ class Anneal(Rule):
     2021), whose temperature falls linearly, and :class:`DTS`.
 
     Args:
-        first: temperature of the run's first update; None takes 3s, and for a detector's regions 2.
-        last: temperature at its end; None takes 0.35s, and for regions 0.5.
+        first: temperature of the run's first update; None takes 3s, and for a detector's regions 0.5.
+        last: temperature at its end; None takes 0.35s, and for regions 0.5 too, so that theirs do not fall.
         shape: ``linear``, or ``cosine``, where the share is ½ (1 - cos(π · progress)).
         regions: first and last for a detector's regions, apart from those of images: two values, or such as ``2:0.5``.
         cold_start: whether a run of images of fewer than ten epochs, or twelve updates for each class, starts colder,

@@ -52,9 +52,9 @@ DECISIONS = 20
 """Actions that a run takes from an agent that sets coefficients."""
 DEFAULT_WIDTH = math.log(2.0)
 """Logarithm of the most that an agent, or coefficients, around a rule multiply or divide its temperatures by."""
-ANNEAL_IMAGES, ANNEAL_REGIONS = ("3s", "0.35s"), (2.0, 0.5)
+ANNEAL_IMAGES, ANNEAL_REGIONS = ("3s", "0.35s"), (0.5, 0.5)
 """Temperatures at the start and the end of an annealed run: of images in mean standard deviations of the teacher's
-logits, of detectors' regions around 1, which is usual for them."""
+logits; those of detectors' regions stay the same, since falling ones did worse."""
 ANNEAL_LONG_RUN = (10.0, 12.0)
 """Epochs, and updates for each class, from which an annealed run of images starts as hot as it may."""
 ANNEAL_SHAPE = "linear"

@@ -112,7 +112,13 @@ def for_method(name: str, student: nn.Module, teacher: nn.Module) -> nn.Module:
 def digits_run(method: str, **options: float) -> DistillationRun:
     """A run of 60 updates on Digits, 4 an epoch, without weight decay, from a random teacher to a smaller student."""
     config = RunConfig.from_keywords(
-        epochs=15, device="cpu", method=method, method_options=options, reward="train_progress", weight_decay=0.0
+        epochs=15,
+        device="cpu",
+        precision="float32",
+        method=method,
+        method_options=options,
+        reward="train_progress",
+        weight_decay=0.0,
     )
     run = build_run(config, **small_networks(method))
     run.reset(0)

@@ -49,7 +49,8 @@ def test_fixed_and_annealed_members_are_asked_together_and_not_one_by_one(monkey
 
 def test_annealed_regions_have_the_ends_of_regions() -> None:
     batch = outputs(8, progress=0.0, further_loss=torch.zeros(8))
-    assert PolicyByRun([Anneal(), Anneal()])(InstanceOutputs.join([batch, batch])).student.tolist() == [2.0] * 16
+    policy = PolicyByRun([Anneal(regions=(2, 0.5)), Anneal(regions=(4, 0.5))])
+    assert policy(InstanceOutputs.join([batch, batch])).student.tolist() == [2.0] * 8 + [4.0] * 8
 
 
 def test_the_policy_carries_gradients_if_one_of_its_rules_does() -> None:

@@ -70,11 +70,15 @@ def test_annealing_takes_the_unit_of_every_run_apart() -> None:
     torch.testing.assert_close(Anneal()(joined).student, expected)
 
 
-def test_a_detectors_regions_have_temperatures_around_1() -> None:
+def test_a_detectors_regions_have_one_temperature_unless_others_are_given() -> None:
+    for progress in (0.0, 0.5, 1.0):
+        regions = replace(at(progress), further_loss=torch.zeros(12))
+        assert Anneal()(regions).student.tolist() == pytest.approx([0.5] * 12)
+        assert Anneal()(InstanceOutputs.join([regions, regions])).student.tolist() == pytest.approx([0.5] * 24)
     regions = replace(at(0.5), further_loss=torch.zeros(12))
-    assert Anneal()(regions).student.tolist() == pytest.approx([1.0] * 12)
-    several = InstanceOutputs.join([regions, regions])
-    assert Anneal()(several).student.tolist() == pytest.approx([1.0] * 24)
+    falling = Anneal(regions="2:0.5")
+    assert falling(regions).student.tolist() == pytest.approx([1.0] * 12)
+    assert falling(InstanceOutputs.join([regions, regions])).student.tolist() == pytest.approx([1.0] * 24)
     assert float(Anneal(first=8)(replace(regions, progress=0.0)).student[0]) == 8.0
 
 
