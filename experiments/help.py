@@ -77,6 +77,7 @@ COMMON: dict[str, dict[str, str]] = {
         "epochs": "passes over the images",
         "jobs": "runs at a time; 0 takes all cores",
         "only": "a part of the runs now, such as 'digits*'",
+        "dry_run": "say what would be made, and stop",
         "out": "folder of the comparison",
         "overwrite": "replace runs made with other settings",
     },

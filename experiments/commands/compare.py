@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from experiments.compare.analysis import analyze
+from experiments.compare.dry_run import print_plan
 from experiments.compare.executors import EXECUTORS, WorkersLost
 from experiments.compare.over_tasks import analyze_over_tasks
 from experiments.compare.plan import Plan, PlannedRun, check_folders, make_plan
@@ -27,6 +28,7 @@ from rlkd_env.errors import UsageError
 from rlkd_env.runs.fingerprints import changed_parts
 from rlkd_env.training.progress import progress_bar
 from rlkd_env.utils.files import remove_leftovers, write_json
+from rlkd_env.utils.memo import Memo
 from rlkd_env.utils.notices import tell
 
 
@@ -41,12 +43,16 @@ def run_compare(config: CompareConfig) -> int:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file, not a folder")
     check_folders(plan.runs, options.overwrite)
-    _check_arms(plan)
+    memo = new_memo()
+    _check_arms(plan, memo)
+    if options.dry_run:
+        print_plan(plan, folder, options.threads, options.jobs, memo)
+        return 0
     with locked(folder):
         return _compare(config, plan)
 
 
-def _check_arms(plan: Plan) -> None:
+def _check_arms(plan: Plan, memo: Memo) -> None:
     """Build every arm on every task once, which tells wrong options; arms that are finished are not built."""
     for run in plan.chosen:
         if isinstance(choice := run.config.agent.choice, AgentChoice):
@@ -54,7 +60,6 @@ def _check_arms(plan: Plan) -> None:
                 choice.check()  # which needs no data
             except UsageError as error:
                 raise UsageError(f"arm {run.arm} on task {run.task}: {error}") from None
-    memo = new_memo()
     checked: set[tuple[str, str]] = set()
     for run in plan.chosen:
         if (run.task, run.arm) in checked or run.summary():

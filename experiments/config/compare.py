@@ -68,6 +68,8 @@ class CompareOptions(Options):
     """Make only these of the missing runs now: TASK, TASK/ARM or TASK/ARM/seedN, with wildcards such as '*/T=*'."""
     tensorboard: bool = False
     """Write TensorBoard's curves of every run."""
+    dry_run: bool = False
+    """Check all options, say how many runs would be made and how long they would take, and stop."""
     progress: bool = True
     """Show a progress bar."""
 

@@ -146,6 +146,23 @@ def test_a_comparison_is_made_in_parts_and_puts_together_what_other_machines_mad
     assert rows(here) == rows(finished)
 
 
+def test_a_dry_run_says_what_is_missing_and_makes_nothing(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare(tmp_path / "none", *ARMS, "--dry-run") == 0
+    assert "runs to make: 10," in " ".join(capsys.readouterr().out.split())
+    assert not (tmp_path / "none").exists()
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    assert compare(finished, *ARMS, "--fixed-temperatures", "1", "2", "--only", "*/T=2/seed0", "--dry-run") == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "runs to make: 1," in told
+    assert before == {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    assert compare(finished, *ARMS, "--dry-run") == 0
+    assert "runs to make: 0, which take about 00:00 one by one" in " ".join(capsys.readouterr().out.split())
+    assert compare(tmp_path / "none", "--dry-run", "--rules", "lskd", "warm") == 2
+    assert "unknown rule" in capsys.readouterr().err
+
+
 def test_other_settings_are_refused_unless_they_may_replace(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compare(tmp_path, "--rules", "lskd") == 0
     assert compare(tmp_path, "--rules", "lskd", "--epochs", "3") == 2
