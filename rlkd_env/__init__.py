@@ -10,5 +10,5 @@ from rlkd_env.errors import UsageError
 
 register_with_gymnasium()
 
-__version__ = "0.2.0"
+__version__ = "0.3.0.dev0"
 __all__ = ["UsageError", "__version__"]

@@ -46,7 +46,7 @@ def run_compare(config: CompareConfig) -> int:
     memo = new_memo()
     _check_arms(plan, memo)
     if options.dry_run:
-        print_plan(plan, folder, options.threads, options.jobs, memo)
+        print_plan(plan, folder, options.threads, memo)
         return 0
     with locked(folder):
         return _compare(config, plan)
