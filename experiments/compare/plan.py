@@ -18,13 +18,12 @@ from rlkd_env.utils.files import read_json
 from rlkd_env.utils.options import renamed
 
 _OPTIONS_OF = {
-    "agent": "agent_options",
-    "rule": "rule_options",
     "method": "method_options",
     "student": "student_options",
     "teacher": "teacher_options",
 }
-"""Options whose own arguments are another option: who names another method does not mean the former's arguments."""
+"""Options whose own arguments are another option: who names another method does not mean the former's arguments. Those
+of who sets the temperatures are minded where layers are merged."""
 Settings = dict[str, Any]
 _FIGURES = ("student_test_accuracy", "student_last_test_accuracy", "student_epoch", "mean_temperature", "diverged")
 _COMPARED = (*_FIGURES, "seconds", "cpu_seconds", "agent_seconds", "device")

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from experiments.config.choice import ANNEAL
 from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.runs.config import DETECTION_BATCH, DETECTION_RECIPE, DETECTION_SETS
 from rlkd_env.utils.files import read_bytes, read_yaml
@@ -102,12 +103,14 @@ def laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """Merge two layers; options that are themselves pairs of names and values are merged likewise.
 
     Who sets the temperatures is one choice: a layer that names a rule, a policy or an agent replaces the one below
-    together with its arguments.
+    together with its arguments. Where the one below names nobody, they are those of annealing.
     """
     below = dict(below)
+    usual = {} if any(below.get(choice) for choice in _REPLACED) else {"rule": ANNEAL}
     for choice, others in _REPLACED.items():
         if above.get(choice) is not None:
-            dropped = (*others, f"{choice}_options") if above[choice] != below.get(choice) else others
+            named = below.get(choice) or usual.get(choice)
+            dropped = others if above[choice] == named else (*others, f"{choice}_options")
             below = {name: value for name, value in below.items() if name not in dropped}
     merged = below | above
     for name in below.keys() & above.keys():

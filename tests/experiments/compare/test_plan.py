@@ -50,6 +50,13 @@ def test_ready_made_arms_have_speaking_names() -> None:
     assert str(mine.folder) == "comparisons/digits/runs/digits/mine/seed7"
 
 
+@pytest.mark.parametrize("named", [(), ("--rule", "anneal")])
+def test_a_rules_options_are_those_of_its_arm_alone(named: tuple[str, ...]) -> None:
+    found = plan("--rules", "anneal", "dts", *named, "--rule-options", "first", "2s")
+    options = {arm: found.runs_of("digits", arm)[0].config.agent.rule_options for arm in ("anneal", "dts", "T=4")}
+    assert options == {"anneal": {"first": "2s"}, "dts": {}, "T=4": {}}
+
+
 class CountedList(list):  # type: ignore[type-arg]
     """A list that counts how often somebody goes through it."""
 

@@ -60,7 +60,7 @@ def test_a_stop_that_a_library_has_made_another_error_of_ends_the_comparison(
         together.make_unit(tuple(runs(tmp_path)[:2]), 1, lambda _: None)
     monkeypatch.setattr(commands, "prepare", interrupted)
     with pytest.raises(signals.Stopped):
-        commands._check_arms(plan_of(tmp_path))
+        commands._check_arms(plan_of(tmp_path), new_memo())
 
 
 @pytest.mark.slow
