@@ -9,12 +9,11 @@ from dataclasses import asdict
 from typing import Any
 
 from experiments.compare.analysis import analyze
-from experiments.compare.dry_run import print_plan
 from experiments.compare.executors import EXECUTORS, WorkersLost
 from experiments.compare.over_tasks import analyze_over_tasks
 from experiments.compare.plan import Plan, PlannedRun, check_folders, make_plan
 from experiments.compare.rows import COMPARISON_FILE, COMPARISON_VERSION, CSV_FILE, Row, row_of, write_csv
-from experiments.compare.table import print_over_tasks, print_tables
+from experiments.compare.table import print_over_tasks, print_plan, print_tables
 from experiments.compare.together import as_units
 from experiments.compare.work import Outcome, check_not_stopped, new_memo
 from experiments.config import CompareConfig

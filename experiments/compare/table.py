@@ -1,24 +1,65 @@
-"""The tables of a comparison, as printed in a terminal."""
+"""The tables of a comparison, as printed in a terminal: of what is planned, and of what came of it."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from tqdm import tqdm
 
 from experiments.compare.over_tasks import rank
+from experiments.compare.plan import Plan
 from experiments.compare.rows import CHOSEN, LAST
+from experiments.compare.work import measure_update
+from rlkd_env.utils.memo import Memo
 
 _TITLES = {LAST: "last epoch", CHOSEN: "best epoch on validation"}
+_PLANNED = ("task", "arms", "seeds", "runs", "finished", "to make", "updates of each", "an update", "in all")
+_WIDTH = 160
+"""Columns of text where the output is a file, which has no width."""
+
+
+def print_plan(plan: Plan, folder: Path, threads: int, memo: Memo) -> None:
+    """Print a line for every task: its runs, those that are missing, and the time that these would take one by one.
+
+    The time is that of plain updates of the baseline, measured here, and so leaves out what agents and other methods
+    add, and evaluations.
+    """
+    console = Console()
+    if not console.is_terminal:
+        console.width = _WIDTH
+    table = Table(box=box.SIMPLE, title=f"what would be made in {folder}")
+    for column in _PLANNED:
+        table.add_column(column, justify="left" if column == "task" else "right")
+    missing, total = {run.name for run in plan.chosen if not run.summary()}, 0.0
+    for name, task in plan.tasks.items():
+        runs = [run for run in plan.runs if run.task == name]
+        finished = sum(run.summary() is not None for run in runs)
+        to_make = sum(run.name in missing for run in runs)
+        arms = len({run.arm for run in runs})
+        cells = [name, *map(str, (arms, task.seeds, len(runs), finished, to_make))]
+        if to_make:
+            updates, seconds = measure_update(plan.runs_of(name, plan.baseline)[0], threads, memo)
+            in_all = to_make * updates * seconds
+            cells += [f"{updates:,}", f"{1e3 * seconds:.2f} ms", tqdm.format_interval(in_all)]
+            total += in_all
+        table.add_row(*cells)
+    console.print(table)
+    console.print(
+        f"runs to make: {len(missing)}, which take about {tqdm.format_interval(total)} one by one, as far as the "
+        "updates of the baseline tell: what agents and methods add, and evaluations, come on top",
+        highlight=False,
+    )
 
 
 def print_tables(statistics: dict[str, Any]) -> None:
     """Print tables of the last epoch's and the chosen students for every task of an analysis."""
     console = Console()
     if not console.is_terminal:
-        console.width = 160  # a file has no width
+        console.width = _WIDTH
     for task, of_task in statistics.items():
         for student, title in _TITLES.items():
             console.print(_table(f"{task}, {title}: test {of_task['metric']} in %", of_task, of_task[student]))
@@ -32,7 +73,7 @@ def print_over_tasks(over_tasks: dict[str, Any]) -> None:
     """
     console = Console()
     if not console.is_terminal:
-        console.width = 160
+        console.width = _WIDTH
     count, arms = len(over_tasks["tasks"]), over_tasks[LAST]
     table = Table(box=box.SIMPLE, title=f"{count} tasks, last epoch: points over the best fixed T of each in hindsight")
     columns = ("arm", "mean", "by seeds alone", "worst", "at or above", "over the baseline", "cost", "tasks")

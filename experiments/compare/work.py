@@ -1,4 +1,4 @@
-"""Executes a single run of a comparison, from its checkpoint if it was interrupted."""
+"""Executes a single run of a comparison, from its checkpoint if it was interrupted, or says how long it would take."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from experiments.signals import raised
 from experiments.threads import using_threads
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.hooks import RunHook
+from rlkd_env.runs.parallel import create_parallel_runs, seconds_per_step
 from rlkd_env.utils.memo import Memo
 
 CountEpochs = Callable[[int], None]  # told the number of further epochs that are over, to estimate the remaining time
@@ -70,6 +71,13 @@ def make_run(run: PlannedRun, threads: int, count: CountEpochs, memo: Memo | Non
             outcome = Outcome(run, None, f"{type(error).__name__}: {' '.join(str(error).split())}")
     counter.end()
     return outcome
+
+
+def measure_update(run: PlannedRun, threads: int, memo: Memo | None = None) -> tuple[int, float]:
+    """Return how many updates a run has, and how many seconds one takes with a number of PyTorch threads."""
+    with using_threads(threads):
+        built = prepare(run.config, writes=False, memo=memo).run
+        return built.total_steps, seconds_per_step(create_parallel_runs(built, 1, "serial"), one_seed=True)
 
 
 def check_not_stopped(error: Exception) -> None:
