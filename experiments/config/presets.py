@@ -103,14 +103,16 @@ def laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """Merge two layers; options that are themselves pairs of names and values are merged likewise.
 
     Who sets the temperatures is one choice: a layer that names a rule, a policy or an agent replaces the one below
-    together with its arguments. Where the one below names nobody, they are those of annealing.
+    together with its arguments, and so does one that says None. Where the one below names nobody, its arguments are
+    those of annealing.
     """
     below = dict(below)
-    usual = {} if any(below.get(choice) for choice in _REPLACED) else {"rule": ANNEAL}
+    stays_annealing = above.get("rule") == ANNEAL and not any(below.get(choice) for choice in _REPLACED)
     for choice, others in _REPLACED.items():
-        if above.get(choice) is not None:
-            named = below.get(choice) or usual.get(choice)
-            dropped = others if above[choice] == named else (*others, f"{choice}_options")
+        if choice in above:
+            dropped = () if above[choice] is None else others
+            if above[choice] != below.get(choice) and not stays_annealing:
+                dropped = (*dropped, f"{choice}_options")
             below = {name: value for name, value in below.items() if name not in dropped}
     merged = below | above
     for name in below.keys() & above.keys():

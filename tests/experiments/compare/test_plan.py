@@ -57,6 +57,15 @@ def test_a_rules_options_are_those_of_its_arm_alone(named: tuple[str, ...]) -> N
     assert options == {"anneal": {"first": "2s"}, "dts": {}, "T=4": {}}
 
 
+def test_who_is_taken_back_goes_with_the_arguments() -> None:
+    below = ("--agent", "ppo", "--agent-options", "n_steps", "4")
+    arm = plan(*below, "--arms", "alone", "{agent: null, rule: lskd}").runs_of("digits", "alone")[0].config.agent
+    assert (arm.agent, arm.agent_options) == (None, {})
+    below = ("--rule", "lskd", "--rule-options", "tau", "3")
+    arm = plan(*below, "--arms", "usual", "{rule: null}").runs_of("digits", "usual")[0].config.agent
+    assert (arm.rule, arm.rule_options) == (None, {})
+
+
 class CountedList(list):  # type: ignore[type-arg]
     """A list that counts how often somebody goes through it."""
 
