@@ -42,13 +42,19 @@ def run_compare(config: CompareConfig) -> int:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file, not a folder")
     check_folders(plan.runs, options.overwrite)
-    memo = new_memo()
-    _check_arms(plan, memo)
     if options.dry_run:
-        print_plan(plan, folder, options.threads, memo)
-        return 0
+        return _tell_plan(config, plan)
+    _check_arms(plan, new_memo())
     with locked(folder):
         return _compare(config, plan)
+
+
+def _tell_plan(config: CompareConfig, plan: Plan) -> int:
+    """Check the options of all arms, and say what would be made and how long it would take; nothing is written."""
+    memo = new_memo()
+    _check_arms(plan, memo)
+    print_plan(plan, config.folder, config.comparison.threads, memo)
+    return 0
 
 
 def _check_arms(plan: Plan, memo: Memo) -> None:

@@ -23,7 +23,7 @@ from experiments.session.summary import check_run_folder, complete
 from experiments.session.telling.table import print_summary
 from experiments.signals import exit_code, tell_stop
 from rlkd_env.errors import AgentDiverged, UsageError
-from rlkd_env.runs.parallel import create_parallel_runs, seconds_per_step
+from rlkd_env.runs.parallel import seconds_alone
 from rlkd_env.utils.processes import started_processes
 from rlkd_env.utils.randomness import seeded
 
@@ -53,7 +53,7 @@ def _tell_plan(config: DistillConfig) -> int:
     run, splits = session.run, session.run.splits
     parts = {"train": splits.train, "probe": run.probe, "validation": splits.validation}
     networks = {"teacher": run.teacher, "student": run.create_student()}
-    seconds = seconds_per_step(create_parallel_runs(run, 1, "serial"), one_seed=True)
+    seconds = seconds_alone(run)
     cost = f"about {1e3 * seconds:.2f} ms each, {seconds * run.total_steps:.1f} s in all"
     cost += ", without what the agent adds" if session.phases.learns else ""
     told = {

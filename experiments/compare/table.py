@@ -28,19 +28,16 @@ def print_plan(plan: Plan, folder: Path, threads: int, memo: Memo) -> None:
     The time is that of plain updates of the baseline, measured here, and so leaves out what agents and other methods
     add, and evaluations.
     """
-    console = Console()
-    if not console.is_terminal:
-        console.width = _WIDTH
+    console = _console()
     table = Table(box=box.SIMPLE, title=f"what would be made in {folder}")
     for column in _PLANNED:
         table.add_column(column, justify="left" if column == "task" else "right")
-    missing, total = {run.name for run in plan.chosen if not run.summary()}, 0.0
+    finished, total = {run.name for run in plan.runs if run.summary()}, 0.0
+    missing = {run.name for run in plan.chosen} - finished
     for name, task in plan.tasks.items():
-        runs = [run for run in plan.runs if run.task == name]
-        finished = sum(run.summary() is not None for run in runs)
-        to_make = sum(run.name in missing for run in runs)
-        arms = len({run.arm for run in runs})
-        cells = [name, *map(str, (arms, task.seeds, len(runs), finished, to_make))]
+        names = {run.name for run in plan.runs if run.task == name}
+        to_make = len(names & missing)
+        cells = [name, *map(str, (len(task.arms), task.seeds, len(names), len(names & finished), to_make))]
         if to_make:
             updates, seconds = measure_update(plan.runs_of(name, plan.baseline)[0], threads, memo)
             in_all = to_make * updates * seconds
@@ -50,16 +47,15 @@ def print_plan(plan: Plan, folder: Path, threads: int, memo: Memo) -> None:
     console.print(table)
     console.print(
         f"runs to make: {len(missing)}, which take about {tqdm.format_interval(total)} one by one, as far as the "
-        "updates of the baseline tell: what agents and methods add, and evaluations, come on top",
+        "updates of the baseline tell: what agents and methods add, and evaluations, come on top; the same command "
+        "without --dry-run makes them",
         highlight=False,
     )
 
 
 def print_tables(statistics: dict[str, Any]) -> None:
     """Print tables of the last epoch's and the chosen students for every task of an analysis."""
-    console = Console()
-    if not console.is_terminal:
-        console.width = _WIDTH
+    console = _console()
     for task, of_task in statistics.items():
         for student, title in _TITLES.items():
             console.print(_table(f"{task}, {title}: test {of_task['metric']} in %", of_task, of_task[student]))
@@ -71,9 +67,7 @@ def print_over_tasks(over_tasks: dict[str, Any]) -> None:
 
     Arms that lack tasks come last.
     """
-    console = Console()
-    if not console.is_terminal:
-        console.width = _WIDTH
+    console = _console()
     count, arms = len(over_tasks["tasks"]), over_tasks[LAST]
     table = Table(box=box.SIMPLE, title=f"{count} tasks, last epoch: points over the best fixed T of each in hindsight")
     columns = ("arm", "mean", "by seeds alone", "worst", "at or above", "over the baseline", "cost", "tasks")
@@ -100,6 +94,14 @@ def print_over_tasks(over_tasks: dict[str, Any]) -> None:
         "these results, so that even an equal arm is a little below it. cost: geometric mean over tasks.",
         highlight=False,
     )
+
+
+def _console() -> Console:
+    """Return what tables are printed to."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = _WIDTH
+    return console
 
 
 def _table(title: str, of_task: dict[str, Any], of_student: dict[str, Any]) -> Table:

@@ -15,7 +15,7 @@ from experiments.signals import raised
 from experiments.threads import using_threads
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.hooks import RunHook
-from rlkd_env.runs.parallel import create_parallel_runs, seconds_per_step
+from rlkd_env.runs.parallel import seconds_alone
 from rlkd_env.utils.memo import Memo
 
 CountEpochs = Callable[[int], None]  # told the number of further epochs that are over, to estimate the remaining time
@@ -77,7 +77,7 @@ def measure_update(run: PlannedRun, threads: int, memo: Memo | None = None) -> t
     """Return how many updates a run has, and how many seconds one takes with a number of PyTorch threads."""
     with using_threads(threads):
         built = prepare(run.config, writes=False, memo=memo).run
-        return built.total_steps, seconds_per_step(create_parallel_runs(built, 1, "serial"), one_seed=True)
+        return built.total_steps, seconds_alone(built)
 
 
 def check_not_stopped(error: Exception) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from experiments.config import DistillConfig
 from experiments.session.prepare import prepare
 from experiments.threads import operations, using_threads
-from rlkd_env.runs.parallel import create_parallel_runs, seconds_per_step
+from rlkd_env.runs.parallel import seconds_alone
 
 STUDENTS: dict[str, dict[str, Any]] = {
     "mlp12": {},
@@ -41,7 +41,7 @@ def main() -> None:
             for _ in range(ROUNDS):
                 for threads, times in found.items():
                     with using_threads(threads):
-                        times.append(1e3 * seconds_per_step(create_parallel_runs(run, 1, "serial"), one_seed=True))
+                        times.append(1e3 * seconds_alone(run))
             for threads, times in found.items():
                 lines.writerow([name, count, threads, f"{min(times):.2f}", f"{max(times):.2f}"])
             file.flush()

@@ -19,7 +19,7 @@ from experiments.session.records import Records
 from experiments.session.session import DistillSession, KeptStudent
 from rlkd_env.data import DataSource, ImageSet
 from rlkd_env.errors import UsageError
-from rlkd_env.runs.parallel import ParallelRuns, create_parallel_runs, fastest_mode, seconds_per_step
+from rlkd_env.runs.parallel import ParallelRuns, create_parallel_runs, fastest_mode, seconds_alone, seconds_per_step
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.utils.choices import RunMode
 from rlkd_env.utils.files import read_json, tensors_hash, write_json
@@ -83,7 +83,7 @@ class PopulationSession(DistillSession):
     def cost(self) -> str:
         """Measure a few updates, after which the runs must be started or restored, and say what all of them cost."""
         together = seconds_per_step(self.trained, one_seed=True)
-        alone = seconds_per_step(create_parallel_runs(self.run, 1, "serial"), one_seed=True)
+        alone = seconds_alone(self.run)
         count, steps = self.trained.num_runs, self.trained.total_steps
         seconds = together * steps
         total = f"{seconds:.1f} s" if seconds < 100.0 else f"{seconds / 60.0:.0f} min"

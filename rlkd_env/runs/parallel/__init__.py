@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         check_mode as check_mode,
         create_parallel_runs as create_parallel_runs,
         fastest_mode as fastest_mode,
+        seconds_alone as seconds_alone,
         seconds_per_step as seconds_per_step,
     )
 else:

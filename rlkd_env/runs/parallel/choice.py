@@ -131,3 +131,8 @@ def seconds_per_step(runs: ParallelRuns, one_seed: bool = False, patience: float
         if times[0] > patience:
             return times[0]
     return statistics.median(times[warm_up:])
+
+
+def seconds_alone(run: DistillationRun) -> float:
+    """Return the time of a step of one run, which must be reset or restored afterwards."""
+    return seconds_per_step(SerialRuns(run, 1), one_seed=True)
