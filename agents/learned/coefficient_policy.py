@@ -54,19 +54,19 @@ class CoefficientPolicy(NetworkPolicy):
         """Choose the temperatures of a batch of a run, or of several runs at once."""
         return Temperature.shared(self.rule.temperatures(self.coefficients(outputs), outputs))
 
-    def description(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """Return the rule as plain values, the whole schedule among them, whose defaults may change."""
         rule = self.rule
         return {"rule": {"features": list(rule.features), "width": rule.width, **rule.schedule.description()}}
 
     @classmethod
-    def from_description(cls, layers: Sequence[nn.Module], description: dict[str, Any]) -> Self:
-        """Make the policy that a description tells.
+    def of_settings(cls, layers: Sequence[nn.Module], settings: dict[str, Any]) -> Self:
+        """Make the policy of its layers and :meth:`settings`.
 
         Raises:
             UsageError: if it is that of a policy whose temperatures are not around a schedule, as before version 0.3.
         """
-        rule = description["rule"]
+        rule = settings["rule"]
         if "low" in rule:
             raise UsageError(
                 "this policy was saved before version 0.3, whose coefficients meant something else: train it again "

@@ -6,7 +6,7 @@ import hashlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -50,22 +50,30 @@ LAYERS: Registry[Callable[..., nn.Module]] = Registry("layer", {kind.__name__: k
 """The layers a saved policy may have, by the name in its description."""
 
 
-def write_policy(folder: Path, network: nn.Sequential, description: dict[str, Any]) -> None:
-    """Write a network of :data:`LAYERS` and what the policy is besides into two files, each atomically."""
-    layers = [_describe(layer) for layer in network]
-    write_tensors(folder / WEIGHTS_FILE, network.state_dict())
+class StoredPolicy(Protocol):
+    """What is written of a policy, beside its description."""
+
+    def stored(self) -> nn.Module:
+        """Return all networks of the policy as one module."""
+
+
+PolicyT = TypeVar("PolicyT", bound=StoredPolicy)
+
+
+def write_policy(folder: Path, policy: StoredPolicy, description: dict[str, Any]) -> None:
+    """Write a policy's networks and its description, which tells all the rest, into two files, each atomically."""
+    write_tensors(folder / WEIGHTS_FILE, policy.stored().state_dict())
     content = {
         "format": POLICY_FORMAT,
         **description,
-        "layers": layers,
         "weights_sha256": hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest(),
         "versions": {"torch": torch.__version__},
     }
     write_json(folder / DESCRIPTION_FILE, content)
 
 
-def read_policy(path: Path | str, kind: str, create: Callable[[list[nn.Module], dict[str, Any]], Any]) -> Any:
-    """Read a policy of one kind; ``create`` makes it of its layers, which are filled later, and its description."""
+def read_policy(path: Path | str, kind: str, create: Callable[[dict[str, Any]], PolicyT]) -> PolicyT:
+    """Read a policy of one kind; ``create`` makes it of its description, with tensors that are filled later."""
     folder = policy_folder(path)
     description, weights = read_description(folder), folder / WEIGHTS_FILE
     if description["kind"] != kind:
@@ -74,9 +82,8 @@ def read_policy(path: Path | str, kind: str, create: Callable[[list[nn.Module], 
     if hashlib.sha256(read_bytes(weights)).hexdigest() != description.get("weights_sha256"):
         raise UsageError(f"{weights} is damaged or does not belong to {folder / DESCRIPTION_FILE}")
     with reading(folder / DESCRIPTION_FILE):
-        layers = [LAYERS[layer["type"]](**layer["arguments"]) for layer in description["layers"]]
-        policy = create(layers, description)
-    load_weights(policy.network, tensors, weights)
+        policy = create(description)
+    load_weights(policy.stored(), tensors, weights)
     return policy
 
 
@@ -104,13 +111,23 @@ def read_description(folder: Path) -> dict[str, Any]:
     return {"kind": UNTOLD_KIND, **description}
 
 
-def _describe(layer: nn.Module) -> dict[str, Any]:
+def describe_layer(layer: nn.Module) -> dict[str, Any]:
+    """Return one of :data:`LAYERS` as plain values.
+
+    Raises:
+        UsageError: if it is none of them.
+    """
     if type(layer).__name__ not in LAYERS:
         raise UsageError(f"a policy with the layer {layer} cannot be saved")
     return {
         "type": type(layer).__name__,
         "arguments": {name: getattr(layer, name) for name in _LAYER_ARGUMENTS.get(type(layer), ())},
     }
+
+
+def recreate_layer(description: Mapping[str, Any]) -> nn.Module:
+    """Return a layer that :func:`describe_layer` described, with tensors that are filled later."""
+    return LAYERS[description["type"]](**description["arguments"])
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import nn
 
-from agents.learned.files import read_policy, write_policy
+from agents.learned.files import describe_layer, read_policy, recreate_layer, write_policy
 from rlkd_env.instances.policy import PolicyModule
 
 if TYPE_CHECKING:
@@ -28,17 +28,34 @@ class NetworkPolicy(PolicyModule):
         self.eval()
 
     @abstractmethod
-    def description(self) -> dict[str, Any]:
+    def settings(self) -> dict[str, Any]:
         """Return what the policy is besides its network, as plain values."""
 
     @classmethod
     @abstractmethod
-    def from_description(cls, layers: Sequence[nn.Module], description: dict[str, Any]) -> Self:
-        """Make the policy that a description tells; a KeyError or TypeError means that it is damaged."""
+    def of_settings(cls, layers: Sequence[nn.Module], settings: dict[str, Any]) -> Self:
+        """Make the policy of its layers and :meth:`settings`; a KeyError or TypeError means that they are damaged."""
+
+    def description(self) -> dict[str, Any]:
+        """Return all but the weights as plain values.
+
+        Raises:
+            UsageError: if the policy has a layer or part that cannot be made again of plain values.
+        """
+        return {"kind": self.kind, **self.settings(), "layers": [describe_layer(layer) for layer in self.network]}
+
+    @classmethod
+    def from_description(cls, description: dict[str, Any]) -> Self:
+        """Make the policy that a :meth:`description` tells, with other weights."""
+        return cls.of_settings([recreate_layer(layer) for layer in description["layers"]], description)
+
+    def stored(self) -> nn.Module:
+        """Return all that has weights as one module, whose names a file keeps."""
+        return self.network
 
     def save(self, folder: Path | str) -> None:
         """Write ``policy.safetensors`` and ``policy.json`` into a folder, each atomically."""
-        write_policy(Path(folder), self.network, {"kind": self.kind, **self.description()})
+        write_policy(Path(folder), self, self.description())
 
     @classmethod
     def load(cls, path: Path | str) -> Self:

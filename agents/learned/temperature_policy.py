@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
+from copy import deepcopy
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from agents.learned.files import UNTOLD_KIND
 from agents.learned.network_policy import NetworkPolicy
+from agents.rules.base import Rule
 from agents.rules.create import check_function, recreate_rule
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.actions import ActionMap, ResidualMap
@@ -32,7 +34,8 @@ class TemperaturePolicy(NetworkPolicy):
         layers: network from ``(N, d)`` states to actions in ``[-1, 1]``, ``(N, 1)``, or ``(N, 2)`` for teacher and
             student apart.
         features: the d features of the state in order, by name or as objects.
-        action_map: the map from actions to temperatures, chosen from a range or around a rule.
+        action_map: the map from actions to temperatures, chosen from a range, or around a rule or another policy, of
+            which this one keeps a copy.
 
     Example:
         >>> layers = [nn.Linear(1, 1), nn.Hardtanh()]
@@ -50,7 +53,10 @@ class TemperaturePolicy(NetworkPolicy):
     ) -> None:
         super().__init__(layers)
         self.state = InstanceState(features)
+        if isinstance(action_map, ResidualMap) and isinstance(action_map.around, nn.Module):
+            action_map = replace(action_map, around=deepcopy(action_map.around))
         self.action_map = action_map
+        self.around = getattr(action_map, "around", None)  # so that a module goes to other devices along
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -66,10 +72,10 @@ class TemperaturePolicy(NetworkPolicy):
         """Return the temperatures for states ``(N, d)``: ``(N,)``, or ``(N, 2)`` for teacher and student apart.
 
         Raises:
-            ValueError: if the policy acts around a rule, for which a state is not enough.
+            ValueError: if the policy acts around a rule or a policy, for which a state is not enough.
         """
         if isinstance(self.action_map, ResidualMap):
-            raise ValueError("this policy acts around a rule, which reads more than the state: use choose()")
+            raise ValueError("this policy acts around another one, which reads more than the state: use choose()")
         return self.action_map.to_temperature(self.network(state).squeeze(-1))
 
     def forward(self, outputs: InstanceOutputs) -> Temperature:
@@ -84,39 +90,41 @@ class TemperaturePolicy(NetworkPolicy):
         action: Tensor = self.network(self.state(outputs))
         return action
 
-    def description(self) -> dict[str, Any]:
-        """Return features and action map as plain values; what is acted around must be a rule with a name."""
+    def settings(self) -> dict[str, Any]:
+        """Return features and action map as plain values; a rule that is acted around must have a name."""
         return {"features": list(self.features), "action_map": _describe_map(self.action_map)}
 
     @classmethod
-    def from_description(cls, layers: Sequence[nn.Module], description: dict[str, Any]) -> Self:
-        """Make the policy that a description tells."""
-        return cls(layers, description["features"], _recreate_map(description["action_map"]))
-
-    @classmethod
-    def load(cls, path: Path | str) -> Self:
-        """Read a saved policy, as :meth:`NetworkPolicy.load`, and check the shape of its actions."""
-        policy = super().load(path)
-        policy._check_shapes(Path(path))
+    def of_settings(cls, layers: Sequence[nn.Module], settings: dict[str, Any]) -> Self:
+        """Make the policy of its layers and :meth:`settings`."""
+        policy = cls(layers, settings["features"], _recreate_map(settings["action_map"]))
+        policy._check_shapes()
         return policy
 
+    def stored(self) -> nn.Module:
+        """Return the network, and within it, as ``around``, those of a policy that is acted around."""
+        if not isinstance(self.around, NetworkPolicy):
+            return self.network
+        return nn.Sequential(OrderedDict([*self.network.named_children(), ("around", self.around.stored())]))
+
     @torch.no_grad()
-    def _check_shapes(self, path: Path) -> None:
+    def _check_shapes(self) -> None:
         try:
             shape = tuple(self.network(torch.zeros(1, len(self.features))).shape)
         except RuntimeError:
             shape = ()
         if shape not in ((1, 1), (1, 2)):
-            raise UsageError(f"{path} is damaged: its network does not make one or two actions of its features")
+            raise ValueError("a network that does not make one or two actions of its features")
 
 
 def _describe_map(action_map: ActionMap | ResidualMap) -> dict[str, Any]:
     bounds = asdict(action_map.range)
     if isinstance(action_map, ActionMap):
         return {"scale": action_map.scale, **bounds}
-    description = getattr(action_map.around, "description", None)
+    around = action_map.around
+    description = around.description() if isinstance(around, NetworkPolicy) else getattr(around, "description", None)
     if description is None:
-        raise UsageError(f"a policy around {action_map.around} cannot be saved, only one around a rule that has a name")
+        raise UsageError(f"a policy around {around} cannot be saved, only one around a rule with a name or a policy")
     return {"around": description, "width": action_map.width, **bounds}
 
 
@@ -124,7 +132,14 @@ def _recreate_map(description: dict[str, Any]) -> ActionMap | ResidualMap:
     bounds = TemperatureRange(description["minimum"], description["maximum"])
     if "around" not in description:
         return ActionMap(bounds, description["scale"])
-    around = dict(description["around"])
-    if around["rule"] == "anneal":
-        around["arguments"] = described_schedule(around["arguments"])
-    return ResidualMap(check_function(recreate_rule(around)), bounds, description["width"])
+    return ResidualMap(_recreate_around(dict(description["around"])), bounds, description["width"])
+
+
+def _recreate_around(description: dict[str, Any]) -> Rule | NetworkPolicy:
+    if "kind" not in description:
+        if description["rule"] == "anneal":
+            description["arguments"] = described_schedule(description["arguments"])
+        return check_function(recreate_rule(description))
+    from agents.learned.loading import KINDS  # which knows all kinds, this one too
+
+    return KINDS[description["kind"]].from_description(description)

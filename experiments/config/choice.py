@@ -1,4 +1,4 @@
-"""Who sets the temperatures: a rule, a saved policy, or an agent that learns, perhaps around a rule.
+"""Who sets the temperatures: a rule, a saved policy, or an agent that learns, perhaps around one of the two.
 
 Each choice builds what acts; heavy modules are imported only then.
 """
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
     from stable_baselines3.common.base_class import BaseAlgorithm
 
+    from agents.learned.network_policy import NetworkPolicy
     from agents.rules.base import Rule
     from rlkd_env.instances.temperature import Policy
     from rlkd_env.runs.run import DistillationRun
@@ -130,9 +131,17 @@ class SavedPolicy:
     """A saved policy, by its path or the name ``"pretrained"``, acts frozen."""
 
     path: str
-    label: str = "policy"
 
-    def policy(self, run: DistillationRun, seed: int) -> Policy:  # noqa: ARG002
+    @property
+    def label(self) -> str:
+        """Short name, for folders and summaries."""
+        return PRETRAINED if self.path == PRETRAINED else "policy"
+
+    def policy(self, run: DistillationRun, seed: int) -> Policy:
+        """Return the policy for a run."""
+        return self.create(run, seed)
+
+    def create(self, run: DistillationRun, seed: int) -> NetworkPolicy | Rule:  # noqa: ARG002
         """Return the policy on the run's device."""
         from agents.learned.loading import load_policy
 
@@ -167,14 +176,14 @@ PolicyT = TypeVar("PolicyT")
 
 
 def _fitting(policy: PolicyT, run: DistillationRun, name: str) -> PolicyT:
-    """Return a policy that reads the features that the run has."""
+    """Return a policy that can read the run's instances."""
     from agents.learned.temperature_policy import TemperaturePolicy
 
-    if isinstance(policy, TemperaturePolicy) and policy.features != run.state.names:
-        raise UsageError(
-            f"the policy {name} reads the features {', '.join(policy.features)}, "
-            f"but the run has {', '.join(run.state.names)}: pass --features {' '.join(policy.features)}"
-        )
+    if isinstance(policy, TemperaturePolicy):
+        try:
+            policy.state.check(has_regions=not run.task.follows_logits)
+        except UsageError as error:
+            raise UsageError(f"the policy {name}: {error}") from None
     return policy
 
 
@@ -182,14 +191,14 @@ def _fitting(policy: PolicyT, run: DistillationRun, name: str) -> PolicyT:
 class AgentChoice:
     """An agent learns online, after a warm-up.
 
-    The warm-up is a rule's. The agent either acts around it, multiplying its temperatures by at most ``exp(width)``, or
-    chooses its own, to which ``scale`` maps its actions.
+    The warm-up is a rule's or a saved policy's. The agent either acts around that, multiplying its temperatures by at
+    most ``exp(width)``, or chooses its own, to which ``scale`` maps its actions.
     """
 
     name: str
     options: Mapping[str, OptionValue]
     discount: float
-    warm_up: RuleChoice
+    warm_up: RuleChoice | SavedPolicy
     acts_around: bool
     width: float
     scale: ActionScale
@@ -206,17 +215,19 @@ class AgentChoice:
         check_agent_options(self.name, self.options)
         check_learns_within(self.name)
 
-    def rule_around(self, run: DistillationRun, seed: int) -> Rule | None:
-        """Return the rule that the agent acts around, or None."""
+    def around(self, run: DistillationRun, seed: int) -> NetworkPolicy | Rule | None:
+        """Return the rule or policy that the agent acts around, or None."""
         if not self.acts_around:
             return None
         if run.num_processes > 1:
             raise UsageError(
                 "an agent around a rule needs all outputs in one process: leave torchrun away, or choose --around None"
             )
+        from agents.rules.base import Rule
         from agents.rules.create import check_function
 
-        return check_function(self.warm_up.create(run, seed))
+        around = self.warm_up.create(run, seed)
+        return check_function(around) if isinstance(around, Rule) else around
 
     def agent(self, env: VectorEnv[Any, Any, Any], seed: int, steps_per_phase: int | None = None) -> BaseAlgorithm:
         """Return the agent for an environment; ``steps_per_phase`` is the steps after which learning may pause."""

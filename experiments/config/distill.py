@@ -24,6 +24,7 @@ from rlkd_env.utils.choices import (
     RunMode,
     TrackerName,
 )
+from rlkd_env.utils.files import expanded
 from rlkd_env.utils.options import (
     Bounds,
     Count,
@@ -67,18 +68,19 @@ class AgentConfig(Options):
     rule_options: dict[str, OptionValue] = field(default_factory=dict)
     """Arguments of the rule as NAME VALUE pairs, such as tau 2 or low 0.5s high 4s; a wrong name lists all."""
     around: Annotated[str | None, _RULE, tyro.conf.arg(metavar="NAME")] = ANNEAL
-    """A rule that the agent acts around: it changes the rule's temperatures instead of choosing its own. It is one of
-    those of --rule that neither learn along nor draw at random. The warm-up is then the rule's. With None the agent
-    chooses temperatures between --temperature-min and --temperature-max."""
+    """What the agent acts around: it changes the temperatures of a rule or a policy instead of choosing its own. A rule
+    of --rule that neither learns along nor draws at random, pretrained, or a saved policy (folder, policy.json or
+    policy.safetensors), which also sets the temperatures of the warm-up. With None the agent chooses temperatures
+    between --temperature-min and --temperature-max."""
     around_options: dict[str, OptionValue] = field(default_factory=dict)
     """Arguments of the rule that the agent acts around, as --rule-options."""
     around_width: Positive = DEFAULT_WIDTH
-    """Logarithm of the most that the agent multiplies or divides the rule's temperatures by; 0.693 is twice."""
+    """Logarithm of the most that the agent multiplies or divides those temperatures by; 0.693 is twice."""
     fixed_temperature: Annotated[TemperatureOption, tyro.conf.arg(metavar="T")] = 4.0
     """Temperature of the rule fixed, and of the warm-up of an agent that acts around no rule; with suffix s in standard
     deviations of the teacher's logits."""
     warmup_epochs: NonNegativeInt = 10
-    """Epochs before the agent takes over, at the temperatures of the rule that it acts around, or the fixed one."""
+    """Epochs before the agent takes over, at the temperatures that it acts around, or the fixed one."""
     discount: UnitInterval = 0.0
     """The agent's discount of rewards. At 0 it looks no further than an update's own: its instances do not come again
     in the next one. The paper's is 0.99."""
@@ -121,7 +123,7 @@ class AgentConfig(Options):
             return RuleChoice(self.rule_or_default, self.rule_options, self.fixed_temperature)
         if self.policy is not None:
             return SavedPolicy(self.policy)
-        return SavedPolicy(PRETRAINED, label=PRETRAINED) if self.agent == PRETRAINED else self._learning()
+        return SavedPolicy(PRETRAINED) if self.agent == PRETRAINED else self._learning()
 
     @property
     def rule_or_default(self) -> str | None:
@@ -141,10 +143,23 @@ class AgentConfig(Options):
             )
 
     def _learning(self) -> AgentChoice:
-        around = self.around is not None
-        warm_up = RuleChoice(self.around, self.around_options, self.fixed_temperature) if self.around else self.fixed
-        scale, width = self.temperature_scale, self.around_width
+        warm_up = self.fixed if self.around is None else self._acted_around(self.around)
+        around, scale, width = self.around is not None, self.temperature_scale, self.around_width
         return AgentChoice(str(self.agent), self.agent_options, self.discount, warm_up, around, width, scale)
+
+    def _acted_around(self, name: str) -> RuleChoice | SavedPolicy:
+        """Return the policy of the package, that of a path that is no rule's name, or else a rule."""
+        if name != PRETRAINED and not ("/" in name or (expanded(name).exists() and not _is_rule(name))):
+            return RuleChoice(name, self.around_options, self.fixed_temperature)
+        if self.around_options:
+            raise UsageError(f"--around-options are a rule's, and {name} is a policy")
+        return SavedPolicy(name)
+
+
+def _is_rule(name: str) -> bool:
+    from agents.rules.create import RULES  # which takes long to import
+
+    return name in RULES
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,7 @@ def test_who_sets_the_temperatures_is_one_choice() -> None:
     assert distill_config().agent.choice == RuleChoice("anneal", {}, 4.0)
     assert distill_config().settings()["rule"] == "anneal"
     assert distill_config("--rule-options", "first", "2s").agent.choice == RuleChoice("anneal", {"first": "2s"}, 4.0)
-    assert distill_config("--agent", "pretrained").agent.choice == SavedPolicy("pretrained", label="pretrained")
+    assert distill_config("--agent", "pretrained").agent.choice == SavedPolicy("pretrained")
     assert distill_config("--policy", "mine").agent.choice == SavedPolicy("mine")
     rule = distill_config("--rule", "lskd", "--rule-options", "tau", "3", "--fixed-temperature", "2s")
     assert rule.agent.choice == RuleChoice("lskd", {"tau": 3}, "2s")
@@ -126,6 +126,24 @@ def test_who_sets_the_temperatures_is_one_choice() -> None:
     assert isinstance(around, AgentChoice)
     assert around.warm_up == RuleChoice("lskd", {"tau": 3}, 4.0)
     assert around.label == "sac-around-lskd"
+
+
+def test_an_agent_acts_around_a_policy_that_is_named_by_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "anneal", "lskd"):
+        (tmp_path / name).mkdir()
+    for name, expected in {
+        "pretrained": SavedPolicy("pretrained"),
+        "mine": SavedPolicy("mine"),
+        "runs/nowhere": SavedPolicy("runs/nowhere"),
+        "anneal": RuleChoice("anneal", {}, 4.0),  # whatever folders there are
+        "lskd": RuleChoice("lskd", {}, 4.0),
+        "nowhere": RuleChoice("nowhere", {}, 4.0),
+    }.items():
+        agent = distill_config("--agent", "ppo", "--around", name).agent.choice
+        assert isinstance(agent, AgentChoice)
+        assert agent.warm_up == expected
+    assert distill_config("--agent", "ppo", "--around", "mine").agent.choice.label == "ppo-around-policy"
 
 
 def test_a_choice_on_the_command_line_replaces_that_of_preset_and_file(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
+from agents.learned.network_policy import NetworkPolicy
 from agents.learned.temperature_policy import TemperaturePolicy
 from agents.recording.tensorboard import agent_logger
 from agents.recording.timing import TimedVectorEnv
@@ -49,7 +50,7 @@ class AgentPhases(Phases):
         self._slots, self._template = slots, slots.template
         run = self._template
         self._calibrated: CalibratedReward | None = None
-        around = choice.rule_around(run, seed)
+        around = choice.around(run, seed)
         self._warmup_policy = choice.warm_up.create(run, seed) if around is None else around
         exploration = config.exploration.settings(run.recipe.epochs)
         pauses = self._options.learn_interval > 1 or self._options.learn_last_epoch is not None
@@ -61,7 +62,7 @@ class AgentPhases(Phases):
         self.acting_policy()  # an agent that cannot act as asked is told of now
 
     def _wrap(
-        self, choice: AgentChoice, exploration: Exploration | None, around: Rule | None
+        self, choice: AgentChoice, exploration: Exploration | None, around: NetworkPolicy | Rule | None
     ) -> VectorEnv[Any, Any, Any]:
         """Put the wrappers that the options ask for around the run's slots."""
         env: VectorEnv[Any, Any, Any] = TimedVectorEnv(self._slots, self._records.timer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from saved_policies import BOUNDS, batch, policy, small_policy
 from torch import nn
 
+from agents.learned.loading import load_policy
 from agents.learned.temperature_policy import TemperaturePolicy
 from agents.rules.create import create_rule
 from rlkd_env.errors import UsageError
@@ -49,6 +51,28 @@ def test_a_damaged_description_is_refused(changes: dict[str, Any], message: str,
     path.write_text(json.dumps(description))
     with pytest.raises(UsageError, match=message):
         TemperaturePolicy.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda within: within.update(kind="magic"), "unknown kind of policy 'magic'"),
+        (lambda within: within.pop("layers"), "damaged: KeyError 'layers'"),
+        (lambda within: within["layers"][0]["arguments"].update(in_features=5), "'around.0.weight' has shape"),
+        (lambda within: within["layers"].append({"type": "Pickle", "arguments": {}}), "unknown layer 'Pickle'"),
+        (lambda within: within["rule"].update(width=-1), "width around the schedule must be positive"),
+    ],
+)
+def test_a_damaged_policy_within_a_policy_is_refused(
+    change: Callable[[dict[str, Any]], Any], message: str, tmp_path: Path
+) -> None:
+    policy(ResidualMap(load_policy("pretrained"), BOUNDS)).save(tmp_path)
+    path = tmp_path / "policy.json"
+    description = json.loads(path.read_text())
+    change(description["action_map"]["around"])
+    path.write_text(json.dumps(description))
+    with pytest.raises(UsageError, match=message):
+        load_policy(tmp_path)
 
 
 def test_a_network_of_another_width_is_refused(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from saved_policies import BOUNDS, FUNCTIONS, assert_same, batch, policy
 
+from agents.learned.loading import load_policy
 from agents.learned.temperature_policy import TemperaturePolicy
 from agents.rules.create import RuleSetting, create_rule, recreate_rule
 from rlkd_env.instances.actions import ActionMap, ResidualMap
@@ -30,6 +31,31 @@ def test_every_rule_that_can_be_acted_around_comes_back_from_the_file(name: str,
     assert loaded.action_map.width == 1.1
     assert_same(loaded(batch()), one(batch()))
     assert recreate_rule(rule.description).description == rule.description
+
+
+def test_a_policy_around_another_comes_back_from_the_file_with_all_within(tmp_path: Path) -> None:
+    around_rule = policy(ResidualMap(create_rule("lskd", {"tau": 3}), BOUNDS, 0.3))
+    for within in (load_policy("pretrained"), around_rule):
+        one = policy(ResidualMap(within, BOUNDS, 0.7))
+        one.save(tmp_path)
+        loaded = load_policy(tmp_path)
+        assert_same(loaded(batch()), one(batch()))
+        assert not torch.equal(loaded(batch()).teacher, within(batch()).teacher)
+        assert one.has_gradient == (within is around_rule)
+        one.save(tmp_path / "again")
+        for name in ("policy.json", "policy.safetensors"):
+            assert (tmp_path / "again" / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_a_policy_around_another_holds_one_of_its_own() -> None:
+    within = load_policy("pretrained")
+    one, expected = policy(ResidualMap(within, BOUNDS)), policy(ResidualMap(within, BOUNDS))(batch())
+    with torch.no_grad():
+        for parameter in within.parameters():
+            parameter.fill_(0.4)
+    assert_same(one(batch()), expected)
+    assert {tensor.dtype for tensor in one.to(torch.float64).state_dict().values()} == {torch.float64}
+    assert next(within.parameters()).dtype == torch.float32
 
 
 def test_temperatures_are_one_number_only_where_they_are_shared() -> None:

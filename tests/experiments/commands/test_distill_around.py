@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 import torch
 from by_ppo import by_ppo
 
+from agents.learned.coefficient_policy import CoefficientPolicy
+from agents.learned.loading import load_policy
 from agents.learned.temperature_policy import TemperaturePolicy
 from experiments.cli import main
 from rlkd_env.credit.create import CALIBRATORS
@@ -53,6 +56,26 @@ def test_the_policy_around_a_rule_is_used_frozen_on_another_run(tmp_path: Path) 
 
 
 @pytest.mark.slow
+def test_an_agent_starts_from_a_policy(tmp_path: Path) -> None:
+    """From that of the package, from that of an earlier run, and so on: each is kept in the next one's file."""
+    assert distill(tmp_path / "frozen", "--agent", "pretrained") == 0
+    assert distill(tmp_path / "warming_up", "--around", "pretrained", "--warmup-epochs", "3") == 0
+    assert student(tmp_path / "frozen") == student(tmp_path / "warming_up")
+    assert distill(tmp_path / "first", "--around", "pretrained", "--warmup-epochs", "1") == 0
+    assert summary(tmp_path / "first")["temperature_from"] == "ppo-around-pretrained"
+    features = ("--features", "progress", "student_entropy")  # the agent's own, unlike those of the policy
+    second = (*features, "--around", str(tmp_path / "first"), "--around-width", "0.2", "--warmup-epochs", "1")
+    assert distill(tmp_path / "second", *second) == 0
+    assert len({student(tmp_path / name) for name in ("frozen", "first", "second")}) == 3
+    shutil.rmtree(tmp_path / "first")
+    assert distill(tmp_path / "third", "--policy", str(tmp_path / "second")) == 0
+    policy = load_policy(tmp_path / "second")
+    assert policy.features == features[1:]
+    assert policy.action_map.width == 0.2
+    assert isinstance(policy.around.around, CoefficientPolicy)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("calibrator", list(CALIBRATORS))
 @pytest.mark.parametrize("options", [("--temperatures", "separate"), AROUND, ("--equal-gradients",)], ids=str)
 def test_every_calibrator_goes_with_them(options: tuple[str, ...], calibrator: str, tmp_path: Path) -> None:
@@ -93,6 +116,10 @@ def test_equal_gradients_go_with_rules_and_agents(tmp_path: Path) -> None:
         (["--around", "lskd", "--rule", "lskd"], "--around is for an agent"),
         (["--around", "lskd", "--policy", "x"], "--around is for an agent"),
         (["--around-options", "tau", "2"], "unknown option of rule 'anneal' 'tau'"),
+        (["--around", "pretrained", "--around-options", "tau", "2"], "--around-options are a rule's, and pretrained"),
+        (["--around", "pretraned"], "unknown rule 'pretraned'"),
+        (["--around", "runs/nowhere"], "runs/nowhere/policy.json does not exist"),
+        (["--around", str(Path(__file__).parent)], "policy.json does not exist"),
         (["--temperatures", "two"], "separate"),
     ],
 )

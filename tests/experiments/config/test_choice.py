@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
+from torch import nn
 
+from agents.learned.temperature_policy import TemperaturePolicy
 from agents.rules import create_rule
-from experiments.config.choice import RuleChoice, temperature_label
+from experiments.config.choice import RuleChoice, SavedPolicy, temperature_label
 from rlkd_env.errors import UsageError
+from rlkd_env.instances.actions import ActionMap
 from rlkd_env.instances.outputs import InstanceOutputs
+from rlkd_env.instances.temperature import TemperatureRange
+from rlkd_env.runs.run import DistillationRun
 
 FIXED, ANNEAL = RuleChoice("fixed", {}, 4.0), RuleChoice("anneal", {}, 4.0)
 
@@ -73,3 +81,17 @@ def test_a_rule_without_temperatures_to_sweep_is_refused() -> None:
 
 def test_fixed_temperatures_have_one_name_however_they_are_written() -> None:
     assert [temperature_label(one) for one in (4, 4.0, "4", "4.0", "2s", 0.5)] == ["T=4"] * 4 + ["T=2s", "T=0.5"]
+
+
+def test_a_policy_of_region_proposals_is_refused_for_whole_images(
+    make_run: Callable[..., DistillationRun], tmp_path: Path
+) -> None:
+    layers = [nn.Linear(1, 1), nn.Hardtanh()]
+    for features in (("overlap",), ("progress",)):
+        TemperaturePolicy(layers, features, ActionMap(TemperatureRange(1.0, 9.0))).save(tmp_path / features[0])
+    run = make_run(features=("student_entropy",))
+    assert SavedPolicy(str(tmp_path / "progress")).create(run, 0).features == ("progress",)
+    with pytest.raises(
+        UsageError, match=r"the policy .*/overlap: the features objectness and overlap are those of region"
+    ):
+        SavedPolicy(str(tmp_path / "overlap")).create(run, 0)
