@@ -124,8 +124,9 @@ class RewardMeter:
     Nobody is paid for some updates, such as those of a warm-up. Where such updates end in the middle of an interval, a
     fresh measurement is taken, so that the next reward is for the updates from there on.
 
-    Where parts of the probe images take turns, a part stays for :data:`TURN` measurements. For updates that nobody is
-    paid for, the probe images are measured at the ends of turns alone.
+    Where parts of the probe images take turns, a part stays for :data:`TURN` measurements that somebody is paid for. For
+    updates that nobody is paid for, the probe images are measured once in so many updates, or once in an epoch where
+    that is longer.
 
     Args:
         reward: a name in :data:`REWARDS`, ``package.module:name``, or a :class:`Reward`.
@@ -188,14 +189,15 @@ class RewardMeter:
 
     def before_update(self, measurement: Measurement, is_rewarded: bool) -> None:
         """Measure anew if somebody is rewarded from this update on and the last measurement is older than that."""
-        if is_rewarded and not self._was_rewarded and self._updates % self._interval:
+        if is_rewarded and not self._was_rewarded and self._updates % self._present_interval(measurement.outputs):
             self._restart(measurement)
         self._was_rewarded = is_rewarded
 
-    @property
-    def _interval(self) -> int:
+    def _present_interval(self, outputs: InstanceOutputs) -> int:
         """Updates between two measurements at present."""
-        return self.interval if self._was_rewarded or not self._reward.needs_probe else self._turn_length
+        if self._was_rewarded or not self._reward.needs_probe:
+            return self.interval
+        return max(self._turn_length, round(outputs.updates / outputs.epochs))
 
     def _restart(self, measurement: Measurement) -> None:
         self._last = self._measure(measurement)
@@ -204,12 +206,12 @@ class RewardMeter:
     def after_update(self, measurement: Measurement, is_last: bool) -> Tensor:
         """Return the reward of an update on the run's device; no dimensions, or ``(K,)``."""
         self._updates += 1
-        self.is_measured = is_last or self._updates % self._interval == 0
+        self.is_measured = is_last or self._updates % self._present_interval(measurement.outputs) == 0
         if not self.is_measured:
             return torch.zeros_like(self._last)
         potential = self._measure(measurement)
         reward = self._last - potential
-        if not self._takes_all and self._updates % self._turn_length == 0:
+        if self._was_rewarded and not self._takes_all and self._updates % self._turn_length == 0:
             self._turn += 1
             potential = self._measure(measurement)
         self._last = potential

@@ -230,24 +230,27 @@ def test_a_part_of_the_probe_is_not_the_whole_probe_for_credit(make_run: MakeRun
     assert not run.reward.measures_probe
 
 
-def test_updates_of_a_policy_are_measured_at_the_ends_of_turns_alone(
-    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("train_images", "interval"), [(300, 18), (100, TURN)])
+def test_updates_of_a_policy_are_measured_once_in_an_epoch_or_a_turn(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, train_images: int, interval: int
 ) -> None:
-    run, sizes = make_run(**FOUR_PARTS), []
+    run, sizes = make_run(**{**FOUR_PARTS, "epochs": 8}, train_images=train_images), []
     evaluate = run.task.evaluate_probe
     monkeypatch.setattr(
         run.task, "evaluate_probe", lambda student, images: sizes.append(len(images)) or evaluate(student, images)
     )
     run.reset(0)
     sizes.clear()
-    before = part_loss(run, 0)
-    result = run.advance(FixedTemperature(4.0), TURN)
-    assert float(result.reward) == pytest.approx(before - part_loss(run, 0), abs=1e-6)
-    assert sizes == [38, 38]  # the end of the first part's turn and the beginning of the second's
-    run.advance(FixedTemperature(4.0), 5)
+    assert run.steps_per_epoch == (18 if train_images == 300 else 6)
+    for _ in range(2):
+        before = part_loss(run, 0)
+        result = run.advance(FixedTemperature(4.0), interval)
+        assert float(result.reward) == pytest.approx(before - part_loss(run, 0), abs=1e-6)
+    assert sizes == [38, 38]  # of the first part, whose turn is not over before anybody is paid
+    run.advance(FixedTemperature(4.0), 1)
     assert len(sizes) == 2
-    before = part_loss(run, 1)
-    assert float(run.step(four(run)).reward) == pytest.approx(before - part_loss(run, 1), abs=1e-6)
+    before = part_loss(run, 0)
+    assert float(run.step(four(run)).reward) == pytest.approx(before - part_loss(run, 0), abs=1e-6)
     assert len(sizes) == 4  # a fresh measurement, and the update's
 
 
