@@ -173,7 +173,7 @@ def read_yaml(text: str | bytes, where: str) -> Any:
     try:
         content = _read_json(text)
         content = yaml.safe_load(text) if content is None else content
-    except Exception as error:  # of a date that there is not, of too many brackets, ...
+    except Exception as error:  # of too many brackets, of a date that there is not, ...
         raise UsageError(f"{where} is neither JSON nor YAML: {' '.join(str(error).split())}") from None
     parts, level = [content], 0
     while parts:
@@ -190,10 +190,14 @@ def read_yaml(text: str | bytes, where: str) -> Any:
 
 
 def _read_json(text: str | bytes) -> Any:
-    """Return what JSON says, or None if the text is none; as YAML it would have no numbers such as 1e-05."""
+    """Return what JSON says, or None if the text is none; as YAML it would have no numbers such as 1e-05.
+
+    Raises:
+        RecursionError: if it is nested too deeply, which YAML's reader would take long to find out.
+    """
     try:
         return json.loads(text)
-    except (ValueError, RecursionError):
+    except ValueError:
         return None
 
 

@@ -30,7 +30,7 @@ EXPORTED = sorted(set(AGENTS) - {"recurrent_ppo"})
 @pytest.mark.parametrize("temperatures", ["shared", "separate"])
 @pytest.mark.parametrize("name", EXPORTED)
 def test_the_exported_policy_acts_as_the_agent_did(name: str, temperatures: str, tmp_path: Path) -> None:
-    envs = gym.make_vec("rlkd/Digits-v0", num_envs=32, epochs=60, device="cpu", temperatures=temperatures)
+    envs = gym.make_vec("rlkd/Digits-v0", num_envs=32, epochs=10, device="cpu", temperatures=temperatures)
     around = ResidualAction(envs, create_rule("lskd"), width=0.8)
     agent = make_agent(name, around, seed=0)
     agent.learn(14 * 32)
@@ -72,7 +72,7 @@ def test_separate_temperatures_from_a_range_are_exported_too(tmp_path: Path) -> 
 
 def digits(**settings: object) -> TemperatureAction:
     envs = gym.make_vec(
-        "rlkd/Digits-v0", num_envs=64, **{"epochs": 60, "device": "cpu", "action": "temperature", **settings}
+        "rlkd/Digits-v0", num_envs=64, **{"epochs": 10, "device": "cpu", "action": "temperature", **settings}
     )
     return TemperatureAction(envs)
 

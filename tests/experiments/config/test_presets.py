@@ -61,7 +61,8 @@ def test_every_method_for_images_has_a_preset_for_every_pair() -> None:
     assert {name.removesuffix("-original") for name in methods} == for_images
     for method in methods:
         for pair in PAIRS:
-            config = distill_config("--preset", f"cifar100/{pair}/{method}")
+            options = read_preset(f"cifar100/{pair}/{method}", "distill", DistillConfig.option_names())
+            config = DistillConfig.from_keywords(options)
             check_method(config.run.distillation.method, config.run.distillation.method_options)
             assert config.run.distillation.method == method.removesuffix("-original")
             assert config.run.networks.teacher_model == PAIRS[pair][0]
