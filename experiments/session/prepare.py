@@ -55,7 +55,7 @@ def prepare(
         check_tracker(name)
         session.track = name
     session.teacher_accuracy = check_teacher(run, config.output.force or config.output.resume)
-    if session.phases.learns and run.reward.measures_probe and len(run.probe) >= _COSTLY * run.batch_size:
+    if session.phases.learns and run.measures_probe and len(run.probe) >= _COSTLY * run.batch_size:
         tell(
             f"the reward forwards all {len(run.probe)} probe images after every update of {run.batch_size} images, "
             "which takes most of the time: --reward probe_turns forwards about two batches, --reward-interval 16 does "

@@ -48,7 +48,7 @@ class LastLayer(Calibrator):
         batch_inputs = self._inputs[True]
         if run.step_count != self._next_step:
             self._gradient = None  # of another run, or from before updates that were not watched
-        if run.reward.measures_probe:
+        if run.measures_probe:
             gradient = self._classifier_gradient(run, torch.arange(len(run.probe), device=run.device))
         elif self._gradient is None or run.step_count % self.INTERVAL == 0:
             latest = self._classifier_gradient(run, self._share_of_probe(run))

@@ -124,8 +124,8 @@ class RewardMeter:
     Nobody is paid for some updates, such as those of a warm-up. Where such updates end in the middle of an interval, a
     fresh measurement is taken, so that the next reward is for the updates from there on.
 
-    Where parts of the probe images take turns, a part stays for :data:`TURN` measurements that somebody is paid for. For
-    updates that nobody is paid for, the probe images are measured once in so many updates, or once in an epoch where
+    Where parts of the probe images take turns, a part stays for :data:`TURN` measurements that somebody is paid for. In
+    updates that nobody is paid for, the probe images are measured once in as many of them, or once in an epoch where
     that is longer.
 
     Args:
@@ -149,7 +149,7 @@ class RewardMeter:
         self._evaluation: Evaluation | None = None
         self._last = torch.zeros(())
         self._updates = self._turn = 0
-        self._was_rewarded = self._has_one_part = True
+        self._was_rewarded = True
 
     def _find_reward(self) -> None:
         self._reward = REWARDS[self.name]
@@ -163,14 +163,12 @@ class RewardMeter:
         self.__dict__.update(state)
         self._find_reward()
 
-    @property
-    def measures_probe(self) -> bool:
-        """Whether all probe images are forwarded after every update."""
-        return self._reward.needs_probe and self._takes_all and self.interval == 1
+    def measures_all(self, parts: Sequence[ImageSet]) -> bool:
+        """Whether all probe images, which come in parts, are forwarded after every update that somebody is paid for."""
+        return self._reward.needs_probe and not self._takes_turns(parts) and self.interval == 1
 
-    @property
-    def _takes_all(self) -> bool:
-        return not self._reward.takes_turns or self._has_one_part
+    def _takes_turns(self, parts: Sequence[ImageSet]) -> bool:
+        return self._reward.takes_turns and len(parts) > 1
 
     @property
     def _turn_length(self) -> int:
@@ -211,7 +209,8 @@ class RewardMeter:
             return torch.zeros_like(self._last)
         potential = self._measure(measurement)
         reward = self._last - potential
-        if self._was_rewarded and not self._takes_all and self._updates % self._turn_length == 0:
+        is_turn_over = self._was_rewarded and self._updates % self._turn_length == 0
+        if is_turn_over and self._takes_turns(measurement.parts):
             self._turn += 1
             potential = self._measure(measurement)
         self._last = potential
@@ -235,7 +234,6 @@ class RewardMeter:
 
         measurement = replace(measurement, evaluate=evaluate)
         if self._reward.takes_turns:
-            self._has_one_part = len(measurement.parts) == 1
             measurement = replace(measurement, probe=measurement.parts[self._turn % len(measurement.parts)])
         if self.num_runs is None:
             return self._potential(measurement)

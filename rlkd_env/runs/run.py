@@ -98,6 +98,11 @@ class DistillationRun(Ingredients, Watched["DistillationRun"]):
         """The outputs of the batch that waits."""
         return self.update.outputs
 
+    @property
+    def measures_probe(self) -> bool:
+        """Whether the reward forwards all probe images after every update that somebody is paid for."""
+        return self.reward.measures_all(self.probe_parts)
+
     def use_sampler(self, sampler: Sampler) -> None:
         """Let a sampler choose the batches; the run must be reset or restored afterwards."""
         self.sampler = sampler

@@ -218,16 +218,16 @@ def test_a_probe_of_less_than_four_batches_is_one_part_and_the_reward_is_the_pro
     turns, whole = make_run(epochs=6, reward="probe_turns"), make_run(epochs=6, reward="probe_loss")
     for run in (turns, whole):
         run.reset(0)
-    assert turns.reward.measures_probe
+    assert turns.measures_probe
     for _ in range(20):
         assert torch.equal(turns.step(four(turns)).reward, whole.step(four(whole)).reward)
-    assert not make_run(**FOUR_PARTS, reward_interval=2).reward.measures_probe
+    assert not make_run(**FOUR_PARTS, reward_interval=2).measures_probe
 
 
 def test_a_part_of_the_probe_is_not_the_whole_probe_for_credit(make_run: MakeRun) -> None:
     run = make_run(**FOUR_PARTS)
     run.reset(0)
-    assert not run.reward.measures_probe
+    assert not run.measures_probe
 
 
 @pytest.mark.parametrize(("train_images", "interval"), [(300, 18), (100, TURN)])

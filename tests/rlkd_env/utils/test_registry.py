@@ -101,7 +101,7 @@ def test_settings_take_parts_as_objects_and_keep_their_names() -> None:
 
 
 def test_what_parts_declare_is_used() -> None:
-    assert RewardMeter(outside_parts.worst_probe_loss).measures_probe
+    assert RewardMeter(outside_parts.worst_probe_loss).measures_all([])
     assert InstanceState([outside_parts.teacher_peak]).names == ("outside_parts:teacher_peak",)
     setting = RuleSetting(teacher_deviation=3.0, num_classes=10)
     rule = create_rule(outside_parts.ByMargin, {"start": "2s"}, setting)
