@@ -228,7 +228,7 @@ def test_convolutional_students_are_stacked_with_their_statistics(
     make_run: MakeRun, name: str, seeds: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vgg, "WIDTHS", (4, 4, 6, 6, 8))
-    run = make_run(student="cnn4", precision="float32", epochs=13)
+    run = make_run(student="cnn4", precision="float32", epochs=13, batch_size=16)
     run.create_student = lambda: InDoublePrecision(CONVOLUTIONAL[name]())
     assert_equals_single_runs(run, "stacked", 50, seeds)
 
