@@ -62,7 +62,7 @@ def test_a_trained_policy_is_compared_and_can_be_used(
 def test_the_policy_of_the_package_can_be_used(tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert main(["distill", "--policy", "pretrained", "--epochs", "1", "--no-progress", "--out", str(out)]) == 0
-    assert json.loads((out / "summary.json").read_text())["temperature_from"] == "policy"
+    assert json.loads((out / "summary.json").read_text())["temperature_from"] == "pretrained"
 
 
 @pytest.mark.slow
