@@ -13,6 +13,7 @@ A table stands below a comment that names its data:
 * ``<!-- data: ranking -->``: how students on frozen features rank rules (``docs/results/frozen_features``);
 * ``<!-- data: policy -->`` and ``<!-- data: convolutional_policy -->``: what the package's policy gains on the tasks
   that it was trained on, and for convolutional students;
+* ``<!-- data: around_policy -->``: what an agent adds that starts from it (``docs/results/around_policy``);
 * ``<!-- data: rule_cost -->``: what rules and agents cost beside a fixed temperature (``docs/results/rule_cost``);
 * ``<!-- data: gpu -->``: what ``rlkd bench`` measured on a GPU, ``<!-- data: agent_cost -->``: what agents cost there;
 * ``<!-- data: methods -->``: what an update costs with each method (``docs/results/methods``), ``<!-- data: methods
@@ -156,6 +157,8 @@ def _fill(source: str) -> Fill:
         return {"ranking": _of_ranking, "one_coefficient": _of_coefficient}[name]
     if name in ("policy", "convolutional_policy"):
         return lambda _, row: difference(script(f"frozen_features/{name}")["of_task"](row[0].strip("`")))
+    if source == "around_policy":
+        return _of_agent_around
     if name == "population":
         return _of_agent_for_all if part == "ppo" else _of_population
     if (RESULTS / name / "credit.json").is_file():
@@ -214,6 +217,14 @@ def mean_gain(name: str, task: str, pairs: Sequence[tuple[str, str]]) -> dict[st
         [fmean(accuracy[arm, seed] - accuracy[other, seed] for arm, other in pairs) for seed in seeds]
     )
     return {"mean": found.mean, "interval": found.interval}
+
+
+def _of_agent_around(column: str, row: Cells) -> str:
+    """A row a task; columns are what one arm gains over another one."""
+    arms = {"annealing": "anneal", "the policy": "pretrained", "PPO": "ppo", "PPO around the policy": "ppo-pretrained"}
+    own, _, other = column.partition(" over ")
+    gain = paired("around_policy", TASKS[row[0]], arms[own], arms[other])
+    return difference(gain)
 
 
 def _of_comparison(name: str, task: str, column: str, arm: str) -> str:

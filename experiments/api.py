@@ -133,7 +133,8 @@ def distill(
         settings: any other option of ``rlkd distill`` by its name with underscores, such as ``learning_rate=0.1``,
             ``batch_size=128``, ``device="cuda"``, ``preset="paper"``, ``population=8``, ``resume=True`` or
             ``rule_options={"tau": 2}``.
-            Parts that are named (``features``, ``reward``, ``calibrator``, ``around``) may be given as objects.
+            Parts that are named (``features``, ``reward``, ``calibrator``, ``around`` if it is a rule) may be given as
+            objects; a policy as ``around`` is ``"pretrained"`` or the path of a saved one.
 
     Returns:
         The students, their accuracies, and what happened on the way.

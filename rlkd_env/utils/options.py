@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from rlkd_env.errors import UsageError, unknown_name
@@ -98,9 +99,11 @@ class NameOf:
     registry: str
 
     def read(self, part: Any) -> str | None:
-        """Return the name of a part; a name and None as they are."""
+        """Return the name of a part, or a path as text; a name and None as they are."""
         if part is None or isinstance(part, str):
             return part
+        if isinstance(part, Path):
+            return str(part)
         name: str = import_by_path(self.registry, "registry").name_of(part)
         return name
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from agents.learned import load_policy
+from agents.learned.coefficient_policy import CoefficientPolicy
 from agents.rules.base import Rule
 from agents.rules.published import LSKD
 from agents.rules.simple import FixedTemperature
@@ -213,6 +214,17 @@ def test_a_saved_policy_by_its_path(tmp_path: Path) -> None:
     ours, packaged = (distill("auto", "auto", "digits", given, **QUICK) for given in (tmp_path, policy))
     assert ours.summary["temperature_from"] == "policy"
     assert ours.summary["student_sha256"] == packaged.summary["student_sha256"]
+
+
+@pytest.mark.slow
+def test_an_agent_starts_from_a_policy_by_its_path(tmp_path: Path) -> None:
+    load_policy("pretrained").save(tmp_path)
+    results = [
+        distill("auto", "auto", "digits", "ppo", around=given, warmup_epochs=1, **QUICK)
+        for given in (tmp_path, "pretrained")
+    ]
+    assert isinstance(results[0].policy.around, CoefficientPolicy)
+    assert len({result.summary["student_sha256"] for result in results}) == 1
 
 
 class Doubled(KD):
