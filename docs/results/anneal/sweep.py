@@ -22,11 +22,13 @@ from rlkd_env.runs.parallel import create_parallel_runs
 FILE = Path(__file__).parent / "sweep.csv"
 FIXED = (1, 1.5, 2, 3, 4, 6, 8, 12)
 SHAPES, FIRST, LAST = ("linear", "cosine"), ("4s", "3s", "2s", "1.5s", "1s"), ("0.5s", "0.35s", "0.25s")
+ALONG_DTS = ((3.0, 0.35), (2.2, 0.28), (1.5, 0.2))
+"""Ends of DTS's line, whose last quarter is flat, in deviations; 2.2 and 0.28 are 8 and 1 on CIFAR-100."""
 FIRST_SEED, AT_ONCE = 50_000, 128
 
 
-def rules() -> dict[str, Rule]:
-    """Return the rules by name."""
+def rules(deviation: float) -> dict[str, Rule]:
+    """Return the rules by name, for a teacher whose logits have this standard deviation."""
     fixed: dict[str, Rule] = {f"T={temperature}": FixedTemperature(float(temperature)) for temperature in FIXED}
     annealed = {
         f"{shape}, {first} to {last}": Anneal(first, last, shape)
@@ -34,7 +36,10 @@ def rules() -> dict[str, Rule]:
         for first in FIRST
         for last in LAST
     }
-    return fixed | annealed | {"dts": DTS()}
+    along_dts: dict[str, Rule] = {
+        f"dts, {first:g}s to {last:g}s": DTS(first * deviation, last * deviation) for first, last in ALONG_DTS
+    }
+    return fixed | annealed | {"dts": DTS(), **along_dts}
 
 
 def measured(instance: Instance, names: Sequence[str], num_seeds: int) -> Iterator[tuple[str, int, float]]:
@@ -46,7 +51,7 @@ def measured(instance: Instance, names: Sequence[str], num_seeds: int) -> Iterat
         chosen = names[start : start + step]
         runs = create_parallel_runs(run, len(chosen) * num_seeds, "stacked")
         runs.reset([*seeds] * len(chosen))
-        runs.advance(PolicyByRun([rules()[name] for name in chosen for _ in seeds]))
+        runs.advance(PolicyByRun([rules(run.teacher_deviation)[name] for name in chosen for _ in seeds]))
         accuracy = runs.evaluate(images).accuracy.double().view(len(chosen), num_seeds)
         runs.close()
         for name, of_rule in zip(chosen, accuracy.tolist(), strict=True):
@@ -61,7 +66,7 @@ def main(tasks: Sequence[str]) -> None:
         known = {(row["task"], row["rule"]) for row in csv.DictReader(file)}
     instances = {one.name: one for part in (read_instance_set("many"),) for one in (*part.train, *part.held_out)}
     for task in tasks:
-        names = [name for name in rules() if (task, name) not in known]
+        names = [name for name in rules(1.0) if (task, name) not in known]
         for name, seed, accuracy in measured(instances[task], names, 12 if task.startswith("digits") else 4):
             with FILE.open("a") as file:
                 file.write(f'{task},"{name}",{seed},{accuracy:.5f}\n')
