@@ -223,8 +223,9 @@ def _of_agent_around(column: str, row: Cells) -> str:
     """A row a task; columns are what one arm gains over another one."""
     arms = {"annealing": "anneal", "the policy": "pretrained", "PPO": "ppo", "PPO around the policy": "ppo-pretrained"}
     own, _, other = column.partition(" over ")
-    gain = paired("around_policy", TASKS[row[0]], arms[own], arms[other])
-    return difference(gain)
+    task = TASKS[row[0]]
+    is_made = any((run["task"], run["arm"]) == (task, arms[own]) for run in read("around_policy")["runs"])
+    return difference(paired("around_policy", task, arms[own], arms[other]) if is_made else None)
 
 
 def _of_comparison(name: str, task: str, column: str, arm: str) -> str:

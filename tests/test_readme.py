@@ -130,6 +130,7 @@ def test_every_command_is_understood(
     monkeypatch.chdir(tmp_path)
     text = document.read_text()
     (tmp_path / "run.yaml").write_text("epochs: 3\n")
+    (tmp_path / "docs").symlink_to(ROOT / "docs")  # where commands find the files of this checkout
     write_files(text, tmp_path)
     for arguments in command_lines(text):
         if not {"--help", "--help-all"} & {*arguments} and len(arguments) > (arguments[:1] != ["distill"]):
