@@ -6,16 +6,11 @@ from pathlib import Path
 
 from agents.learned.coefficient_policy import CoefficientPolicy
 from agents.learned.files import policy_folder, read_description
-from agents.learned.temperature_policy import TemperaturePolicy
+from agents.learned.temperature_policy import KINDS, TemperaturePolicy
 from agents.rules.base import Rule
 from agents.rules.create import RULES, check_function, create_rule
-from rlkd_env.utils.registry import Registry
 
 PRETRAINED = "pretrained"
-
-KINDS: Registry[type[TemperaturePolicy | CoefficientPolicy]] = Registry(
-    "kind of policy", {kind.kind: kind for kind in (TemperaturePolicy, CoefficientPolicy)}
-)
 
 
 def load_policy(path: Path | str) -> TemperaturePolicy | CoefficientPolicy | Rule:

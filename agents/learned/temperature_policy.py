@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from agents.learned.coefficient_policy import CoefficientPolicy
 from agents.learned.files import UNTOLD_KIND
 from agents.learned.network_policy import NetworkPolicy
 from agents.rules.base import Rule
@@ -22,6 +23,7 @@ from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.schedule import described_schedule
 from rlkd_env.instances.state import InstanceState
 from rlkd_env.instances.temperature import Temperature, TemperatureRange
+from rlkd_env.utils.registry import Registry
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -117,6 +119,12 @@ class TemperaturePolicy(NetworkPolicy):
             raise ValueError("a network that does not make one or two actions of its features")
 
 
+KINDS: Registry[type[TemperaturePolicy | CoefficientPolicy]] = Registry(
+    "kind of policy", {kind.kind: kind for kind in (TemperaturePolicy, CoefficientPolicy)}
+)
+"""The kinds of saved policies, one of which may act around one of any."""
+
+
 def _describe_map(action_map: ActionMap | ResidualMap) -> dict[str, Any]:
     bounds = asdict(action_map.range)
     if isinstance(action_map, ActionMap):
@@ -140,6 +148,4 @@ def _recreate_around(description: dict[str, Any]) -> Rule | NetworkPolicy:
         if description["rule"] == "anneal":
             description["arguments"] = described_schedule(description["arguments"])
         return check_function(recreate_rule(description))
-    from agents.learned.loading import KINDS  # which knows all kinds, this one too
-
     return KINDS[description["kind"]].from_description(description)
