@@ -18,6 +18,7 @@ from rlkd_env.utils.options import OptionValue
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
     from stable_baselines3.common.base_class import BaseAlgorithm
+    from torch import nn
 
     from agents.learned.network_policy import NetworkPolicy
     from agents.rules.base import Rule
@@ -172,18 +173,19 @@ class GivenPolicy:
         return policy
 
 
-PolicyT = TypeVar("PolicyT")
+PolicyT = TypeVar("PolicyT", bound="nn.Module")
 
 
 def _fitting(policy: PolicyT, run: DistillationRun, name: str) -> PolicyT:
     """Return a policy that can read the run's instances."""
     from agents.learned.temperature_policy import TemperaturePolicy
 
-    if isinstance(policy, TemperaturePolicy):
-        try:
-            policy.state.check(has_regions=not run.task.follows_logits)
-        except UsageError as error:
-            raise UsageError(f"the policy {name}: {error}") from None
+    for part in policy.modules():  # the policy itself, and those that it acts around
+        if isinstance(part, TemperaturePolicy):
+            try:
+                part.state.check(has_regions=not run.task.follows_logits)
+            except UsageError as error:
+                raise UsageError(f"the policy {name}: {error}") from None
     return policy
 
 

@@ -24,7 +24,6 @@ from rlkd_env.utils.choices import (
     RunMode,
     TrackerName,
 )
-from rlkd_env.utils.files import expanded
 from rlkd_env.utils.options import (
     Bounds,
     Count,
@@ -77,7 +76,7 @@ class AgentConfig(Options):
     around_width: Positive = DEFAULT_WIDTH
     """Logarithm of the most that the agent multiplies or divides those temperatures by; 0.693 is twice."""
     fixed_temperature: Annotated[TemperatureOption, tyro.conf.arg(metavar="T")] = 4.0
-    """Temperature of the rule fixed, and of the warm-up of an agent that acts around no rule; with suffix s in standard
+    """Temperature of the rule fixed, and of the warm-up of an agent that acts around nothing; with suffix s in standard
     deviations of the teacher's logits."""
     warmup_epochs: NonNegativeInt = 10
     """Epochs before the agent takes over, at the temperatures that it acts around, or the fixed one."""
@@ -149,7 +148,8 @@ class AgentConfig(Options):
 
     def _acted_around(self, name: str) -> RuleChoice | SavedPolicy:
         """Return the policy of the package, that of a path that is no rule's name, or else a rule."""
-        if name != PRETRAINED and not ("/" in name or (expanded(name).exists() and not _is_rule(name))):
+        is_policy = name == PRETRAINED or "/" in name or (Path(name).exists() and not _is_rule(name))
+        if not is_policy:
             return RuleChoice(name, self.around_options, self.fixed_temperature)
         if self.around_options:
             raise UsageError(f"--around-options are a rule's, and {name} is a policy")

@@ -1,4 +1,4 @@
-"""From agents' actions to temperatures: anywhere in a range, or around those of a rule."""
+"""From agents' actions to temperatures: anywhere in a range, or around those of a rule or a policy."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class ResidualMap:
     own logits has put it. Where the rule itself is outside of the range, m takes it no further out.
 
     Args:
-        around: the rule, which must be a function of a batch's outputs alone.
+        around: the rule, or a policy in its place, which must be a function of a batch's outputs alone.
         range: the range of the teacher's temperatures.
         width: logarithm of the largest m, which the action 1 gives.
 

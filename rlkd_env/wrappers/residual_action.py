@@ -32,8 +32,9 @@ class ResidualAction(
     Args:
         env: a :class:`~rlkd_env.envs.vector_env.KDVectorEnv`, wrapped or not. With separate temperatures an action is
             two numbers.
-        around: the rule, a function from a batch's outputs to temperatures that nothing else changes. It may read the
-            student's logits with gradient (``has_gradient``) if there is one run or all runs are stacked.
+        around: the rule, or a policy in its place: a function from a batch's outputs to temperatures that nothing else
+            changes. It may read the student's logits with gradient (``has_gradient``) if there is one run or all runs
+            are stacked.
         width: logarithm of the largest multiple of the rule's temperatures, which the action 1 gives.
 
     Raises:

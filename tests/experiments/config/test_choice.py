@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import nn
 
+from agents.learned.loading import load_policy
 from agents.learned.temperature_policy import TemperaturePolicy
 from agents.rules import create_rule
 from experiments.config.choice import RuleChoice, SavedPolicy, temperature_label
 from rlkd_env.errors import UsageError
-from rlkd_env.instances.actions import ActionMap
+from rlkd_env.instances.actions import ActionMap, ResidualMap
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import TemperatureRange
 from rlkd_env.runs.run import DistillationRun
@@ -91,7 +92,10 @@ def test_a_policy_of_region_proposals_is_refused_for_whole_images(
         TemperaturePolicy(layers, features, ActionMap(TemperatureRange(1.0, 9.0))).save(tmp_path / features[0])
     run = make_run(features=("student_entropy",))
     assert SavedPolicy(str(tmp_path / "progress")).create(run, 0).features == ("progress",)
-    with pytest.raises(
-        UsageError, match=r"the policy .*/overlap: the features objectness and overlap are those of region"
-    ):
-        SavedPolicy(str(tmp_path / "overlap")).create(run, 0)
+    around = ResidualMap(load_policy(tmp_path / "overlap"), TemperatureRange(1.0, 9.0))
+    TemperaturePolicy(layers, ("progress",), around).save(tmp_path / "around" / "overlap")
+    for folder in (tmp_path / "overlap", tmp_path / "around" / "overlap"):
+        with pytest.raises(
+            UsageError, match=r"the policy .*/overlap: the features objectness and overlap are those of region"
+        ):
+            SavedPolicy(str(folder)).create(run, 0)
