@@ -65,7 +65,7 @@ def make_agent(
     arguments: dict[str, Any] = {
         "policy": "MlpPolicy",
         "device": select_device(str(chosen)),
-        **family.defaults(vec_env.num_envs),
+        **family.options(vec_env.num_envs, None if "n_steps" in overrides else _updates_of(vec_env)),
     }
     if family.noise:
         numbers = int(np.prod(vec_env.action_space.shape or (1,)))
@@ -75,6 +75,8 @@ def make_agent(
     if steps_per_phase is not None and "n_steps" in arguments and "n_steps" not in overrides:
         arguments |= _fitting_rollouts(arguments, vec_env.num_envs, steps_per_phase)
     arguments |= overrides
+    if "n_steps" in overrides and "batch_size" in arguments.keys() - overrides.keys():
+        arguments["batch_size"] = _largest_divisor(arguments["n_steps"] * vec_env.num_envs, arguments["batch_size"])
     if normalize_reward:
         vec_env = VecNormalize(vec_env, norm_obs=False, gamma=arguments.get("gamma", 1.0), epsilon=1e-12)
     try:
@@ -100,6 +102,11 @@ def choose_device(env: VecEnv, family: AgentFamily) -> torch.device:
     if family.is_on_policy and env.num_envs >= _SLOTS_FOR_A_GPU and env.has_attr("template"):
         return env.get_attr("template")[0].device
     return torch.device("cpu")
+
+
+def _updates_of(env: VecEnv) -> int | None:
+    """Return the number of updates of the environment's run; None if it is no run."""
+    return int(env.get_attr("template")[0].total_steps) if env.has_attr("template") else None
 
 
 def _fitting_rollouts(arguments: dict[str, Any], num_envs: int, steps: int) -> dict[str, Any]:

@@ -24,7 +24,8 @@ class Counterfactual(Calibrator):
         self._step_size = run.learning_rate / run.batch_size
         parameters = {name: value.detach() for name, value in run.student.named_parameters()}
         change = self.logit_gradient_change(run, temperature)
-        pull_back = vjp(run.update.forward_again, parameters)[1]
+        with run.update.same_draws():
+            pull_back = vjp(run.update.forward_again, parameters)[1]
         rows = torch.diag_embed(change.T).permute(1, 2, 0)  # row i holds the change of instance i alone
         (self._gradient_change,) = vmap(pull_back)(rows)
 

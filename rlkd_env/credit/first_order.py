@@ -100,7 +100,7 @@ class LastLayer(Calibrator):
         keep.is_replayable = True  # type: ignore[attr-defined] # what it keeps is what a captured update overwrites
         linear[-1].register_forward_pre_hook(keep)
         self._student = run.student
-        with torch.no_grad():
+        with torch.no_grad(), run.update.same_draws():
             run.update.forward_again(dict(run.student.named_parameters()))  # the waiting batch came before the watch
 
     def state_dict(self) -> dict[str, Any]:
@@ -122,6 +122,7 @@ class Gradient(Calibrator):
         """Compute the credit."""
         parameters = {name: value.detach() for name, value in run.student.named_parameters()}
         gradient = torch.func.grad(lambda weights: probe_loss(run, weights))(parameters)
-        direction = jvp(run.update.forward_again, (parameters,), (gradient,))[1]
+        with run.update.same_draws():
+            direction = jvp(run.update.forward_again, (parameters,), (gradient,))[1]
         change = self.logit_gradient_change(run, temperature)
         self.credit = run.learning_rate * (change * direction).sum(dim=-1)

@@ -57,7 +57,10 @@ class Recorder:
 def forward_hooks(modules: Iterable[nn.Module]) -> list[Callable[..., Any]]:
     """Return everything that is called when modules are; a replay calls nothing."""
     return [
-        hook for module in modules for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+        hook
+        for module in modules
+        if module._forward_pre_hooks or module._forward_hooks  # few have any, and this is asked in every update
+        for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
     ]
 
 

@@ -255,10 +255,17 @@ class Update:
         return self.outputs
 
     def forward_again(self, parameters: dict[str, Tensor]) -> Tensor:
-        """Return the waiting batch's logits ``(N, C)`` with other weights but the same dropout, and change nothing."""
+        """Return the waiting batch's logits ``(N, C)`` with other weights, and change nothing.
+
+        Under :meth:`same_draws` dropout is the same as well. Inside a transform of ``torch.func`` nobody can look at a
+        generator's state, so that context goes around the transform.
+        """
         buffers = {name: buffer.clone() for name, buffer in self.student.named_buffers()}
-        with self._randomness.seeded(self.seed + self.outputs.step):
-            return self.task.forward_with(self.student, {**parameters, **buffers}, self.batch.images)
+        return self.task.forward_with(self.student, {**parameters, **buffers}, self.batch.images)
+
+    def same_draws(self) -> contextlib.AbstractContextManager[None]:
+        """Return the context in which forwards draw the random numbers that the waiting batch's forward has drawn."""
+        return self._randomness.seeded(self.seed + self.outputs.step)
 
     def apply(self, temperature: Temperature) -> dict[str, Tensor]:
         """Update the student with temperatures ``(N,)``; return mean ``loss`` and its weighted parts ``loss_...``."""

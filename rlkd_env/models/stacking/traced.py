@@ -94,8 +94,30 @@ def _convolution(layer: nn.Conv2d, maps: PerRun) -> PerRun | None:
         values, groups = maps.merged, maps.count * layer.groups
     weight = layer.weight.flatten(0, 1)  # which copies nothing, channels-last or not
     bias = None if layer.bias is None else layer.bias.flatten()
-    values = F.conv2d(values, weight, bias, layer.stride, layer.padding, layer.dilation, groups)
+    is_slow = values.is_cuda and groups > 1 and layer.groups == 1 and max(layer.stride) > 1
+    convolve = _without_strides if is_slow else F.conv2d
+    values = convolve(values, weight, bias, layer.stride, layer.padding, layer.dilation, groups)
     return replace(maps, values=values, is_merged=True)
+
+
+def _without_strides(
+    values: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...] | str,
+    dilation: tuple[int, ...],
+    groups: int,
+) -> Tensor:
+    """Convolve at every position and keep those that a stride would have stopped at.
+
+    cuDNN makes grouped convolutions with a stride one group after another, and copies maps back and forth for it. All
+    positions at once cost four times the arithmetic, but a quarter of the time.
+    """
+    rows, columns = stride
+    if weight.shape[2:] == (1, 1) and padding in ((0, 0), "valid"):  # positions do not look at each other
+        return F.conv2d(values[..., ::rows, ::columns], weight, bias, groups=groups)
+    return F.conv2d(values, weight, bias, 1, padding, dilation, groups)[..., ::rows, ::columns]
 
 
 def _batch_norm(layer: Any, maps: PerRun) -> PerRun:

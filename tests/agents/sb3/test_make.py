@@ -143,6 +143,22 @@ def test_ppo_makes_about_as_many_gradient_steps_with_many_slots_as_with_few(num_
         assert rows % options["batch_size"] == 0
 
 
+@pytest.mark.parametrize(
+    ("slots", "updates", "chosen"),
+    [(64, 6_399, (16, 1024, 5)), (64, 6_400, (64, 1024, 1)), (512, 10**6, (16, 2048, 1)), (200, 10**6, (20, 1000, 1))],
+)
+def test_ppo_learns_from_every_row_once_in_runs_of_many(
+    slots: int, updates: int, chosen: tuple[int, int, int]
+) -> None:
+    class OfARun(BestActions):
+        template = SimpleNamespace(device=torch.device("cpu"), total_steps=updates)
+
+    agent = make_agent("ppo", OfARun(num_envs=slots))
+    assert (agent.n_steps, agent.batch_size, agent.n_epochs) == chosen
+    own = make_agent("ppo", OfARun(num_envs=slots), n_steps=8)
+    assert (own.n_steps, own.n_epochs) == (8, default_options("ppo", slots)["n_epochs"])
+
+
 @pytest.mark.parametrize(("steps", "n_steps", "batch_size"), [(4, 4, 256), (78, 13, 832), (79, 1, 64), (32, 16, 1024)])
 def test_rollouts_make_up_the_steps_after_which_learning_may_pause(steps: int, n_steps: int, batch_size: int) -> None:
     agent = make_agent("ppo", BestActions(num_envs=64), steps_per_phase=steps)

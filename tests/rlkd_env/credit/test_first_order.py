@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from credited import REFERENCE, random_temperatures
+from credited import REFERENCE, batch_norm_and_dropout_student, random_temperatures
 from watching import watch
 
 from rlkd_env.credit.base import Calibrator
@@ -20,6 +21,7 @@ from rlkd_env.instances.temperature import Temperature
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.run import DistillationRun
+from rlkd_env.training.captured_update import STEPS_TO_CAPTURE, CapturedUpdate
 
 MakeRun = Callable[..., DistillationRun]
 
@@ -164,6 +166,24 @@ def test_the_gradient_credit_equals_the_sum_over_weights_written_out(make_run: M
             products.append(sum((one * other).sum() for one, other in zip(probe, gradient, strict=True)))
         expected = run.learning_rate * float(products[0] - products[1])
         assert float(calibrator.credit[instance]) == pytest.approx(expected, rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize("calibrator", WATCHING)
+def test_credits_in_captured_runs_are_those_in_plain_ones(make_run: MakeRun, calibrator: str) -> None:
+    """A captured run looks at what the generators have drawn, which nobody can inside a transform of torch.func."""
+    found = []
+    for captured in (False, True):
+        run = make_run(batch_size=16)
+        run.create_student = batch_norm_and_dropout_student
+        run.task.engine = replace(run.task.engine, captured=captured)
+        run.reset(0)
+        credited = CALIBRATORS[calibrator](run, REFERENCE)
+        watch(run, credited)
+        for step in range(2 * STEPS_TO_CAPTURE):
+            run.step(Temperature.shared(random_temperatures(16, step)))
+        assert isinstance(run.update, CapturedUpdate) is captured
+        found.append(credited.credit)
+    torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-5)
 
 
 def test_last_layer_averages_over_shares_of_the_probe_that_take_turns(

@@ -48,13 +48,6 @@ def plain_and_captured(
     return runs
 
 
-@pytest.fixture(autouse=True)
-def exact_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a GPU compute in whole float32 numbers and in the same order every time."""
-    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-
-
 def assert_same_weights(first: nn.Module, second: nn.Module, device: str) -> None:
     tolerance = {"rtol": 1e-4, "atol": 1e-6} if device == "cpu" else {"rtol": 1e-3, "atol": 1e-4}
     for name, value in first.state_dict().items():
