@@ -70,7 +70,7 @@ def test_steps_wait_for_nothing(make_run: MakeRun) -> None:
         torch.cuda.set_sync_debug_mode("default")
 
 
-@pytest.mark.parametrize("student", ["digits_cnn", "cnn4"])
+@pytest.mark.parametrize("student", ["digits_cnn", "cnn4", "resnet8"])
 def test_stacked_students_are_single_ones(make_run: MakeRun, student: str) -> None:
     run = make_run(device="cuda", student=student, precision="float32")
     runs = create_parallel_runs(run, 3, "stacked")

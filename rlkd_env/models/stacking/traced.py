@@ -94,10 +94,14 @@ def _convolution(layer: nn.Conv2d, maps: PerRun) -> PerRun | None:
         values, groups = maps.merged, maps.count * layer.groups
     weight = layer.weight.flatten(0, 1)  # which copies nothing, channels-last or not
     bias = None if layer.bias is None else layer.bias.flatten()
-    is_slow = values.is_cuda and groups > 1 and layer.groups == 1 and max(layer.stride) > 1
-    convolve = _without_strides if is_slow else F.conv2d
+    convolve = _without_strides if groups > 1 and _is_slow(layer, values.device) else F.conv2d
     values = convolve(values, weight, bias, layer.stride, layer.padding, layer.dilation, groups)
     return replace(maps, values=values, is_merged=True)
+
+
+def _is_slow(layer: nn.Conv2d, device: torch.device) -> bool:
+    """Whether a device takes long for this layer's convolutions as the groups of one."""
+    return device.type == "cuda" and layer.groups == 1 and max(layer.stride) > 1
 
 
 def _without_strides(
@@ -111,8 +115,8 @@ def _without_strides(
 ) -> Tensor:
     """Convolve at every position and keep those that a stride would have stopped at.
 
-    cuDNN makes grouped convolutions with a stride one group after another, and copies maps back and forth for it. All
-    positions at once cost four times the arithmetic, but a quarter of the time.
+    cuDNN makes grouped convolutions with a stride one group after another, and copies all maps back and forth for it,
+    which takes longer than the arithmetic of all positions.
     """
     rows, columns = stride
     if weight.shape[2:] == (1, 1) and padding in ((0, 0), "valid"):  # positions do not look at each other

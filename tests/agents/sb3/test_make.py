@@ -147,9 +147,7 @@ def test_ppo_makes_about_as_many_gradient_steps_with_many_slots_as_with_few(num_
     ("slots", "updates", "chosen"),
     [(64, 6_399, (16, 1024, 5)), (64, 6_400, (64, 1024, 1)), (512, 10**6, (16, 2048, 1)), (200, 10**6, (20, 1000, 1))],
 )
-def test_ppo_learns_from_every_row_once_in_runs_of_many(
-    slots: int, updates: int, chosen: tuple[int, int, int]
-) -> None:
+def test_ppo_learns_from_every_row_once_in_runs_of_many(slots: int, updates: int, chosen: tuple[int, int, int]) -> None:
     class OfARun(BestActions):
         template = SimpleNamespace(device=torch.device("cpu"), total_steps=updates)
 

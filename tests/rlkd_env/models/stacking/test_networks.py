@@ -199,6 +199,31 @@ class Copies(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
+STRIDES = {
+    "3": {"kernel_size": 3, "stride": 2, "padding": 1},
+    "1": {"kernel_size": 1, "stride": 2, "bias": False},
+    "padded 1": {"kernel_size": 1, "stride": 2, "padding": 1},
+    "unequal": {"kernel_size": (3, 1), "stride": (1, 3), "padding": (2, 0)},
+    "dilated": {"kernel_size": 3, "stride": 3, "dilation": 2},
+    "valid": {"kernel_size": 2, "stride": 2, "padding": "valid"},
+}
+
+
+@FORMATS
+@pytest.mark.parametrize("name", STRIDES)
+def test_convolutions_at_all_positions_are_those_with_a_stride(
+    monkeypatch: pytest.MonkeyPatch, name: str, memory_format: torch.memory_format
+) -> None:
+    """A GPU computes them so."""
+    monkeypatch.setattr("rlkd_env.models.stacking.traced._is_slow", lambda layer, _: max(layer.stride) > 1)
+
+    def create() -> nn.Module:
+        layers = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, **STRIDES[name]), nn.AdaptiveAvgPool2d(1)
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(4, 5))
+
+    assert_stacked_equals_single(create, (3, 9, 8), memory_format, updates=3)
+
+
 @pytest.mark.parametrize("name", ["resnet8", "wrn_16_1", "vgg8"])
 def test_channels_last_networks_copy_neither_weights_nor_maps(name: str) -> None:
     networks = [create_model(name, 5, (3, 8, 8)).to(memory_format=torch.channels_last) for _ in range(2)]
