@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import json
 import math
+import os
 import types
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -359,7 +360,7 @@ def _as_kind(words: str, value: Any, kind: Any) -> Any:
         if kind is float and (text or isinstance(value, Real)) and not isinstance(value, bool):
             return float(value)
         if kind is str and not isinstance(value, bool) and isinstance(value, str | Real):
-            return str(value)
+            return os.path.expanduser(text) if text and text.startswith("~/") else str(value)  # no name begins so
     except ValueError:
         pass
     raise UsageError(f"{words} must be {_KINDS[kind]}, not {value!r}")

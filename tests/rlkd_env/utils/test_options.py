@@ -95,6 +95,15 @@ def test_wrong_values_are_refused(given: dict[str, Any], message: str) -> None:
         Outer.from_keywords(given)
 
 
+def test_the_home_folder_is_found_in_every_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell expands it for the words of a command line alone, and not after an equals sign."""
+    monkeypatch.setenv("HOME", "/home/somebody")
+    config = RunConfig.from_keywords(data_path="~/data", teacher=["~/one", "two~/x"], student="~")
+    assert config.data.data_path == "/home/somebody/data"
+    assert config.networks.teacher == ("/home/somebody/one", "two~/x")
+    assert config.networks.student == "~"
+
+
 def test_what_is_gone_is_read_with_the_value_of_what_is_done_today_alone() -> None:
     assert renamed({"compile": False, "epochs": 3}) == {"epochs": 3}
     assert RunConfig.from_keywords(renamed({"compile": False})) == RunConfig.from_keywords()
