@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from frozen_networks import SHAPE, with_statistics
 
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.models import create_model
-from rlkd_env.models.engine import Engine, choose_engine, fold_batch_norms, has_fast_bfloat16
+from rlkd_env.models.engine import Engine, choose_engine, has_fast_bfloat16
 from rlkd_env.models.taps.features import forward_with_features
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.config import RunConfig
@@ -22,51 +22,7 @@ from rlkd_env.sampling.settings import Exploration
 from rlkd_env.wrappers.exploration import explore
 
 CPU = torch.device("cpu")
-SHAPE = (3, 16, 16)
 MakeRun = Callable[..., DistillationRun]
-
-
-def with_statistics(name: str, num_classes: int = 10) -> nn.Module:
-    """A network whose batch norms do something."""
-    torch.manual_seed(0)
-    network = create_model(name, num_classes, SHAPE)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.2)
-            module.running_var.uniform_(0.5, 2.0)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0, 0.2)
-    return network.eval()
-
-
-@pytest.mark.parametrize(
-    "name", ["resnet8", "wrn_16_1", "vgg8", "mobilenet_v2_half", "shufflenet_v2", "resnet18_cifar"]
-)
-def test_a_folded_teacher_gives_the_same_logits_without_batch_norms(name: str) -> None:
-    network = with_statistics(name)
-    folded = fold_batch_norms(network, SHAPE)
-    norms = [sum(isinstance(module, nn.BatchNorm2d) for module in net.modules()) for net in (network, folded)]
-    assert norms[1] < norms[0]
-    images = torch.randn(4, *SHAPE)
-    with torch.no_grad():
-        torch.testing.assert_close(folded(images), network(images), rtol=1e-3, atol=1e-3)
-
-
-class Unfoldable(nn.Module):
-    """torch.fx cannot follow a branch on values."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        maps = self.norm(self.conv(images))
-        return maps.mean((2, 3)) if maps.mean() > -100 else maps.amax((2, 3))
-
-
-@pytest.mark.parametrize("network", [Unfoldable(), nn.Sequential(nn.Flatten(), nn.Linear(768, 3))])
-def test_networks_that_cannot_be_folded_stay_as_they_are(network: nn.Module) -> None:
-    assert fold_batch_norms(network.eval(), SHAPE) is network
 
 
 def test_freezing_leaves_a_teacher_that_others_use_in_its_memory_format() -> None:

@@ -8,10 +8,10 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.fx.experimental.optimization import fuse
 
 from rlkd_env.errors import UsageError, unknown_name
-from rlkd_env.models.precision import has_same_gradients
+from rlkd_env.models.engine.folding import example_images, fold_batch_norms, fuse_activations
+from rlkd_env.models.engine.precision import has_same_gradients
 from rlkd_env.models.taps.features import Features, forward_with_features
 from rlkd_env.utils.choices import MemoryFormat, Precision
 from rlkd_env.utils.notices import tell
@@ -43,12 +43,17 @@ class Engine:
     def freeze(self, teacher: nn.Module, image_shape: tuple[int, int, int]) -> nn.Module:
         """Return a teacher without gradients, with its batch norms folded into its convolutions if possible.
 
-        The given teacher is put into evaluation mode; anything else is changed in a copy only.
+        On a GPU its activations are computed along with its convolutions, too. The given teacher is put into evaluation
+        mode; anything else is changed in a copy only.
         """
         folded = fold_batch_norms(teacher.eval().requires_grad_(False), image_shape)
         if folded is teacher and self.channels_last:
             folded = copy.deepcopy(teacher)
-        return self.prepare(folded).eval()  # a copy of a traced network is in training mode
+        frozen = self.prepare(folded).eval()  # a copy of a traced network is in training mode
+        if self.device.type != "cuda" or folded is teacher:
+            return frozen
+        with self.autocast():
+            return fuse_activations(frozen, self.images(example_images(frozen, image_shape)))
 
     def images(self, images: Tensor) -> Tensor:
         """Convert images ``(N, channels, height, width)`` to the memory format."""
@@ -133,24 +138,3 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)())
-
-
-def fold_batch_norms(network: nn.Module, image_shape: tuple[int, int, int]) -> nn.Module:
-    """Return a copy of a network in evaluation mode with its batch norms folded into the preceding convolutions.
-
-    A network without batch norms, one that torch.fx cannot trace, and one whose folded logits differ by more than 1e-3
-    of their size are returned unchanged.
-    """
-    if not any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
-        return network
-    parameter = next(network.parameters())
-    images = torch.linspace(-1.0, 1.0, 2 * image_shape[0] * image_shape[1] * image_shape[2], device=parameter.device)
-    images = images.view(2, *image_shape)
-    try:
-        folded = fuse(network)
-        with torch.no_grad():
-            expected, found = network(images), folded(images)
-    except Exception:  # torch.fx raises many kinds for code that it cannot follow
-        return network
-    is_same = (found - expected).abs().max() <= 1e-3 * expected.abs().max()
-    return folded.requires_grad_(False) if bool(is_same) else network

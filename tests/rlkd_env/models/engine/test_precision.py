@@ -8,7 +8,7 @@ from torch import nn
 
 from rlkd_env.models import create_model
 from rlkd_env.models.engine import choose_engine, has_fast_bfloat16
-from rlkd_env.models.precision import has_same_gradients
+from rlkd_env.models.engine.precision import has_same_gradients
 
 CPU = torch.device("cpu")
 
@@ -53,9 +53,9 @@ def test_rounding_is_no_error(name: str) -> None:
 def test_garbage_is_seen(garbage: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     network, images = WrongInReduced(garbage), torch.rand(4, 1, 8, 8)
     hooked = lambda part: part  # noqa: E731 (a hook of a copy would be that of the original)
-    monkeypatch.setattr("rlkd_env.models.precision.copy.deepcopy", hooked)
+    monkeypatch.setattr("rlkd_env.models.engine.precision.copy.deepcopy", hooked)
     assert not has_same_gradients(network, images)
-    monkeypatch.setattr("rlkd_env.models.engine.has_fast_bfloat16", lambda _: True)
+    monkeypatch.setattr("rlkd_env.models.engine.engine.has_fast_bfloat16", lambda _: True)
     assert choose_engine(CPU, network, images=images).precision == "float32"
     assert "gradients are wrong in bfloat16 on this CPU" in capsys.readouterr().err
     assert choose_engine(CPU, network, "bfloat16", images=images).precision == "bfloat16"  # who asks for it, gets it
