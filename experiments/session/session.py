@@ -40,6 +40,7 @@ from rlkd_env.runs.run import DistillationRun
 from rlkd_env.utils.choices import KeptEpoch, TrackerName
 from rlkd_env.utils.files import remove_leftovers, write_json, write_tensors
 from rlkd_env.utils.memo import Memo, NoMemo
+from rlkd_env.utils.notices import tell
 
 _MAIN_SETTINGS = (
     *("dataset", "method", "epochs", "batch_size", "learning_rate", "reward", "seed", "agent", "rule"),
@@ -143,6 +144,8 @@ class DistillSession:
         resumed = self.config.output.resume and self.safe_points.restore()
         if not resumed:
             self.start()
+        if self.run.task.engine.captured and self.why_plain is not None:
+            tell(f"updates are computed operation by operation, which takes a GPU longer: {self.why_plain}")
         try:
             with (
                 self.records.watching(self.config.output, resumed, self.settings, self.phases.scalars, self.watchers),
@@ -155,6 +158,11 @@ class DistillSession:
         except AgentDiverged as error:
             raise self._agent_diverged(error) from error
         self.save_results()
+
+    @property
+    def why_plain(self) -> str | None:
+        """Why the updates of a single run that has begun are not captured as CUDA graphs; None if they are."""
+        return self.trained.update.why_plain if isinstance(self.trained, DistillationRun) else None
 
     def _open_tracker(self, name: TrackerName) -> TrackedFigures:
         """Open a tracker for the run, which gets the figures of every epoch from now on.

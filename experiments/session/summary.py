@@ -119,6 +119,7 @@ def summarize(session: DistillSession) -> dict[str, Any]:
         "seed": config.output.seed,
         "device": str(run.device),
         "processes": run.num_processes,
+        "why_not_captured": session.why_plain,
         "threads": torch.get_num_threads(),
         "processor": processor(run.device),
         "versions": versions(),

@@ -114,7 +114,7 @@ class CapturedUpdate(Update):
             return f"the method {type(self.method).__name__} draws random numbers"
         if self.method.waits_for_device:
             return f"the method {type(self.method).__name__} waits for the device"
-        if self.policy is not None:
+        if self.policy is not None and any(weight.requires_grad for weight in self.policy.parameters()):
             return "a policy is trained along with the student"
         if self.optimization.further is not None:
             return f"the method {type(self.method).__name__} has an optimiser of its own"
