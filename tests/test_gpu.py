@@ -45,7 +45,10 @@ def test_every_credit_is_computed(calibrator: str, tmp_path: Path) -> None:
 def test_captured_and_plain_runs_reach_the_same_accuracy_in_bfloat16(tmp_path: Path) -> None:
     options = ("--student", "digits_cnn", "--epochs", "20", "--precision", "bfloat16")
     ways = {"captured": (), "plain": ("--no-capture",)}
-    found = [distilled(tmp_path / name, *options, *way)["student_test_accuracy"] for name, way in ways.items()]
+    summaries = {name: distilled(tmp_path / name, *options, *way) for name, way in ways.items()}
+    assert summaries["captured"]["why_not_captured"] is None
+    assert "switched off" in summaries["plain"]["why_not_captured"]
+    found = [summary["student_test_accuracy"] for summary in summaries.values()]
     assert abs(found[0] - found[1]) < 0.02
     assert found[0] > 0.7
 
@@ -71,7 +74,8 @@ def test_steps_wait_for_nothing(make_run: MakeRun) -> None:
 
 
 @pytest.mark.parametrize("student", ["digits_cnn", "cnn4", "resnet8"])
-def test_stacked_students_are_single_ones(make_run: MakeRun, student: str) -> None:
+def test_stacked_students_are_single_ones(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, student: str) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # whose rounding errors grow with every update
     run = make_run(device="cuda", student=student, precision="float32")
     runs = create_parallel_runs(run, 3, "stacked")
     runs.reset([0, 0, 0])

@@ -94,34 +94,21 @@ def _convolution(layer: nn.Conv2d, maps: PerRun) -> PerRun | None:
         values, groups = maps.merged, maps.count * layer.groups
     weight = layer.weight.flatten(0, 1)  # which copies nothing, channels-last or not
     bias = None if layer.bias is None else layer.bias.flatten()
-    convolve = _without_strides if groups > 1 and _is_slow(layer, values.device) else F.conv2d
-    values = convolve(values, weight, bias, layer.stride, layer.padding, layer.dilation, groups)
+    stride = layer.stride
+    if groups > 1 and _is_slow(layer, values):
+        values, stride = values[..., :: stride[0], :: stride[1]], (1, 1)
+    values = F.conv2d(values, weight, bias, stride, layer.padding, layer.dilation, groups)
     return replace(maps, values=values, is_merged=True)
 
 
-def _is_slow(layer: nn.Conv2d, device: torch.device) -> bool:
-    """Whether a device takes long for this layer's convolutions as the groups of one."""
-    return device.type == "cuda" and layer.groups == 1 and max(layer.stride) > 1
+def _is_slow(layer: nn.Conv2d, values: Tensor) -> bool:
+    """Whether it is quicker to pick the positions of a layer's stride before its convolution.
 
-
-def _without_strides(
-    values: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: tuple[int, ...],
-    padding: tuple[int, ...] | str,
-    dilation: tuple[int, ...],
-    groups: int,
-) -> Tensor:
-    """Convolve at every position and keep those that a stride would have stopped at.
-
-    cuDNN makes grouped convolutions with a stride one group after another, and copies all maps back and forth for it,
-    which takes longer than the arithmetic of all positions.
+    cuDNN makes grouped 1x1 convolutions with a stride one group after another, and copies all maps back and forth for
+    it: twice the time in bfloat16 with 16 channels a group, 1.1 to 1.5 times with more (``docs/results/gpu``).
     """
-    rows, columns = stride
-    if weight.shape[2:] == (1, 1) and padding in ((0, 0), "valid"):  # positions do not look at each other
-        return F.conv2d(values[..., ::rows, ::columns], weight, bias, groups=groups)
-    return F.conv2d(values, weight, bias, 1, padding, dilation, groups)[..., ::rows, ::columns]
+    is_pointwise = layer.kernel_size == (1, 1) and layer.padding in ((0, 0), "valid") and max(layer.stride) > 1
+    return is_pointwise and values.is_cuda and values.is_contiguous(memory_format=torch.channels_last)
 
 
 def _batch_norm(layer: Any, maps: PerRun) -> PerRun:
