@@ -420,7 +420,8 @@ def _of_coefficient(column: str, row: Cells) -> str:
 
 
 def _of_bench(column: str, row: Cells) -> str:
-    found = read("gpu", "bench.json")["arms"][row[0].strip("`")]
+    arms = {**read("gpu", "earlier.json")["arms"], **read("gpu", "bench.json")["arms"]}
+    found = arms[row[0].strip("`")]
     if column == "to plain KD":
         return "{ratio_to_plain_kd:.2f} ({ratio_min:.2f} to {ratio_max:.2f})".format(**found)
     key, form = {
