@@ -73,4 +73,6 @@ class CoefficientPolicy(NetworkPolicy):
                 "with rlkd train-agent, or use the policy of the package (pretrained)"
             )
         schedule = {key: value for key, value in rule.items() if key not in ("features", "width")}
-        return cls(layers, CoefficientRule(tuple(rule["features"]), rule["width"], **described_schedule(schedule)))
+        arguments = described_schedule(schedule)
+        del arguments["own_spread"]  # both networks' temperatures are the same
+        return cls(layers, CoefficientRule(tuple(rule["features"]), rule["width"], **arguments))

@@ -13,7 +13,7 @@ from agents.rules.schedules import Anneal
 from agents.rules.simple import FixedTemperature
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.policy import PolicyModule
-from rlkd_env.instances.schedule import SHAPES, AnnealedTemperature
+from rlkd_env.instances.schedule import SHAPES, AnnealedTemperature, following_spread
 from rlkd_env.instances.temperature import Policy, Temperature
 
 
@@ -27,14 +27,15 @@ class PolicyByRun(PolicyModule):
     def __init__(self, policies: Sequence[Policy]) -> None:
         super().__init__()
         self.num_runs = len(policies)
-        groups: dict[Any, list[int]] = {}  # of runs, by the kind of rule that is computed for them together
+        groups: dict[Any, list[int]] = {}  # of runs, by what the rules must have in common that are computed together
         for run, policy in enumerate(policies):
-            kind: Any = type(policy)
-            groups.setdefault(kind if kind in _TOGETHER else run, []).append(run)
-        self._parts = [
-            (_Copied(torch.tensor(runs)), _TOGETHER.get(kind, _only)([policies[run] for run in runs]))
-            for kind, runs in groups.items()
-        ]
+            own_spread = policy.schedule.own_spread if isinstance(policy, Anneal) else None
+            groups.setdefault((type(policy), own_spread) if type(policy) in _TOGETHER else run, []).append(run)
+        self._parts = []
+        for runs in groups.values():
+            first: Any = policies[runs[0]]
+            together = _TOGETHER.get(type(first), _only)
+            self._parts.append((_Copied(torch.tensor(runs)), together([policies[run] for run in runs])))
         # Named as parts, so that a policy that learns along is seen and refused.
         self._given = nn.ModuleList(policy for policy in policies if isinstance(policy, nn.Module))
 
@@ -93,7 +94,7 @@ class _FixedByRun(PolicyModule):
 
 
 class _AnnealedByRun(PolicyModule):
-    """An annealed temperature for each of k runs."""
+    """Annealed temperatures for each of k runs, which follow the logits' own spread with the same power."""
 
     def __init__(self, rules: Sequence[Anneal]) -> None:
         super().__init__()
@@ -116,8 +117,10 @@ class _AnnealedByRun(PolicyModule):
         terms = (1.0 - share) * first + share * last
         constant, relative = terms.to(unit.dtype).unsqueeze(-1).unbind()
         by_run = (constant + relative * unit.log()).exp()
-        temperature = by_run.expand(-1, len(outputs.labels) // len(by_run)).flatten()
-        return Temperature.shared(temperature.to(number_type(outputs)))
+        slots = len(outputs.labels) // len(by_run)
+        temperature = by_run.expand(-1, slots).flatten().to(number_type(outputs))
+        power = self._schedules[0].power(progress, outputs.are_regions)  # which all of them have
+        return following_spread(temperature, power, outputs) if power else Temperature.shared(temperature)
 
 
 def _terms_at_the_ends(

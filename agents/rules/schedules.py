@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from agents.rules.base import Rule, check_temperature, number_type, repeat
+from agents.rules.base import Rule, check_temperature, repeat
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.schedule import AnnealedTemperature
 from rlkd_env.instances.temperature import Temperature
@@ -49,8 +49,12 @@ class Anneal(Rule):
     """log T = (1 - share) · log first + share · log last: soft targets early, sharp ones late; share is the progress.
 
     Temperatures with the suffix s are multiples of the mean standard deviation of the teacher's logits in the batch,
-    so that the defaults suit any number of classes and any teacher. Relatives are Annealing-KD (Jafari et al., EACL
-    2021), whose temperature falls linearly, and :class:`DTS`.
+    so that the defaults suit any number of classes and any teacher. Around T each image has temperatures of its own,
+    the teacher's and the student's: T times the power ``own_spread`` of its logits' deviation over that mean, which
+    lies between plain KD and LSKD's standardised logits. The power sets in over the first fifth of the run.
+
+    Relatives are Annealing-KD (Jafari et al., EACL 2021), whose temperature falls linearly, :class:`DTS`, and
+    :class:`~agents.rules.published.LSKD`.
 
     Args:
         first: temperature of the run's first update; None takes 3s, and for a detector's regions 0.5.
@@ -60,6 +64,8 @@ class Anneal(Rule):
         cold_start: whether a run of images of fewer than ten epochs, or twelve updates for each class, starts colder,
             at first · √(min(1, epochs / 10) · min(1, updates for each class / 12)). None does so unless ``first`` is
             given.
+        own_spread: the power, from 0 to 1; with 0 all temperatures are T. None takes 0.5, and 0 for a detector's
+            regions.
     """
 
     def __init__(
@@ -69,17 +75,18 @@ class Anneal(Rule):
         shape: str = ANNEAL_SHAPE,
         regions: tuple[float | str, float | str] | str | None = None,
         cold_start: bool | None = None,
+        own_spread: float | None = None,
     ) -> None:
         super().__init__()
-        self.schedule = AnnealedTemperature(first, last, shape, regions, cold_start)
+        self.schedule = AnnealedTemperature(first, last, shape, regions, cold_start, own_spread)
 
     def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         """Return the whole schedule, defaults filled in."""
         return self.schedule.description()
 
     def forward(self, outputs: InstanceOutputs) -> Temperature:
-        """Return the schedule's temperature N times."""
-        return Temperature.shared(self.schedule.of(outputs).to(number_type(outputs)))
+        """Return the schedule's temperatures."""
+        return self.schedule.temperature(outputs)
 
 
 class DTS(Rule):

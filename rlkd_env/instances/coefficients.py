@@ -74,7 +74,7 @@ class CoefficientRule:
         if not 0 < self.width < math.inf:
             raise UsageError(f"the width around the schedule must be positive and finite, not {self.width:g}")
         object.__setattr__(self, "state", InstanceState(self.features))
-        schedule = AnnealedTemperature(self.first, self.last, self.shape, self.regions, self.cold_start)
+        schedule = AnnealedTemperature(self.first, self.last, self.shape, self.regions, self.cold_start, own_spread=0.0)
         object.__setattr__(self, "schedule", schedule)
 
     @property

@@ -1,4 +1,4 @@
-"""The annealed schedule of temperatures, in units of what the teacher's logits spread."""
+"""The annealed schedule of temperatures, in units of how far logits spread: the teacher's, and each instance's own."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.instances.outputs import InstanceOutputs
-from rlkd_env.utils.choices import ANNEAL_IMAGES, ANNEAL_LONG_RUN, ANNEAL_REGIONS, ANNEAL_SHAPE
+from rlkd_env.instances.temperature import Temperature
+from rlkd_env.utils.choices import ANNEAL_IMAGES, ANNEAL_LONG_RUN, ANNEAL_OWN_SPREAD, ANNEAL_REGIONS, ANNEAL_SHAPE
 from rlkd_env.utils.options import split_temperature
 
 _BEFORE_SHAPES: dict[str, Any] = {
@@ -20,6 +22,7 @@ _BEFORE_SHAPES: dict[str, Any] = {
     "shape": "linear",
     "regions": (2.0, 0.5),
     "cold_start": False,
+    "own_spread": 0.0,
 }
 """The only schedule that there was when files did not tell its shape."""
 
@@ -29,12 +32,21 @@ SHAPES: Mapping[str, Callable[[float], float]] = {
 }
 """How far a schedule has gone from its start to its end, from 0 to 1, by the run's progress."""
 
+_SETS_IN = 0.2
+"""Share of the run after which temperatures follow the logits' own deviation with the whole power. At the start a
+student's logits hardly differ, and temperatures as small would make some students collapse."""
+_SMALLEST_SPREAD = 0.05
+"""Deviation, in units of the teacher's mean one, below which temperatures do not follow it."""
+
 
 @dataclass(frozen=True)
 class AnnealedTemperature:
-    """A temperature that falls along a run: ``log T = (1 - share) · log first + share · log last``.
+    """Temperatures that fall along a run: ``log T = (1 - share) · log first + share · log last``.
 
-    The share is the run's progress, or the part of a half cosine that lies behind it, whose ends are flat.
+    The share is the run's progress, or the part of a half cosine that lies behind it, whose ends are flat. Around this
+    T an instance's own logits ``z`` of either network set its temperature, ``T · (std(z) / unit)^own_spread``, where
+    the unit is the mean of the teacher's deviations; the loss is weighted by T². A power of 0 is plain KD at T, one of
+    1 compares standardised logits, as LSKD does (arXiv 2403.01427). It rises from 0 in the first fifth of the run.
 
     Args:
         first: temperature of the run's first update: a number, or with suffix s a multiple of ``outputs.teacher_unit``.
@@ -46,9 +58,10 @@ class AnnealedTemperature:
         cold_start: whether a short run of images starts colder, at ``first · √(min(1, epochs / 10) · min(1, updates for
             each class / 12))``, because there is no time to match soft targets first. None does so unless ``first`` is
             given.
+        own_spread: the power. None takes :data:`~rlkd_env.utils.choices.ANNEAL_OWN_SPREAD`, and 0 for regions.
 
     Raises:
-        UsageError: if a temperature is not positive and finite, or the shape is unknown.
+        UsageError: if a temperature is not positive and finite, the shape is unknown, or the power is not in 0 to 1.
 
     Example:
         >>> import torch
@@ -62,8 +75,12 @@ class AnnealedTemperature:
     shape: str = ANNEAL_SHAPE
     regions: tuple[float | str, float | str] | str | None = None
     cold_start: bool | None = None
+    own_spread: float | None = None
 
     def __post_init__(self) -> None:
+        power = self.own_spread
+        if power is not None and (isinstance(power, bool) or not isinstance(power, int | float) or not 0 <= power <= 1):
+            raise UsageError(f"own_spread must be a number from 0 to 1, not {power}")
         if self.regions is not None:
             ends = self.regions.split(":") if isinstance(self.regions, str) else self.regions
             if not isinstance(ends, tuple | list) or len(ends) != 2:
@@ -84,9 +101,20 @@ class AnnealedTemperature:
         return constant + relative * outputs.teacher_unit.log()
 
     def of(self, outputs: InstanceOutputs) -> Tensor:
-        """Return the temperatures of a batch, ``(N,)``; they are the same for all of a run's instances."""
+        """Return T for the instances of a batch, ``(N,)``; it is the same for all of a run's."""
         by_run = self.log_by_run(outputs).exp()
         return by_run.expand(-1, len(outputs.labels) // outputs.num_runs).flatten()
+
+    def temperature(self, outputs: InstanceOutputs) -> Temperature:
+        """Return the temperatures of a batch, each instance's by its own logits."""
+        numbers = torch.promote_types(outputs.student_logits.dtype, torch.float32)
+        temperature, power = self.of(outputs).to(numbers), self.power(float(outputs.progress), outputs.are_regions)
+        return following_spread(temperature, power, outputs) if power else Temperature.shared(temperature)
+
+    def power(self, progress: float, are_regions: bool) -> float:
+        """Return the power with which temperatures follow the logits' own deviation, at a point of the run."""
+        usual = 0.0 if are_regions else ANNEAL_OWN_SPREAD
+        return min(1.0, progress / _SETS_IN) * (usual if self.own_spread is None else self.own_spread)
 
     def terms(
         self, progress: float, are_regions: bool, epochs: float = math.inf, updates_per_class: float = math.inf
@@ -121,10 +149,21 @@ class AnnealedTemperature:
         return self.first is None if self.cold_start is None else self.cold_start
 
 
+def following_spread(temperature: Tensor, power: float, outputs: InstanceOutputs) -> Temperature:
+    """Return temperatures around those of a batch ``(N,)`` that follow the deviations of each instance's own logits."""
+    unit = outputs.teacher_unit.repeat_interleave(len(outputs.labels) // outputs.num_runs, dim=0)
+
+    def own(logits: Tensor) -> Tensor:
+        deviation = logits.detach().to(temperature.dtype).std(dim=-1, correction=0)
+        return temperature * (deviation / unit.squeeze(1)).clamp(min=_SMALLEST_SPREAD) ** power
+
+    return Temperature(own(outputs.teacher_logits), own(outputs.student_logits), temperature.square())
+
+
 def described_schedule(description: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a saved schedule; one that does not tell its shape is as schedules were at that time."""
+    """Return the arguments of a saved schedule; what it does not tell is as schedules were at that time."""
     if "shape" in description:
-        return dict(description)
+        return {"own_spread": _BEFORE_SHAPES["own_spread"], **description}
     ends = {end: description[end] for end in ("first", "last") if description.get(end) is not None}
     regions = tuple(
         ends.get(end, usual) for end, usual in zip(("first", "last"), _BEFORE_SHAPES["regions"], strict=True)

@@ -59,3 +59,5 @@ ANNEAL_LONG_RUN = (10.0, 12.0)
 """Epochs, and updates for each class, from which an annealed run of images starts as hot as it may."""
 ANNEAL_SHAPE = "linear"
 """How the logarithm of the temperature falls in between."""
+ANNEAL_OWN_SPREAD = 0.5
+"""Power with which an image's temperatures follow the deviation of its own logits, those of either network."""

@@ -38,7 +38,12 @@ def rules(epochs: int) -> dict[str, Rule]:
     """Return the rules by name, for runs of so many epochs."""
     by_epochs = f"{3 * min(1.0, epochs / 10) ** 0.5}s"
     fixed = {f"T={temperature}": FixedTemperature(float(temperature)) for temperature in (1, 1.5, 2, 3, 4, 6)}
-    return {"anneal": Anneal(), "by epochs alone": Anneal(by_epochs), "from 3s": Anneal(cold_start=False), **fixed}
+    return {
+        "anneal": Anneal(own_spread=0.0),
+        "by epochs alone": Anneal(by_epochs, own_spread=0.0),
+        "from 3s": Anneal(cold_start=False, own_spread=0.0),
+        **fixed,
+    }
 
 
 def main() -> None:

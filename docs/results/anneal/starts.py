@@ -45,7 +45,7 @@ def rules() -> dict[str, Rule]:
     """Return the rules by name; the start of none depends on the run's length."""
     fixed: dict[str, Rule] = {f"T={temperature}": FixedTemperature(float(temperature)) for temperature in FIXED}
     ends = [(first, last) for first in FIRST for last in LAST if first >= last]
-    return fixed | {f"{first}s to {last}s": Anneal(f"{first}s", f"{last}s") for first, last in ends}
+    return fixed | {f"{first}s to {last}s": Anneal(f"{first}s", f"{last}s", own_spread=0.0) for first, last in ends}
 
 
 def main(tasks: Sequence[str]) -> None:

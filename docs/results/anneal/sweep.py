@@ -31,7 +31,7 @@ def rules(deviation: float) -> dict[str, Rule]:
     """Return the rules by name, for a teacher whose logits have this standard deviation."""
     fixed: dict[str, Rule] = {f"T={temperature}": FixedTemperature(float(temperature)) for temperature in FIXED}
     annealed = {
-        f"{shape}, {first} to {last}": Anneal(first, last, shape)
+        f"{shape}, {first} to {last}": Anneal(first, last, shape, own_spread=0.0)
         for shape in SHAPES
         for first in FIRST
         for last in LAST
