@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -33,8 +33,7 @@ class PolicyByRun(PolicyModule):
             groups.setdefault((type(policy), own_spread) if type(policy) in _TOGETHER else run, []).append(run)
         self._parts = []
         for runs in groups.values():
-            first: Any = policies[runs[0]]
-            together = _TOGETHER.get(type(first), _only)
+            together = _TOGETHER.get(type(policies[runs[0]]), _only)
             self._parts.append((_Copied(torch.tensor(runs)), together([policies[run] for run in runs])))
         # Named as parts, so that a policy that learns along is seen and refused.
         self._given = nn.ModuleList(policy for policy in policies if isinstance(policy, nn.Module))
@@ -137,5 +136,5 @@ def _only(policies: Sequence[Policy]) -> Policy:
     return policy
 
 
-_TOGETHER = {FixedTemperature: _FixedByRun, Anneal: _AnnealedByRun}
+_TOGETHER: dict[type, Callable[[Any], Policy]] = {FixedTemperature: _FixedByRun, Anneal: _AnnealedByRun}
 """The rules that are computed for several runs at once, by what computes them."""

@@ -64,8 +64,8 @@ class Anneal(Rule):
         cold_start: whether a run of images of fewer than ten epochs, or twelve updates for each class, starts colder,
             at first · √(min(1, epochs / 10) · min(1, updates for each class / 12)). None does so unless ``first`` is
             given.
-        own_spread: the power, from 0 to 1; with 0 all temperatures are T. None takes 0.5, and 0 for a detector's
-            regions.
+        own_spread: the power for images, from 0 to 1; None takes 0.5. With 0, and for a detector's regions, all
+            temperatures are T.
     """
 
     def __init__(

@@ -58,7 +58,8 @@ class AnnealedTemperature:
         cold_start: whether a short run of images starts colder, at ``first · √(min(1, epochs / 10) · min(1, updates for
             each class / 12))``, because there is no time to match soft targets first. None does so unless ``first`` is
             given.
-        own_spread: the power. None takes :data:`~rlkd_env.utils.choices.ANNEAL_OWN_SPREAD`, and 0 for regions.
+        own_spread: the power for images; regions have none. None takes
+            :data:`~rlkd_env.utils.choices.ANNEAL_OWN_SPREAD`.
 
     Raises:
         UsageError: if a temperature is not positive and finite, the shape is unknown, or the power is not in 0 to 1.
@@ -113,8 +114,7 @@ class AnnealedTemperature:
 
     def power(self, progress: float, are_regions: bool) -> float:
         """Return the power with which temperatures follow the logits' own deviation, at a point of the run."""
-        usual = 0.0 if are_regions else ANNEAL_OWN_SPREAD
-        return min(1.0, progress / _SETS_IN) * (usual if self.own_spread is None else self.own_spread)
+        return 0.0 if are_regions else min(1.0, progress / _SETS_IN) * self._whole_power
 
     def terms(
         self, progress: float, are_regions: bool, epochs: float = math.inf, updates_per_class: float = math.inf
@@ -142,7 +142,13 @@ class AnnealedTemperature:
         """Return the schedule as plain values, defaults filled in: what a file keeps, so that they may change."""
         first, last = self.ends(are_regions=False)
         regions = self.ends(are_regions=True)
-        return asdict(replace(self, first=first, last=last, regions=regions, cold_start=self._starts_cold))
+        cold_start, own_spread = self._starts_cold, self._whole_power
+        own = replace(self, first=first, last=last, regions=regions, cold_start=cold_start, own_spread=own_spread)
+        return asdict(own)
+
+    @property
+    def _whole_power(self) -> float:
+        return ANNEAL_OWN_SPREAD if self.own_spread is None else self.own_spread
 
     @property
     def _starts_cold(self) -> bool:

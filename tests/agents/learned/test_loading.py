@@ -68,7 +68,8 @@ def test_the_policy_of_the_package_takes_its_unit_from_the_teacher() -> None:
 def test_the_policy_of_the_package_stays_around_the_schedule_that_it_has_learned_around() -> None:
     policy = load_policy("pretrained")
     assert isinstance(policy, CoefficientPolicy)
-    schedule = create_rule("anneal", {"first": "3s", "last": "0.35s", "shape": "linear", "regions": (2, 0.5)})
+    options = {"first": "3s", "last": "0.35s", "shape": "linear", "regions": (2, 0.5), "own_spread": 0}
+    schedule = create_rule("anneal", options)
     for progress in (0.0, 0.2, 0.5, 1.0):
         for given in (outputs(1, progress), replace(outputs(1, progress), further_loss=torch.zeros(16))):
             ratio = policy(given).student / schedule(given).student
@@ -83,7 +84,7 @@ def test_a_policys_file_keeps_the_whole_schedule(tmp_path: Path, monkeypatch: py
     TemperaturePolicy(layers, features, ResidualMap(create_rule("anneal"), bounds)).save(tmp_path / "actions")
     given = outputs(1, 0.2), replace(outputs(1, 0.2), further_loss=torch.zeros(16))
     before = [load_policy(tmp_path / name)(each).student for name in ("coefficients", "actions") for each in given]
-    for name, value in {"IMAGES": ("9s", "8s"), "REGIONS": (9.0, 8.0)}.items():
+    for name, value in {"IMAGES": ("9s", "8s"), "REGIONS": (9.0, 8.0), "OWN_SPREAD": 0.9}.items():
         monkeypatch.setattr(f"rlkd_env.instances.schedule.ANNEAL_{name}", value)
     assert not torch.equal(create_rule("anneal")(given[0]).student, before[0])
     after = [load_policy(tmp_path / name)(each).student for name in ("coefficients", "actions") for each in given]
@@ -100,7 +101,8 @@ def test_a_file_that_tells_no_shape_means_the_schedule_of_its_time(tmp_path: Pat
     ):
         rule = {key: description["rule"][key] for key in ("features", "width")}
         file.write_text(json.dumps({**description, "rule": {**rule, "first": ends[0], "last": ends[1]}}))
-        schedule = create_rule("anneal", {"first": images[0], "last": images[1], "shape": "linear", "regions": regions})
+        of_its_time = {"first": images[0], "last": images[1], "shape": "linear", "regions": regions, "own_spread": 0}
+        schedule = create_rule("anneal", of_its_time)
         for given in (outputs(1, 0.2), replace(outputs(1, 0.2), further_loss=torch.zeros(16))):
             torch.testing.assert_close(load_policy(tmp_path)(given).student, schedule(given).student)
 

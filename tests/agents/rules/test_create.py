@@ -52,10 +52,10 @@ FORMULAS: list[tuple[str, dict[str, Any], Formula]] = [
     ("linear", {"first": 2, "last": 6}, shared(lambda s, t, y: 2 + 0.3 * 4)),
     ("linear", {}, shared(lambda s, t, y: 8 + 0.3 * (0.5 - 8))),
     ("cosine", {"first": 2, "last": 6}, shared(lambda s, t, y: 6 + (2 - 6) * (1 + math.cos(0.3 * math.pi)) / 2)),
-    ("anneal", {"first": 8, "last": 1}, shared(lambda s, t, y: 8**0.7)),
+    ("anneal", {"first": 8, "last": 1, "own_spread": 0}, shared(lambda s, t, y: 8**0.7)),
     (
         "anneal",
-        {"first": 8, "last": 1, "shape": "cosine"},
+        {"first": 8, "last": 1, "shape": "cosine", "own_spread": 0},
         shared(lambda s, t, y: 8 ** ((1 + math.cos(0.3 * math.pi)) / 2)),
     ),
     ("dts", {}, shared(lambda s, t, y: 8 * (1 + math.cos(0.3 * math.pi)) / 2)),

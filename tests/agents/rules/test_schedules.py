@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -30,7 +31,7 @@ def at(progress: float, scale: float = 1.0, num_classes: int = 7) -> InstanceOut
     ],
 )
 def test_annealing_goes_geometrically_from_first_to_last(shape: dict[str, str], expected: list[float]) -> None:
-    rule = Anneal(8.0, 0.5, **shape)
+    rule = Anneal(8.0, 0.5, **shape, own_spread=0.0)
     found = [float(rule(at(progress)).student[0]) for progress in (0.0, 0.25, 0.5, 0.75, 1.0)]
     assert found == pytest.approx(expected)
 
@@ -56,18 +57,53 @@ def test_regions_have_ends_of_their_own() -> None:
 def test_annealing_is_in_units_of_the_batchs_teacher() -> None:
     teacher = at(0.0).teacher_logits
     unit = float(teacher.double().std(dim=1, correction=0).mean())
-    rule = Anneal("2s", "0.5s")
+    rule = Anneal("2s", "0.5s", own_spread=0.0)
     assert rule(at(0.5)).student.tolist() == pytest.approx([unit] * 12)
     assert rule(at(0.5, scale=10.0)).student.tolist() == pytest.approx([10 * unit] * 12)
-    half = Anneal("2s", 0.5)  # from a relative to an absolute temperature
+    half = Anneal("2s", 0.5, own_spread=0.0)  # from a relative to an absolute temperature
     assert float(half(at(0.5, scale=4.0)).student[0]) == pytest.approx(math.sqrt(2 * 4 * unit * 0.5))
 
 
 def test_annealing_takes_the_unit_of_every_run_apart() -> None:
     one, other = at(0.3), at(0.3, scale=5.0)
-    joined = InstanceOutputs.join([one, other])
-    expected = torch.cat([Anneal()(one).student, Anneal()(other).student])
-    torch.testing.assert_close(Anneal()(joined).student, expected)
+    joined = Anneal()(InstanceOutputs.join([one, other]))
+    for name in ("student", "teacher", "factor"):
+        expected = torch.cat([getattr(Anneal()(outputs), name) for outputs in (one, other)])
+        torch.testing.assert_close(getattr(joined, name), expected)
+
+
+@pytest.mark.parametrize(("progress", "share"), [(0.0, 0.0), (0.05, 0.25), (0.2, 1.0), (0.9, 1.0)])
+def test_temperatures_follow_the_logits_own_spread_with_a_power_that_sets_in(progress: float, share: float) -> None:
+    batch = at(progress)
+    student, teacher = (logits.double().numpy() for logits in (batch.student_logits, batch.teacher_logits))
+    unit = teacher.std(axis=1).mean()
+    shared, found = 3 * unit * (0.35 / 3) ** progress, Anneal(own_spread=0.6)(batch)
+    for temperature, logits in ((found.student, student), (found.teacher, teacher)):
+        np.testing.assert_allclose(temperature, shared * (logits.std(axis=1) / unit) ** (0.6 * share), rtol=1e-5)
+    if share:
+        np.testing.assert_allclose(found.factor, np.full(12, shared**2), rtol=1e-5)
+    else:
+        assert found.is_shared
+
+
+def test_the_whole_power_is_lskd_with_a_falling_base_temperature() -> None:
+    batch, lskd = at(0.5), create_rule("lskd")
+    found = Anneal("2s", "2s", own_spread=1.0)(batch)
+    torch.testing.assert_close(found.student, lskd(batch).student)
+    torch.testing.assert_close(found.teacher, lskd(batch).teacher)
+
+
+def test_a_student_without_an_opinion_has_a_temperature_that_is_not_zero() -> None:
+    batch = at(1.0)
+    silent = batch.with_student_logits(torch.zeros_like(batch.student_logits))
+    shared = Anneal(own_spread=0.0)(silent).student
+    torch.testing.assert_close(Anneal(own_spread=0.5)(silent).student, shared * math.sqrt(0.05))
+
+
+def test_a_power_beyond_0_to_1_is_refused() -> None:
+    for wrong in (-0.1, 1.1, math.nan, "half", True):
+        with pytest.raises(UsageError, match="own_spread must be a number from 0 to 1"):
+            create_rule("anneal", {"own_spread": wrong})
 
 
 def test_a_detectors_regions_have_one_temperature_unless_others_are_given() -> None:
@@ -123,10 +159,12 @@ def test_dts_falls_to_its_least_temperature_and_stays() -> None:
 def test_a_rule_is_a_policy_for_any_loop() -> None:
     policy, batch = load_policy("anneal"), at(0.25)
     given = (batch.student_logits, batch.teacher_logits, batch.labels)
-    torch.testing.assert_close(policy.temperatures(*given, progress=0.25), Anneal()(batch).student)
+    torch.testing.assert_close(policy.choose(*given, progress=0.25).student, Anneal()(batch).student)
     short = Anneal()(replace(batch, epochs=3)).student
-    assert torch.equal(policy.temperatures(*given, progress=0.25, epochs=3), short)
+    assert torch.equal(policy.choose(*given, progress=0.25, epochs=3).student, short)
     assert (short < Anneal()(batch).student).all()
+    with pytest.raises(ValueError, match=r"differ between teacher and student: use choose\(\)"):
+        policy.temperatures(*given, progress=0.25)
     separate = load_policy("lskd").choose(*given)
     assert not separate.is_shared
     with pytest.raises(UsageError, match="drawn at random"):
