@@ -58,9 +58,9 @@ def test_the_shared_reward_is_not_shared_out_behind_the_benchs_back(monkeypatch:
     monkeypatch.setattr(ReturnDecomposition, "learn", lambda self, reward: learned.append(self) or learn(self, reward))
     config = parse(["bench", *QUICK])
     assert isinstance(config, BenchConfig)
-    for name, updates in (("ppo_learning", 0), ("ppo_learning_return_decomposition", 16)):
+    for name, updates in (("ppo_learning", 0), ("ppo_learning_return_decomposition", 64)):
         for _, advance in ARMS[name](Bench(config, build_bench_run(config))).phases:
-            advance(16)
+            advance(64)
         assert len(learned) == updates
 
 
