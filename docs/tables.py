@@ -14,6 +14,7 @@ A table stands below a comment that names its data:
 * ``<!-- data: policy -->`` and ``<!-- data: convolutional_policy -->``: what the package's policy gains on the tasks
   that it was trained on, and for convolutional students;
 * ``<!-- data: around_policy -->``: what an agent adds that starts from it (``docs/results/around_policy``);
+* ``<!-- data: own_spread -->``: what the power brings with which temperatures follow the logits' own spread;
 * ``<!-- data: rule_cost -->``: what rules and agents cost beside a fixed temperature (``docs/results/rule_cost``);
 * ``<!-- data: gpu -->``: what ``rlkd bench`` measured on a GPU, ``<!-- data: agent_cost -->``: what agents cost there;
 * ``<!-- data: methods -->``: what an update costs with each method (``docs/results/methods``), ``<!-- data: methods
@@ -61,6 +62,7 @@ EXPECTED = ROOT / "experiments" / "report" / "run" / EXPECTED_FILE
 TRAINED = ROOT / "agents" / "learned" / "pretrained" / "training.json"
 LABELS = {
     "annealing (the default)": "anneal",
+    "annealing, one temperature for all (`own_spread 0`)": "anneal-shared",
     "PPO around annealing (`--agent ppo`)": "ppo-anneal",
     "PPO as the paper's, from 1 to 10": "ppo-paper",
     "PPO, last-layer credit": "ppo-last_layer",
@@ -157,8 +159,8 @@ def _fill(source: str) -> Fill:
         return {"ranking": _of_ranking, "one_coefficient": _of_coefficient}[name]
     if name in ("policy", "convolutional_policy"):
         return lambda _, row: difference(script(f"frozen_features/{name}")["of_task"](row[0].strip("`")))
-    if source == "around_policy":
-        return _of_agent_around
+    if source in ("around_policy", "own_spread"):
+        return {"around_policy": _of_agent_around, "own_spread": _of_own_spread}[source]
     if name == "population":
         return _of_agent_for_all if part == "ppo" else _of_population
     if (RESULTS / name / "credit.json").is_file():
@@ -226,6 +228,16 @@ def _of_agent_around(column: str, row: Cells) -> str:
     task = TASKS[row[0]]
     is_made = any((run["task"], run["arm"]) == (task, arms[own]) for run in read("around_policy")["runs"])
     return difference(paired("around_policy", task, arms[own], arms[other]) if is_made else None)
+
+
+def _of_own_spread(column: str, row: Cells) -> str:
+    """A row a task; columns are the mean without own spread, and what a power gains over that."""
+    task, name = TASKS[row[0]], "own_spread"
+    if column == "power 0":
+        return percent(read(name)["statistics"][task]["last"]["arms"]["own-0"]["mean"]["mean"])
+    arm = f"own-{column.removeprefix('power ')}"
+    is_made = any((run["task"], run["arm"]) == (task, arm) for run in read(name)["runs"])
+    return difference(paired(name, task, arm, "own-0") if is_made else None)
 
 
 def _of_comparison(name: str, task: str, column: str, arm: str) -> str:
