@@ -1,6 +1,6 @@
 """Write CIFAR-100 and Fashion-MNIST with training images in place of the test images, to choose defaults on.
 
-    python docs/results/own_spread/unseen.py FOLDER     # reads the folder that RLKD_DATA names
+python docs/results/own_spread/unseen.py FOLDER     # reads the folder that RLKD_DATA names
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ def main() -> None:
             images, labels = data["x_train"], data["y_train"]
         order = np.random.default_rng(7).permutation(len(labels))
         parts = {"train": order[:trained], "test": order[trained : trained + tested]}
-        arrays = {f"{axis}_{part}": source[rows] for part, rows in parts.items() for axis, source in (("x", images), ("y", labels))}
+        arrays = {
+            f"{axis}_{part}": source[rows]
+            for part, rows in parts.items()
+            for axis, source in (("x", images), ("y", labels))
+        }
         np.savez(folder / f"{name}.npz", **arrays)
 
 
