@@ -231,13 +231,13 @@ def _of_agent_around(column: str, row: Cells) -> str:
 
 
 def _of_own_spread(column: str, row: Cells) -> str:
-    """A row a task; columns are the mean without own spread, and what a power gains over that."""
-    task, name = TASKS[row[0]], "own_spread"
+    """A row a task and its epochs; columns are the mean without own spread, and what a power gains over that."""
+    measured, run = script("own_spread/many"), (row[0].strip("`"), row[1])
+    if column == "epochs":
+        return row[1]
     if column == "power 0":
-        return percent(read(name)["statistics"][task]["last"]["arms"]["own-0"]["mean"]["mean"])
-    arm = f"own-{column.removeprefix('power ')}"
-    is_made = any((run["task"], run["arm"]) == (task, arm) for run in read(name)["runs"])
-    return difference(paired(name, task, arm, "own-0") if is_made else None)
+        return percent(measured["mean_of"](*run))
+    return difference(measured["of_task"](*run, float(column.removeprefix("power "))))
 
 
 def _of_comparison(name: str, task: str, column: str, arm: str) -> str:
