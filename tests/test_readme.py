@@ -119,8 +119,8 @@ def test_a_policy_for_ones_own_loop_chooses_a_temperature_for_each_instance(besi
 
     torch = pytest.importorskip("torch")
     policy = TemperaturePolicy.load("runs/digits-kd-ppo-around-anneal-seed0")
-    temperature = policy.temperatures(torch.randn(9, 10), torch.randn(9, 10), torch.arange(9), progress=0.5)
-    assert temperature.shape == (9,)
+    temperature = policy.choose(torch.randn(9, 10), torch.randn(9, 10), torch.arange(9), progress=0.5)
+    assert temperature.teacher.shape == temperature.student.shape == temperature.scale(torch.ones(9)).shape == (9,)
 
 
 @pytest.mark.parametrize("document", WRITTEN, ids=name_of)
