@@ -1,4 +1,4 @@
-"""What does the power of annealing's own spread bring on the tasks of the instance set ``many``, in long and short runs?
+"""What does the power of annealing's own spread bring on tasks of the instance set ``many``, in long and short runs?
 
 ``many.csv`` gets the test accuracy with each power and seed, for the held-out tasks as they are and for the short runs
 of ``docs/results/anneal/short_runs.py``. With the folder of the data in RLKD_DATA, ten minutes on a CPU core:
