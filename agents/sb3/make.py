@@ -73,9 +73,9 @@ def make_agent(
     if "gamma" in inspect.signature(agent_class.__init__).parameters:
         arguments["gamma"] = 0.0
     if steps_per_phase is not None and "n_steps" in arguments and "n_steps" not in overrides:
-        arguments |= _fitting_rollouts(arguments, vec_env.num_envs, steps_per_phase)
+        arguments["n_steps"] = _largest_divisor(steps_per_phase, arguments["n_steps"])
     arguments |= overrides
-    if "n_steps" in overrides and "batch_size" in arguments.keys() - overrides.keys():
+    if "n_steps" in arguments and "batch_size" in arguments.keys() - overrides.keys():
         arguments["batch_size"] = _largest_divisor(arguments["n_steps"] * vec_env.num_envs, arguments["batch_size"])
     if normalize_reward:
         vec_env = VecNormalize(vec_env, norm_obs=False, gamma=arguments.get("gamma", 1.0), epsilon=1e-12)
@@ -107,14 +107,6 @@ def choose_device(env: VecEnv, family: AgentFamily) -> torch.device:
 def _updates_of(env: VecEnv) -> int | None:
     """Return the number of updates of the environment's run; None if it is no run."""
     return int(env.get_attr("template")[0].total_steps) if env.has_attr("template") else None
-
-
-def _fitting_rollouts(arguments: dict[str, Any], num_envs: int, steps: int) -> dict[str, Any]:
-    """Return the length of the longest rollouts, up to the default one, that make up so many steps."""
-    n_steps = _largest_divisor(steps, arguments["n_steps"])
-    if "batch_size" not in arguments:
-        return {"n_steps": n_steps}
-    return {"n_steps": n_steps, "batch_size": _largest_divisor(n_steps * num_envs, arguments["batch_size"])}
 
 
 def _largest_divisor(number: int, limit: int) -> int:

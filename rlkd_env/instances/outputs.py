@@ -174,15 +174,19 @@ class InstanceOutputs:
         return self.regions is not None or self.further_loss is not None
 
     @cached_property
+    def teacher_deviation(self) -> Tensor:
+        """The standard deviation, over the classes, of the teacher's logits of each instance, ``(N,)``."""
+        logits = self.teacher_logits
+        return logits.to(torch.promote_types(logits.dtype, torch.float32)).std(dim=-1, correction=0)
+
+    @cached_property
     def teacher_unit(self) -> Tensor:
         """The unit of relative temperatures, ``(K, 1)`` for K runs.
 
-        It is the mean over the run's instances of the standard deviation, over the classes, of the teacher's logits.
-        Where several processes share a run, each takes the mean over its own share of the batch.
+        It is the mean of :attr:`teacher_deviation` over the run's instances. Where several processes share a run, each
+        takes the mean over its own share of the batch.
         """
-        logits = self.teacher_logits
-        deviation = logits.to(torch.promote_types(logits.dtype, torch.float32)).std(dim=-1, correction=0)
-        return self.by_run(deviation).mean(dim=1, keepdim=True).clamp(min=_SMALLEST_UNIT)
+        return self.by_run(self.teacher_deviation).mean(dim=1, keepdim=True).clamp(min=_SMALLEST_UNIT)
 
     @cached_property
     def _student_log_softmax(self) -> Tensor:

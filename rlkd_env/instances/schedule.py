@@ -159,11 +159,11 @@ def following_spread(temperature: Tensor, power: float, outputs: InstanceOutputs
     """Return temperatures around those of a batch ``(N,)`` that follow the deviations of each instance's own logits."""
     unit = outputs.teacher_unit.repeat_interleave(len(outputs.labels) // outputs.num_runs, dim=0)
 
-    def own(logits: Tensor) -> Tensor:
-        deviation = logits.detach().to(temperature.dtype).std(dim=-1, correction=0)
+    def following(deviation: Tensor) -> Tensor:
         return temperature * (deviation / unit.squeeze(1)).clamp(min=_SMALLEST_SPREAD) ** power
 
-    return Temperature(own(outputs.teacher_logits), own(outputs.student_logits), temperature.square())
+    student = outputs.student_logits.detach().to(temperature.dtype).std(dim=-1, correction=0)
+    return Temperature(following(outputs.teacher_deviation), following(student), temperature.square())
 
 
 def described_schedule(description: Mapping[str, Any]) -> dict[str, Any]:

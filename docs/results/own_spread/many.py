@@ -9,6 +9,7 @@ of ``docs/results/anneal/short_runs.py``. With the folder of the data in RLKD_DA
 from __future__ import annotations
 
 import csv
+import runpy
 from pathlib import Path
 from statistics import fmean
 
@@ -19,23 +20,15 @@ from experiments.compare.statistics import estimate_mean
 from rlkd_env.runs.parallel import create_parallel_runs
 
 FILE = Path(__file__).parent / "many.csv"
-SHORT = {
-    "cifar100-other-images-few-updates": 1,
-    "cifar100-other-images": 6,
-    "cifar30-other-classes": 4,
-    "cifar10-fresh-teacher": 6,
-    "digits-64-units": 8,
-    "fashion-20000-images-few-updates": 1,
-}
-"""Epochs of the short runs."""
+SHORT = runpy.run_path(str(FILE.parents[1] / "anneal" / "short_runs.py"))["EPOCHS"]
+"""The short runs, and their epochs."""
 POWERS = (0.0, 0.25, 0.5, 1.0)
 SEEDS = range(12)
 
 
 def main() -> None:
     """Write the accuracies of the tasks that the file lacks."""
-    instances = {one.name: one for part in (read_instance_set("many"),) for one in (*part.train, *part.held_out)}
-    held_out = [one.name for one in read_instance_set("many").held_out]
+    held_out = {one.name: one for one in read_instance_set("many").held_out}
     if not FILE.exists():
         FILE.write_text("task,epochs,power,seed,test_accuracy\n")
     with FILE.open("r+", newline="") as file:
@@ -44,7 +37,7 @@ def main() -> None:
         for task, epochs in [*SHORT.items(), *((name, None) for name in held_out)]:
             changed = {} if epochs is None else {"epochs": epochs}
             usual = {"device": "cpu", "reward_interval": 2**30, "features": ("progress",)}
-            run, test = instances[task].build(probe_images=1, **changed, **usual), instances[task].test_set()
+            run, test = held_out[task].build(probe_images=1, **changed, **usual), held_out[task].test_set()
             if test is None or (task, str(run.recipe.epochs)) in known:
                 continue
             runs = create_parallel_runs(run, len(POWERS) * len(SEEDS), "stacked")

@@ -128,7 +128,7 @@ def _is_convolution(node: Any, network: fx.GraphModule) -> bool:
     if not isinstance(node, fx.Node) or node.op != "call_module" or len(node.users) != 1:
         return False
     layer = network.get_submodule(str(node.target))
-    calls = sum(other.op == "call_module" and other.target == node.target for other in network.graph.nodes)
     if type(layer) is not nn.Conv2d or layer.groups > 1:  # PyTorch has kernels of its own for depthwise ones
         return False
-    return layer.padding_mode == "zeros" and not isinstance(layer.padding, str) and calls == 1
+    is_called_once = len(network.graph.find_nodes(op="call_module", target=node.target)) == 1
+    return layer.padding_mode == "zeros" and not isinstance(layer.padding, str) and is_called_once
