@@ -34,7 +34,7 @@ class CoefficientPolicy(NetworkPolicy):
         >>> from agents.learned.loading import load_policy
         >>> policy = load_policy("pretrained")
         >>> student_logits, teacher_logits, labels = torch.randn(64, 10), torch.randn(64, 10), torch.arange(64) % 10
-        >>> policy.temperatures(student_logits, teacher_logits, labels, progress=0.5).shape
+        >>> policy.choose(student_logits, teacher_logits, labels, progress=0.5).student.shape
         torch.Size([64])
     """
 
@@ -52,7 +52,7 @@ class CoefficientPolicy(NetworkPolicy):
     @torch.no_grad()
     def forward(self, outputs: InstanceOutputs) -> Temperature:
         """Choose the temperatures of a batch of a run, or of several runs at once."""
-        return Temperature.shared(self.rule.temperatures(self.coefficients(outputs), outputs))
+        return self.rule.temperature(self.coefficients(outputs), outputs)
 
     def settings(self) -> dict[str, Any]:
         """Return the rule as plain values, the whole schedule among them, whose defaults may change."""
@@ -73,6 +73,4 @@ class CoefficientPolicy(NetworkPolicy):
                 "with rlkd train-agent, or use the policy of the package (pretrained)"
             )
         schedule = {key: value for key, value in rule.items() if key not in ("features", "width")}
-        arguments = described_schedule(schedule)
-        del arguments["own_spread"]  # both networks' temperatures are the same
-        return cls(layers, CoefficientRule(tuple(rule["features"]), rule["width"], **arguments))
+        return cls(layers, CoefficientRule(tuple(rule["features"]), rule["width"], **described_schedule(schedule)))

@@ -83,7 +83,7 @@ class Candidates:
     def __call__(self, outputs: InstanceOutputs) -> Temperature:
         """Choose the temperatures of the K runs' batches."""
         coefficients = torch.einsum("knd,kd->kn", self._weights, self._rule.context(outputs)) + self._biases
-        return Temperature.shared(self._rule.temperatures(coefficients, outputs))
+        return self._rule.temperature(coefficients, outputs)
 
 
 class Evolution:

@@ -133,14 +133,15 @@ def _describe_map(action_map: ActionMap | ResidualMap) -> dict[str, Any]:
     description = around.description() if isinstance(around, NetworkPolicy) else getattr(around, "description", None)
     if description is None:
         raise UsageError(f"a policy around {around} cannot be saved, only one around a rule with a name or a policy")
-    return {"around": description, "width": action_map.width, **bounds}
+    return {"around": description, "width": action_map.width, "level": action_map.level, **bounds}
 
 
 def _recreate_map(description: dict[str, Any]) -> ActionMap | ResidualMap:
     bounds = TemperatureRange(description["minimum"], description["maximum"])
     if "around" not in description:
         return ActionMap(bounds, description["scale"])
-    return ResidualMap(_recreate_around(dict(description["around"])), bounds, description["width"])
+    level = description.get("level", "free")  # as all were when files did not tell
+    return ResidualMap(_recreate_around(dict(description["around"])), bounds, description["width"], level)
 
 
 def _recreate_around(description: dict[str, Any]) -> Rule | NetworkPolicy:

@@ -13,7 +13,7 @@ from agents.rules.schedules import Anneal
 from agents.rules.simple import FixedTemperature
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.policy import PolicyModule
-from rlkd_env.instances.schedule import SHAPES, AnnealedTemperature, following_spread
+from rlkd_env.instances.schedule import SHAPES, AnnealedTemperature
 from rlkd_env.instances.temperature import Policy, Temperature
 
 
@@ -118,8 +118,7 @@ class _AnnealedByRun(PolicyModule):
         by_run = (constant + relative * unit.log()).exp()
         slots = len(outputs.labels) // len(by_run)
         temperature = by_run.expand(-1, slots).flatten().to(number_type(outputs))
-        power = self._schedules[0].power(progress, outputs.are_regions)  # which all of them have
-        return following_spread(temperature, power, outputs) if power else Temperature.shared(temperature)
+        return self._schedules[0].around(temperature, outputs)  # the power is the same in all of them
 
 
 def _terms_at_the_ends(

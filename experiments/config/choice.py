@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rlkd_env.errors import UsageError
-from rlkd_env.utils.choices import ANNEAL_IMAGES, ActionScale
+from rlkd_env.utils.choices import ANNEAL_IMAGES, ActionScale, AroundLevel
 from rlkd_env.utils.options import OptionValue
 
 if TYPE_CHECKING:
@@ -190,19 +190,26 @@ def _fitting(policy: PolicyT, run: DistillationRun, name: str) -> PolicyT:
 
 
 @dataclass(frozen=True)
+class Around:
+    """How an agent acts around a rule or a policy: as :class:`~rlkd_env.instances.actions.ResidualMap` says."""
+
+    width: float
+    level: AroundLevel
+
+
+@dataclass(frozen=True)
 class AgentChoice:
     """An agent learns online, after a warm-up.
 
-    The warm-up is a rule's or a saved policy's. The agent either acts around that, multiplying its temperatures by at
-    most ``exp(width)``, or chooses its own, to which ``scale`` maps its actions.
+    The warm-up is a rule's or a saved policy's. The agent either acts around that, or chooses temperatures of its own,
+    to which ``scale`` maps its actions.
     """
 
     name: str
     options: Mapping[str, OptionValue]
     discount: float
     warm_up: RuleChoice | SavedPolicy
-    acts_around: bool
-    width: float
+    acts_around: Around | None
     scale: ActionScale
 
     @property
@@ -219,7 +226,7 @@ class AgentChoice:
 
     def around(self, run: DistillationRun, seed: int) -> NetworkPolicy | Rule | None:
         """Return the rule or policy that the agent acts around, or None."""
-        if not self.acts_around:
+        if self.acts_around is None:
             return None
         if run.num_processes > 1:
             raise UsageError(

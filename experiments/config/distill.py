@@ -8,15 +8,16 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments.config.choice import ANNEAL, PRETRAINED, AgentChoice, Choice, RuleChoice, SavedPolicy
+from experiments.config.choice import ANNEAL, PRETRAINED, AgentChoice, Around, Choice, RuleChoice, SavedPolicy
 from experiments.config.common import CommandConfig, FileName, PresetName, TrustConfig, config_hash, without_bookkeeping
 from rlkd_env.errors import UsageError
 from rlkd_env.runs.config import RunConfig
 from rlkd_env.sampling.settings import Exploration
 from rlkd_env.utils.choices import (
-    DEFAULT_WIDTH,
+    AGENT_WIDTH,
     Acting,
     ActionScale,
+    AroundLevel,
     BatchContent,
     Keep,
     KeepEpoch,
@@ -73,8 +74,12 @@ class AgentConfig(Options):
     between --temperature-min and --temperature-max."""
     around_options: dict[str, OptionValue] = field(default_factory=dict)
     """Arguments of the rule that the agent acts around, as --rule-options."""
-    around_width: Positive = DEFAULT_WIDTH
-    """Logarithm of the most that the agent multiplies or divides those temperatures by; 0.693 is twice."""
+    around_width: Positive = AGENT_WIDTH
+    """Logarithm of the most that the agent multiplies or divides those temperatures by; the default is √2 times, 0.693
+    twice."""
+    around_level: AroundLevel = "keep"
+    """Whether the mean of the batch's log temperatures stays that of the rule (keep), so that the agent shares them out
+    among the instances, or the agent may move it (free)."""
     fixed_temperature: Annotated[TemperatureOption, tyro.conf.arg(metavar="T")] = 4.0
     """Temperature of the rule fixed, and of the warm-up of an agent that acts around nothing; with suffix s in standard
     deviations of the teacher's logits."""
@@ -143,8 +148,8 @@ class AgentConfig(Options):
 
     def _learning(self) -> AgentChoice:
         warm_up = self.fixed if self.around is None else self._acted_around(self.around)
-        around, scale, width = self.around is not None, self.temperature_scale, self.around_width
-        return AgentChoice(str(self.agent), self.agent_options, self.discount, warm_up, around, width, scale)
+        around = None if self.around is None else Around(self.around_width, self.around_level)
+        return AgentChoice(str(self.agent), self.agent_options, self.discount, warm_up, around, self.temperature_scale)
 
     def _acted_around(self, name: str) -> RuleChoice | SavedPolicy:
         """Return the policy of the package, that of a path that is no rule's name, or else a rule."""

@@ -16,7 +16,6 @@ from rlkd_env.envs.requests import MAX_SEED, check_options, whole_seed
 from rlkd_env.envs.torch_settings import usual_torch_settings
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.coefficients import CoefficientRule
-from rlkd_env.instances.temperature import Temperature
 from rlkd_env.runs.parallel import ParallelResult, ParallelRuns
 from rlkd_env.utils.choices import DECISIONS
 
@@ -114,12 +113,11 @@ class CoefficientVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     def _hold(self, coefficients: Tensor) -> tuple[Tensor, ParallelResult]:
         """Return the sum of the rewards ``(K,)`` and the last result of the updates with these coefficients."""
-        runs, chosen = self.runs, self.runs.template.temperature_range
+        runs, bounds = self.runs, self.runs.template.temperature_range
         total = torch.zeros(self.num_envs, device=runs.device)
         end = next_decision(runs.step_count, runs.total_steps, self.decisions)
         while runs.step_count < end:
-            temperatures = self.rule.temperatures(coefficients, runs.outputs)
-            result = runs.step(Temperature.shared(temperatures.clamp(chosen.minimum, chosen.maximum)))
+            result = runs.step(self.rule.temperature(coefficients, runs.outputs, bounds))
             total += result.reward
             if result.done:
                 break

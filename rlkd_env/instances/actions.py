@@ -12,7 +12,7 @@ from torch import Tensor
 from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Policy, Temperature, TemperatureRange
-from rlkd_env.utils.choices import DEFAULT_WIDTH, ActionScale
+from rlkd_env.utils.choices import AGENT_WIDTH, ActionScale, AroundLevel
 
 ArrayOrTensor = TypeVar("ArrayOrTensor", np.ndarray, Tensor)
 
@@ -52,6 +52,10 @@ class ResidualMap:
     factor of the rule's own is multiplied as T_student · T_teacher is: LSKD with m is LSKD with the base temperature
     m · τ, its factor (m · τ)² included. The action 0 gives the rule's temperatures, bit for bit.
 
+    By default the mean action of a run's batch is taken from all of them, so that what the agent does is to share the
+    rule's temperatures out among the instances, and their level, the mean of log T, stays the rule's. For an agent
+    that is rewarded for the next update cannot see what a level is worth at the end of the run, as a schedule can.
+
     The range is one of the teacher's temperatures, as its unit is the deviation of the teacher's logits. So it bounds
     how far m takes the teacher's temperature, and the student's goes along, wherever a rule that reads the student's
     own logits has put it. Where the rule itself is outside of the range, m takes it no further out.
@@ -59,19 +63,23 @@ class ResidualMap:
     Args:
         around: the rule, or a policy in its place, which must be a function of a batch's outputs alone.
         range: the range of the teacher's temperatures.
-        width: logarithm of the largest m, which the action 1 gives.
+        width: logarithm of the largest m; without the mean's being taken away, the action 1 gives it.
+        level: ``"keep"`` takes the mean away, ``"free"`` leaves it.
 
     Raises:
-        UsageError: if the width is not positive and finite.
+        UsageError: if the width is not positive and finite or the level is unknown.
     """
 
     around: Policy
     range: TemperatureRange
-    width: float = DEFAULT_WIDTH
+    width: float = AGENT_WIDTH
+    level: AroundLevel = "keep"
 
     def __post_init__(self) -> None:
         if not 0 < self.width < math.inf:
             raise UsageError(f"the width around a rule must be positive and finite, not {self.width:g}")
+        if self.level not in ("keep", "free"):
+            raise unknown_name("level", self.level, ("keep", "free"))
 
     @property
     def has_gradient(self) -> bool:
@@ -83,7 +91,11 @@ class ResidualMap:
         rule = self.around(outputs)
         teacher = rule.teacher.detach().unsqueeze(-1)
         lowest, highest = (self.range.minimum / teacher).clamp(max=1.0), (self.range.maximum / teacher).clamp(min=1.0)
-        multiplier = (self.width * action.clip(-1.0, 1.0)).exp().clamp(lowest, highest)
+        action = action.clip(-1.0, 1.0)
+        if self.level == "keep":
+            by_run = outputs.by_run(action)
+            action = (by_run - by_run.mean(dim=1, keepdim=True)).flatten(0, 1).clip(-1.0, 1.0)
+        multiplier = (self.width * action).exp().clamp(lowest, highest)
         of_teacher, of_student = multiplier[:, 0], multiplier[:, -1]
         if rule.is_shared and action.shape[-1] == 1:
             return Temperature.shared(rule.teacher * of_teacher)

@@ -2,8 +2,9 @@
 
 The rule is ``log T_i = log T_anneal + squash(w · x_i)``. T_anneal is what
 :class:`~rlkd_env.instances.schedule.AnnealedTemperature` gives the run's batch, ``squash`` keeps the sum within a
-factor of it, and ``x_i`` holds a constant 1 and named features of the instance. Neither these nor the context that
-coefficients are chosen from depend on the size of the logits, the number of classes or the length of the run, so
+factor of it, and ``x_i`` holds a constant 1 and named features of the instance. Around this T_i the instance's own
+logits set the temperatures of teacher and student, as they do around T_anneal. Neither the features nor the context
+that coefficients are chosen from depend on the size of the logits, the number of classes or the length of the run, so
 coefficients ``w`` found on one task can be used on another; and without coefficients the rule is the schedule.
 Where several processes share a run, each takes the means over its own share of the batch.
 """
@@ -21,7 +22,8 @@ from rlkd_env.instances.features import FEATURES
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.schedule import AnnealedTemperature
 from rlkd_env.instances.state import InstanceState
-from rlkd_env.utils.choices import ANNEAL_SHAPE, COEFFICIENT_FEATURES, DEFAULT_WIDTH
+from rlkd_env.instances.temperature import Temperature, TemperatureRange
+from rlkd_env.utils.choices import ANNEAL_SHAPE, COEFFICIENT_FEATURES, COEFFICIENT_WIDTH
 
 _FARTHEST = 2.0
 """Deviations from the batch's mean at which a feature ends."""
@@ -45,28 +47,30 @@ class CoefficientRule:
         shape: how it falls in between, likewise.
         regions: both temperatures for a detector's regions, likewise.
         cold_start: whether short runs start colder, likewise.
+        own_spread: the power with which temperatures follow an image's own logits, likewise.
 
     Raises:
-        UsageError: if a feature is unknown or repeated, the width or a temperature is not positive and finite, or the
-            shape is unknown.
+        UsageError: if a feature is unknown or repeated, the width or a temperature is not positive and finite, the
+            shape is unknown, or the power is not in 0 to 1.
 
     Example:
         >>> rule = CoefficientRule(features=("teacher_relative_spread",), first="2s", last="0.5s")
         >>> teacher_logits = torch.tensor([[6.0, 0.0], [0.0, 2.0]])  # deviations 3 and 1, 2 in the mean
         >>> outputs = InstanceOutputs(torch.zeros(2, 2), teacher_logits, torch.tensor([0, 1]))
-        >>> rule.temperatures(torch.tensor([[0.0, 0.0]]), outputs)
+        >>> rule.temperature(torch.tensor([[0.0, 0.0]]), outputs).teacher
         tensor([4., 4.])
-        >>> rule.temperatures(torch.tensor([[0.0, 9.0]]), outputs)  # within a factor of 2
+        >>> rule.temperature(torch.tensor([[0.0, 9.0]]), outputs).teacher  # within a factor of 2
         tensor([8., 2.])
     """
 
     features: tuple[str, ...] = COEFFICIENT_FEATURES
-    width: float = DEFAULT_WIDTH
+    width: float = COEFFICIENT_WIDTH
     first: float | str | None = None
     last: float | str | None = None
     shape: str = ANNEAL_SHAPE
     regions: tuple[float | str, float | str] | str | None = None
     cold_start: bool | None = None
+    own_spread: float | None = None
     state: InstanceState = field(init=False, repr=False, compare=False)
     schedule: AnnealedTemperature = field(init=False, repr=False, compare=False)
 
@@ -74,7 +78,8 @@ class CoefficientRule:
         if not 0 < self.width < math.inf:
             raise UsageError(f"the width around the schedule must be positive and finite, not {self.width:g}")
         object.__setattr__(self, "state", InstanceState(self.features))
-        schedule = AnnealedTemperature(self.first, self.last, self.shape, self.regions, self.cold_start, own_spread=0.0)
+        ends = (self.first, self.last, self.shape, self.regions, self.cold_start, self.own_spread)
+        schedule = AnnealedTemperature(*ends)
         object.__setattr__(self, "schedule", schedule)
 
     @property
@@ -104,11 +109,16 @@ class CoefficientRule:
         context = torch.stack([progress, correlation, 2.0 * agreement - 1.0, ratio], dim=1)
         return context.nan_to_num(nan=0.0, posinf=1.0, neginf=-1.0).clamp(-1.0, 1.0)
 
-    def temperatures(self, coefficients: Tensor, outputs: InstanceOutputs) -> Tensor:
-        """Return the temperatures ``(N,)`` of K runs for coefficients ``(K, n)``."""
+    def temperature(
+        self, coefficients: Tensor, outputs: InstanceOutputs, bounds: TemperatureRange | None = None
+    ) -> Temperature:
+        """Return the temperatures of K runs' instances for coefficients ``(K, n)``; bounds are those of T_i."""
         weighted = torch.einsum("kbf,kf->kb", outputs.by_run(self.inputs(outputs)), coefficients[:, 1:])
         residual = self.width * torch.tanh((coefficients[:, :1] + weighted) / self.width)
-        return (self.schedule.log_by_run(outputs) + residual).exp().flatten()
+        temperature = (self.schedule.log_by_run(outputs) + residual).exp().flatten()
+        if bounds is not None:
+            temperature = temperature.clamp(bounds.minimum, bounds.maximum)
+        return self.schedule.around(temperature, outputs)
 
     def inputs(self, outputs: InstanceOutputs) -> Tensor:
         """Return the features ``(N, n - 1)``, of mean 0 and deviation 1 in every run's batch but for the clipping.

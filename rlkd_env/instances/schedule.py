@@ -109,8 +109,12 @@ class AnnealedTemperature:
     def temperature(self, outputs: InstanceOutputs) -> Temperature:
         """Return the temperatures of a batch, each instance's by its own logits."""
         numbers = torch.promote_types(outputs.student_logits.dtype, torch.float32)
-        temperature, power = self.of(outputs).to(numbers), self.power(float(outputs.progress), outputs.are_regions)
-        return following_spread(temperature, power, outputs) if power else Temperature.shared(temperature)
+        return self.around(self.of(outputs).to(numbers), outputs)
+
+    def around(self, temperature: Tensor, outputs: InstanceOutputs) -> Temperature:
+        """Return temperatures that follow the instances' own logits around others ``(N,)`` than the schedule's T."""
+        power = self.power(float(outputs.progress), outputs.are_regions)
+        return _following_spread(temperature, power, outputs) if power else Temperature.shared(temperature)
 
     def power(self, progress: float, are_regions: bool) -> float:
         """Return the power with which temperatures follow the logits' own deviation, at a point of the run."""
@@ -155,7 +159,7 @@ class AnnealedTemperature:
         return self.first is None if self.cold_start is None else self.cold_start
 
 
-def following_spread(temperature: Tensor, power: float, outputs: InstanceOutputs) -> Temperature:
+def _following_spread(temperature: Tensor, power: float, outputs: InstanceOutputs) -> Temperature:
     """Return temperatures around those of a batch ``(N,)`` that follow the deviations of each instance's own logits."""
     unit = outputs.teacher_unit.repeat_interleave(len(outputs.labels) // outputs.num_runs, dim=0)
 

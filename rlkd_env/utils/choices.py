@@ -20,6 +20,8 @@ TeacherWeights = Literal["mean", "entropy"]
 Temperatures = Literal["shared", "separate"]
 """What is chosen for an instance: one temperature for teacher and student, or one for each."""
 ActionScale = Literal["log", "linear"]
+AroundLevel = Literal["keep", "free"]
+"""Whether an agent around a rule keeps the batch's mean of the logarithms of the rule's temperatures or moves it."""
 ActionKind = Literal["normalized", "temperature"]
 """What an environment's actions are: numbers in [-1, 1] that stand for temperatures on a log scale, or temperatures."""
 ObservationKind = Literal["batch", "flat"]
@@ -50,8 +52,10 @@ COEFFICIENT_FEATURES = ("student_performance", "teacher_uncertainty", "logit_cor
 """Features that have a coefficient in log T unless others are chosen."""
 DECISIONS = 20
 """Actions that a run takes from an agent that sets coefficients."""
-DEFAULT_WIDTH = math.log(2.0)
-"""Logarithm of the most that an agent, or coefficients, around a rule multiply or divide its temperatures by."""
+COEFFICIENT_WIDTH = math.log(2.0)
+"""Logarithm of the most that coefficients multiply or divide the schedule's temperatures by."""
+AGENT_WIDTH = math.log(2.0) / 2.0
+"""Logarithm of the most that an agent multiplies or divides the temperatures by that it acts around."""
 ANNEAL_IMAGES, ANNEAL_REGIONS = ("3s", "0.35s"), (0.5, 0.5)
 """Temperatures at the start and the end of an annealed run: of images in mean standard deviations of the teacher's
 logits; those of detectors' regions stay the same, since falling ones did worse."""

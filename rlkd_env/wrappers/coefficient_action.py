@@ -18,7 +18,6 @@ from rlkd_env.envs.coefficient_env import (
 from rlkd_env.envs.kd_env import KDEnv
 from rlkd_env.envs.torch_settings import usual_torch_settings
 from rlkd_env.instances.coefficients import CoefficientRule
-from rlkd_env.instances.temperature import Temperature
 
 
 class CoefficientAction(gym.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarray], gym.utils.RecordConstructorArgs):
@@ -79,12 +78,12 @@ class CoefficientAction(gym.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarr
         """Update the student up to the next decision with the coefficients of an action ``(n,)``."""
         coefficients = coefficients_of(np.asarray(action)[None], self.rule, self.scale, self._run.device)
         total = 0.0
-        run, chosen = self._run, self._run.temperature_range
+        run, bounds = self._run, self._run.temperature_range
         end = next_decision(run.step_count, run.total_steps, self.decisions)
         while run.step_count < end:
-            temperatures = self.rule.temperatures(coefficients, run.outputs).clamp(chosen.minimum, chosen.maximum)
-            chosen_by_rule: Any = Temperature.shared(temperatures)  # whatever the environment's own actions are
-            _, reward, terminated, truncated, info = self.env.step(chosen_by_rule)
+            # These are temperatures, whatever the environment's own actions are.
+            chosen: Any = self.rule.temperature(coefficients, run.outputs, bounds)
+            _, reward, terminated, truncated, info = self.env.step(chosen)
             total += float(reward)
             if terminated or truncated:
                 break

@@ -16,7 +16,7 @@ from rlkd_env.envs.vector_env import KDVectorEnv
 from rlkd_env.errors import UsageError
 from rlkd_env.instances.actions import ResidualMap
 from rlkd_env.instances.temperature import Policy
-from rlkd_env.utils.choices import DEFAULT_WIDTH
+from rlkd_env.utils.choices import AGENT_WIDTH, AroundLevel
 from rlkd_env.wrappers.temperature_action import check_numbers
 
 
@@ -35,10 +35,11 @@ class ResidualAction(
         around: the rule, or a policy in its place: a function from a batch's outputs to temperatures that nothing else
             changes. It may read the student's logits with gradient (``has_gradient``) if there is one run or all runs
             are stacked.
-        width: logarithm of the largest multiple of the rule's temperatures, which the action 1 gives.
+        width: logarithm of the largest multiple of the rule's temperatures.
+        level: whether the mean action of each run's batch is taken away (``"keep"``) or not (``"free"``).
 
     Raises:
-        UsageError: if the environment, the width or the rule does not suit; the message says why.
+        UsageError: if the environment, the width, the level or the rule does not suit; the message says why.
 
     Example:
         >>> import gymnasium as gym, rlkd_env, torch
@@ -50,8 +51,14 @@ class ResidualAction(
     """
 
     @usual_torch_settings()
-    def __init__(self, env: VectorEnv[Any, Any, Any], around: Policy, width: float = DEFAULT_WIDTH) -> None:
-        gym.utils.RecordConstructorArgs.__init__(self, _disable_deepcopy=True, around=around, width=width)
+    def __init__(
+        self,
+        env: VectorEnv[Any, Any, Any],
+        around: Policy,
+        width: float = AGENT_WIDTH,
+        level: AroundLevel = "keep",
+    ) -> None:
+        gym.utils.RecordConstructorArgs.__init__(self, _disable_deepcopy=True, around=around, width=width, level=level)
         super().__init__(env)
         if not isinstance(env.unwrapped, KDVectorEnv):
             raise UsageError(f"actions around a rule need a KDVectorEnv, not {type(env.unwrapped).__name__}")
@@ -59,7 +66,7 @@ class ResidualAction(
         if env.single_action_space != self._slots.single_action_space:
             raise UsageError("nothing else may change actions around a rule: leave TemperatureAction away")
         run = self._slots.template
-        self.action_map = ResidualMap(around, run.temperature_range, width)
+        self.action_map = ResidualMap(around, run.temperature_range, width, level)
         if self._slots.num_runs > 1:
             self._slots.runs.check_policy(around)
         self._device = run.device

@@ -14,10 +14,11 @@ from parsed import distill_config
 
 from experiments.cli import main, parse
 from experiments.config import CompareConfig, TeacherConfig, TrainAgentConfig, config_hash
-from experiments.config.choice import AgentChoice, RuleChoice, SavedPolicy
+from experiments.config.choice import AgentChoice, Around, RuleChoice, SavedPolicy
 from experiments.config.presets import laid_over
 from experiments.session.folder import CONFIG_FILE
 from rlkd_env.errors import UsageError
+from rlkd_env.utils.choices import AGENT_WIDTH
 
 HEAVY = ("torch", "torchvision", "gymnasium", "numpy", "stable_baselines3", "matplotlib", "sklearn", "scipy")
 ROOT = Path(__file__).parents[2]
@@ -117,11 +118,11 @@ def test_who_sets_the_temperatures_is_one_choice() -> None:
     assert rule.agent.choice == RuleChoice("lskd", {"tau": 3}, "2s")
     agent = distill_config("--agent", "ppo", "--fixed-temperature", "3", "--agent-options", "n_steps", "4").agent.choice
     assert isinstance(agent, AgentChoice)
-    assert (agent.name, agent.options, agent.acts_around) == ("ppo", {"n_steps": 4}, True)
+    assert (agent.name, agent.options, agent.acts_around) == ("ppo", {"n_steps": 4}, Around(AGENT_WIDTH, "keep"))
     assert agent.warm_up == RuleChoice("anneal", {}, 3.0)
     free = distill_config("--agent", "ppo", "--around", "None", "--fixed-temperature", "3").agent.choice
     assert isinstance(free, AgentChoice)
-    assert (free.acts_around, free.warm_up, free.label) == (False, RuleChoice("fixed", {}, 3.0), "ppo")
+    assert (free.acts_around, free.warm_up, free.label) == (None, RuleChoice("fixed", {}, 3.0), "ppo")
     around = distill_config("--agent", "sac", "--around", "lskd", "--around-options", "tau", "3").agent.choice
     assert isinstance(around, AgentChoice)
     assert around.warm_up == RuleChoice("lskd", {"tau": 3}, 4.0)

@@ -8,6 +8,7 @@ import torch
 
 from rlkd_env.instances.coefficients import CoefficientRule
 from rlkd_env.instances.outputs import InstanceOutputs
+from rlkd_env.instances.temperature import Temperature
 from rlkd_env.runs.parallel import ParallelRuns, create_parallel_runs
 from rlkd_env.runs.run import DistillationRun
 
@@ -19,6 +20,11 @@ def outputs(num_runs: int, progress: float = 0.25) -> InstanceOutputs:
     student, teacher = torch.randn(2, 16 * num_runs, 10, generator=generator)
     labels = torch.randint(10, (16 * num_runs,), generator=generator)
     return InstanceOutputs(student, 4.0 * teacher, labels, progress, num_runs=num_runs)
+
+
+def level(temperature: Temperature) -> torch.Tensor:
+    """The temperatures around which the instances' own logits set those of teacher and student."""
+    return temperature.student if temperature.factor is None else temperature.factor.sqrt()
 
 
 SEEDS = range(100, 200)

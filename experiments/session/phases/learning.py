@@ -69,7 +69,10 @@ class AgentPhases(Phases):
         if exploration is not None and exploration.first_epoch <= self._template.recipe.epochs:
             env = EfficientExploration(env, exploration)
         wrapped: TemperatureAction | ResidualAction
-        wrapped = TemperatureAction(env, choice.scale) if around is None else ResidualAction(env, around, choice.width)
+        if around is None or choice.acts_around is None:
+            wrapped = TemperatureAction(env, choice.scale)
+        else:
+            wrapped = ResidualAction(env, around, choice.acts_around.width, choice.acts_around.level)
         self._action_map = wrapped.action_map
         if self._options.calibrator == "uniform":
             return wrapped

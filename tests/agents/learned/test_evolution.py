@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from coefficient_runs import RULE, SEEDS, make_runs, outputs
+from coefficient_runs import RULE, SEEDS, level, make_runs, outputs
 
 from agents.learned.evolution import Candidates, CoefficientForm, Evolution, runs_of_candidates
 from rlkd_env.errors import UsageError
@@ -57,7 +57,7 @@ class Bowl(ParallelRuns):
     def advance(self, policy: Callable[[InstanceOutputs], object], steps: int | None = None) -> None:
         for progress, goal in ((0.0, -0.4), (1.0, 0.4)):
             given = outputs(self.num_runs, progress)
-            chosen = given.by_run(policy(given).student / RULE.schedule.of(given)).log()
+            chosen = given.by_run(level(policy(given)) / RULE.schedule.of(given)).log()
             self.penalty += (chosen - goal).square().mean(1)
 
     def evaluate(self, images: object) -> object:
@@ -75,7 +75,7 @@ def test_evolution_finds_a_known_optimum(make_run: MakeRun) -> None:
     policy = evolution.policy()
     for progress, goal in ((0.0, -0.4), (1.0, 0.4)):
         given = outputs(1, progress)
-        chosen = (policy(given).student / RULE.schedule.of(given)).log()
+        chosen = (level(policy(given)) / RULE.schedule.of(given)).log()
         torch.testing.assert_close(chosen, torch.full((16,), goal), atol=0.1, rtol=0)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from coefficient_runs import RULE, outputs
+from coefficient_runs import RULE, level, outputs
 from torch import nn
 
 from agents.learned.coefficient_policy import CoefficientPolicy
@@ -72,7 +72,7 @@ def test_the_policy_of_the_package_stays_around_the_schedule_that_it_has_learned
     schedule = create_rule("anneal", options)
     for progress in (0.0, 0.2, 0.5, 1.0):
         for given in (outputs(1, progress), replace(outputs(1, progress), further_loss=torch.zeros(16))):
-            ratio = policy(given).student / schedule(given).student
+            ratio = level(policy(given)) / level(schedule(given))
             assert (ratio.log().abs() <= policy.rule.width + 1e-5).all()
 
 

@@ -25,10 +25,10 @@ def test_every_rule_that_can_be_acted_around_comes_back_from_the_file(name: str,
     """Options in units of the teacher's deviation are kept as what they were in the run."""
     options: dict[str, Any] = {"difficulty": {"low": "0.5s"}, "fixed": {"temperature": "2s"}, "lskd": {"tau": 3}}
     rule = create_rule(name, options.get(name), SETTING)
-    one = policy(ResidualMap(rule, BOUNDS, 1.1))
+    one = policy(ResidualMap(rule, BOUNDS, 1.1, "free"))
     one.save(tmp_path)
     loaded = TemperaturePolicy.load(tmp_path)
-    assert loaded.action_map.width == 1.1
+    assert (loaded.action_map.width, loaded.action_map.level) == (1.1, "free")
     assert_same(loaded(batch()), one(batch()))
     assert recreate_rule(rule.description).description == rule.description
 

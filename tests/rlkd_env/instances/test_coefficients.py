@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from coefficient_runs import level
 from hypothesis import given, settings, strategies as st
 
 from rlkd_env.errors import UsageError
@@ -14,6 +15,7 @@ from rlkd_env.instances.coefficients import CoefficientRule
 from rlkd_env.instances.features import FEATURES
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.schedule import AnnealedTemperature
+from rlkd_env.instances.temperature import Temperature, TemperatureRange
 
 ALL = tuple(name for name, feature in FEATURES.items() if not feature.needs_regions)
 scales = st.floats(0.02, 50.0)
@@ -42,14 +44,27 @@ def weights(rule: CoefficientRule, count: int = 1, size: float = 0.5) -> torch.T
     return torch.from_numpy(draws.astype(np.float32))
 
 
+def parts(temperature: Temperature) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Temperatures of teacher and student, and the T that they are around."""
+    return temperature.teacher, temperature.student, level(temperature)
+
+
+def levels(
+    rule: CoefficientRule, coefficients: torch.Tensor, batch: InstanceOutputs, bounds: TemperatureRange | None = None
+) -> torch.Tensor:
+    return level(rule.temperature(coefficients, batch, bounds))
+
+
 @given(seed=seeds, progress=progresses, classes=st.sampled_from([2, 10, 100]))
 @settings(max_examples=30, deadline=None)
 def test_without_coefficients_the_rule_is_the_annealed_schedule(seed: int, progress: float, classes: int) -> None:
     batch = outputs(classes=classes, seed=seed, progress=progress)
     for first, last in (("2s", "0.5s"), (8.0, 1.0), ("4s", 1.0)):
         rule = CoefficientRule(first=first, last=last)
-        chosen = rule.temperatures(torch.zeros(1, rule.num_coefficients), batch)
-        torch.testing.assert_close(chosen, AnnealedTemperature(first, last).of(batch))
+        chosen = rule.temperature(torch.zeros(1, rule.num_coefficients), batch)
+        expected = AnnealedTemperature(first, last).temperature(batch)
+        for own, other in zip(parts(chosen), parts(expected), strict=True):
+            torch.testing.assert_close(own, other)
 
 
 def test_the_rule_is_the_formula_that_it_states() -> None:
@@ -62,7 +77,27 @@ def test_the_rule_is_the_formula_that_it_states() -> None:
     logarithm = 0.3 - 0.5 * first + 0.7 * second
     factor = (math.log(2) * (logarithm / math.log(2)).tanh()).exp()
     expected = spread.mean() * 3.0**0.75 * factor  # a quarter of the way from 3 s to 1 s
-    torch.testing.assert_close(rule.temperatures(coefficients, batch), expected.float(), rtol=1e-4, atol=0)
+    torch.testing.assert_close(levels(rule, coefficients, batch), expected.float(), rtol=1e-4, atol=0)
+
+
+def test_around_its_temperature_an_instance_s_own_logits_set_those_of_teacher_and_student() -> None:
+    rule, batch = CoefficientRule(), outputs(progress=0.5)
+    teacher, student, around = parts(rule.temperature(weights(rule), batch))
+    spreads = batch.teacher_logits.std(-1, correction=0), batch.student_logits.std(-1, correction=0)
+    for chosen, spread in zip((teacher, student), spreads, strict=True):
+        torch.testing.assert_close(chosen, around * (spread / spreads[0].mean()).sqrt())
+    shared = CoefficientRule(own_spread=0.0)
+    chosen = shared.temperature(weights(shared), batch)
+    assert chosen.is_shared
+    torch.testing.assert_close(chosen.student, around)
+
+
+def test_bounds_are_those_of_the_temperature_that_the_coefficients_choose() -> None:
+    rule, batch = CoefficientRule(), outputs()
+    chosen = weights(rule, size=5.0)
+    free = levels(rule, chosen, batch)
+    bounds = TemperatureRange(float(free.quantile(0.3)), float(free.quantile(0.7)))
+    torch.testing.assert_close(levels(rule, chosen, batch, bounds), free.clamp(bounds.minimum, bounds.maximum))
 
 
 @given(scale=scales, seed=seeds)
@@ -72,8 +107,8 @@ def test_the_size_of_the_logits_scales_the_temperatures_and_changes_nothing_else
     larger, chosen = changed(batch, scale=scale), weights(rule)
     torch.testing.assert_close(rule.inputs(larger), rule.inputs(batch), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(rule.context(larger), rule.context(batch), rtol=1e-4, atol=1e-4)
-    temperatures = scale * rule.temperatures(chosen, batch)
-    torch.testing.assert_close(rule.temperatures(chosen, larger), temperatures, rtol=1e-3, atol=1e-5)
+    temperatures = scale * levels(rule, chosen, batch)
+    torch.testing.assert_close(levels(rule, chosen, larger), temperatures, rtol=1e-3, atol=1e-5)
 
 
 @given(shift=st.floats(-30.0, 30.0), seed=seeds)
@@ -83,7 +118,7 @@ def test_a_constant_added_to_the_logits_changes_nothing(shift: float, seed: int)
     moved, chosen = changed(batch, shift=shift), weights(rule)
     torch.testing.assert_close(rule.inputs(moved), rule.inputs(batch), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(rule.context(moved), rule.context(batch), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(rule.temperatures(chosen, moved), rule.temperatures(chosen, batch), rtol=1e-3, atol=0)
+    torch.testing.assert_close(levels(rule, chosen, moved), levels(rule, chosen, batch), rtol=1e-3, atol=0)
 
 
 @given(
@@ -94,7 +129,7 @@ def test_temperatures_stay_within_the_factor_of_the_schedule(
     size: float, width: float, seed: int, progress: float, classes: int
 ) -> None:
     rule, batch = CoefficientRule(ALL, width=width), outputs(classes=classes, seed=seed, progress=progress)
-    chosen = rule.temperatures(weights(rule, size=size), batch)
+    chosen = levels(rule, weights(rule, size=size), batch)
     ratio = (chosen / rule.schedule.of(batch)).log()
     assert (ratio.abs() <= width + 1e-5).all()
 
@@ -111,7 +146,7 @@ def test_instance_terms_move_the_mean_of_the_logarithms_by_little() -> None:
     rule = CoefficientRule()
     batch = outputs(batch_size=512)
     chosen = torch.cat([torch.zeros(1, 1), torch.full((1, len(rule.features)), 0.1)], dim=1)
-    shift = (rule.temperatures(chosen, batch) / rule.schedule.of(batch)).log()
+    shift = (levels(rule, chosen, batch) / rule.schedule.of(batch)).log()
     assert shift.std() > 0.1
     assert abs(float(shift.mean())) < 0.02
 
@@ -127,19 +162,22 @@ def test_numbers_that_are_none_do_not_spread() -> None:
     diverged = InstanceOutputs(batch.student_logits * math.nan, batch.teacher_logits, batch.labels)
     rule = CoefficientRule()
     assert rule.context(diverged).isfinite().all()
-    assert rule.temperatures(weights(rule), diverged).isfinite().all()
+    assert levels(rule, weights(rule), diverged).isfinite().all()
 
 
 def test_several_runs_in_one_batch_are_each_what_they_are_alone() -> None:
     rule, together = CoefficientRule(), outputs(num_runs=3)
     chosen = weights(rule, 3)
-    temperatures, context = rule.temperatures(chosen, together), rule.context(together)
+    temperatures, context = rule.temperature(chosen, together), rule.context(together)
     for run in range(3):
         own = slice(32 * run, 32 * (run + 1))
         alone = InstanceOutputs(
             together.student_logits[own], together.teacher_logits[own], together.labels[own], progress=0.25
         )
-        torch.testing.assert_close(temperatures[own], rule.temperatures(chosen[run : run + 1], alone))
+        for all_of_them, its_own in zip(
+            parts(temperatures), parts(rule.temperature(chosen[run : run + 1], alone)), strict=True
+        ):
+            torch.testing.assert_close(all_of_them[own], its_own)
         torch.testing.assert_close(context[run : run + 1], rule.context(alone))
 
 

@@ -113,7 +113,7 @@ def test_several_runs_are_acted_in_as_one(make_run: MakeRun, mode: str) -> None:
 @pytest.mark.parametrize("name", sorted(set(CALIBRATORS) - {"uniform", "return_decomposition"}))
 def test_credits_are_relative_to_the_rule(make_run: MakeRun, name: str, temperatures: str) -> None:
     run = make_run(batch_size=16, temperatures=temperatures)
-    residual = ResidualAction(KDVectorEnv(run=run), create_rule("lskd"))
+    residual = ResidualAction(KDVectorEnv(run=run), create_rule("lskd"), level="free")
     env = CalibratedReward(residual, name)
     env.reset(seed=0)
     env.step(zeros(residual))
