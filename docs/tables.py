@@ -423,10 +423,9 @@ def _of_ranking(column: str, row: Cells) -> str:
 
 def _of_coefficient(column: str, row: Cells) -> str:
     name, followed, value = row[0].replace("`", "").replace("−", "-").split(", ")
-    mean, error, worst = script("frozen_features/one_coefficient")["summary"](
-        name, followed, float(value), column.startswith("few updates")
-    )
-    if column.startswith("worst"):
+    of_few = {"few updates": True, "all others": False}.get(column)
+    mean, error, worst = script("frozen_features/one_coefficient")["summary"](name, followed, float(value), of_few)
+    if column == "worst task":
         return points(worst / 100.0)
     return difference({"mean": mean / 100.0, "interval": ((mean - 2 * error) / 100.0, (mean + 2 * error) / 100.0)})
 

@@ -52,8 +52,8 @@ import torch
 from agents.learned.loading import load_policy
 
 policy = load_policy("pretrained")
-temperature = policy.temperatures(torch.randn(8, 5), 6 * torch.randn(8, 5), torch.arange(8) % 5, progress=0.5)
-assert temperature.shape == (8,) and (temperature > 0).all()
+temperature = policy.choose(torch.randn(8, 5), 6 * torch.randn(8, 5), torch.arange(8) % 5, progress=0.5)
+assert temperature.student.shape == (8,) and (temperature.student > 0).all()
 """
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
@@ -68,8 +68,8 @@ def test_the_policy_of_the_package_takes_its_unit_from_the_teacher() -> None:
 def test_the_policy_of_the_package_stays_around_the_schedule_that_it_has_learned_around() -> None:
     policy = load_policy("pretrained")
     assert isinstance(policy, CoefficientPolicy)
-    options = {"first": "3s", "last": "0.35s", "shape": "linear", "regions": (2, 0.5), "own_spread": 0}
-    schedule = create_rule("anneal", options)
+    options = {"first": "3s", "last": "0.35s", "shape": "linear", "regions": (0.5, 0.5), "own_spread": 0.5}
+    schedule = create_rule("anneal", {**options, "cold_start": True})
     for progress in (0.0, 0.2, 0.5, 1.0):
         for given in (outputs(1, progress), replace(outputs(1, progress), further_loss=torch.zeros(16))):
             ratio = level(policy(given)) / level(schedule(given))
