@@ -11,9 +11,8 @@ A table stands below a comment that names its data:
 * ``<!-- data: rewards TASK -->``: the measurement of rewards in ``docs/results/rewards/TASK``;
 * ``<!-- data: pretrained -->``: what the training of the package's policy measured;
 * ``<!-- data: ranking -->``: how students on frozen features rank rules (``docs/results/frozen_features``);
-* ``<!-- data: policy -->`` and ``<!-- data: convolutional_policy -->``: what the package's policy gains on the tasks
-  that it was trained on, and for convolutional students;
-* ``<!-- data: around_policy -->``: what an agent adds that starts from it (``docs/results/around_policy``);
+* ``<!-- data: policy -->``: what the package's policy gains on the tasks that it was trained on;
+* ``<!-- data: over_annealing -->``: what arms of the comparison over all tasks gain over annealing;
 * ``<!-- data: own_spread -->``: what the power brings with which temperatures follow the logits' own spread;
 * ``<!-- data: rule_cost -->``: what rules and agents cost beside a fixed temperature (``docs/results/rule_cost``);
 * ``<!-- data: gpu -->``: what ``rlkd bench`` measured on a GPU, ``<!-- data: agent_cost -->``: what agents cost there;
@@ -157,10 +156,10 @@ def _fill(source: str) -> Fill:
         return lambda column, row: _of_reward(read(f"rewards/{part}", "rewards.json"), column, row)
     if name in ("ranking", "one_coefficient"):
         return {"ranking": _of_ranking, "one_coefficient": _of_coefficient}[name]
-    if name in ("policy", "convolutional_policy"):
-        return lambda _, row: difference(script(f"frozen_features/{name}")["of_task"](row[0].strip("`")))
-    if source in ("around_policy", "own_spread"):
-        return {"around_policy": _of_agent_around, "own_spread": _of_own_spread}[source]
+    if name == "policy":
+        return lambda _, row: difference(script("frozen_features/policy")["of_task"](row[0].strip("`")))
+    if source in ("over_annealing", "own_spread"):
+        return {"over_annealing": _over_annealing, "own_spread": _of_own_spread}[source]
     if name == "population":
         return _of_agent_for_all if part == "ppo" else _of_population
     if (RESULTS / name / "credit.json").is_file():
@@ -221,13 +220,13 @@ def mean_gain(name: str, task: str, pairs: Sequence[tuple[str, str]]) -> dict[st
     return {"mean": found.mean, "interval": found.interval}
 
 
-def _of_agent_around(column: str, row: Cells) -> str:
-    """A row a task; columns are what one arm gains over another one."""
-    arms = {"annealing": "anneal", "the policy": "pretrained", "PPO": "ppo", "PPO around the policy": "ppo-pretrained"}
-    own, _, other = column.partition(" over ")
+def _over_annealing(column: str, row: Cells) -> str:
+    """A row a task of the comparison over all of them; columns are the seeds, and what an arm gains over annealing."""
     task = TASKS[row[0]]
-    is_made = any((run["task"], run["arm"]) == (task, arms[own]) for run in read("around_policy")["runs"])
-    return difference(paired("around_policy", task, arms[own], arms[other]) if is_made else None)
+    made = [run["arm"] for run in read("all")["runs"] if run["task"] == task]
+    if column == "seeds":
+        return str(made.count("anneal"))
+    return difference(paired("all", task, arm_of(column), "anneal") if arm_of(column) in made else None)
 
 
 def _of_own_spread(column: str, row: Cells) -> str:

@@ -53,6 +53,16 @@ def test_captured_and_plain_runs_reach_the_same_accuracy_in_bfloat16(tmp_path: P
     assert found[0] > 0.7
 
 
+def test_captured_and_plain_teachers_reach_the_same_accuracy(tmp_path: Path) -> None:
+    options = ["--dataset", "digits", "--model", "digits_cnn", "--epochs", "6", "--device", "cuda", "--no-progress"]
+    found = []
+    for name, way in {"captured": [], "plain": ["--no-capture"]}.items():
+        assert main(["teacher", "--out", str(tmp_path / name), *options, *way]) == 0
+        found.append(json.loads((tmp_path / name / "teacher.json").read_text())["test_accuracy"])
+    assert abs(found[0] - found[1]) < 0.02
+    assert found[0] > 0.7
+
+
 def test_detectors_are_distilled_plainly(tmp_path: Path) -> None:
     small = ["--dataset", "digits_detection", "--image-size", "32", "--train-images", "8", "--teacher-images", "20"]
     small += ["--validation-images", "4", "--student", "fasterrcnn/cnn4", "--batch-size", "4", "--proposals", "6"]

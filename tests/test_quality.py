@@ -212,7 +212,7 @@ CROSS_CUTTING = {
     "rlkd_env/runs/parallel/equality",
     "rlkd_env/runs/parallel/policies",
     "rlkd_env/tasks/detection/runs",
-    "rlkd_env/training/captured_options",
+    "rlkd_env/training/captured/options",
 }
 """Tests of whole commands, and of what several modules do together; attacks, by their kind, are in ``robustness``."""
 

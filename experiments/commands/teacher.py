@@ -45,7 +45,7 @@ def run_teacher(config: TeacherConfig) -> int:
     device = select_device(config.output.device)
     splits = source.splits().to(device)
     check_changes(config.data, splits.train.preprocessing.changes)
-    training = TeacherTraining(splits, recipe, source.task)
+    training = TeacherTraining(splits, recipe, source.task, config.output.capture)
     with locked(config.folder):
         if _is_finished(config, holds_lock=True):
             return 0

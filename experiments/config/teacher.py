@@ -27,6 +27,9 @@ class TeacherOutputConfig(Options):
     """JSON or YAML file with any of these options as keys; the command line comes before it."""
     preset: PresetName = None
     """Ready-made recipe by name, such as cifar100; a wrong name lists all."""
+    capture: bool = True
+    """Capture updates as CUDA graphs, which a GPU replays several times as fast; what cannot be captured is computed
+    as it is."""
     checkpoint_seconds: NonNegative = 30.0
     """Least time between two checkpoints."""
     progress: bool = True

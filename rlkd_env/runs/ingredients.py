@@ -19,8 +19,8 @@ from rlkd_env.runs.reward import RewardMeter
 from rlkd_env.sampling.base import Sampler
 from rlkd_env.tasks import Evaluation, Task
 from rlkd_env.training.batches_ahead import BatchesAhead
-from rlkd_env.training.captured_evaluation import CapturedEvaluation
-from rlkd_env.training.captured_update import CapturedUpdate
+from rlkd_env.training.captured.evaluation import CapturedEvaluation
+from rlkd_env.training.captured.update import CapturedUpdate
 from rlkd_env.training.collective import Collective
 from rlkd_env.training.recipe import Recipe
 from rlkd_env.training.teacher_cache import KnownViews, StoredLogits, StoredTeacher, TeacherCache

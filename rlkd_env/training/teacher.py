@@ -16,7 +16,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import nn
 
-from rlkd_env.data import BatchStream, Splits, TaskName
+from rlkd_env.data import BatchStream, MemoryImages, Splits, TaskName
 from rlkd_env.data.normalization import Constants
 from rlkd_env.errors import UsageError
 from rlkd_env.models import create_model, file_stem
@@ -25,11 +25,14 @@ from rlkd_env.models.engine import choose_engine
 from rlkd_env.models.outputs import check_batch_of_one
 from rlkd_env.models.storage import load_network, normalization_of, save_network
 from rlkd_env.tasks import create_task
+from rlkd_env.training.batches_ahead import BatchesAhead
+from rlkd_env.training.captured.own_loss import CapturedOwnLossUpdate
+from rlkd_env.training.own_loss import OwnLossUpdate
 from rlkd_env.training.recipe import TEACHER_FILE, TeacherRecipe
 from rlkd_env.training.update import Optimization
 from rlkd_env.utils.choices import MemoryFormat
 from rlkd_env.utils.notices import tell
-from rlkd_env.utils.randomness import StepRandomness, seeded
+from rlkd_env.utils.randomness import seeded
 
 Made = TypeVar("Made")
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")
@@ -41,9 +44,18 @@ _FILES = (TEACHER_FILE, STUDENT_FILE, "model.safetensors", "pytorch_model.bin")
 
 
 class TeacherTraining:
-    """A teacher in training on ``splits.teacher_train``, on the device of the splits."""
+    """A teacher in training on ``splits.teacher_train``, on the device of the splits.
 
-    def __init__(self, splits: Splits, recipe: TeacherRecipe, task: TaskName = "classification") -> None:
+    Args:
+        splits: the images.
+        recipe: the network, and how it is trained.
+        task: what it is trained for.
+        capture: capture updates as CUDA graphs where a GPU can.
+    """
+
+    def __init__(
+        self, splits: Splits, recipe: TeacherRecipe, task: TaskName = "classification", capture: bool = True
+    ) -> None:
         if task == "detection":
             recipe.check_detection()
         self.recipe = recipe
@@ -59,13 +71,15 @@ class TeacherTraining:
             check_batch_of_one(self.network, splits.train.take(torch.arange(1)), "teacher")
         first = splits.teacher_train.take(torch.arange(min(4, len(splits.teacher_train))))
         memory_format: MemoryFormat = "contiguous" if recipe.precision == "float32" else "auto"
-        engine = choose_engine(self._device, self.network, recipe.precision, memory_format, images=first)
+        engine = choose_engine(self._device, self.network, recipe.precision, memory_format, capture, first)
         self.task = create_task(task, engine, recipe.proposals, recipe.auxiliary_weight, recipe.label_smoothing)
         engine.prepare(self.network)
-        self._randomness = StepRandomness(self._device)
         total_steps = recipe.epochs * self._stream.batches_per_epoch
         trained = list(self.network.parameters())
         self._optimization = Optimization(recipe, trained, total_steps, network=self.network)
+        self.update = self._create_update()
+        draws_ahead = self.update.why_plain is None and isinstance(splits.teacher_train, MemoryImages)
+        self._draw_batch = BatchesAhead(self._stream).batch if draws_ahead else self._stream.batch
 
     @property
     def finished(self) -> bool:
@@ -86,12 +100,7 @@ class TeacherTraining:
         for step in range(first_step + len(self._losses), first_step + self._stream.batches_per_epoch):
             if is_stopped():
                 return None
-            batch = self._stream.batch(step)
-            with self._randomness.seeded(self.recipe.seed + step):
-                loss = self.task.training_loss(self.network, batch)
-            self._optimization.backward(loss)
-            self._optimization.step()
-            self._losses.append(loss.detach())
+            self._losses.append(self.update(self._draw_batch(step), step))
         self.epoch += 1
         mean = float(torch.stack(self._losses).mean())
         self._losses = []
@@ -115,6 +124,11 @@ class TeacherTraining:
         self._losses = [torch.tensor(loss, device=self._device) for loss in state.get("losses", [])]
         self.network.load_state_dict(state["network"])
         self._optimization.load_state_dict(state)
+        self.update = self._create_update()  # what was captured reads the former state's memory
+
+    def _create_update(self) -> OwnLossUpdate:
+        kind = CapturedOwnLossUpdate if self.task.engine.captured else OwnLossUpdate
+        return kind(self.task, self.network, self._optimization, self.recipe.seed)
 
 
 def train_teacher(

@@ -29,6 +29,7 @@ RENAMED_OPTIONS = {
 """Former names of options, which files, folders and callers may still use, and their names today."""
 LATER_OPTIONS: dict[str, Any] = {
     "annotations": [],
+    "around_level": "free",
     "auto_augment": "none",
     "auxiliary_weight": 0.0,
     "class_balanced": False,

@@ -17,7 +17,7 @@ from rlkd_env.runs.parallel.stackable import why_not_stacked
 from rlkd_env.runs.parallel.stacked import StackedRuns
 from rlkd_env.runs.parallel.workers import WorkerRuns, available_cores, why_no_workers
 from rlkd_env.runs.run import DistillationRun
-from rlkd_env.training.captured_update import STEPS_TO_CAPTURE
+from rlkd_env.training.captured.update import STEPS_TO_CAPTURE
 from rlkd_env.utils.choices import RunMode
 from rlkd_env.utils.options import RENAMED_VALUES
 from rlkd_env.utils.randomness import seeded

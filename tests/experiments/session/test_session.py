@@ -12,7 +12,7 @@ from experiments.cli import parse
 from experiments.config import DistillConfig
 from experiments.session.prepare import prepare
 from experiments.session.summary import summarize
-from rlkd_env.training.captured_update import CapturedUpdate
+from rlkd_env.training.captured.update import CapturedUpdate
 
 
 @pytest.mark.parametrize("options", [("--rule", "lskd"), ("--agent", "ppo"), ("--agent", "ppo", "--around", "None")])

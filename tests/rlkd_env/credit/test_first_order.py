@@ -21,7 +21,7 @@ from rlkd_env.instances.temperature import Temperature
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.run import DistillationRun
-from rlkd_env.training.captured_update import STEPS_TO_CAPTURE, CapturedUpdate
+from rlkd_env.training.captured.update import STEPS_TO_CAPTURE, CapturedUpdate
 
 MakeRun = Callable[..., DistillationRun]
 

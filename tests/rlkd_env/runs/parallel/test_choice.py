@@ -11,7 +11,7 @@ import torch
 from rlkd_env.instances.temperature import Temperature
 from rlkd_env.runs.parallel import ParallelRuns, choice, create_parallel_runs
 from rlkd_env.runs.run import DistillationRun
-from rlkd_env.training.captured_update import STEPS_TO_CAPTURE
+from rlkd_env.training.captured.update import STEPS_TO_CAPTURE
 
 MakeRun = Callable[..., DistillationRun]
 

@@ -17,7 +17,7 @@ from agents.rules.create import create_rule
 from rlkd_env.runs.build import build_run
 from rlkd_env.runs.config import RunConfig
 from rlkd_env.runs.run import DistillationRun
-from rlkd_env.training.captured_update import STEPS_TO_CAPTURE, CapturedUpdate
+from rlkd_env.training.captured.update import STEPS_TO_CAPTURE, CapturedUpdate
 
 CUDA = pytest.param("cuda", marks=[pytest.mark.cuda])
 OPTIONS: list[dict[str, Any]] = [

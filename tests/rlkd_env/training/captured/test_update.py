@@ -24,7 +24,7 @@ from rlkd_env.runs.parallel import create_parallel_runs
 from rlkd_env.runs.run import DistillationRun
 from rlkd_env.sampling.exploration import Explorer
 from rlkd_env.sampling.settings import Exploration
-from rlkd_env.training.captured_update import CapturedUpdate
+from rlkd_env.training.captured.update import CapturedUpdate
 from rlkd_env.training.update import Update
 
 MakeRun = Callable[..., DistillationRun]

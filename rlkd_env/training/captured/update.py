@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rlkd_env.data import Batch
 from rlkd_env.instances.outputs import InstanceOutputs
 from rlkd_env.instances.temperature import Temperature
-from rlkd_env.models.graphs import Recorder, forward_hooks, is_replayable
+from rlkd_env.models.graphs import Recorder
+from rlkd_env.training.captured.by_kind import WARM_UP, RecordedByKind, fill, own_copy
 from rlkd_env.training.update import Update
 
-_WARM_UP = 3
-"""Updates that are made operation by operation first: lazy initialisations, and the optimisers' buffers."""
-STEPS_TO_CAPTURE = _WARM_UP + 2
+STEPS_TO_CAPTURE = WARM_UP + 2
 """Steps of a run until all that comes is replayed: the next one captures, and one more is the first to be replayed."""
-_MOST_KINDS = 4
-"""Kinds of batches (of other shapes, or with mixed labels) that are captured; further ones are not."""
 _TOLERANCE = 0.05
 """Share of the logits' size that a replayed forward may differ from a plain one by; a wrong one is far off."""
 
@@ -56,13 +51,7 @@ class _Captured:
         device = batch.labels.device
         teacher, student, factor = torch.ones(3, num_instances, device=device).unbind()
         place, rate = torch.zeros(2, device=device), torch.zeros((), device=device)
-        return cls(_copy(batch), place, rate, Temperature(teacher, student, factor))
-
-    def take_batch(self, batch: Batch) -> None:
-        """Copy a batch into the memory."""
-        own = self.batch.tensors()
-        for name, value in batch.tensors().items():
-            own[name].copy_(value)
+        return cls(own_copy(batch), place, rate, Temperature(teacher, student, factor))
 
     def take_temperature(self, temperature: Temperature) -> None:
         """Copy temperatures into the memory."""
@@ -95,15 +84,12 @@ class CapturedUpdate(Update):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._recorder = Recorder(self._device)
-        self._captured: dict[tuple[Any, ...], _Captured] = {}
-        self._hooks: list[Any] = []
-        self._plain_updates = 0
-        self._reason = self._why_not()
+        self._captured: RecordedByKind[_Captured] = RecordedByKind(self.student, self._why_not())
 
     @property
     def why_plain(self) -> str | None:
         """Why updates are computed operation by operation; None if they are captured, or will be after a few."""
-        return self._reason
+        return self._captured.reason
 
     def _why_not(self) -> str | None:
         if not self.task.follows_logits:
@@ -123,15 +109,15 @@ class CapturedUpdate(Update):
     def forward(self, batch: Batch, step: int) -> InstanceOutputs:
         """Forward N images, or the batches of K runs one after another; they then wait for their temperatures."""
         batch = self.with_known_logits(batch)
-        self._current = self._captured_for(batch, step)
+        self._current = self._captured.of(batch, lambda: self._capture(batch, step))
         if self._current is None:
-            self._plain_updates += 1
+            self._captured.plain_updates += 1
             with self._recorder.warming_up():
                 return super().forward(batch, step)
         outputs = self._replay_forward(self._current, batch, step)
         expected, self._current.expected = self._current.expected, None
         if expected is not None and self._differs(outputs.student_logits, expected):
-            self._give_up("replayed, the student computes something else than before")
+            self._captured.give_up("replayed, the student computes something else than before")
             self._forward_again_plainly()
         return self.outputs
 
@@ -151,7 +137,7 @@ class CapturedUpdate(Update):
         return bool((logits.detach() - expected).abs().max() > _TOLERANCE * expected.abs().max())
 
     def _replay_forward(self, captured: _Captured, batch: Batch, step: int) -> InstanceOutputs:
-        captured.take_batch(batch)
+        fill(captured.batch, batch)
         progress, epoch = step / self._total_steps, step / self._steps_per_epoch
         captured.place[0].fill_(progress)
         captured.place[1].fill_(epoch)
@@ -194,40 +180,16 @@ class CapturedUpdate(Update):
 
     def stay_plain(self, reason: str) -> None:
         """Compute operation by operation from now on, and forward the waiting batch again in that way."""
-        self._reason = reason
+        self._captured.reason = reason
         self._forward_again_plainly()
 
     def _forward_again_plainly(self) -> None:
         if self._current is not None:
             with self.same_statistics():
-                self.forward(_copy(self._current.batch), self.outputs.step)
+                self.forward(own_copy(self._current.batch), self.outputs.step)
 
-    def _captured_for(self, batch: Batch, step: int) -> _Captured | None:
-        """Return what was captured for batches like this one; captured now, if the updates are warm."""
-        if self._reason is not None or self._plain_updates < _WARM_UP:
-            return None
-        hooks = forward_hooks(self._modules)
-        if hooks != self._hooks:
-            self._hooks = hooks
-            self._captured.clear()
-        kind = tuple((name, value.shape, value.dtype) for name, value in batch.tensors().items())
-        if kind not in self._captured and self._may_capture_more():
-            captured = self._capture(batch, step)
-            if captured is not None:
-                self._captured[kind] = captured
-        return self._captured.get(kind)
-
-    def _may_capture_more(self) -> bool:
-        """Whether another kind of batch may be captured; a hook's tensors can only be those of one kind."""
-        most = 1 if self._hooks else _MOST_KINDS
-        return len(self._captured) < most and all(map(is_replayable, self._hooks))
-
-    @cached_property
-    def _modules(self) -> tuple[nn.Module, ...]:
-        return tuple(self.student.modules())
-
-    def _capture(self, batch: Batch, step: int) -> _Captured | None:
-        """Record the work on a batch; where that fails, every update is a plain one from now on."""
+    def _capture(self, batch: Batch, step: int) -> _Captured:
+        """Record the work on a batch."""
         captured = _Captured.of(batch, len(self.outputs.labels))
         captured.expected = self._plain_logits(batch, step)
 
@@ -242,19 +204,6 @@ class CapturedUpdate(Update):
             with self.optimization.rate_on_device(captured.rate):
                 captured.metrics = self._minimise(captured.found, captured.temperature)
 
-        try:
-            captured.forward = self._recorder.record(forward)
-            captured.update = self._recorder.record(update)
-        except RuntimeError as error:
-            self._give_up(f"capturing failed: {(str(error).splitlines() or [type(error).__name__])[0]}")
-            return None
+        captured.forward = self._recorder.record(forward)
+        captured.update = self._recorder.record(update)
         return captured
-
-    def _give_up(self, reason: str) -> None:
-        self._reason = reason
-        warnings.warn(f"updates are not captured as CUDA graphs, and so slower: {reason}", stacklevel=2)
-
-
-def _copy(batch: Batch) -> Batch:
-    own: dict[str, Any] = {name: value.clone() for name, value in batch.tensors().items()}
-    return replace(batch, **own)
