@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from same_weights import assert_same_weights
 from torch import Tensor, nn
 
 from rlkd_env.data import DATASETS, Splits
@@ -35,12 +36,6 @@ def training_of(device: str, captured: bool, **settings: Any) -> TeacherTraining
     return training
 
 
-def assert_same(one: nn.Module, other: nn.Module, device: str) -> None:
-    tolerance = {"rtol": 1e-4, "atol": 1e-6} if device == "cpu" else {"rtol": 1e-3, "atol": 1e-4}
-    for name, value in one.state_dict().items():
-        torch.testing.assert_close(other.state_dict()[name], value, **tolerance)
-
-
 @DEVICES
 @pytest.mark.parametrize(
     "settings",
@@ -65,7 +60,7 @@ def test_a_captured_training_makes_the_same_teacher(device: str, settings: dict[
     assert captured.update._captured
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
     with plain.averaged(), captured.averaged():
-        assert_same(plain.network, captured.network, device)
+        assert_same_weights(plain.network, captured.network, device)
 
 
 @DEVICES
@@ -77,7 +72,7 @@ def test_a_captured_training_goes_on_in_the_middle(device: str) -> None:
     second.run_epoch()  # has captured its own updates before it takes the other's state
     second.load_state_dict(first.state_dict())
     second.run_epoch()
-    assert_same(whole.network, second.network, device)
+    assert_same_weights(whole.network, second.network, device)
 
 
 class Wilful(nn.Module):
@@ -115,7 +110,7 @@ def test_where_recording_fails_the_training_goes_on(monkeypatch: pytest.MonkeyPa
     with pytest.warns(UserWarning, match="capturing failed: operation not permitted"):
         captured.run_epoch()
     plain.run_epoch()
-    assert_same(plain.network, captured.network, "cpu")
+    assert_same_weights(plain.network, captured.network, "cpu")
 
 
 def test_detectors_are_trained_plainly() -> None:

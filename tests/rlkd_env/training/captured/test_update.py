@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from methods import CAPTURED
+from same_weights import assert_same_weights
 from small_networks import small_networks
 from torch import Tensor, nn
 
@@ -46,12 +47,6 @@ def plain_and_captured(
     for run in runs:
         run.reset(0)
     return runs
-
-
-def assert_same_weights(first: nn.Module, second: nn.Module, device: str) -> None:
-    tolerance = {"rtol": 1e-4, "atol": 1e-6} if device == "cpu" else {"rtol": 1e-3, "atol": 1e-4}
-    for name, value in first.state_dict().items():
-        torch.testing.assert_close(second.state_dict()[name], value, **tolerance)
 
 
 @DEVICES
