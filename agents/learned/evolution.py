@@ -40,28 +40,35 @@ class CoefficientForm:
 
     Args:
         name: ``"constant"``: the same coefficients all through; ``"linear"``: linear in the run's progress;
-            ``"context"``: also, that of the constant linear in all of the context.
+            ``"context"``: also, that of the constant linear in all of the context; ``"instances"``: linear in the
+            progress those of the features, and none of the constant, so that the level stays the schedule's.
         rule: the rule whose contexts and coefficients they are.
+
+    Raises:
+        UsageError: if the form is unknown.
     """
 
     def __init__(self, name: PolicyForm, rule: CoefficientRule) -> None:
         if name not in get_args(PolicyForm):
             raise unknown_name("form", name, get_args(PolicyForm))
         self.rule = rule
-        self._slopes = 0 if name == "constant" else rule.num_coefficients
+        self._first = 1 if name == "instances" else 0  # the coefficient of the constant comes before the others
+        self._chosen = rule.num_coefficients - self._first
+        self._slopes = 0 if name == "constant" else self._chosen
         self._others = len(rule.context_names) - 1 if name == "context" else 0
 
     @property
     def num_parameters(self) -> int:
         """Number of parameters D."""
-        return self.rule.num_coefficients + self._slopes + self._others
+        return self._chosen + self._slopes + self._others
 
     def unpack(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Return weights ``(P, n, d)`` and biases ``(P, n)`` of P candidates ``(P, D)``."""
-        sizes = [self.rule.num_coefficients, self._slopes, self._others]
-        biases, slopes, others = parameters.split(sizes, dim=1)
+        chosen, slopes, others = parameters.split([self._chosen, self._slopes, self._others], dim=1)
+        biases = parameters.new_zeros(len(parameters), self.rule.num_coefficients)
         weights = parameters.new_zeros(*biases.shape, len(self.rule.context_names))
-        weights[:, : self._slopes, 0] = slopes  # progress is the first of a context
+        biases[:, self._first :] = chosen
+        weights[:, self._first : self._first + self._slopes, 0] = slopes  # progress is the first of a context
         weights[:, 0, 1 : 1 + self._others] = others
         return weights, biases
 

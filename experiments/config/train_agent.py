@@ -37,7 +37,8 @@ class TrainingConfig(Options):
     """Features of an instance that have a coefficient in log T; a wrong name lists all."""
     form: PolicyForm = "linear"
     """What evolution lets the coefficients depend on: nothing (constant), the run's progress (linear), or also, that of
-    the constant, how near the student is to the teacher (context). An agent's network sees all."""
+    the constant, how near the student is to the teacher (context). With instances the constant has none and the
+    features' follow the progress, so that the level of temperatures stays annealing's. An agent's network sees all."""
     num_runs: Annotated[int, Bounds(at_least=1, at_most=100_000)] = 48
     """Runs at once of every instance; evolution adds those of the schedule that its candidates are held against."""
     updates: Annotated[int, Bounds(at_least=1, unit="update")] = 40

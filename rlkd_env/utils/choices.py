@@ -41,7 +41,7 @@ RunMode = Literal["auto", "stacked", "workers", "serial"]
 """How several runs are computed: together, in processes, or one after the other."""
 ExportFormat = Literal["torch-export", "onnx", "state-dict"]
 """How a student is written for use elsewhere."""
-PolicyForm = Literal["constant", "linear", "context"]
+PolicyForm = Literal["constant", "linear", "context", "instances"]
 """What the coefficients of an evolved policy depend on."""
 
 USUAL_MILESTONES = (150 / 240, 180 / 240, 210 / 240)

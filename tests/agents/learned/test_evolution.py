@@ -22,7 +22,7 @@ def make_evolution(runs: ParallelRuns, fitness: str = "confidence", **options: o
     return Evolution([runs], [SEEDS], CoefficientForm("linear", RULE), 4, 0.3, fitness, 0, **options)
 
 
-@pytest.mark.parametrize(("form", "parameters"), [("constant", 3), ("linear", 6), ("context", 9)])
+@pytest.mark.parametrize(("form", "parameters"), [("constant", 3), ("linear", 6), ("context", 9), ("instances", 4)])
 def test_a_candidates_runs_follow_the_policy_of_its_parameters(form: str, parameters: int) -> None:
     chosen = CoefficientForm(form, RULE)
     assert chosen.num_parameters == parameters
@@ -39,6 +39,15 @@ def test_a_constant_policy_ignores_progress_and_a_linear_one_does_not() -> None:
         policy = chosen.policy(torch.linspace(-0.5, 0.5, chosen.num_parameters))
         early, late = (policy.coefficients(outputs(1, progress)) for progress in (0.1, 0.9))
         assert bool((early != late).any()) is differs
+
+
+def test_a_policy_of_instances_leaves_the_level_to_the_schedule() -> None:
+    chosen = CoefficientForm("instances", RULE)
+    policy, given = chosen.policy(torch.full((4,), 0.2)), outputs(1)
+    assert (policy.coefficients(given)[:, 0] == 0.0).all()
+    ratio = (level(policy(given)) / RULE.schedule.of(given)).log()
+    assert ratio.std() > 0.05
+    assert abs(float(ratio.mean())) < 0.2 * float(ratio.std())
 
 
 class Bowl(ParallelRuns):
