@@ -206,7 +206,7 @@ def test_temperatures_from_objects(temperature: Any, label: str, mean: float | N
     result = distill("auto", "auto", "digits", temperature, **QUICK)
     assert result.summary["temperature_from"] == label
     assert mean is None or result.summary["mean_temperature"] == pytest.approx(mean)
-    assert result.history["temperature_mean"][0] > 1.0
+    assert result.history["temperature_mean"][0] > 0.5
 
 
 def test_a_saved_policy_by_its_path(tmp_path: Path) -> None:
