@@ -24,6 +24,7 @@ A table stands below a comment that names its data:
 * ``<!-- data: decoding -->``: how long image files take to decode;
 * ``<!-- data: population -->`` and ``<!-- data: population ppo -->``: what populations choose, and one agent for eight
   students (``docs/results/population``);
+* ``<!-- data: ranked_arms -->``: how the arms of the comparison over all tasks correlate with cheap students;
 * ``<!-- data: one_coefficient -->``: what single coefficients around the annealed schedule gain on them.
 
 The first column says what a row is of (:data:`LABELS`, or the name in the data), the head what a column is. Both stay
@@ -154,8 +155,8 @@ def _fill(source: str) -> Fill:
         return _of_discount if part else _of_learning
     if name == "rewards":
         return lambda column, row: _of_reward(read(f"rewards/{part}", "rewards.json"), column, row)
-    if name in ("ranking", "one_coefficient"):
-        return {"ranking": _of_ranking, "one_coefficient": _of_coefficient}[name]
+    if name in ("ranking", "ranked_arms", "one_coefficient"):
+        return {"ranking": _of_ranking, "ranked_arms": _of_ranked_arms, "one_coefficient": _of_coefficient}[name]
     if name == "policy":
         return lambda _, row: difference(script("frozen_features/policy")["of_task"](row[0].strip("`")))
     if source in ("over_annealing", "own_spread"):
@@ -418,6 +419,11 @@ def _of_threads(column: str, row: Cells) -> str:
 def _of_ranking(column: str, row: Cells) -> str:
     found = script("frozen_features/rank_rules")["correlations"]()[row[0].strip("`")]
     return f"{found[('schedules', 'random rules', 'their instance terms').index(column)]:.2f}"
+
+
+def _of_ranked_arms(column: str, row: Cells) -> str:
+    found, arms = script("frozen_features/rank_arms")["correlation"](TASKS[row[0]])
+    return str(arms) if column == "arms" else f"{found:.2f}".replace("-", "−")
 
 
 def _of_coefficient(column: str, row: Cells) -> str:
