@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import numpy as np
 from torch import Tensor
@@ -53,8 +53,9 @@ class ResidualMap:
     m · τ, its factor (m · τ)² included. The action 0 gives the rule's temperatures, bit for bit.
 
     By default the mean action of a run's batch is taken from all of them, so that what the agent does is to share the
-    rule's temperatures out among the instances, and their level, the mean of log T, stays the rule's. For an agent
-    that is rewarded for the next update cannot see what a level is worth at the end of the run, as a schedule can.
+    rule's temperatures out among the instances, and their level, the mean of log T, stays the rule's but for what the
+    ends of width and range cut off. An agent that is rewarded for the next update cannot see what a level is worth at
+    the end of the run.
 
     The range is one of the teacher's temperatures, as its unit is the deviation of the teacher's logits. So it bounds
     how far m takes the teacher's temperature, and the student's goes along, wherever a rule that reads the student's
@@ -78,8 +79,8 @@ class ResidualMap:
     def __post_init__(self) -> None:
         if not 0 < self.width < math.inf:
             raise UsageError(f"the width around a rule must be positive and finite, not {self.width:g}")
-        if self.level not in ("keep", "free"):
-            raise unknown_name("level", self.level, ("keep", "free"))
+        if self.level not in get_args(AroundLevel):
+            raise unknown_name("level", self.level, get_args(AroundLevel))
 
     @property
     def has_gradient(self) -> bool:

@@ -78,8 +78,9 @@ class CoefficientRule:
         if not 0 < self.width < math.inf:
             raise UsageError(f"the width around the schedule must be positive and finite, not {self.width:g}")
         object.__setattr__(self, "state", InstanceState(self.features))
-        ends = (self.first, self.last, self.shape, self.regions, self.cold_start, self.own_spread)
-        schedule = AnnealedTemperature(*ends)
+        schedule = AnnealedTemperature(
+            self.first, self.last, self.shape, self.regions, self.cold_start, self.own_spread
+        )
         object.__setattr__(self, "schedule", schedule)
 
     @property

@@ -34,10 +34,6 @@ class OwnLossUpdate:
         """Make an update, and return the loss before it, without dimensions and gradient."""
         with self._randomness.seeded(self.seed + step):
             loss = self.task.training_loss(self.network, batch)
-        self._minimise(loss)
-        self.optimization.follow_schedule()
-        return loss.detach()
-
-    def _minimise(self, loss: Tensor) -> None:
         self.optimization.backward(loss)
-        self.optimization.update_parameters()
+        self.optimization.step()
+        return loss.detach()

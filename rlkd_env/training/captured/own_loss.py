@@ -88,7 +88,8 @@ class CapturedOwnLossUpdate(OwnLossUpdate):
 
         def update() -> None:
             with self.optimization.rate_on_device(captured.rate):
-                self._minimise(captured.loss)
+                self.optimization.backward(captured.loss)
+                self.optimization.update_parameters()
 
         captured.forward = self._recorder.record(forward)
         captured.update = self._recorder.record(update)
