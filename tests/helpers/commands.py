@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -134,6 +135,27 @@ def wait_until(holds: Callable[[], bool], process: Command, seconds: float = 120
         assert time.monotonic() < deadline, "a command hangs"
         time.sleep(0.01)
     return True
+
+
+def wait_for_writes(folder: Path, number: int, process: Command) -> bool:
+    """Wait until something in a folder has been written so often; return False if the process ends before.
+
+    A moment that is counted in writes lies in the same place of a command on a fast machine as on a slow one.
+    """
+    return all(wait_until(partial(_is_newer, folder, _newest(folder)), process) for _ in range(number))
+
+
+def _newest(folder: Path) -> int:
+    """Return when something in a folder was last written, in nanoseconds; 0 if nothing is there."""
+    newest = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):  # a half-written file, which has got its name meanwhile
+            newest = max(newest, path.stat().st_mtime_ns)
+    return newest
+
+
+def _is_newer(folder: Path, moment: int) -> bool:
+    return _newest(folder) > moment
 
 
 def signalled(process: Command, signum: int, times: int = 1) -> tuple[int, str]:

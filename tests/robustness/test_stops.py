@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from commands import Command, all_end, children, fork, killed, signalled, start, wait_until
+from commands import Command, all_end, children, fork, killed, signalled, start, wait_for_writes, wait_until
 
 from experiments.cli import main
 from rlkd_env.utils.files import read_tensors, tensors_hash
@@ -104,14 +104,15 @@ def stopped_after(moment: float, process: Command, signum: int, times: int) -> N
 def test_a_stopped_teacher_goes_on_within_the_epoch_to_the_same_teacher(
     is_full: bool, begin: Start, tally: Counter[str], tmp_path: Path
 ) -> None:
-    options = ["--model", "mlp16", "--epochs", "6" if is_full else "3", "--batch-size", "1", *DEVICE]
+    options = ["--model", "mlp16", "--epochs", "6", "--batch-size", "1", *DEVICE]
+    draw = random.Random(0)
     assert main(["teacher", *options, "--out", str(tmp_path / "whole")]) == 0
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if is_full else (signal.SIGTERM,):
         out = tmp_path / str(signum)
         process = begin("teacher", *options, "--out", str(out))
         wait_until((out / "config.json").exists, process)
         tally["signals"] += 1
-        time.sleep(0.3)
+        time.sleep(draw.uniform(0.0, 0.3))
         code, errors = signalled(process, signum)
         told_once(code, errors, signum)
         assert "go on with: rlkd teacher --resume" in errors
@@ -119,16 +120,12 @@ def test_a_stopped_teacher_goes_on_within_the_epoch_to_the_same_teacher(
         assert results(out) == results(tmp_path / "whole") != {}
 
 
+OFTEN = ["--checkpoint-seconds", "0"]
+AGAIN = ["--resume", "--no-progress", *OFTEN]
 KILLED = {
-    "distill": ([*DISTILL, "--checkpoint-seconds", "0"], ["distill", "--resume", "--no-progress"]),
-    "teacher": (
-        ["teacher", "--model", "mlp16", *DEVICE, "--checkpoint-seconds", "0"],
-        ["teacher", "--resume", "--no-progress"],
-    ),
-    "train-agent": (
-        [*TRAIN, "--checkpoint-seconds", "0", "--instances", "set.yaml"],
-        ["train-agent", "--resume", "--no-progress"],
-    ),
+    "distill": ([*DISTILL, *OFTEN], ["distill", *AGAIN]),
+    "teacher": (["teacher", "--model", "mlp16", *DEVICE, *OFTEN], ["teacher", *AGAIN]),
+    "train-agent": ([*TRAIN, *OFTEN, "--instances", "set.yaml"], ["train-agent", *AGAIN]),
 }
 INSTANCES = """
 common: {dataset: digits, student: mlp8, epochs: 2}
@@ -142,8 +139,12 @@ def results(folder: Path) -> dict[str, str]:
     return {name: tensors_hash(read_tensors(folder / name)[0]) for name in RESULTS if (folder / name).is_file()}
 
 
-LENGTHS = {"distill": ["--epochs", "60"], "teacher": ["--epochs", "60"], "train-agent": ["--updates", "6"]}
-SHORT = {"distill": ["--epochs", "14"], "teacher": ["--epochs", "200"], "train-agent": ["--updates", "2"]}
+LENGTHS = {"distill": ["--epochs", "60"], "teacher": ["--epochs", "200"], "train-agent": ["--updates", "6"]}
+SHORT = {"distill": ["--epochs", "14"], "teacher": ["--epochs", "60"], "train-agent": ["--updates", "2"]}
+
+
+WRITES = {"distill": 5, "teacher": 5, "train-agent": 2, "compare": 4}
+"""So many times at most a command writes before it is killed, several times over; it would write many more."""
 
 
 @pytest.mark.parametrize("name", KILLED)
@@ -156,22 +157,32 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not(
     first = [*first, *(LENGTHS if is_full else SHORT)[name]]
     whole, broken, draw = tmp_path / "whole", tmp_path / "broken", random.Random(0)
     assert main([*first, "--out", str(whole)]) == 0
-    kills, command, longest = 0, first, 8.0 if is_full else 1.0
+    kills, command = 0, first
     while kills < (12 if is_full else 2):
         process = begin(*command, "--out", str(broken))
-        if not wait_until((broken / "config.json").exists, process):
+        if not killed_after(draw.randrange(WRITES[name]), broken, process, draw):
             break
-        time.sleep(draw.uniform(0.0, longest if command == again else 0.5))
-        if process.poll() is not None:
-            process.communicate()
-            break
-        killed(process)
         tally["kills"] += 1
         kills, command = kills + 1, again
     assert kills
     assert main([*again, "--out", str(broken)]) == 0
     assert results(broken) == results(whole) != {}
     assert [path for path in broken.rglob(".*") if path.name != ".lock"] == []
+
+
+def killed_after(writes: int, folder: Path, process: Command, draw: random.Random) -> bool:
+    """Kill a command some moment after so many writes to a folder that holds a run or a comparison.
+
+    Return False if it has ended before.
+    """
+    begun = [folder / "config.json", folder / "comparison.json"]
+    if wait_until(lambda: any(file.exists() for file in begun), process) and wait_for_writes(folder, writes, process):
+        time.sleep(draw.uniform(0.0, 0.01))
+    if process.poll() is not None:
+        process.communicate()
+        return False
+    killed(process)
+    return True
 
 
 def test_a_comparison_that_is_killed_again_and_again_has_every_run_once(
@@ -183,13 +194,8 @@ def test_a_comparison_that_is_killed_again_and_again_has_every_run_once(
     draw, kills = random.Random(0), 0
     while kills < (10 if is_full else 2):
         process = begin(*options)
-        if not wait_until((tmp_path / "broken" / "comparison.json").exists, process):
+        if not killed_after(draw.randrange(WRITES["compare"]), tmp_path / "broken", process, draw):
             break
-        time.sleep(draw.uniform(0.0, 8.0 if kills else 4.0))
-        if process.poll() is not None:
-            process.communicate()
-            break
-        killed(process)
         tally["kills"] += 1
         kills += 1
     assert kills
@@ -209,7 +215,7 @@ def differs(file: Path, before: int) -> bool:
 
 def test_torchrun_is_stopped_and_killed(is_full: bool, tally: Counter[str], tmp_path: Path) -> None:
     epochs = 2000 if is_full else 10
-    shared = ["--rule", "fixed", "--student", "mlp8", *DEVICE, "--no-tensorboard", "--checkpoint-seconds", "0"]
+    shared = ["--rule", "fixed", "--student", "mlp8", *DEVICE, "--no-tensorboard", *OFTEN]
     command, out = ["distill", *shared, "--epochs", str(epochs)], tmp_path / "broken"
     file = out / "checkpoint" / "checkpoint.pt"
 
@@ -231,7 +237,7 @@ def test_torchrun_is_stopped_and_killed(is_full: bool, tally: Counter[str], tmp_
         else:
             tally["kills"] += 1
             killed(process)
-        command = ["distill", "--resume", "--no-progress"]
+        command = ["distill", *AGAIN]
     assert main(["distill", "--resume", "--no-progress", "--out", str(out)]) == 0
     assert json.loads((out / "summary.json").read_text())["epochs"] == epochs
 
