@@ -6,8 +6,9 @@ import copy
 import csv
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,9 @@ from rlkd_env.utils.files import write_atomically, write_json
 
 REWARDS_FILE, UPDATES_FILE = "rewards.json", "rewards.csv"
 TRUTH, SAME_BATCH = "held_out", "same_batch"
-DELAYED = "probe_loss, every 8th update"
-"""Two rewards beside the registered ones: the loss of the batch itself, before and after, and one that is delayed."""
+DELAYED, EXACT = "probe_loss, every 8th update", "probe_turns, in float32"
+"""Rewards beside the registered ones: the loss of the batch itself, before and after, one that is delayed, and one that
+is computed more exactly than training is, if there is a difference."""
 _HELD_OUT_IMAGES, _TRIALS, _ROUNDS = 1024, 8, 5
 _DELAY = 8
 
@@ -97,10 +99,12 @@ def _follow(run: DistillationRun, held_out: ImageSet, config: CreditConfig, seed
     """
     actions, generator = ActionMap(run.temperature_range), torch.Generator().manual_seed(seed)
     meters = {name: RewardMeter(name) for name in REWARDS} | {DELAYED: RewardMeter("probe_loss", _DELAY)}
+    if run.task.engine != run.task.engine.exact:
+        meters[EXACT] = RewardMeter("probe_turns")
     run.reset(seed)
-    state = _measurement(run)
-    for meter in meters.values():
-        meter.reset(state)
+    state = _State(run)
+    for name, meter in meters.items():
+        meter.reset(state.for_reward(name))
     points = {*np.linspace(run.total_steps * 0.1, run.total_steps - 2, config.points).astype(int).tolist()}
     updates, points_trials = [], []
 
@@ -122,27 +126,38 @@ def _update(
     meters: dict[str, RewardMeter],
     held_out: ImageSet,
     temperature: Temperature,
-    before: Measurement,
-) -> tuple[dict[str, float], Measurement]:
+    before: _State,
+) -> tuple[dict[str, float], _State]:
     """Make an update; return what it gained, by every reward and on the held-out images, and the state after it."""
     if run.outputs.indices is None:
         raise ValueError("the measurement of rewards needs the indices of the training images")
     looked_at = {SAME_BATCH: run.splits.train.subset(run.outputs.indices), TRUTH: held_out}
-    losses = {name: before.evaluate(images).loss for name, images in looked_at.items()}
+    losses = {name: before.exact.evaluate(images).loss for name, images in looked_at.items()}
     run.step(temperature)
-    after = _measurement(run)
-    gained = {name: meter.after_update(after, is_last=False) for name, meter in meters.items()}
-    gained |= {name: losses[name] - after.evaluate(images).loss for name, images in looked_at.items()}
+    after = _State(run)
+    gained = {name: meter.after_update(after.for_reward(name), is_last=False) for name, meter in meters.items()}
+    gained |= {name: losses[name] - after.exact.evaluate(images).loss for name, images in looked_at.items()}
     return {name: float(value) for name, value in gained.items()}, after
 
 
-def _measurement(run: DistillationRun) -> Measurement:
+class _State:
+    """What is measured of a student as it is now, for rewards and exactly."""
+
+    def __init__(self, run: DistillationRun) -> None:
+        self.usual = _measurement(run, partial(run.task.evaluate_probe, run.student))
+        self.exact = _measurement(run, partial(run.task.evaluate, run.student))
+
+    def for_reward(self, name: str) -> Measurement:
+        return self.exact if name == EXACT else self.usual
+
+
+def _measurement(run: DistillationRun, measure: Callable[[ImageSet], Evaluation]) -> Measurement:
     """Return what rewards may look at now; images that several of them ask for are forwarded once."""
     known: dict[int, tuple[ImageSet, Evaluation]] = {}  # the images are kept so that no others get their ids
 
     def evaluate(images: ImageSet) -> Evaluation:
         if id(images) not in known:
-            known[id(images)] = images, run.task.evaluate_probe(run.student, images)
+            known[id(images)] = images, measure(images)
         return known[id(images)][1]
 
     return Measurement(run.outputs, evaluate, run.probe, run.probe_parts)
@@ -181,7 +196,7 @@ def _pearson(reward: np.ndarray, truth: np.ndarray) -> float:
 
 def _cost(run: DistillationRun, name: str, seed: int) -> dict[str, float]:
     """Return the time of an update with the reward over one of plain KD, from interleaved rounds of a whole turn."""
-    if name == SAME_BATCH:
+    if name in (SAME_BATCH, EXACT):
         return {}
     plain, rewarded = run.fork(), run.fork()
     rewarded.reward = RewardMeter("probe_loss", _DELAY) if name == DELAYED else RewardMeter(name)

@@ -84,7 +84,7 @@ class Task(ABC):
         """Measure a network in evaluation mode; its mode is the same afterwards."""
 
     def evaluate_probe(self, network: nn.Module, images: ImageSet) -> Evaluation:
-        """Measure a network for a reward, as often as after every update; likewise."""
+        """Measure a network for a reward, as often as after every update; likewise, but perhaps less exactly."""
         return self.evaluate(network, images)
 
     def num_logits(self, splits: Splits) -> int:

@@ -141,13 +141,21 @@ class Classification(Task):
         """Return top-1 accuracy, mean cross-entropy in nats and mean confidence; does not wait for the device."""
         return measured(self.logits(network, images), images.labels)
 
-    @torch.no_grad()
+    def evaluate_probe(self, network: nn.Module, images: ImageSet) -> Evaluation:
+        """Return the same in the precision of training; does not wait for the device."""
+        return measured(self._logits(network, images, self.engine), images.labels)
+
     def logits(self, network: nn.Module, images: ImageSet) -> Tensor:
-        """Return a network's logits ``(N, C)`` in evaluation mode; its mode is the same afterwards."""
+        """Return a network's logits ``(N, C)`` in evaluation mode, in float32; its mode is the same afterwards."""
+        return self._logits(network, images, self.engine.exact)
+
+    @torch.no_grad()
+    def _logits(self, network: nn.Module, images: ImageSet, engine: Engine) -> Tensor:
         was_training = network.training
         network.eval()
         with seeded(0, torch.device("cpu")):  # it may draw even now; a GPU's generator cannot be seeded in a capture
-            logits = torch.cat([network(self.engine.images(chunk)) for chunk in images.chunks(_chunk_size(images))])
+            chunks = images.chunks(_chunk_size(images))
+            logits = torch.cat([engine.forward(network, engine.images(chunk)) for chunk in chunks])
         network.train(was_training)
         return logits
 

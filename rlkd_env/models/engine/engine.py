@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -19,9 +19,7 @@ from rlkd_env.utils.notices import tell
 
 @dataclass(frozen=True)
 class Engine:
-    """How teacher and student are computed in training. Evaluations are always in float32.
-
-    A step of 64 images changes the probe loss by about 1e-3, which bfloat16 would round away; gradients tolerate it.
+    """How teacher and student are computed in training; evaluations are made by the :attr:`exact` one.
 
     Attributes:
         device: The device of the networks.
@@ -34,6 +32,11 @@ class Engine:
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
     captured: bool = False
+
+    @property
+    def exact(self) -> Engine:
+        """The same engine in float32, for what is told of a network: accuracies, losses and detections."""
+        return replace(self, precision="float32")
 
     def prepare(self, network: nn.Module) -> nn.Module:
         """Move a network to the device and into the memory format, and return it."""

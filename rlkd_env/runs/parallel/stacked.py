@@ -52,11 +52,7 @@ class StackedRuns(ParallelRuns):
     def evaluate(self, images: ImageSet) -> Evaluation:
         """Measure all students on a set of images: accuracy ``(K,)`` and loss ``(K,)``, on the device."""
         with self._loop.update.optimization.averaged():
-            return self._evaluate_now(images)
-
-    def _evaluate_now(self, images: ImageSet) -> Evaluation:
-        """Measure all students as they are at this moment of their training, for rewards."""
-        return evaluate_students(self._students, self.template.task.engine, images)
+            return evaluate_students(self._students, self.template.task.engine.exact, images)
 
     def stay_plain(self, reason: str) -> None:
         """Compute updates operation by operation from now on, for these students."""
@@ -99,7 +95,8 @@ class StackedRuns(ParallelRuns):
         parts = (template.task, teacher, self._students.weights, method, template.recipe)
         update_of = partial(template.update_class, stacked=self._students, num_runs=self.num_runs)
         update = update_of(*parts, *steps, seed, self.state)
-        evaluate = template.probe_evaluation(self._evaluate_now, self._students)
+        measure = partial(evaluate_students, self._students, template.task.engine)
+        evaluate = template.probe_evaluation(measure, self._students)
         draw = template.draw_batches(stream, update) if shares_batches else _StackedBatches(template, self.seeds).batch
         self._loop = TrainingLoop(template, update, lambda run: draw(run.step_count), self._reward, evaluate)
         return self._loop

@@ -17,11 +17,15 @@ _ROWS_OF_MAPS = 4096
 
 @torch.no_grad()
 def evaluate_students(students: StackedNetworks, engine: Engine, images: ImageSet) -> Evaluation:
-    """Measure every student on the same images: accuracy, mean cross-entropy and confidence, ``(K,)`` each."""
+    """Measure every student on the same images: accuracy, mean cross-entropy and confidence, ``(K,)`` each.
+
+    The engine says in which precision the students are forwarded.
+    """
     students.eval()
     rows = _ROWS if students.is_fully_connected else _ROWS_OF_MAPS
     chunks = images.chunks(max(1, rows // students.count))
-    logits = torch.cat([students.forward_shared(engine.images(chunk)) for chunk in chunks], dim=1)
+    with engine.autocast():
+        logits = torch.cat([students.forward_shared(engine.images(chunk)) for chunk in chunks], dim=1).float()
     students.train()
     labels = images.labels.expand(students.count, -1)
     accuracy = (logits.argmax(dim=-1) == labels).float().mean(dim=1)

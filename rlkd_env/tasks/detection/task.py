@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
@@ -178,10 +178,9 @@ class Detection(Task):
     @cached_property
     def _exact(self) -> Detection:
         """The same task in float32, for evaluations."""
-        engine = self.engine
-        if engine.precision == "float32":
+        if self.engine == self.engine.exact:
             return self
-        return Detection(replace(engine, precision="float32"), self.instances_per_image)
+        return Detection(self.engine.exact, self.instances_per_image)
 
     def num_logits(self, splits: Splits) -> int:
         """Return the number of classes plus one for the background."""

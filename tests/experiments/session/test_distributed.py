@@ -17,14 +17,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from shared_runs import CASES, COMMANDS, PAPER, QUICK
+from shared_runs import CASES, COMMANDS, PAPER, QUICK, TOLERANCE
 
 from experiments.cli import main
 from experiments.session.checkpoints import PREVIOUS
 
 ROOT = Path(__file__).parents[3]
-TOLERANCE = 1e-5
-"""Largest difference of a weight after a few dozen updates; sums in another order have left 4e-7."""
 LEARNED_TOLERANCE = 1e-3
 """The same after an agent has learned, which makes more of how sums are rounded; a run of another seed ends 0.1 off."""
 LATE_TOLERANCE = 1e-2

@@ -54,6 +54,20 @@ def test_a_probe_reward_credits_the_update_that_was_just_made(make_run: MakeRun)
         assert float(result.reward) == pytest.approx(before - after, abs=1e-6)
 
 
+def test_rewards_in_bfloat16_say_what_those_in_float32_do(make_run: MakeRun) -> None:
+    run = make_run(student="cnn8", precision="bfloat16", reward="probe_loss", epochs=10)
+    run.reset(0)
+    losses, rewards = [probe_figures(run, 150)[0]], []
+    while not run.finished:
+        rewards.append(float(run.step(Temperature.shared(torch.full((64,), 4.0))).reward))
+        losses.append(probe_figures(run, 150)[0])
+    gained = -torch.tensor(losses).diff()
+    errors = torch.tensor(rewards) - gained
+    assert 0.0 < errors.std() < 0.1 * gained.std()
+    assert abs(errors.mean()) < 0.01 * gained.mean()
+    assert float(run.evaluate_student(run.probe).loss) == pytest.approx(losses[-1], abs=1e-6)
+
+
 def test_train_progress_is_the_fall_of_the_excess_loss_from_batch_to_batch(make_run: MakeRun) -> None:
     run = make_run(reward="train_progress")
     run.reset(0)
@@ -155,8 +169,8 @@ def test_the_probe_is_hardly_looked_at_where_nobody_reads_the_reward(
     make_run: MakeRun, reward: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[int] = []
-    plain = Classification.evaluate
-    monkeypatch.setattr(Classification, "evaluate", lambda *given: looks.append(len(given[2])) or plain(*given))
+    plain = Classification.evaluate_probe
+    monkeypatch.setattr(Classification, "evaluate_probe", lambda *given: looks.append(len(given[2])) or plain(*given))
     run = make_run(reward=reward, epochs=10)
     run.reset(0)
     run.advance(FixedTemperature(4.0), 40)
