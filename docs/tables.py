@@ -89,6 +89,7 @@ LABELS = {
     "the same and the feature pyramid, PPO": "ppo-fpn",
     "the batch itself, before and after": "same_batch",
     "`probe_loss`, every 8th update": "probe_loss, every 8th update",
+    "`probe_turns`, in float32": "probe_turns, in float32",
 }
 """Arms by what the tables call them; the names that are not here are those of the data."""
 TASKS = {

@@ -25,7 +25,7 @@ class EngineConfig(Options):
     precision: Precision = "auto"
     """Number format of the networks' products: float32 or bfloat16; auto is bfloat16 for convolutional students where
     the hardware has it and computes the right gradients in it. Evaluations and losses are always in float32;
-    the probe images, whose loss is a reward, are forwarded as the training images are."""
+    a classifier's probe images, whose loss is a reward, are forwarded as its training images are."""
     memory_format: MemoryFormat = "auto"
     """Order of images in memory: contiguous or channels_last; auto is the latter for convolutional students."""
     capture: bool = True
