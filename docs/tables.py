@@ -15,7 +15,8 @@ A table stands below a comment that names its data:
 * ``<!-- data: over_annealing -->``: what arms of the comparison over all tasks gain over annealing;
 * ``<!-- data: own_spread -->``: what the power brings with which temperatures follow the logits' own spread;
 * ``<!-- data: rule_cost -->``: what rules and agents cost beside a fixed temperature (``docs/results/rule_cost``);
-* ``<!-- data: gpu -->``: what ``rlkd bench`` measured on a GPU, ``<!-- data: agent_cost -->``: what agents cost there;
+* ``<!-- data: gpu -->`` and ``<!-- data: cpu -->``: what ``rlkd bench`` measured on a GPU and on a CPU, ``<!-- data:
+  agent_cost -->``: what agents cost on the GPU;
 * ``<!-- data: methods -->``: what an update costs with each method (``docs/results/methods``), ``<!-- data: methods
   NAME -->``: another measurement of that, in the folder of that name within it, ``<!-- data: method_accuracy
   NAME -->``: what the students of each learn, in a comparison there;
@@ -40,6 +41,7 @@ import math
 import re
 import runpy
 import sys
+from collections import ChainMap
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import cache
@@ -150,8 +152,12 @@ def _fill(source: str) -> Fill:
         return lambda column, row: _of_method(read(f"methods/{part}" if part else name, "bench.json"), column, row)
     if name == "method_accuracy":
         return lambda column, row: _of_method_accuracy(f"methods/{part}", part, column, row[0].strip("`"))
-    if name in ("gpu", "agent_cost", "decoding"):
-        return {"gpu": _of_bench, "agent_cost": _of_agent, "decoding": _of_decoding}[name]
+    if name in ("gpu", "cpu"):
+        files = [file for file in ("earlier.json", "bench.json") if (RESULTS / name / file).exists()]
+        benched = [read(name, file)["arms"] for file in files]
+        return lambda column, row: _of_bench(dict(ChainMap(*benched[::-1])), column, row)
+    if name in ("agent_cost", "decoding"):
+        return {"agent_cost": _of_agent, "decoding": _of_decoding}[name]
     if name == "learning":
         return _of_discount if part else _of_learning
     if name == "rewards":
@@ -436,8 +442,7 @@ def _of_coefficient(column: str, row: Cells) -> str:
     return difference({"mean": mean / 100.0, "interval": ((mean - 2 * error) / 100.0, (mean + 2 * error) / 100.0)})
 
 
-def _of_bench(column: str, row: Cells) -> str:
-    arms = {**read("gpu", "earlier.json")["arms"], **read("gpu", "bench.json")["arms"]}
+def _of_bench(arms: dict[str, Any], column: str, row: Cells) -> str:
     found = arms[row[0].strip("`")]
     if column == "to plain KD":
         return "{ratio_to_plain_kd:.2f} ({ratio_min:.2f} to {ratio_max:.2f})".format(**found)

@@ -109,6 +109,18 @@ def test_states_rewards_and_results_are_the_same_and_stay_as_they_are(
             torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
 
 
+@DEVICES
+def test_a_captured_measurement_in_bfloat16_is_of_the_student_as_it_is_now(make_run: MakeRun, device: str) -> None:
+    run = capture(make_run(student="cnn4", precision="bfloat16", reward="probe_loss", device=device))
+    run.reset(0)
+    for _ in range(8):
+        result = run.step(Temperature.shared(torch.full((64,), 4.0, device=device)))
+        now = run.task.evaluate_probe(run.student, run.probe)
+        torch.testing.assert_close(result.metrics["probe_loss"], now.loss, rtol=1e-3, atol=1e-4)
+        assert abs(float(result.reward)) > 1e-4
+    assert run.update.why_plain is None
+
+
 def copies(result: Any) -> list[Tensor]:
     """Return copies of everything that a step has handed out."""
     outputs = result.outputs
