@@ -255,6 +255,8 @@ def _of_comparison(name: str, task: str, column: str, arm: str) -> str:
         return f"{percent(found['mean']['mean'])} ({low} to {high})"
     if column == "over student alone":
         return "" if arm == "student_alone" else difference(paired(name, task, arm, "student_alone"))
+    if column == "over annealing":
+        return "" if arm == "anneal" else difference(paired(name, task, arm, "anneal"))
     if column.startswith("over the best fixed T"):
         return "" if arm == statistics["last"]["best_fixed"] else difference(found["regret"])
     if column.startswith("over "):
@@ -372,11 +374,8 @@ def _of_population(column: str, row: Cells) -> str:
         return str(len(best))
     if column == "kept":
         return percent(fmean(best.values()))
-    if column.startswith("over the best member"):
-        figure = known["LAST"] if column.endswith("last epoch") else known["CHOSEN"]
-        return difference(
-            known["difference"](known["kept"](task, name, "best", figure), known["best_member"](task, name, figure))
-        )
+    if column == "over the best member in hindsight":
+        return difference(known["difference"](best, known["best_member"](task, name)))
     if column == "over the mean member":
         return difference(known["difference"](best, known["mean_member"](task, name)))
     if column == "over annealing alone":
@@ -388,13 +387,12 @@ def _of_population(column: str, row: Cells) -> str:
 def _of_agent_for_all(column: str, row: Cells) -> str:
     """A row a task: one agent for eight students against one for a single student, after the last epoch."""
     known = script("population/figures")
-    last = known["LAST"]
-    alone = known["kept"](row[0], "ppo", "single", last)
+    alone = known["kept"](row[0], "ppo", "single")
     if column == "PPO for one student":
         return percent(fmean(alone.values()))
     of_all = {
-        "the mean of eight students": known["mean_member"](row[0], "ppo", last),
-        "the kept one of eight": known["kept"](row[0], "ppo", "best", last),
+        "the mean of eight students": known["mean_member"](row[0], "ppo"),
+        "the kept one of eight": known["kept"](row[0], "ppo"),
     }
     return difference(known["difference"](of_all[column.removesuffix(" over it")], alone))
 

@@ -1,4 +1,6 @@
-"""The figures of the tables on populations, from ``members.csv`` and ``kept.csv``; accuracies are on the test images.
+"""The figures of the tables on populations, from ``members.csv`` and ``kept.csv``.
+
+Accuracies are those of the students of the last epoch, which are kept, on the test images.
 
 A population's choice, made by the validation images, is compared with the member that has the best mean over the seeds
 on the test images, as fixed temperatures are everywhere in the results.
@@ -14,8 +16,7 @@ from statistics import fmean
 from experiments.compare.statistics import estimate_mean
 
 FOLDER = Path(__file__).parent
-CHOSEN, LAST = "test_accuracy", "last_test_accuracy"  # of the best epoch on the validation images, and of the last one
-
+LAST = "last_test_accuracy"
 Figure = dict[str, object]
 BySeed = dict[str, float]
 
@@ -30,30 +31,30 @@ def _read(file: str, name: str) -> dict[tuple[str, str, str], dict[str, dict[str
     return found
 
 
-def kept(task: str, population: str, what: str = "best", figure: str = CHOSEN) -> BySeed:
+def kept(task: str, population: str, what: str = "best") -> BySeed:
     """Return the accuracies, as shares, of what may be kept."""
-    return _shares(_read("kept.csv", "kept")[task, population, what], figure)
+    return _shares(_read("kept.csv", "kept")[task, population, what], "test_accuracy")
 
 
-def members(task: str, population: str, figure: str = CHOSEN) -> list[BySeed]:
+def members(task: str, population: str) -> list[BySeed]:
     """Return the accuracies, as shares, of all members."""
     rows = _read("members.csv", "member")
-    return [_shares(lines, figure) for (of, name, _), lines in rows.items() if (of, name) == (task, population)]
+    return [_shares(lines, LAST) for (of, name, _), lines in rows.items() if (of, name) == (task, population)]
 
 
-def best_member(task: str, population: str, figure: str = CHOSEN) -> BySeed:
+def best_member(task: str, population: str) -> BySeed:
     """Return those of the member with the highest mean over the seeds."""
-    return max(members(task, population, figure), key=lambda member: fmean(member.values()))
+    return max(members(task, population), key=lambda member: fmean(member.values()))
 
 
-def annealing(task: str, figure: str = CHOSEN) -> BySeed:
+def annealing(task: str) -> BySeed:
     """Return those of the default schedule, which is a member of the population of schedules."""
-    return _shares(_read("members.csv", "member")[task, "anneal", "3s-to-0.35s"], figure)
+    return _shares(_read("members.csv", "member")[task, "anneal", "3s-to-0.35s"], LAST)
 
 
-def mean_member(task: str, population: str, figure: str = CHOSEN) -> BySeed:
+def mean_member(task: str, population: str) -> BySeed:
     """Return the means over all members."""
-    everyone = members(task, population, figure)
+    everyone = members(task, population)
     return {seed: fmean(member[seed] for member in everyone) for seed in everyone[0]}
 
 
