@@ -128,17 +128,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run([argument for argument in given if argument != DEBUG])
     except KeyboardInterrupt as stop:
         return _tell_stop(stop)
-    except (UsageError, OSError) as error:
+    except Exception as error:
+        if (asked := raised()) is not None:  # libraries make other errors of it, such as one of their import
+            return _tell_stop(asked)
+        if not isinstance(error, UsageError | OSError):
+            _tell_unforeseen(error, is_shown=DEBUG in given)
+            return 3
         if DEBUG in given:
             traceback.print_exc()
         if is_first_process():  # the others have the same error, or have told their own
             _tell_error(str(error))
         return 2
-    except Exception as error:
-        if (asked := raised()) is not None:  # libraries make other errors of it, such as one of their import
-            return _tell_stop(asked)
-        _tell_unforeseen(error, is_shown=DEBUG in given)
-        return 3
 
 
 def _run(arguments: list[str]) -> int:

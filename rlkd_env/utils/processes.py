@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -41,6 +42,16 @@ def starting_children() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def keep_tracker_through_hangups() -> None:
+    """Keep Python's own resource tracker running when the terminal closes, as it does at Ctrl-C, from its start on.
+
+    It removes what processes share once they have ended; without it, those that end complain of what is gone.
+    """
+    ignored: tuple[int, ...] = getattr(resource_tracker, "_IGNORED_SIGNALS", ())
+    if ignored and hasattr(signal, "SIGHUP"):  # blocked when it is started, and never unblocked
+        resource_tracker._IGNORED_SIGNALS = (*ignored, signal.SIGHUP)  # type: ignore[attr-defined]
 
 
 def leave_signals_to_parent() -> None:

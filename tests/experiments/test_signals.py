@@ -12,6 +12,7 @@ import pytest
 
 from experiments.cli import main
 from experiments.signals import Stopped, StopRequest, exit_code
+from rlkd_env.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,6 +77,19 @@ def test_a_command_that_is_stopped_says_so_in_a_line(
     def stop(arguments: list[str]) -> int:
         raise Stopped(signal.SIGTERM)
 
+    monkeypatch.setattr("experiments.cli._run", stop)
+    assert main(["bench"]) == 143
+    assert capsys.readouterr().err == "rlkd: interrupted\n"
+
+
+@pytest.mark.parametrize("error", [UsageError("a module cannot be imported"), OSError("no file"), RecursionError()])
+def test_what_others_make_of_a_signal_is_a_stop(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(arguments: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr("experiments.signals._told", [signal.SIGTERM])
     monkeypatch.setattr("experiments.cli._run", stop)
     assert main(["bench"]) == 143
     assert capsys.readouterr().err == "rlkd: interrupted\n"

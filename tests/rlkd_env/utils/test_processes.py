@@ -50,3 +50,28 @@ def test_a_child_outlives_ctrl_c_but_not_its_parent(lifeline: str) -> None:
     while Path(f"/proc/{child}").exists() and "Z" not in Path(f"/proc/{child}/stat").read_text().split()[2]:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+TRACKED = """
+import os, signal
+from multiprocessing import get_context, resource_tracker
+from rlkd_env.utils.processes import keep_tracker_through_hangups
+
+{keep}
+signal.signal(signal.SIGHUP, lambda signum, frame: None)
+lock = get_context("spawn").Lock()
+tracker = resource_tracker._resource_tracker._pid
+os.killpg(os.getpid(), signal.SIGHUP)
+print(os.waitpid(tracker, os.WNOHANG)[0] == 0 and signal.SIGHUP not in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="there are no terminals that close")
+def test_the_resource_tracker_outlives_the_terminal() -> None:
+    script = TRACKED.format(keep="keep_tracker_through_hangups()")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", script]
+    ended = subprocess.run(
+        command, capture_output=True, text=True, env=environment, start_new_session=True, check=False
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "True\n", "")
