@@ -18,7 +18,7 @@ from experiments.help import HELP, HELP_ALL, VERSION, command_help, commands_hel
 from experiments.parsing import named_options, parse_options, renamed_arguments
 from experiments.session.folder import CONFIG_FILE
 from experiments.shadowing import check_agents
-from experiments.signals import exit_code, ignore_signals, raise_on_signals, raised, tell_stop
+from experiments.signals import begin_command, exit_code, ignore_signals, raise_on_signals, raised, tell_stop
 from rlkd_env import __version__
 from rlkd_env.errors import UsageError, unknown_name
 from rlkd_env.utils.processes import is_first_process, started_processes
@@ -123,6 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         that asked to stop, 128 and its number, which is 130 for Ctrl-C.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
+    begin_command()
     _escape_what_cannot_be_printed()
     try:
         return _run([argument for argument in given if argument != DEBUG])

@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 _ASKING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _told: list[int] = []
 """The signal that has asked this process to stop, once one has been raised."""
+_lines: list[str] = []
+"""What has been printed of the command's stop: one line, however often somebody presses Ctrl-C."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -33,9 +35,16 @@ def raised() -> Stopped | None:
     return Stopped(_told[0]) if _told else None
 
 
+def begin_command() -> None:
+    """Begin a command, of whose stop nothing has been told yet."""
+    _lines.clear()
+
+
 def tell_stop(message: str) -> None:
-    """Print what a stop has left as a line, behind the ^C that a terminal shows."""
-    print(f"\n{message}" if sys.stderr.isatty() else message, file=sys.stderr)
+    """Print what a stop has left as a line, behind the ^C that a terminal shows; a command has one such line."""
+    if not _lines:
+        print(f"\n{message}" if sys.stderr.isatty() else message, file=sys.stderr)
+        _lines.append(message)
 
 
 def end_on_signals() -> None:
@@ -117,7 +126,8 @@ def _raise(signum: int, frame: Any) -> None:  # noqa: ARG001
 
 def _end(signum: int) -> NoReturn:
     """End the process in a line. Files are whole at any moment, and other processes end with this one."""
-    os.write(2, b"rlkd: interrupted\n")
+    if not _lines:
+        os.write(2, b"rlkd: interrupted\n")
     os._exit(128 + signum)
 
 

@@ -71,6 +71,15 @@ def test_a_process_ends_at_once_in_a_line(code: str, expected: int) -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (expected, "", "rlkd: interrupted\n")
 
 
+def test_a_process_that_has_told_of_its_stop_ends_at_once_without_another_line() -> None:
+    script = "import os, signal\nfrom experiments.signals import end_on_signals, tell_stop\n"
+    script += "end_on_signals(); tell_stop('saved'); os.kill(os.getpid(), signal.SIGINT)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", script]
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "saved\n")
+
+
 def test_a_command_that_is_stopped_says_so_in_a_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
