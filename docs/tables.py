@@ -41,7 +41,6 @@ import math
 import re
 import runpy
 import sys
-from collections import ChainMap
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import cache
@@ -153,9 +152,7 @@ def _fill(source: str) -> Fill:
     if name == "method_accuracy":
         return lambda column, row: _of_method_accuracy(f"methods/{part}", part, column, row[0].strip("`"))
     if name in ("gpu", "cpu"):
-        files = [file for file in ("earlier.json", "bench.json") if (RESULTS / name / file).exists()]
-        benched = [read(name, file)["arms"] for file in files]
-        return lambda column, row: _of_bench(dict(ChainMap(*benched[::-1])), column, row)
+        return lambda column, row: _of_bench(name, column, row)
     if name in ("agent_cost", "decoding"):
         return {"agent_cost": _of_agent, "decoding": _of_decoding}[name]
     if name == "learning":
@@ -440,7 +437,9 @@ def _of_coefficient(column: str, row: Cells) -> str:
     return difference({"mean": mean / 100.0, "interval": ((mean - 2 * error) / 100.0, (mean + 2 * error) / 100.0)})
 
 
-def _of_bench(arms: dict[str, Any], column: str, row: Cells) -> str:
+def _of_bench(name: str, column: str, row: Cells) -> str:
+    files = {"gpu": ("earlier.json", "bench.json"), "cpu": ("bench.json",)}[name]
+    arms = {arm: found for file in files for arm, found in read(name, file)["arms"].items()}
     found = arms[row[0].strip("`")]
     if column == "to plain KD":
         return "{ratio_to_plain_kd:.2f} ({ratio_min:.2f} to {ratio_max:.2f})".format(**found)

@@ -9,7 +9,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -205,24 +204,13 @@ def test_a_comparison_that_is_killed_again_and_again_has_every_run_once(
     assert not any(row["error"] for row in rows)
 
 
-def written(file: Path) -> int:
-    return file.stat().st_mtime_ns if file.exists() else 0
-
-
-def differs(file: Path, before: int) -> bool:
-    return written(file) != before
-
-
 def test_torchrun_is_stopped_and_killed(is_full: bool, tally: Counter[str], tmp_path: Path) -> None:
     epochs = 2000 if is_full else 10
     shared = ["--rule", "fixed", "--student", "mlp8", *DEVICE, "--no-tensorboard", *OFTEN]
     command, out = ["distill", *shared, "--epochs", str(epochs)], tmp_path / "broken"
-    file = out / "checkpoint" / "checkpoint.pt"
-
     for number in range(10 if is_full else 1):
-        is_new = partial(differs, file, written(file))  # before that it is torchrun that is stopped
         process = start(*command, "--out", str(out), shared=True)
-        if not wait_until(is_new, process):
+        if not wait_for_writes(out / "checkpoint", 1, process):  # before that it is torchrun that is stopped
             process.communicate()
             break
         time.sleep(0.3 * number)

@@ -57,7 +57,7 @@ import os, signal
 from multiprocessing import get_context, resource_tracker
 from rlkd_env.utils.processes import keep_tracker_through_hangups
 
-{keep}
+keep_tracker_through_hangups()
 signal.signal(signal.SIGHUP, lambda signum, frame: None)
 lock = get_context("spawn").Lock()
 tracker = resource_tracker._resource_tracker._pid
@@ -68,9 +68,8 @@ print(os.waitpid(tracker, os.WNOHANG)[0] == 0 and signal.SIGHUP not in signal.pt
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="there are no terminals that close")
 def test_the_resource_tracker_outlives_the_terminal() -> None:
-    script = TRACKED.format(keep="keep_tracker_through_hangups()")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", script]
+    command = [sys.executable, "-c", TRACKED]
     ended = subprocess.run(
         command, capture_output=True, text=True, env=environment, start_new_session=True, check=False
     )
